@@ -217,3 +217,50 @@ def pair_id(src_id: str, tgt_id: str) -> str:
 def sha256_hex(data: bytes) -> str:
     """SHA-256 of bytes as 64 hex digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True)
+class LedgerLine:
+    """What one shard of one stage did: `rows_in = rows_kept + Σ dropped.values()`, and the same in samples.
+
+    Stages and their rows: `recordings` (files; samples are those decoded), `segments` (candidate spans, which overlap),
+    `sentences` (lines of text), `pairs` (mined candidates; samples are those of the first audio side), `corpus` (kept
+    pairs written with audio).
+    """
+
+    stage: str
+    shard: str  # name of the output, such as part-00003 or direction=eng-frA
+    rows_in: int
+    rows_kept: int
+    dropped: dict[str, int]  # reason → rows
+    samples_in: int
+    samples_kept: int
+    samples_dropped: dict[str, int]  # reason → samples
+    seconds: dict[str, float]  # step, such as decode, vad, lid, embed → core-seconds of work
+    bytes_read: int
+    bytes_written: int
+    peak_rss: int  # bytes, of the process that did the shard
+    quarantined: int  # of the dropped, how many are inputs that could not be read
+    digest: str  # of the configuration that the stage depends on and of its inputs
+    models: dict[str, str]  # name → SHA-256 of every model that touched the rows
+
+
+LEDGER = pa.schema(
+    [
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("shard", pa.string(), nullable=False),
+        pa.field("rows_in", pa.int64(), nullable=False),
+        pa.field("rows_kept", pa.int64(), nullable=False),
+        pa.field("dropped", pa.map_(pa.string(), pa.int64()), nullable=False),
+        pa.field("samples_in", pa.int64(), nullable=False),
+        pa.field("samples_kept", pa.int64(), nullable=False),
+        pa.field("samples_dropped", pa.map_(pa.string(), pa.int64()), nullable=False),
+        pa.field("seconds", pa.map_(pa.string(), pa.float64()), nullable=False),
+        pa.field("bytes_read", pa.int64(), nullable=False),
+        pa.field("bytes_written", pa.int64(), nullable=False),
+        pa.field("peak_rss", pa.int64(), nullable=False),
+        pa.field("quarantined", pa.int64(), nullable=False),
+        pa.field("digest", pa.string(), nullable=False),
+        pa.field("models", pa.map_(pa.string(), pa.string()), nullable=False),
+    ]
+)
