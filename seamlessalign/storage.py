@@ -1,0 +1,223 @@
+"""Where files live: local folders, `s3://`, `gs://`, `memory://`, all through fsspec, with atomic writes.
+
+A file written here is either wholly there under its name or not there at all: locally through a temporary name in
+the same folder, fsync and rename; on object stores through one put, which is atomic by itself.
+"""
+
+import contextlib
+import hashlib
+import io
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from seamlessalign.errors import MissingPackageError, StorageError
+
+TEMPORARY_PREFIX = ".writing-"
+_BLOCK = 1 << 20
+_EXTRA_OF_SCHEME = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcp"), "gcs": ("gcsfs", "gcp")}
+
+
+def join(root: str, *parts: str) -> str:
+    """Join parts to a folder's uri with '/'."""
+    return "/".join([root.rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def is_local(uri: str) -> bool:
+    """Whether the uri is a path on this machine."""
+    return "://" not in uri or uri.startswith("file://")
+
+
+def local_path(uri: str) -> Path:
+    """The path of a local uri."""
+    return Path(uri.removeprefix("file://"))
+
+
+def filesystem(uri: str) -> tuple[Any, str]:
+    """The fsspec file system of a uri and the path inside it. Raises a named error where its driver is missing."""
+    import fsspec
+
+    if is_local(uri):  # a local name is taken as it is: '::' or '?' in it mean nothing to us
+        return fsspec.filesystem("file"), str(local_path(uri).absolute())
+    scheme = urlsplit(uri).scheme
+    try:
+        fs, path = fsspec.core.url_to_fs(uri)
+        return fs, str(path)
+    except ImportError as error:
+        package, extra = _EXTRA_OF_SCHEME.get(scheme, (scheme, "s3"))
+        raise MissingPackageError(package, extra, f"reading {scheme}:// addresses") from error
+    except ValueError as error:
+        raise StorageError(f"{uri}: {error}") from error
+
+
+def exists(uri: str) -> bool:
+    """Whether a file or folder is there."""
+    fs, path = filesystem(uri)
+    return bool(fs.exists(path))
+
+
+def size(uri: str) -> int:
+    """Bytes of a file."""
+    fs, path = filesystem(uri)
+    return int(fs.size(path))
+
+
+def list_files(uri: str, suffix: str = "") -> list[str]:
+    """Uris of all files below a folder (or the file itself), sorted; temporary files of unfinished writes left out."""
+    fs, path = filesystem(uri)
+    fs.invalidate_cache()
+    if not fs.exists(path):
+        return []
+    found = [path] if fs.isfile(path) else fs.find(path)
+    names = sorted(name for name in found if name.endswith(suffix) and not _basename(name).startswith(TEMPORARY_PREFIX))
+    return [_with_scheme(fs, name, uri) for name in names]
+
+
+def glob(pattern: str) -> list[str]:
+    """Uris of the files that match a pattern (`*`, `?`, `**`, `[…]`), sorted."""
+    fs, path = filesystem(pattern)
+    return [_with_scheme(fs, name, pattern) for name in sorted(fs.glob(path)) if fs.isfile(name)]
+
+
+def read_bytes(uri: str) -> bytes:
+    """All bytes of a file."""
+    fs, path = filesystem(uri)
+    return bytes(fs.cat_file(path))
+
+
+def open_read(uri: str) -> Any:
+    """A binary file object for reading."""
+    fs, path = filesystem(uri)
+    return fs.open(path, "rb")
+
+
+def write_bytes_atomic(uri: str, data: bytes) -> None:
+    """Write a whole file so that it is seen complete or not at all. Raises StorageError naming the file."""
+    if not is_local(uri):
+        fs, path = filesystem(uri)
+        try:
+            fs.pipe_file(path, data)
+        except Exception as error:  # every driver has errors of its own
+            raise StorageError(f"{uri}: cannot be written: {error}") from error
+        return
+    with atomic_local(uri) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def atomic_local(uri: str) -> Iterator[Path]:
+    """A temporary path beside a local file; on leaving without an error it is fsynced and renamed onto it."""
+    target = local_path(uri)
+    temporary = target.parent / f"{TEMPORARY_PREFIX}{target.name}.{os.getpid()}.{threading.get_ident()}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _fsync(temporary)
+        temporary.replace(target)
+        _fsync(target.parent)
+    except OSError as error:
+        raise StorageError(f"{target}: cannot be written: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def remove(uri: str) -> None:
+    """Remove a file or a folder with everything below it; nothing happens where there is none."""
+    fs, path = filesystem(uri)
+    if fs.exists(path):
+        fs.rm(path, recursive=True)
+
+
+def remove_unfinished(root: str) -> int:
+    """Remove the temporary files that killed writers left below a local folder; returns how many there were."""
+    if not is_local(root):
+        return 0
+    leftovers = list(local_path(root).rglob(f"{TEMPORARY_PREFIX}*"))
+    for leftover in leftovers:
+        leftover.unlink(missing_ok=True)
+    return len(leftovers)
+
+
+@contextlib.contextmanager
+def local_copy(uri: str) -> Iterator[Path]:
+    """A local path with the bytes of a file: the file itself where it is local, else a temporary copy."""
+    if is_local(uri):
+        yield local_path(uri)
+        return
+    with tempfile.TemporaryDirectory(prefix="seamlessalign-") as folder:
+        copy = Path(folder) / ("copy" + Path(urlsplit(uri).path).suffix)
+        fs, path = filesystem(uri)
+        fs.get_file(path, str(copy))
+        yield copy
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a local file as 64 hex digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_table(
+    uri: str, table: pa.Table, *, metadata: dict[str, str] | None = None, row_group_size: int = 100_000
+) -> int:
+    """Write a Parquet file atomically, with `metadata` in its schema; returns its bytes.
+
+    Equal rows and metadata give equal bytes.
+    """
+    if metadata:
+        kept = table.schema.metadata or {}
+        table = table.replace_schema_metadata({**kept, **{k.encode(): v.encode() for k, v in metadata.items()}})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", row_group_size=row_group_size)
+    data = sink.getvalue().to_pybytes()
+    write_bytes_atomic(uri, data)
+    return len(data)
+
+
+def read_table(uri: str, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet file. Raises StorageError naming the file when it is damaged."""
+    try:
+        return pq.read_table(io.BytesIO(read_bytes(uri)), columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise StorageError(f"{uri}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
+
+
+def read_tables(folder: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    """Read every Parquet file below a folder, in the order of their names; an empty table where there is none."""
+    wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+    tables = [read_table(uri, columns).select(wanted.names).cast(wanted) for uri in list_files(folder, ".parquet")]
+    return pa.concat_tables(tables).replace_schema_metadata(None) if tables else wanted.empty_table()
+
+
+def check_writable(root: str) -> None:
+    """Raise StorageError, naming the folder, unless files can be created in it."""
+    probe = join(root, f"{TEMPORARY_PREFIX}probe")
+    write_bytes_atomic(probe, b"")
+    remove(probe)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _basename(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
+
+
+def _with_scheme(fs: Any, path: str, like: str) -> str:
+    return path if is_local(like) else str(fs.unstrip_protocol(path))
