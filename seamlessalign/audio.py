@@ -3,9 +3,9 @@
 `stream` reads a recording block by block; `decode` collects its blocks and `cut` picks spans out of them, so the three
 agree sample for sample. Formats: wav, flac, ogg/vorbis, ogg/opus and mp3 (recognised by content), g722 (by suffix).
 
-What is checked and what is not: a WAV data chunk, the FLAC sample count, the Ogg end-of-stream page and the frame count
-of an MP3 with a Xing or Info header are compared with what the file really holds. A G.722 file and an MP3 without such a
-header say nowhere how long they are: one that was cut short reads as a shorter recording.
+What is checked and what is not: a WAV data chunk, the FLAC sample count, the Ogg end-of-stream page and the frame
+count of an MP3 with a Xing or Info header are compared with what the file really holds. A G.722 file and an MP3 without
+such a header say nowhere how long they are: one that was cut short reads as a shorter recording.
 """
 
 import io
@@ -16,7 +16,7 @@ import stat
 import struct
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,7 +212,7 @@ def _spool(held: list[Samples], blocks: Iterator[Samples]) -> Samples:
 
 
 def _write(spool: Any, block: Samples) -> None:
-    view = memoryview(np.ascontiguousarray(block)).cast("B")
+    view = np.ascontiguousarray(block).data.cast("B")
     while view:
         with _spool_errors():
             view = view[spool.write(view) :]
@@ -239,16 +239,17 @@ def _opened(path: Path) -> Iterator[_Reader]:
         raise UnreadableError("missing", f"{_name(path)} does not exist") from error
     except (OSError, ValueError) as error:
         raise UnreadableError("unreadable", f"{_name(path)} cannot be opened: {error}") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise UnreadableError("unreadable", f"{_name(path)} is not a regular file")
     with io.FileIO(descriptor, closefd=True) as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableError("unreadable", f"{_name(path)} is not a regular file")
         if not status.st_size:
             raise UnreadableError("empty", f"{_name(path)} has 0 bytes")
+        if Path(path).suffix.lower() == ".g722":
+            yield _G722Reader(file, path)
+            return
         try:
-            if Path(path).suffix.lower() == ".g722":
-                yield _G722Reader(file)
-                return
             source, promise = _examined(file, status.st_size, path)
         except OSError as error:
             raise UnreadableError("unreadable", f"{_name(path)} cannot be read: {error}") from error
@@ -262,14 +263,18 @@ class _G722Reader:
     sample_rate = SAMPLE_RATE
     channels = 1
 
-    def __init__(self, file: io.FileIO) -> None:
+    def __init__(self, file: io.FileIO, path: Path) -> None:
         from G722 import G722
 
         self._file = file
+        self._path = path
         self._codec = G722(SAMPLE_RATE, 8 * _G722_BYTES_PER_SECOND)  # keeps the state of the predictor between blocks
 
     def read(self, frames: int) -> Samples:
-        data = self._file.read(max(1, frames // 2))
+        try:
+            data = self._file.read(max(1, frames // 2))
+        except OSError as error:
+            raise UnreadableError("unreadable", f"{_name(self._path)} cannot be read: {error}") from error
         if not data:
             return np.zeros(0, np.float32)
         return np.asarray(self._codec.decode(data), dtype=np.int16).astype(np.float32) / np.float32(32768)
@@ -304,10 +309,12 @@ class _SoundFileReader:
         promised = int(sound.frames)
         known = promised < _UNKNOWN_FRAMES and math.isfinite(promise.tolerance)
         self._least = promised - int(promise.tolerance * self.sample_rate) if known else 0
+        # Where the length is exact, reading on would take a tag behind the last FLAC frame for a damaged frame.
+        self._most = promised if known and not promise.tolerance else _UNKNOWN_FRAMES
 
     def read(self, frames: int) -> Samples:
         try:
-            block: Samples = self._sound.read(frames, dtype="float32", always_2d=True)
+            block: Samples = self._sound.read(min(frames, self._most - self._frames), "float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             reason = "unreadable" if error.code == _SYSTEM_ERROR else "truncated"
             detail = f"{_name(self._path)} stops after {self._frames} samples: {error.error_string}"
@@ -331,10 +338,9 @@ def _sound_file(source: io.FileIO, promise: _Promise, path: Path) -> Iterator[so
     except soundfile.LibsndfileError as error:
         if error.code == _SYSTEM_ERROR:
             raise UnreadableError("unreadable", f"{_name(path)} cannot be read: {error.error_string}") from error
-        if promise.container in ("flac", "ogg", "wav"):
-            detail = f"{_name(path)} begins as {promise.container} and breaks off: {error.error_string}"
-            raise UnreadableError("truncated", detail) from error
-        raise UnreadableError("not_audio", f"{_name(path)} is in no known audio format") from error
+        if promise.container == "flac":  # wav and ogg were seen to be whole before
+            raise UnreadableError("truncated", f"{_name(path)} breaks off: {error.error_string}") from error
+        raise UnreadableError("not_audio", f"{_name(path)} is in no known format: {error.error_string}") from error
     with sound:
         if not SAMPLE_RATES[0] <= sound.samplerate <= SAMPLE_RATES[1]:
             raise UnreadableError("not_audio", f"{_name(path)} claims a sample rate of {sound.samplerate} Hz")
@@ -366,7 +372,7 @@ def _examined(file: io.FileIO, size: int, path: Path) -> tuple[io.FileIO, _Promi
 def _examined_wave(
     file: io.FileIO, size: int, path: Path, order: Literal["big", "little"]
 ) -> tuple[io.FileIO, _Promise]:
-    """Compare the size of the data chunk with what is there; a size of 0 before data is what streaming writers leave."""
+    """Compare the size of the data chunk with what is there, except the sizes that writers to a pipe leave."""
     descriptor = file.fileno()
     position, align, long_size = 12, 1, None
     while len(header := os.pread(descriptor, 8, position)) == 8:
@@ -379,20 +385,30 @@ def _examined_wave(
         elif header[:4] == b"data":
             if length == 0xFFFFFFFF and long_size is not None:
                 length = long_size
-            # Writers to a pipe do not know the size: ffmpeg leaves 0xFFFFFFFF, others 0, sox 0x7FFFF000 in whole frames.
+            # Who writes to a pipe does not know the size: ffmpeg leaves 0xFFFFFFFF, sox 0x7FFFF000, others 0.
             streamed = length in (0, 0xFFFFFFFF, 0x7FFFF000 // align * align)
             if length > present and not streamed:
                 detail = f"the data chunk promises {length} bytes and {present} are there"
                 raise UnreadableError("truncated", f"{_name(path)}: {detail}")
-            if length == 0 and present > 0:
+            if (
+                length == 0
+                and present > 0
+                and not _is_last_chunk(os.pread(descriptor, 8, position + 8), present, order)
+            ):
                 return _StreamedWave(descriptor, position + 4), _Promise("wav")
             return file, _Promise("wav")
         position += 8 + length + length % 2
     raise UnreadableError("truncated", f"{_name(path)} is a WAV file without a data chunk")
 
 
+def _is_last_chunk(header: bytes, present: int, order: Literal["big", "little"]) -> bool:
+    """Whether what follows an empty data chunk is not audio but one more chunk that ends the file."""
+    length = int.from_bytes(header[4:], order)
+    return len(header) == 8 and header[:4].isalnum() and present in (8 + length, 8 + length + length % 2)
+
+
 class _StreamedWave(io.FileIO):
-    """A WAV file whose data chunk claims 0 bytes, read as if the size were the "unknown" that libsndfile understands."""
+    """A WAV file whose data chunk claims 0 bytes, read as if it had the "unknown" size that libsndfile understands."""
 
     def __init__(self, descriptor: int, size_at: int) -> None:
         super().__init__(descriptor, closefd=False)
@@ -472,6 +488,6 @@ def _ogg_checksum(page: bytes) -> int:
     return int(f"{mirrored:032b}"[::-1], 2)
 
 
-def _name(path: Path | Sequence[str]) -> str:
+def _name(path: Path) -> str:
     """A file name that keeps a message on one line."""
-    return repr(os.fspath(path)) if isinstance(path, os.PathLike) else repr(path)
+    return repr(str(path))

@@ -205,3 +205,16 @@ def _advice(model: KnownModel) -> str:
     if model.hub:
         ways.append(f"be online once so that {model.hub} can be downloaded")
     return ", or ".join(ways)
+
+
+def describe_models() -> str:
+    """For people: every model, where it would come from now, and the SHA-256 of its weights."""
+    lines = []
+    for name, model in sorted(KNOWN_MODELS.items()):
+        try:
+            files = find_model(name, online=False)
+            place = f"{files.origin}: {files.place}\n    sha256 {files.sha256}"
+        except ModelError:
+            place = f"not here; {_advice(model)}"
+        lines.append(f"{name}\n    {model.what}\n    {place}")
+    return "\n".join(lines)

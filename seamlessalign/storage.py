@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -193,11 +195,36 @@ def read_table(uri: str, columns: list[str] | None = None) -> pa.Table:
         raise StorageError(f"{uri}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
 
 
+def num_rows(uri: str) -> int:
+    """Rows of a Parquet file, from its footer."""
+    try:
+        with open_read(uri) as file:
+            return int(pq.read_metadata(file).num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise StorageError(f"{uri}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
+
+
 def read_tables(folder: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
     """Read every Parquet file below a folder, in the order of their names; an empty table where there is none."""
     wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
     tables = [read_table(uri, columns).select(wanted.names).cast(wanted) for uri in list_files(folder, ".parquet")]
     return pa.concat_tables(tables).replace_schema_metadata(None) if tables else wanted.empty_table()
+
+
+def with_embeddings(rows: list[dict[str, Any]], embeddings: npt.NDArray[np.float32], schema: pa.Schema) -> pa.Table:
+    """Rows as a table whose last column is their embeddings `(num_rows, dim)`, stored as float16."""
+    plain = pa.Table.from_pylist(rows, schema=pa.schema([field for field in schema if field.name != "embedding"]))
+    halves = np.ascontiguousarray(embeddings, np.float16)
+    values = pa.FixedSizeListArray.from_arrays(pa.array(halves.ravel(), pa.float16()), halves.shape[1])
+    return plain.append_column(schema.field("embedding"), values).cast(schema)
+
+
+def embeddings_of(table: pa.Table) -> npt.NDArray[np.float16]:
+    """The column `embedding` as float16 `(num_rows, dim)`."""
+    column = table.column("embedding").combine_chunks()
+    column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    values = column.flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(values, np.float16).reshape(len(table), column.type.list_size)
 
 
 def check_writable(root: str) -> None:

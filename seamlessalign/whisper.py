@@ -292,7 +292,9 @@ def _from_ctranslate2(files: ModelFiles) -> Any:
         )
         state = _transformers_names(variables, dim)
     except (KeyError, ValueError) as error:
-        raise ModelError(f"model {files.name!r} in {files.place}: not a Whisper, or one of another kind: {error}") from error
+        raise ModelError(
+            f"model {files.name!r} in {files.place}: not a Whisper, or one of another kind: {error}"
+        ) from error
     model = WhisperForConditionalGeneration(config)
     wrong = model.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()}, strict=False)
     missing = [name for name in wrong.missing_keys if name != "proj_out.weight"]

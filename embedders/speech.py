@@ -1,0 +1,158 @@
+"""Encoders of speech: spans of a recording → rows in the space of the text embedder.
+
+`transcribe-e5` transcribes each fragment of speech once, joins the transcripts of a span's fragments, and embeds
+them as text. Whisper's own translation into English is a second view; the mean of both is better than either.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from seamlessalign.embedders.card import Card, load_card, unit_rows
+from seamlessalign.embedders.text import TextEmbedder, load_text_embedder
+from seamlessalign.errors import InputError, ModelError
+from seamlessalign.rows import SAMPLE_RATE
+from seamlessalign.whisper import MAX_SPEECH_SECONDS, Task, Transcript, Whisper, load_whisper
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+
+class SpeechEmbedder:
+    """Transcribe-then-embed. `models` are the names and SHA-256 of what touches the rows."""
+
+    def __init__(self, name: str, whisper: Whisper, text: TextEmbedder, card: Card) -> None:
+        if card.dim != text.dim:
+            raise ModelError(f"embedder {name!r}: its card has {card.dim} dimensions, its text embedder {text.dim}")
+        self.name = name
+        self.dim = text.dim
+        self.card = card
+        self.models: Mapping[str, str] = {whisper.files.name: whisper.files.sha256, **text.models}
+        self._whisper = whisper
+        self._text = text
+
+    def embed(self, waveform: Float32, spans: Int64, lang: str, fragments: Int64 | None = None) -> Float32:
+        """Embed spans of a recording.
+
+        Args:
+            waveform: float32 `(num_samples,)` at 16 kHz.
+            spans: int64 `(num_spans, 2)`, samples `[start, end)`; they may overlap.
+            lang: ISO 639-3 of what is spoken.
+            fragments: int64 `(num_fragments, 2)`, sorted: what the spans are made of. Each is transcribed once,
+                however many spans it is part of. By default each span is transcribed by itself.
+
+        Returns:
+            float32 `(num_spans, dim)`, centred, rows of unit length; a row of NaN where no words were heard.
+
+        Raises:
+            InputError: a span that is empty or outside the recording, a fragment that no span can be made of,
+                samples that are not finite, or a language that Whisper does not know.
+        """
+        spans = np.asarray(spans, np.int64).reshape(-1, 2)
+        _check_spans(spans, len(waveform))
+        if not len(spans):
+            return np.zeros((0, self.dim), np.float32)
+        if fragments is None:
+            fragments, first = np.unique(spans, axis=0, return_inverse=True)
+            members = [[int(i)] for i in first.ravel()]
+        else:
+            members = _fragments_of(spans, np.asarray(fragments, np.int64))
+        wanted = sorted({i for member in members for i in member})
+        heard = dict(zip(wanted, self.hear(waveform, fragments[wanted], lang), strict=True))
+        views = []
+        for view, view_lang in enumerate(self.view_languages(lang)):
+            texts = [" ".join(filter(None, (heard[i][view].text for i in member))) for member in members]
+            views.append(self._embed_texts(texts, view_lang))
+        return _mean_of_views(views)
+
+    def hear(self, waveform: Float32, fragments: Int64, lang: str) -> list[tuple[Transcript, ...]]:
+        """The transcripts of fragments: for each one in its own language and, unless that is English, in English."""
+        limit = int(MAX_SPEECH_SECONDS * SAMPLE_RATE)
+        pieces: list[Float32] = []
+        owner: list[int] = []
+        for i, (start, end) in enumerate(fragments):
+            samples = np.asarray(waveform[start:end], np.float32)
+            if not np.isfinite(samples).all():
+                raise InputError(f"samples {start}-{end} are not all finite numbers")
+            count = -(-len(samples) // limit)  # only what no voice activity detection has cut is longer
+            pieces.extend(np.array_split(samples, count))
+            owner.extend([i] * count)
+        tasks: list[Task] = ["transcribe", "translate"][: len(self.view_languages(lang))]  # type: ignore[assignment]
+        transcripts = self._whisper.hear(pieces, lang, tasks)
+        grouped: list[list[tuple[Transcript, ...]]] = [[] for _ in fragments]
+        for i, transcript in zip(owner, transcripts, strict=True):
+            grouped[i].append(transcript)
+        return [tuple(_joined(view) for view in zip(*group, strict=True)) for group in grouped]
+
+    @staticmethod
+    def view_languages(lang: str) -> list[str]:
+        """The languages that a recording is heard in: its own, and English."""
+        return [lang] if lang == "eng" else [lang, "eng"]
+
+    def _embed_texts(self, texts: Sequence[str], lang: str) -> Float32:
+        rows = np.full((len(texts), self.dim), np.nan, np.float32)
+        worded = [i for i, text in enumerate(texts) if any(c.isalnum() for c in text)]
+        rows[worded] = self._text.embed([texts[i] for i in worded], lang)
+        return rows
+
+
+def load_speech_embedder(
+    name: str = "transcribe-e5",
+    models: Mapping[str, str] | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> SpeechEmbedder:
+    """Load a speech embedder by its short name (`transcribe-e5`).
+
+    Args:
+        name: the embedder.
+        models: model name → directory, for models that lie in one.
+        device: torch device name.
+        threads: of the text encoder's own thread pool.
+    """
+    if name != "transcribe-e5":
+        raise ModelError(f"speech embedder {name!r} is not known; there is transcribe-e5")
+    places = models or {}
+    whisper = load_whisper("whisper-base", places.get("whisper-base"), device)
+    text = load_text_embedder("e5-small", places.get("e5-small"), device, threads)
+    return SpeechEmbedder(name, whisper, text, load_card(name))
+
+
+def _check_spans(spans: Int64, num_samples: int) -> None:
+    wrong = np.flatnonzero((spans[:, 0] < 0) | (spans[:, 1] > num_samples) | (spans[:, 0] >= spans[:, 1]))
+    if len(wrong):
+        start, end = spans[wrong[0]]
+        raise InputError(f"span {wrong[0]} [{start}, {end}) is empty or outside the recording's {num_samples} samples")
+
+
+def _fragments_of(spans: Int64, fragments: Int64) -> list[list[int]]:
+    """For each span the fragments that it runs over, which begin and end with it."""
+    first = np.searchsorted(fragments[:, 0], spans[:, 0])
+    last = np.searchsorted(fragments[:, 1], spans[:, 1])
+    inside = (first < len(fragments)) & (last < len(fragments))
+    safe_first, safe_last = np.minimum(first, len(fragments) - 1), np.minimum(last, len(fragments) - 1)
+    right = inside & (fragments[safe_first, 0] == spans[:, 0]) & (fragments[safe_last, 1] == spans[:, 1])
+    if not right.all():
+        i = int(np.flatnonzero(~right)[0])
+        raise InputError(f"span {i} [{spans[i, 0]}, {spans[i, 1]}) does not begin and end with a fragment")
+    return [list(range(a, b + 1)) for a, b in zip(first.tolist(), last.tolist(), strict=True)]
+
+
+def _joined(parts: Sequence[Transcript]) -> Transcript:
+    if len(parts) == 1:
+        return parts[0]
+    return Transcript(
+        " ".join(part.text for part in parts if part.text),
+        float(np.mean([part.mean_logprob for part in parts])),
+        any(part.looped for part in parts),
+    )
+
+
+def _mean_of_views(views: Sequence[Float32]) -> Float32:
+    """The mean of unit rows over the views in which something was heard, of unit length."""
+    stacked = np.stack(views)
+    there: npt.NDArray[np.bool_] = np.asarray(np.isfinite(stacked).all(axis=2))
+    rows = unit_rows(np.where(there[:, :, None], stacked, 0).sum(axis=0).astype(np.float32))
+    rows[~np.any(there, axis=0)] = np.nan
+    return rows

@@ -1,0 +1,69 @@
+"""What every shard needs to be done: the configuration, the run's folder, and a way to say how far it is."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from seamlessalign.config import RunConfig
+from seamlessalign.pipelines.folder import RunFolder
+
+Progress = Callable[[str, float], None]  # (stage, seconds of audio or rows done since the last call)
+
+_progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class Context:
+    """Given to every shard; small enough to be sent to a worker."""
+
+    config: RunConfig
+    root: str
+    device: str
+    threads: int
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run's folder."""
+        return RunFolder(self.root)
+
+    def model_directory(self, name: str) -> str | None:
+        """Where the configuration says that a model lies."""
+        return self.config.models.get(name)
+
+
+@dataclass
+class Stopwatch:
+    """Core-seconds by step: processor time of all threads of this process, so that two busy cores count twice."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Count what happens inside under a step's name."""
+        begun = time.process_time()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.process_time() - begun
+
+
+def set_progress(progress: Progress | None) -> None:
+    """Where this process reports how far it is."""
+    global _progress
+    _progress = progress
+
+
+def advance(stage: str, amount: float) -> None:
+    """Report that this much more of a stage is done: seconds of audio, lines of text, directions, or pairs."""
+    if _progress is not None:
+        _progress(stage, amount)
+
+
+def use_threads(threads: int) -> None:
+    """Let the numeric libraries of this process use so many threads."""
+    import faiss
+    import torch
+
+    torch.set_num_threads(threads)
+    faiss.omp_set_num_threads(threads)

@@ -1,0 +1,76 @@
+"""The folder of a run: the one place that knows the name of every file in it."""
+
+import re
+from dataclasses import dataclass
+
+from seamlessalign import storage
+
+TABLES = ("recordings", "segments", "sentences", "pairs", "corpus")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names inside a run's folder, which may be a local path or any uri that storage can write."""
+
+    root: str
+
+    @property
+    def config(self) -> str:
+        """The resolved configuration with its digest."""
+        return storage.join(self.root, "run.yaml")
+
+    @property
+    def ledger(self) -> str:
+        """One line per shard and stage."""
+        return storage.join(self.root, "ledger.parquet")
+
+    @property
+    def plan(self) -> str:
+        """The shards of every stage planned so far, for `status`."""
+        return storage.join(self.root, "state", "plan.json")
+
+    @property
+    def heartbeat(self) -> str:
+        """What the driver was doing when it last looked, for `status`."""
+        return storage.join(self.root, "state", "progress.json")
+
+    @property
+    def lock(self) -> str:
+        """Held by the driver of a local run."""
+        return storage.join(self.root, "state", "lock")
+
+    @property
+    def report(self) -> str:
+        """The page for people."""
+        return storage.join(self.root, "report.html")
+
+    def marks(self, stage: str) -> str:
+        """Folder of a stage's completion marks."""
+        return storage.join(self.root, "state", "done", stage)
+
+    def mark(self, stage: str, shard: str) -> str:
+        """The completion mark of a shard: its ledger lines, its digest and what it wrote."""
+        return storage.join(self.marks(stage), f"{shard}.json")
+
+    def table(self, name: str, partition: str = "", part: str = "") -> str:
+        """A table's folder, a partition of it (`lang=fra`), or one part (`part-00003`) of that."""
+        names = [name, partition, f"{part}.parquet" if part else ""]
+        return storage.join(self.root, *(item for item in names if item))
+
+    def quarantine(self, stage: str, shard: str) -> str:
+        """What a shard could not read, and why: one JSON object a line."""
+        return storage.join(self.root, "quarantine", f"{stage}-{shard}.jsonl")
+
+    def relative(self, uri: str) -> str:
+        """The name of a file below the run's folder."""
+        return uri.removeprefix(self.root.rstrip("/") + "/")
+
+
+def shard_name(number: int) -> str:
+    """Name of a numbered shard and of the parts that it writes."""
+    return f"part-{number:05d}"
+
+
+def slug(text: str) -> str:
+    """A text as a file name."""
+    return re.sub(r"[^A-Za-z0-9._=-]+", "_", text)

@@ -1,0 +1,175 @@
+"""The ledger: what every shard of every stage took in, kept and dropped; and the proof that nothing was lost.
+
+A shard's completion mark is one small JSON file with its ledger lines, written after everything the shard wrote.
+`ledger.parquet` is all of them together.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from seamlessalign import storage
+from seamlessalign.errors import SeamlessAlignError, StorageError
+from seamlessalign.pipelines.folder import RunFolder
+from seamlessalign.rows import LEDGER, LedgerLine
+
+
+@dataclass(frozen=True)
+class Mark:
+    """That a shard is done. `digest` covers its inputs and the configuration that it depends on."""
+
+    stage: str
+    shard: str
+    digest: str
+    outputs: list[str]  # names below the run's folder
+    lines: list[LedgerLine]
+
+
+@dataclass
+class Tally:
+    """Counts one shard's rows while it is done, and becomes its ledger line."""
+
+    rows_in: int = 0
+    rows_kept: int = 0
+    samples_in: int = 0
+    samples_kept: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    samples_dropped: dict[str, int] = field(default_factory=dict)
+    quarantined: int = 0
+
+    def keep(self, rows: int = 1, samples: int = 0) -> None:
+        """Count rows that came in and go on."""
+        self.rows_in += rows
+        self.rows_kept += rows
+        self.samples_in += samples
+        self.samples_kept += samples
+
+    def drop(self, reason: str, rows: int = 1, samples: int = 0, *, quarantined: bool = False) -> None:
+        """Count rows that came in and end here; `quarantined` when they could not be read."""
+        if not rows:
+            return
+        self.rows_in += rows
+        self.samples_in += samples
+        self.dropped[reason] = self.dropped.get(reason, 0) + rows
+        self.samples_dropped[reason] = self.samples_dropped.get(reason, 0) + samples
+        self.quarantined += rows if quarantined else 0
+
+    def line(
+        self,
+        stage: str,
+        shard: str,
+        *,
+        digest: str,
+        seconds: Mapping[str, float] | None = None,
+        bytes_read: int = 0,
+        bytes_written: int = 0,
+        models: Mapping[str, str] | None = None,
+    ) -> LedgerLine:
+        """The ledger line of what was counted."""
+        return LedgerLine(
+            stage=stage,
+            shard=shard,
+            rows_in=self.rows_in,
+            rows_kept=self.rows_kept,
+            dropped=dict(sorted(self.dropped.items())),
+            samples_in=self.samples_in,
+            samples_kept=self.samples_kept,
+            samples_dropped=dict(sorted(self.samples_dropped.items())),
+            seconds={step: round(value, 3) for step, value in (seconds or {}).items()},
+            bytes_read=bytes_read,
+            bytes_written=bytes_written,
+            peak_rss=peak_rss(),
+            quarantined=self.quarantined,
+            digest=digest,
+            models=dict(sorted((models or {}).items())),
+        )
+
+
+def peak_rss() -> int:
+    """The most memory this process has had resident, in bytes."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def write_mark(folder: RunFolder, mark: Mark) -> None:
+    """Declare a shard done."""
+    text = json.dumps(asdict(mark), ensure_ascii=False, indent=1)
+    storage.write_bytes_atomic(folder.mark(mark.stage, mark.shard), text.encode())
+
+
+def read_marks(folder: RunFolder, stage: str) -> dict[str, Mark]:
+    """The marks of a stage by shard."""
+    marks = (_read_mark(uri) for uri in storage.list_files(folder.marks(stage), ".json"))
+    return {mark.shard: mark for mark in marks}
+
+
+def clear_strays(folder: RunFolder, stage: str, shards: Iterable[str], tables: Iterable[str]) -> None:
+    """Remove marks of shards that the plan no longer has, and files of `tables` that no mark of the stage names.
+
+    Both are left by runs over other inputs, and by processes killed between writing and marking.
+    """
+    wanted = set(shards)
+    for shard in read_marks(folder, stage):
+        if shard not in wanted:
+            storage.remove(folder.mark(stage, shard))
+    named = {name for mark in read_marks(folder, stage).values() for name in mark.outputs}
+    for table in tables:
+        for uri in storage.list_files(storage.join(folder.root, table)):
+            if folder.relative(uri) not in named:
+                storage.remove(uri)
+
+
+def write_ledger(folder: RunFolder, stages: Iterable[str]) -> list[LedgerLine]:
+    """Gather the lines of all marks into `ledger.parquet`, and return them."""
+    lines = [line for stage in stages for mark in read_marks(folder, stage).values() for line in mark.lines]
+    rows = [
+        {**asdict(line), **{name: list(getattr(line, name).items()) for name in _MAPS}} for line in lines
+    ]  # Arrow takes maps as lists of pairs
+    storage.write_table(folder.ledger, pa.Table.from_pylist(rows, schema=LEDGER))
+    return lines
+
+
+def unbalanced(lines: Iterable[LedgerLine]) -> list[str]:
+    """One sentence for each line whose rows or samples in are not those kept and dropped."""
+    wrong = []
+    for line in lines:
+        for what, came, kept, dropped in (
+            ("rows", line.rows_in, line.rows_kept, line.dropped),
+            ("samples", line.samples_in, line.samples_kept, line.samples_dropped),
+        ):
+            if came != kept + sum(dropped.values()):
+                wrong.append(
+                    f"{line.stage} {line.shard}: {came} {what} in, {kept} kept and {sum(dropped.values())} dropped"
+                )
+    return wrong
+
+
+def verify(folder: RunFolder, lines: list[LedgerLine]) -> None:
+    """Check that every line balances and that the tables hold the rows that the ledger says were kept.
+
+    Raises SeamlessAlignError naming the first difference.
+    """
+    wrong = unbalanced(lines)
+    for stage in ("segments", "sentences", "corpus"):
+        rows = sum(storage.num_rows(uri) for uri in storage.list_files(folder.table(stage), ".parquet"))
+        kept = sum(line.rows_kept for line in lines if line.stage == stage)
+        if rows != kept:
+            wrong.append(f"{stage}: the ledger has {kept} rows kept, the tables hold {rows}")
+    if wrong:
+        more = f" ({len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise SeamlessAlignError(f"{folder.ledger}: the counts do not balance: {wrong[0]}{more}")
+
+
+_MAPS = ("dropped", "samples_dropped", "seconds", "models")
+
+
+def _read_mark(uri: str) -> Mark:
+    try:
+        raw: dict[str, Any] = json.loads(storage.read_bytes(uri))
+        return Mark(**{**raw, "lines": [LedgerLine(**line) for line in raw["lines"]]})
+    except (ValueError, TypeError, KeyError) as error:
+        raise StorageError(f"{uri}: is not a completion mark ({error}); remove it to do its shard again") from error

@@ -1,0 +1,130 @@
+"""The local executor: worker processes walk groups of shards, each group one Beam pipeline."""
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import queue
+import signal
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any
+
+from seamlessalign.config import ResourcesConfig
+from seamlessalign.errors import SeamlessAlignError
+from seamlessalign.pipelines.beam_stage import ShardTask
+from seamlessalign.pipelines.context import Context, set_progress
+
+_MEMORY_PER_WORKER = 3 << 30  # bytes that models and one recording take
+_LOOK_SECONDS = 0.2
+
+
+class ShardFailure(SeamlessAlignError):
+    """A shard stopped on an error that is not the user's: the trace is kept for `--debug`."""
+
+    def __init__(self, message: str, trace: str) -> None:
+        super().__init__(message)
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[type["ShardFailure"], tuple[str, str]]:
+        return (ShardFailure, (str(self), self.trace))
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How a machine is shared out."""
+
+    processes: int
+    threads: int  # of each process
+    device: str
+
+
+def share_out(resources: ResourcesConfig) -> Workers:
+    """Choose processes, threads and device where the configuration says `auto`."""
+    cores = len(os.sched_getaffinity(0))
+    device = resources.device
+    if device == "auto":
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if resources.workers != "auto":
+        processes = resources.workers
+    elif device == "cuda":
+        processes = 1
+    else:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        processes = max(1, min(cores, memory // _MEMORY_PER_WORKER))
+    threads = resources.threads if resources.threads != "auto" else max(1, cores // processes)
+    return Workers(processes, threads, device)
+
+
+class LocalExecutor:
+    """A pool of worker processes that lives for one run, so that models are loaded once in each."""
+
+    def __init__(self, workers: Workers, shards_per_group: int) -> None:
+        self.workers = workers
+        self._most_per_group = shards_per_group
+        start = multiprocessing.get_context("spawn")
+        self._progress: Any = start.Queue()
+        self._pool = ProcessPoolExecutor(
+            workers.processes, mp_context=start, initializer=_begin_worker, initargs=(self._progress, workers.threads)
+        )
+
+    def execute(self, stage: str, tasks: list[ShardTask], context: Context, progress: Callable[[float], None]) -> None:
+        """Do all shards of a stage. Raises the first error; shards that are done by then stay done."""
+        # small enough that every worker has several groups, so that none waits long for the last
+        size = max(1, min(self._most_per_group, len(tasks) // (4 * self.workers.processes)))
+        groups = [tasks[start : start + size] for start in range(0, len(tasks), size)]
+        waiting: set[Future[None]] = {self._pool.submit(_do_group, stage, group, context) for group in groups}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, _LOOK_SECONDS, FIRST_COMPLETED)
+                for amount in self._reported():
+                    progress(amount)
+                for future in done:
+                    future.result()
+        except BrokenProcessPool as error:
+            raise SeamlessAlignError(
+                f"stage {stage}: a worker process was killed, perhaps for want of memory; set resources.workers lower, "
+                "or run the same command again to go on"
+            ) from error
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def close(self) -> None:
+        """End the workers at once."""
+        processes = list((self._pool._processes or {}).values())
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+
+    def _reported(self) -> Iterator[float]:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                yield self._progress.get_nowait()
+
+
+def _begin_worker(progress: Any, threads: int) -> None:
+    # A worker must not outlive a driver that was killed (PR_SET_PDEATHSIG), nor answer Ctrl-C, which the driver does.
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    set_progress(lambda stage, amount: progress.put(amount))
+
+
+def _do_group(stage: str, tasks: list[ShardTask], context: Context) -> None:
+    from seamlessalign.pipelines.beam_stage import run_in_memory
+
+    try:
+        run_in_memory(stage, tasks, context)
+    except SeamlessAlignError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is must reach the driver with its shard's name
+        names = tasks[0].name if len(tasks) == 1 else f"{tasks[0].name} to {tasks[-1].name}"
+        cause = str(error).strip().splitlines()[0] if str(error).strip() else error.__class__.__name__
+        raise ShardFailure(f"stage {stage}, {names}: {cause[:300]}", traceback.format_exc()) from None

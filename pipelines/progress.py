@@ -1,0 +1,99 @@
+"""How far a run is: a line in the terminal, and a file for `status`."""
+
+import json
+import os
+import sys
+import time
+from typing import TextIO
+
+from seamlessalign import storage
+from seamlessalign.errors import StorageError
+from seamlessalign.pipelines.folder import RunFolder
+
+_WIDTH = 24
+_TERMINAL_SECONDS = 0.2
+_LOG_SECONDS = 15.0  # between lines where nobody watches
+_FILE_SECONDS = 2.0
+_UNITS = {"speech": "h of audio", "text": "sentences", "mine": "directions", "corpus": "pairs"}
+
+
+class Progress:
+    """The progress of one stage. Speech is counted in seconds of audio, the rest in rows."""
+
+    def __init__(self, folder: RunFolder, stage: str, total: float, out: TextIO = sys.stderr) -> None:
+        self.stage = stage
+        self.total = total
+        self.done = 0.0
+        self._folder = folder
+        self._out = out
+        self._begun = time.monotonic()
+        self._shown = 0.0
+        self._filed = 0.0
+        self._is_terminal = out.isatty()
+        self._file("running")
+
+    def advance(self, amount: float) -> None:
+        """Count more as done and show it, not too often."""
+        self.done += amount
+        now = time.monotonic()
+        if now - self._shown >= (_TERMINAL_SECONDS if self._is_terminal else _LOG_SECONDS):
+            self._shown = now
+            self._show()
+        if now - self._filed >= _FILE_SECONDS:
+            self._filed = now
+            self._file("running")
+
+    def finish(self) -> None:
+        """Show the end of the stage."""
+        if self.done:
+            self._show()
+        if self._is_terminal:
+            self._out.write("\n")
+        self._file("done")
+
+    def fail(self, error: str) -> None:
+        """Note why the stage stopped."""
+        if self._is_terminal:
+            self._out.write("\n")
+        self._file("failed", error)
+
+    def line(self) -> str:
+        """The stage, a bar, how much is done, how fast, and when it will be finished."""
+        elapsed = max(time.monotonic() - self._begun, 1e-6)
+        rate = self.done / elapsed
+        share = min(self.done / self.total, 1.0) if self.total else 0.0
+        scale = 3600.0 if self.stage == "speech" else 1.0
+        form = ".2f" if self.stage == "speech" else ".0f"
+        amount = f"{self.done / scale:{form}}" + (f"/{self.total / scale:{form}}" if self.total else "")
+        speed = f"{rate:.1f} h/h" if self.stage == "speech" else f"{rate:.1f}/s"
+        bar = f"[{'█' * round(share * _WIDTH):░<{_WIDTH}}] {share:4.0%}  " if self.total else ""
+        eta = f"  {clock((self.total - self.done) / rate)} left" if self.total > self.done and rate else ""
+        return f"{self.stage:<7} {bar}{amount} {_UNITS[self.stage]}  {speed}{eta}"
+
+    def _show(self) -> None:
+        self._out.write(f"\r\x1b[K{self.line()}" if self._is_terminal else f"{self.line()}\n")
+        self._out.flush()
+
+    def _file(self, state: str, error: str | None = None) -> None:
+        elapsed = max(time.monotonic() - self._begun, 1e-6)
+        beat = {
+            "stage": self.stage,
+            "state": state,
+            "done": self.done,
+            "total": self.total,
+            "per_second": self.done / elapsed,
+            "driver": os.getpid(),
+            "error": error,
+        }
+        try:
+            storage.write_bytes_atomic(self._folder.heartbeat, json.dumps(beat).encode())
+        except StorageError:
+            # the shards' own writes will say what is wrong, with the right words
+            return
+
+
+def clock(seconds: float) -> str:
+    """Seconds as h:mm:ss or m:ss."""
+    whole = int(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,35 @@
+"""The report of a run: one HTML file, with sound, that needs nothing beside it.
+
+The page has no script and forbids itself every request, so that what strangers wrote can do no harm in it.
+"""
+
+from importlib.resources import files
+from string import Template
+
+from seamlessalign import storage
+from seamlessalign.errors import InputError
+from seamlessalign.pipelines.markup import escape, join
+from seamlessalign.pipelines.report_numbers import read_run
+from seamlessalign.pipelines.report_page import sections_of, title_of
+from seamlessalign.pipelines.report_samples import choose_samples
+
+
+def build_report(run_dir: str, *, samples_per_direction: int = 6) -> str:
+    """Write `report.html` into a run's folder (local or any fsspec uri) and return its uri.
+
+    A run that is not finished, or lacks a table, is reported as far as it goes, and the page says what is missing.
+    Raises InputError when the folder is no run, StorageError naming a damaged file.
+    """
+    if samples_per_direction < 0:
+        raise InputError(f"samples_per_direction must be 0 or more, not {samples_per_direction}")
+    numbers = read_run(run_dir)
+    samples = choose_samples(run_dir, samples_per_direction) if samples_per_direction else {}
+    templates = files("seamlessalign.pipelines")
+    page = Template(templates.joinpath("report_page.html").read_text("utf-8")).substitute(
+        title=escape(title_of(numbers)),
+        style=templates.joinpath("report_page.css").read_text("utf-8"),
+        body=join(*sections_of(numbers, samples)),
+    )
+    uri = storage.join(run_dir, "report.html")
+    storage.write_bytes_atomic(uri, page.encode("utf-8"))
+    return uri

@@ -1,0 +1,266 @@
+"""A run: plan the shards of each stage, do those that are not done, and prove that nothing was lost.
+
+The folder is the state. A shard is done when its completion mark is there and carries the digest of the inputs and of
+the configuration it depends on; so a run that was killed goes on where it stopped, a changed threshold mines again but
+embeds nothing again, and changed resources do nothing again.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from seamlessalign import storage
+from seamlessalign.config import RunConfig, digest, dump_config
+from seamlessalign.embedders.card import card_digest
+from seamlessalign.errors import ConfigError, InputError, SeamlessAlignError, StorageError
+from seamlessalign.model_files import find_model
+from seamlessalign.pipelines import corpus_stage, mining_stage, speech_stage, text_stage
+from seamlessalign.pipelines.beam_stage import ShardTask
+from seamlessalign.pipelines.context import Context
+from seamlessalign.pipelines.folder import RunFolder
+from seamlessalign.pipelines.inputs import Shard, cut_into_shards, find_recordings, find_texts
+from seamlessalign.pipelines.ledger import clear_strays, read_marks, verify, write_ledger
+from seamlessalign.pipelines.local import LocalExecutor, share_out
+from seamlessalign.pipelines.progress import Progress
+from seamlessalign.rows import SCHEMA_VERSION, LedgerLine
+
+STAGES = (speech_stage.STAGE, text_stage.STAGE, mining_stage.STAGE, corpus_stage.STAGE)
+_TABLES = {
+    speech_stage.STAGE: ("recordings", "segments"),
+    text_stage.STAGE: ("sentences",),
+    mining_stage.STAGE: ("pairs",),
+    corpus_stage.STAGE: ("corpus",),
+}
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a finished run did."""
+
+    folder: RunFolder
+    lines: list[LedgerLine]
+    shards_done: int  # by this call
+    shards_kept: int  # done before
+
+    @property
+    def quarantined(self) -> int:
+        """Inputs that could not be read."""
+        return sum(line.quarantined for line in self.lines)
+
+    @property
+    def exit_status(self) -> int:
+        """0, or 3 where part of the input was set aside."""
+        return 3 if self.quarantined else 0
+
+
+def run(config: RunConfig) -> RunResult:
+    """Do a run, or what is left of it.
+
+    Raises:
+        ConfigError, InputError, StorageError, ModelError: something the user can mend; nothing is lost.
+        SeamlessAlignError: a worker died, or the counts do not balance.
+    """
+    if config.output is None:
+        raise ConfigError("no output folder: give --output DIR, or 'output:' in the configuration")
+    folder = RunFolder(config.output)
+    storage.check_writable(folder.root)
+    with _only_driver(folder):
+        storage.remove_unfinished(folder.root)
+        recordings = find_recordings(config.speech.inputs)
+        texts = find_texts(config.text.inputs) if _has_text(config) else []
+        _check_inputs("speech", recordings)
+        if _has_text(config):
+            _check_inputs("text", texts)
+        models = _model_digests(config)
+        _write_config(folder, config, models)
+        workers = share_out(config.resources)
+        context = Context(config, folder.root, workers.device, workers.threads)
+        executor = LocalExecutor(workers, config.resources.shards_per_group)
+        try:
+            done, kept = _do_stages(context, executor, recordings, texts, models)
+        finally:
+            executor.close()
+        lines = write_ledger(folder, STAGES)
+        verify(folder, lines)
+    return RunResult(folder, lines, done, kept)
+
+
+def plan_inputs(config: RunConfig) -> tuple[list[Shard], list[Shard]]:
+    """The shards of recordings and of texts that a run over the present inputs has."""
+    recordings = cut_into_shards(find_recordings(config.speech.inputs), config.speech.recordings_per_shard)
+    texts = cut_into_shards(find_texts(config.text.inputs), 1) if _has_text(config) else []
+    return recordings, texts
+
+
+def _do_stages(
+    context: Context, executor: LocalExecutor, recordings: list[Any], texts: list[Any], models: dict[str, str]
+) -> tuple[int, int]:
+    config = context.config
+    done, kept = 0, 0
+    upstream: list[str] = []
+    speech = [
+        ShardTask(speech_stage.STAGE, shard.name, digest(_speech_digest(config, models), _files(shard)), shard)
+        for shard in cut_into_shards(recordings, config.speech.recordings_per_shard)
+    ]
+    text = [
+        ShardTask(text_stage.STAGE, shard.name, digest(_text_digest(config, models), _files(shard)), shard)
+        for shard in cut_into_shards(texts, 1)
+    ]
+    for tasks, stage, total in (
+        (speech, speech_stage.STAGE, _audio_seconds(speech)),
+        (text, text_stage.STAGE, 0.0),
+    ):
+        counts = _do_stage(stage, tasks, total, context, executor)
+        done, kept = done + counts[0], kept + counts[1]
+        upstream += [task.digest for task in tasks]
+    mined = [
+        ShardTask(
+            mining_stage.STAGE,
+            f"direction={name}",
+            digest("mine", SCHEMA_VERSION, name, config.mining, card_digest(config.speech.embedder), upstream),
+            name,
+        )
+        for name in config.directions
+    ]
+    counts = _do_stage(mining_stage.STAGE, mined, len(mined), context, executor)
+    done, kept = done + counts[0], kept + counts[1]
+    mine_digest = {str(task.shard): task.digest for task in mined}
+    cut = corpus_stage.plan(context)
+    corpus = [
+        ShardTask(
+            corpus_stage.STAGE,
+            shard.name,
+            digest("corpus", SCHEMA_VERSION, config.corpus, mine_digest[shard.direction], shard.first, shard.last),
+            shard,
+        )
+        for shard in cut
+    ]
+    pairs = sum(shard.last - shard.first for shard in cut)
+    counts = _do_stage(corpus_stage.STAGE, corpus, pairs, context, executor)
+    return done + counts[0], kept + counts[1]
+
+
+def _do_stage(
+    stage: str, tasks: list[ShardTask], total: float, context: Context, executor: LocalExecutor
+) -> tuple[int, int]:
+    """Do the shards of a stage that are not done; returns how many were and how many had been before."""
+    folder = context.folder
+    clear_strays(folder, stage, [task.name for task in tasks], _TABLES[stage])
+    marks = read_marks(folder, stage)
+    pending = [task for task in tasks if task.name not in marks or marks[task.name].digest != task.digest]
+    _write_plan(folder, stage, [task.name for task in tasks])
+    if pending:
+        share = len(pending) / len(tasks)
+        if stage == speech_stage.STAGE:
+            total = _audio_seconds(pending)
+        progress = Progress(folder, stage, total if stage == speech_stage.STAGE else total * share)
+        try:
+            executor.execute(stage, pending, context, progress.advance)
+        except BaseException as error:
+            progress.fail(str(error) or error.__class__.__name__)
+            raise
+        progress.finish()
+        clear_strays(folder, stage, [task.name for task in tasks], _TABLES[stage])
+    return len(pending), len(tasks) - len(pending)
+
+
+def _speech_digest(config: RunConfig, models: dict[str, str]) -> str:
+    speech = config.speech.model_dump(mode="json", exclude={"inputs", "languages", "recordings_per_shard"})
+    return digest(
+        "speech", SCHEMA_VERSION, speech, config.speech_languages(), models, card_digest(config.speech.embedder)
+    )
+
+
+def _text_digest(config: RunConfig, models: dict[str, str]) -> str:
+    text = config.text.model_dump(mode="json", exclude={"inputs", "languages"})
+    return digest("text", SCHEMA_VERSION, text, config.text_languages(), models, card_digest(config.text.embedder))
+
+
+def _model_digests(config: RunConfig) -> dict[str, str]:
+    """SHA-256 of every model that the run will load; raises before any work where one is missing."""
+    names = {"whisper-base", "e5-small"}
+    if config.speech.lang is None:
+        names.add(config.speech.lid.model)
+    if _has_text(config):
+        names |= {config.text.lid.model, config.text.embedder}
+    return {name: find_model(name, config.models.get(name)).sha256 for name in sorted(names)}
+
+
+def _files(shard: Shard) -> list[list[str | None]]:
+    return [[f.uri, f.version, f.lang, f.license, f.source, f.problem] for f in shard.files]
+
+
+def _has_text(config: RunConfig) -> bool:
+    return any(not side.is_audio for side in config.sides())
+
+
+def _check_inputs(section: str, files: list[Any]) -> None:
+    if not any(file.problem is None for file in files):
+        first = f": {files[0].uri}: {files[0].problem}" if files else ""
+        raise InputError(f"{section}.inputs: nothing to read{first}")
+
+
+def _audio_seconds(tasks: list[ShardTask]) -> float:
+    """How long the recordings of shards say they are, for the progress bar only: a header may lie."""
+    import soundfile
+
+    total = 0.0
+    for task in tasks:
+        files = task.shard.files if isinstance(task.shard, Shard) else ()
+        for file in files:
+            if file.problem is not None or not storage.is_local(file.uri):
+                continue
+            if file.uri.lower().endswith(".g722"):
+                total += storage.size(file.uri) / 8000
+                continue
+            with contextlib.suppress(soundfile.LibsndfileError, OSError):
+                info = soundfile.info(str(storage.local_path(file.uri)))
+                total += info.frames / info.samplerate
+    return total
+
+
+def _write_config(folder: RunFolder, config: RunConfig, models: dict[str, str]) -> None:
+    resolved = dump_config(config)
+    described = {
+        **resolved,
+        "digest": digest({k: v for k, v in resolved.items() if k not in ("resources", "output")}, models),
+    }
+    text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
+    storage.write_bytes_atomic(folder.config, text.encode())
+
+
+def _write_plan(folder: RunFolder, stage: str, shards: list[str]) -> None:
+    plan: dict[str, list[str]] = {}
+    if storage.exists(folder.plan):
+        with contextlib.suppress(ValueError):
+            plan = json.loads(storage.read_bytes(folder.plan))
+    plan[stage] = shards
+    storage.write_bytes_atomic(folder.plan, json.dumps(plan).encode())
+
+
+@contextlib.contextmanager
+def _only_driver(folder: RunFolder) -> Iterator[None]:
+    """Hold the folder's lock, which goes with the process however it ends."""
+    if not storage.is_local(folder.root):
+        yield
+        return
+    path = storage.local_path(folder.lock)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SeamlessAlignError(f"{folder.root}: another run is at work in this folder; wait for it") from None
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,304 @@
+"""Recordings → segments with embeddings: decode, find speech, identify the language, over-segment, embed.
+
+One recording at a time, fused: audio is decoded once and only what mining needs is written.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from seamlessalign import storage
+from seamlessalign.audio import Audio, decode, release
+from seamlessalign.embedders import SpeechEmbedder, load_speech_embedder
+from seamlessalign.errors import UnreadableError
+from seamlessalign.lid import SpeechLid, load_speech_lid
+from seamlessalign.pipelines.context import Context, Stopwatch, advance
+from seamlessalign.pipelines.inputs import InputFile, Shard
+from seamlessalign.pipelines.ledger import Mark, Tally
+from seamlessalign.rows import (
+    RECORDINGS,
+    SAMPLE_RATE,
+    Recording,
+    Segment,
+    recording_id,
+    segment_id,
+    segments_schema,
+)
+from seamlessalign.segmentation import detect_speech, over_segment
+from seamlessalign.segmentation.vad import vad_fingerprint
+
+STAGE = "speech"
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass
+class _Output:
+    recordings: list[Recording] = field(default_factory=list)
+    segments: dict[str, list[Segment]] = field(default_factory=dict)  # by language
+    embeddings: dict[str, list[Float32]] = field(default_factory=dict)
+    quarantine: list[dict[str, Any]] = field(default_factory=list)
+    recordings_tally: Tally = field(default_factory=Tally)
+    segments_tally: Tally = field(default_factory=Tally)
+    bytes_read: int = 0
+
+
+def process(shard: Shard, digest: str, context: Context) -> Mark:
+    """Do one shard of recordings, write its tables, and return its completion mark."""
+    output, watch = _Output(), Stopwatch()
+    with watch.step("load models"):
+        lid = load_lid(context)
+        embedder = load_embedder(context)
+    for file in shard.files:
+        _process_file(file, context, lid, embedder, output, watch)
+    models = fingerprints(context, lid, embedder)
+    metadata = {"seamlessalign.digest": digest, "seamlessalign.models": json.dumps(models, sort_keys=True)}
+    outputs, written = _write(shard, context, embedder.dim, output, metadata)
+    lines = [
+        output.recordings_tally.line(
+            "recordings",
+            shard.name,
+            digest=digest,
+            models=models,
+            seconds=watch.seconds,
+            bytes_read=output.bytes_read,
+        ),
+        output.segments_tally.line("segments", shard.name, digest=digest, models=models, bytes_written=written),
+    ]
+    return Mark(STAGE, shard.name, digest, outputs, lines)
+
+
+def load_lid(context: Context) -> SpeechLid | None:
+    """The run's speech language identifier; None where the configuration states the language."""
+    speech = context.config.speech
+    if speech.lang is not None:
+        return None
+    return load_speech_lid(speech.lid.model, context.model_directory(speech.lid.model), context.device)
+
+
+def load_embedder(context: Context) -> SpeechEmbedder:
+    """The run's speech embedder."""
+    return load_speech_embedder(context.config.speech.embedder, context.config.models, context.device, context.threads)
+
+
+def fingerprints(context: Context, lid: SpeechLid | None, embedder: SpeechEmbedder) -> dict[str, str]:
+    """Name and SHA-256 of every model that touches a segment."""
+    vad, vad_sha256 = vad_fingerprint(context.config.speech.vad.engine)
+    return {vad: vad_sha256, **({lid.name: lid.sha256} if lid else {}), **embedder.models}
+
+
+def _process_file(
+    file: InputFile,
+    context: Context,
+    lid: SpeechLid | None,
+    embedder: SpeechEmbedder,
+    output: _Output,
+    watch: Stopwatch,
+) -> None:
+    try:
+        if file.problem is not None:
+            raise UnreadableError("missing", file.problem)
+        with _reading(file.uri), storage.local_copy(file.uri) as path:
+            with watch.step("read"):
+                size = path.stat().st_size
+                sha256 = storage.sha256_of(path)
+            output.bytes_read += size
+            with watch.step("decode"):
+                audio = decode(path)
+    except UnreadableError as error:
+        output.recordings_tally.drop(error.reason, quarantined=True)
+        output.quarantine.append({"uri": file.uri, "reason": error.reason, "detail": error.detail})
+        return
+    try:
+        recording = _process_audio(audio, file, sha256, context, lid, embedder, output, watch)
+    finally:
+        release(audio.samples)
+    output.recordings.append(recording)
+    if recording.drop_reason is None:
+        output.recordings_tally.keep(samples=recording.num_samples)
+    else:
+        output.recordings_tally.drop(recording.drop_reason, samples=recording.num_samples)
+
+
+def _process_audio(
+    audio: Audio,
+    file: InputFile,
+    sha256: str,
+    context: Context,
+    lid: SpeechLid | None,
+    embedder: SpeechEmbedder,
+    output: _Output,
+    watch: Stopwatch,
+) -> Recording:
+    """Segment one decoded recording; what it says of itself is returned, its segments go into `output`."""
+    speech = context.config.speech
+    with watch.step("vad"):
+        fragments = detect_speech(
+            audio.samples,
+            engine=speech.vad.engine,
+            threshold=speech.vad.threshold,
+            min_speech_ms=speech.vad.min_speech_ms,
+            min_silence_ms=speech.vad.min_silence_ms,
+            speech_pad_ms=speech.vad.speech_pad_ms,
+            max_fragment_seconds=speech.vad.max_fragment_seconds,
+            num_threads=context.threads,
+        )
+    recording = Recording(
+        recording_id=recording_id(sha256),
+        uri=file.uri,
+        sha256=sha256,
+        num_samples=len(audio.samples),
+        original_sample_rate=audio.original_sample_rate,
+        channels=audio.channels,
+        lang=None,
+        lang_prob=None,
+        speech_samples=int((fragments[:, 1] - fragments[:, 0]).sum()),
+        license=file.license,
+        source=file.source,
+        drop_reason=None,
+    )
+    with watch.step("lid"):
+        recording = _with_language(recording, audio.samples, fragments, file.lang, context, lid)
+    if recording.drop_reason is not None:
+        advance(STAGE, len(audio.samples) / SAMPLE_RATE)
+        return recording
+    spans = over_segment(
+        fragments,
+        min_seconds=speech.spans.min_seconds,
+        max_seconds=speech.spans.max_seconds,
+        max_gap_seconds=speech.spans.max_gap_seconds,
+    )
+    if not len(spans.spans):
+        advance(STAGE, len(audio.samples) / SAMPLE_RATE)
+        return replace(recording, drop_reason="no_span")
+    with watch.step("embed"):
+        rows = _embed(audio.samples, spans.spans, fragments, str(recording.lang), embedder)
+    _add_segments(recording, spans, fragments, rows, output)
+    return recording
+
+
+def _with_language(
+    recording: Recording,
+    samples: Float32,
+    fragments: Int64,
+    stated: str | None,
+    context: Context,
+    lid: SpeechLid | None,
+) -> Recording:
+    speech = context.config.speech
+    if recording.speech_samples < SAMPLE_RATE // 2:
+        return replace(recording, drop_reason="no_speech")
+    lang, probability = stated or speech.lang, 1.0
+    if lang is None and lid is not None:
+        lang, probability = lid.identify(
+            samples, fragments, window_seconds=speech.lid.window_seconds, max_windows=speech.lid.max_windows
+        )[0]
+    recording = replace(recording, lang=lang, lang_prob=probability)
+    if lang not in context.config.speech_languages():
+        return replace(recording, drop_reason="language_not_wanted")
+    if probability < speech.lid.min_prob:
+        return replace(recording, drop_reason="language_uncertain")
+    return recording
+
+
+def _embed(samples: Float32, spans: Int64, fragments: Int64, lang: str, embedder: SpeechEmbedder) -> Float32:
+    """Embed in stretches that share no fragment, so that memory is bounded and progress is seen."""
+    rows = []
+    told = 0
+    for first, last in _stretches(spans):
+        rows.append(embedder.embed(samples, spans[first:last], lang, fragments))
+        reached = len(samples) if last == len(spans) else int(spans[last, 0])
+        advance(STAGE, (reached - told) / SAMPLE_RATE)
+        told = reached
+        release(samples)
+    return np.concatenate(rows)
+
+
+def _stretches(spans: Int64, seconds: float = 300.0) -> list[tuple[int, int]]:
+    """Ranges of spans, cut where no span goes across, each about `seconds` of audio long or longer."""
+    reach = np.maximum.accumulate(spans[:, 1])
+    stretches, first = [], 0
+    for i in range(1, len(spans)):
+        apart = spans[i, 0] >= reach[i - 1]
+        if apart and spans[i, 0] - spans[first, 0] >= seconds * SAMPLE_RATE:
+            stretches.append((first, i))
+            first = i
+    return [*stretches, (first, len(spans))]
+
+
+def _add_segments(recording: Recording, spans: Any, fragments: Int64, rows: Float32, output: _Output) -> None:
+    lang = str(recording.lang)
+    heard: npt.NDArray[np.bool_] = np.asarray(np.isfinite(rows).all(axis=1))
+    ratios = spans.speech_ratio(fragments)
+    for i, (start, end) in enumerate(spans.spans.tolist()):
+        if not heard[i]:
+            output.segments_tally.drop("no_words", samples=end - start)
+            continue
+        output.segments_tally.keep(samples=end - start)
+        output.segments.setdefault(lang, []).append(
+            Segment(
+                segment_id=segment_id(recording.recording_id, start, end),
+                recording_id=recording.recording_id,
+                uri=recording.uri,
+                start=start,
+                end=end,
+                lang=lang,
+                lang_prob=float(recording.lang_prob or 0.0),
+                speech_ratio=float(ratios[i]),
+                num_fragments=int(spans.num_fragments[i]),
+            )
+        )
+    output.embeddings.setdefault(lang, []).append(rows[heard])
+
+
+def _write(
+    shard: Shard, context: Context, dim: int, output: _Output, metadata: dict[str, str]
+) -> tuple[list[str], int]:
+    """Write a shard's tables and quarantine; returns their names below the run's folder and their bytes."""
+    folder = context.folder
+    outputs, written = [], 0
+    for lang, segments in sorted(output.segments.items()):
+        uri = folder.table("segments", f"lang={lang}", shard.name)
+        rows = np.concatenate(output.embeddings[lang])
+        written += storage.write_table(
+            uri,
+            storage.with_embeddings([asdict(row) for row in segments], rows, segments_schema(dim)),
+            metadata=metadata,
+        )
+        outputs.append(folder.relative(uri))
+    uri = folder.table("recordings", part=shard.name)
+    table = pa.Table.from_pylist([asdict(row) for row in output.recordings], schema=RECORDINGS)
+    written += storage.write_table(uri, table, metadata=metadata)
+    outputs.append(folder.relative(uri))
+    outputs.extend(write_quarantine(folder, STAGE, shard.name, output.quarantine))
+    return outputs, written
+
+
+def write_quarantine(folder: Any, stage: str, shard: str, entries: list[dict[str, Any]]) -> list[str]:
+    """Write what could not be read, one JSON object a line; nothing where there is nothing."""
+    if not entries:
+        return []
+    uri = folder.quarantine(stage, shard)
+    lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+    storage.write_bytes_atomic(uri, lines.encode("utf-8", "backslashreplace"))
+    return [folder.relative(uri)]
+
+
+class _reading:
+    """Turns an error of the file system under one input into one that sets this input aside."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, FileNotFoundError):
+            raise UnreadableError("missing", f"it went away: {error}") from error
+        if isinstance(error, OSError):
+            raise UnreadableError("unreadable", str(error.strerror or error)) from error

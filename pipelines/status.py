@@ -1,0 +1,84 @@
+"""What of a run is done, running, failed and dropped, read from its folder while it goes on or afterwards."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from seamlessalign import storage
+from seamlessalign.errors import InputError
+from seamlessalign.pipelines.folder import RunFolder
+from seamlessalign.pipelines.ledger import read_marks, unbalanced
+from seamlessalign.pipelines.progress import clock
+
+
+def read_status(root: str) -> dict[str, Any]:
+    """Shards planned and done, rows and drops of every stage, and what the driver was last seen at.
+
+    `state` is `done`, `running`, `failed`, or `stopped` where a driver began and is no longer there.
+    Raises InputError where the folder is not a run.
+    """
+    folder = RunFolder(root)
+    if not storage.exists(folder.config):
+        raise InputError(f"{root}: is not the folder of a run: it has no run.yaml")
+    plan: dict[str, list[str]] = _json(folder.plan) or {}
+    beat: dict[str, Any] = _json(folder.heartbeat) or {}
+    stages, wrong, quarantined = {}, [], 0
+    for stage, shards in plan.items():
+        marks = read_marks(folder, stage)
+        lines = [line for shard in shards if shard in marks for line in marks[shard].lines]
+        dropped: Counter[str] = Counter()
+        for line in lines:
+            dropped.update(line.dropped)
+        stages[stage] = {
+            "shards": len(shards),
+            "done": sum(shard in marks for shard in shards),
+            "rows_in": sum(line.rows_in for line in lines),
+            "rows_kept": sum(line.rows_kept for line in lines),
+            "dropped": dict(dropped.most_common()),
+        }
+        wrong += unbalanced(lines)
+        quarantined += sum(line.quarantined for line in lines)
+    return {
+        "run": root,
+        "state": _state(folder, beat),
+        "stages": stages,
+        "now": beat,
+        "quarantined": quarantined,
+        "unbalanced": wrong,
+    }
+
+
+def status_text(status: dict[str, Any]) -> str:
+    """The status for people."""
+    lines = [f"{status['run']}: {status['state']}"]
+    for stage, numbers in status["stages"].items():
+        reasons = ", ".join(f"{reason} {number}" for reason, number in numbers["dropped"].items())
+        lines.append(
+            f"  {stage:<7} {numbers['done']}/{numbers['shards']} shards, {numbers['rows_in']} rows in, "
+            f"{numbers['rows_kept']} kept" + (f"; dropped: {reasons}" if reasons else "")
+        )
+    now = status["now"]
+    if status["state"] == "running" and now.get("total") and now.get("per_second"):
+        left = max(now["total"] - now["done"], 0.0) / now["per_second"]
+        lines.append(f"  at {now['stage']}: {now['done'] / now['total']:.0%}, about {clock(left)} left")
+    if status["state"] == "failed":
+        lines.append(f"  stage {now['stage']} failed: {now['error']}")
+    if status["state"] == "stopped":
+        lines.append("  the same command goes on from here")
+    if status["quarantined"]:
+        lines.append(f"  {status['quarantined']} inputs could not be read: see quarantine/")
+    lines += [f"  does not balance: {sentence}" for sentence in status["unbalanced"]]
+    return "\n".join(lines)
+
+
+def _state(folder: RunFolder, beat: dict[str, Any]) -> str:
+    if storage.exists(folder.ledger) and beat.get("state") != "running":
+        return "failed" if beat.get("state") == "failed" else "done"
+    if beat.get("state") == "failed":
+        return "failed"
+    return "running" if beat and Path(f"/proc/{beat['driver']}").exists() else "stopped"
+
+
+def _json(uri: str) -> Any:
+    return json.loads(storage.read_bytes(uri)) if storage.exists(uri) else None

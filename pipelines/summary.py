@@ -1,0 +1,62 @@
+"""What a finished run did, as text for the terminal: counts of every stage, speed of every step, peak memory."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from seamlessalign.pipelines.run import RunResult
+from seamlessalign.rows import SAMPLE_RATE, LedgerLine
+
+_WITH_HOURS = ("recordings", "segments", "pairs", "corpus")
+
+
+def summary_text(result: RunResult) -> str:
+    """Stages with rows in, kept and dropped by reason; hours of audio per core-hour of each step; peak memory."""
+    lines = ["", f"{'stage':<12} {'in':>9} {'kept':>9} {'hours in':>9} {'kept':>9}  dropped"]
+    for stage in dict.fromkeys(line.stage for line in result.lines):
+        lines.append(_stage_line(stage, [line for line in result.lines if line.stage == stage]))
+    lines += ["", *_speed_lines(result.lines)]
+    if result.quarantined:
+        lines.append(f"{result.quarantined} inputs could not be read: {result.folder.root}/quarantine says which")
+    if result.shards_kept:
+        lines.append(f"{result.shards_kept} shards had been done before, {result.shards_done} were done now")
+    return "\n".join(lines)
+
+
+def steps_per_core_hour(lines: Iterable[LedgerLine]) -> dict[str, tuple[float, float | None]]:
+    """For each step its core-seconds, and hours of recordings per core-hour where it works on recordings."""
+    seconds: Counter[str] = Counter()
+    audio = 0.0
+    of_audio = set()
+    for line in lines:
+        for step, value in line.seconds.items():
+            name = step if line.stage in ("recordings", "pairs", "corpus") else f"{step} {line.stage}"
+            seconds[name] += value
+            if line.stage == "recordings" and step != "load models":
+                of_audio.add(name)
+        if line.stage == "recordings":
+            audio += line.samples_in
+    return {
+        step: (value, audio / SAMPLE_RATE / value if step in of_audio and value else None)
+        for step, value in seconds.items()
+    }
+
+
+def _stage_line(stage: str, lines: list[LedgerLine]) -> str:
+    dropped: Counter[str] = Counter()
+    for line in lines:
+        dropped.update(line.dropped)
+    hours_in = sum(line.samples_in for line in lines) / SAMPLE_RATE / 3600
+    hours_kept = sum(line.samples_kept for line in lines) / SAMPLE_RATE / 3600
+    hours = f"{hours_in:>9.3f} {hours_kept:>9.3f}" if stage in _WITH_HOURS else " " * 19
+    reasons = ", ".join(f"{reason} {number}" for reason, number in dropped.most_common()) or "-"
+    rows_in, rows_kept = sum(line.rows_in for line in lines), sum(line.rows_kept for line in lines)
+    return f"{stage:<12} {rows_in:>9} {rows_kept:>9} {hours}  {reasons}"
+
+
+def _speed_lines(lines: list[LedgerLine]) -> list[str]:
+    shown = [f"{'step':<18} {'core-seconds':>12} {'hours of audio per core-hour':>30}"]
+    for step, (seconds, speed) in steps_per_core_hour(lines).items():
+        shown.append(f"{step:<18} {seconds:>12.1f} {f'{speed:.1f}' if speed else '-':>30}")
+    peak = max((line.peak_rss for line in lines), default=0)
+    shown.append(f"peak memory of a worker: {peak / 2**30:.2f} GiB")
+    return shown

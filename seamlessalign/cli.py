@@ -1,0 +1,175 @@
+"""The command line: one program, thin over the functions that do the work."""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from seamlessalign import __version__
+from seamlessalign.errors import SeamlessAlignError
+
+_DESCRIPTION = "Build speech-translation corpora from raw audio and raw text, the way SeamlessAlign was built."
+_STATUS = (
+    "Exit status: 0 done; 2 the input or configuration is wrong; 3 done, but part of the input was set aside; 1 else."
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments))
+    except SeamlessAlignError as error:
+        _complain(str(error), arguments.debug, getattr(error, "trace", None))
+        return error.exit_status
+    except KeyboardInterrupt:
+        _complain("stopped; the same command goes on from here", arguments.debug)
+        return 1
+    except BrokenPipeError:
+        return 1
+    except Exception as error:  # noqa: BLE001 - the last place that can turn an error into one line
+        kind = error.__class__.__name__
+        _complain(f"{kind}: {_first_line(error)} (--debug shows where)", arguments.debug)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("seamlessalign", description=_DESCRIPTION, epilog=_STATUS)
+    parser.add_argument("--version", action="version", version=f"seamlessalign {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show a trace with every error")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    demo = commands.add_parser("demo", help="build a small real corpus end to end, and its report")
+    demo.add_argument("--output", default="runs/demo", metavar="DIR", help="folder to work in (default: %(default)s)")
+    demo.add_argument(
+        "--cache", metavar="DIR", help="where fetched packages are kept (default: ~/.cache/seamlessalign)"
+    )
+    demo.add_argument("--minutes", type=float, default=12.0, help="audio of each language (default: %(default)s)")
+    demo.add_argument(
+        "--distractors", type=int, default=4000, help="English sentences that nobody says (default: %(default)s)"
+    )
+    demo.add_argument("--seed", type=int, default=0, help="of all random choices (default: %(default)s)")
+    demo.add_argument(
+        "--source",
+        choices=["auto", "asterisk", "espeak"],
+        default="auto",
+        help="whose speech (default: %(default)s: people's if it can be had)",
+    )
+    demo.set_defaults(command=_demo)
+
+    run = commands.add_parser("run", help="mine the recordings and texts that a configuration names")
+    run.add_argument("config", metavar="CONFIG.yaml")
+    run.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="set a key of the configuration, such as mining.k=32"
+    )
+    run.add_argument("--output", metavar="DIR", help="folder of the run; run again to go on")
+    run.add_argument(
+        "--executor", choices=["local"], default="local", help="where shards are done (default: %(default)s)"
+    )
+    run.add_argument("--dry-run", action="store_true", help="show what would be done, and do nothing")
+    run.set_defaults(command=_run)
+
+    status = commands.add_parser("status", help="what of a run is done, running, failed and dropped")
+    status.add_argument("run", metavar="DIR")
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.set_defaults(command=_status)
+
+    report = commands.add_parser("report", help="write one HTML file about a run")
+    report.add_argument("run", metavar="DIR")
+    report.add_argument(
+        "--samples", type=int, default=6, help="pairs to listen to, for each direction (default: %(default)s)"
+    )
+    report.set_defaults(command=_report)
+
+    export = commands.add_parser("export", help="copy the corpus of a run to hand it on")
+    export.add_argument("run", metavar="DIR")
+    export.add_argument("--to", required=True, metavar="DIR", help="folder to write to")
+    export.add_argument("--format", choices=["parquet"], default="parquet", help="how (default: %(default)s)")
+    export.add_argument("--direction", action="append", metavar="DIRECTION", help="only this one; may be repeated")
+    export.set_defaults(command=_export)
+
+    models = commands.add_parser("models", help="names of models, where each would come from, fingerprints")
+    models.set_defaults(command=_models)
+    return parser
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from seamlessalign.pipelines.demo import demo
+
+    cache = Path(arguments.cache) if arguments.cache else Path.home() / ".cache" / "seamlessalign"
+    return demo(
+        Path(arguments.output),
+        cache,
+        minutes=arguments.minutes,
+        distractors=arguments.distractors,
+        seed=arguments.seed,
+        source=arguments.source,
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from seamlessalign.config import load_config
+
+    config = load_config(arguments.config, arguments.overrides, arguments.output)
+    if arguments.dry_run:
+        from seamlessalign.pipelines.plan import plan_text
+
+        print(plan_text(config))
+        return 0
+    from seamlessalign.pipelines.report import build_report
+    from seamlessalign.pipelines.run import run
+    from seamlessalign.pipelines.summary import summary_text
+
+    result = run(config)
+    print(summary_text(result))
+    print(f"report: {build_report(result.folder.root)}")
+    return result.exit_status
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    import json
+
+    from seamlessalign.pipelines.status import read_status, status_text
+
+    status = read_status(arguments.run)
+    print(json.dumps(status, indent=1) if arguments.json else status_text(status))
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from seamlessalign.pipelines.report import build_report
+
+    print(build_report(arguments.run, samples_per_direction=arguments.samples))
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from seamlessalign.pipelines.export import export_parquet
+
+    exported = export_parquet(arguments.run, arguments.to, arguments.direction)
+    for direction, rows in exported.items():
+        print(f"{direction}: {rows} pairs")
+    print(f"corpus: {arguments.to}")
+    return 0
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    from seamlessalign.model_files import describe_models
+
+    print(describe_models())
+    return 0
+
+
+def _complain(message: str, debug: bool, trace: str | None = None) -> None:
+    if debug:
+        print(trace or traceback.format_exc(), file=sys.stderr)
+    print(f"seamlessalign: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "no message")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

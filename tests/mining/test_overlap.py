@@ -1,0 +1,138 @@
+"""Overlaps: one side exactly optimal against all subsets, two sides feasible and never worse than greedy."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seamlessalign.errors import InputError
+from seamlessalign.mining import resolve_overlaps, resolve_overlaps_two_sides
+from tests.mining import slow
+
+Span = tuple[int, int, int]
+SHARES = [0.0, 0.1, 0.25, 0.5, 0.9]
+
+
+@st.composite
+def spans(draw: st.DrawFn, most: int) -> list[Span]:
+    span = st.tuples(st.integers(0, 1), st.integers(0, 25), st.integers(1, 14))
+    return [(recording, start, start + size) for recording, start, size in draw(st.lists(span, max_size=most))]
+
+
+def columns(rows: list[Span]) -> tuple[Any, Any, Any]:
+    table = np.array(rows, np.int64).reshape(-1, 3)
+    return table[:, 0], table[:, 1], table[:, 2]
+
+
+def bad_couples(rows: list[Span], share: float) -> set[tuple[int, int]]:
+    return {(a, b) for a in range(len(rows)) for b in range(a + 1, len(rows)) if slow.conflict(rows[a], rows[b], share)}
+
+
+def reached(keep: Any, weight: list[float], bad: set[tuple[int, int]]) -> float:
+    """The sum that was kept, after checking that nothing kept is in conflict."""
+    rows = np.flatnonzero(keep).tolist()
+    assert not any((a, b) in bad for a in rows for b in rows)
+    return sum(weight[row] for row in rows)
+
+
+@settings(max_examples=250, deadline=None)
+@given(spans(9), st.sampled_from(SHARES), st.data())
+def test_one_side_is_exactly_optimal(rows: list[Span], share: float, data: st.DataObject) -> None:
+    weight = [float(w) for w in data.draw(st.lists(st.integers(1, 9), min_size=len(rows), max_size=len(rows)))]
+    bad = bad_couples(rows, share)
+    keep = resolve_overlaps(*columns(rows), np.array(weight), share)
+    assert keep.dtype == bool and keep.shape == (len(rows),)
+    assert reached(keep, weight, bad) == slow.best_subset(weight, bad)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(SHARES))
+def test_one_side_with_many_spans(seed: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    start = rng.integers(0, 300, 60)
+    rows = [(0, int(s), int(s + n)) for s, n in zip(start, rng.integers(1, 40, 60), strict=True)]
+    weight = (1 + rng.random(60)).tolist()
+    bad = bad_couples(rows, share)
+    keep = resolve_overlaps(*columns(rows), np.array(weight), share)
+    assert reached(keep, weight, bad) >= slow.greedy_subset(weight, bad) - 1e-9
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(spans(1).filter(len), spans(1).filter(len)), max_size=9), st.sampled_from(SHARES), st.data())
+def test_two_sides_are_between_greedy_and_the_best(
+    pairs: list[tuple[list[Span], list[Span]]], share: float, data: st.DataObject
+) -> None:
+    src, tgt = [one[0] for one, _ in pairs], [two[0] for _, two in pairs]
+    weight = [float(w) for w in data.draw(st.lists(st.integers(1, 9), min_size=len(src), max_size=len(src)))]
+    bad = bad_couples(src, share) | bad_couples(tgt, share)
+    keep = resolve_overlaps_two_sides(*columns(src), *columns(tgt), np.array(weight), share)
+    assert slow.greedy_subset(weight, bad) <= reached(keep, weight, bad) <= slow.best_subset(weight, bad)
+
+
+def test_two_sides_are_nearly_best_on_small_cases() -> None:
+    rng = np.random.default_rng(0)
+    totals = np.zeros(3)
+    for _ in range(60):
+        src, tgt = (
+            [(0, int(s), int(s + n)) for s, n in zip(rng.integers(0, 30, 11), rng.integers(2, 10, 11), strict=True)]
+            for _ in range(2)
+        )
+        weight = (1 + rng.random(11)).tolist()
+        bad = bad_couples(src, 0) | bad_couples(tgt, 0)
+        keep = resolve_overlaps_two_sides(*columns(src), *columns(tgt), np.array(weight))
+        totals += slow.greedy_subset(weight, bad), reached(keep, weight, bad), slow.best_subset(weight, bad)
+    assert totals[0] < 0.95 * totals[2] and totals[1] > 0.985 * totals[2]
+
+
+def test_two_light_pairs_beat_one_heavy() -> None:
+    names = np.array(["a", "a", "a"])
+    start, end = np.array([0, 8, 5]), np.array([7, 15, 10])
+    weight = np.array([6.0, 6.0, 10.0])
+    assert resolve_overlaps(names, start, end, weight).tolist() == [True, True, False]
+    apart = np.array(["x", "y", "z"])
+    two = resolve_overlaps_two_sides(names, start, end, apart, start, end, weight)
+    assert two.tolist() == [True, True, False]
+
+
+def test_touching_spans_and_other_recordings_do_not_conflict() -> None:
+    keep = resolve_overlaps(np.array([1, 1, 2]), np.array([0, 5, 3]), np.array([5, 9, 8]), np.ones(3))
+    assert keep.all()
+    assert resolve_overlaps(*columns([]), np.array([])).shape == (0,)
+    assert resolve_overlaps_two_sides(*columns([]), *columns([]), np.array([])).shape == (0,)
+
+
+def test_share_is_of_the_shorter_span() -> None:
+    rows = columns([(0, 0, 100), (0, 90, 110)])  # overlap 10: half of the shorter, a tenth of the longer
+    assert resolve_overlaps(*rows, np.array([2.0, 1.0]), 0.5).all()
+    assert resolve_overlaps(*rows, np.array([2.0, 1.0]), 0.49).tolist() == [True, False]
+
+
+def test_many_spans_are_quick() -> None:
+    rng = np.random.default_rng(0)
+    start = rng.integers(0, 10_000_000, 50_000)
+    end = start + rng.integers(16_000, 320_000, 50_000)
+    keep = resolve_overlaps(rng.integers(0, 50, 50_000), start, end, 1 + rng.random(50_000), 0.1)
+    assert 1000 < keep.sum() < 50_000
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "weight", "share", "message"),
+    [
+        ([0, 4], [3, 4], [1, 1], 0.0, r"span 1 is \[4, 4\)"),
+        ([0, 4], [3, 9], [1, 0], 0.0, "weight of row 1 is 0.0"),
+        ([0, 4], [3, 9], [1, float("nan")], 0.0, "weight of row 1 is nan"),
+        ([0, 4], [3, 9], [1], 0.0, r"weight has shape \(1,\) for 2 spans"),
+        ([0, 4], [3], [1, 1], 0.0, "recording, start and end have 2, 2 and 1 rows"),
+        ([0, 4.5], [3, 9], [1, 1], 0.0, "start is float64: give whole samples"),
+        ([0, 4], [3, 9], [1, 1], 1.0, "max_overlap is 1.0"),
+        ([0, 4], [3, 9], [1, 1], -0.1, "max_overlap is -0.1"),
+    ],
+)
+def test_errors(start: Any, end: Any, weight: Any, share: float, message: str) -> None:
+    side = np.zeros(2, np.int64), np.array(start), np.array(end)
+    with pytest.raises(InputError, match=message):
+        resolve_overlaps(*side, np.array(weight), share)
+    with pytest.raises(InputError, match=message):
+        resolve_overlaps_two_sides(*side, *side, np.array(weight), share)

@@ -1,0 +1,264 @@
+"""A run folder of random rows with consistent tables and hostile strings, and a reader of the page made from it."""
+
+import io
+import json
+from collections import Counter
+from dataclasses import asdict
+from functools import cache
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import soundfile
+
+from seamlessalign import storage
+from seamlessalign.rows import (
+    CORPUS,
+    LEDGER,
+    PAIRS,
+    RECORDINGS,
+    LedgerLine,
+    Pair,
+    Recording,
+    pair_id,
+    recording_id,
+    segment_id,
+    segments_schema,
+    sentence_id,
+    sentences_schema,
+    sha256_hex,
+)
+
+HOSTILE_URI = 's3://bucket/<script>window.stolen=1</script>/it\'s "here"\nand there.mp3'
+HOSTILE_TEXT = "</blockquote><img src=x onerror=\"window.stolen=1\"> & 'so on' \u202e\x00 $style"
+TEXTS = [
+    "The committee will meet again on Thursday to vote on the proposal.",
+    HOSTILE_TEXT,
+    "She opened the window and listened to the rain.",
+    "Nobody had told him that the last train left at nine.",
+    "我们明天早上八点在车站见面。",
+    "هذا هو الكتاب الذي كنت أبحث عنه.",
+]
+
+
+@cache
+def tone(seconds: float, pitch: float, kind: str) -> bytes:
+    """A quiet tone that swells and fades, as FLAC or Ogg Opus."""
+    time_axis = np.arange(int(seconds * 16_000)) / 16_000
+    wave = 0.2 * np.sin(2 * np.pi * pitch * time_axis) * np.sin(np.pi * time_axis / seconds)
+    buffer = io.BytesIO()
+    options = {"flac": ("FLAC", "PCM_16"), "opus": ("OGG", "OPUS")}[kind]
+    soundfile.write(buffer, wave.astype(np.float32), 16_000, format=options[0], subtype=options[1])
+    return buffer.getvalue()
+
+
+class FakeRun:
+    """A run folder with consistent tables, made of random rows; the rows stay here as plain dictionaries."""
+
+    def __init__(self, root: str, *, rejected: int = 900, kind: str = "opus") -> None:
+        self.root = root
+        self.random = np.random.default_rng(7)
+        self.recordings = self._recordings()
+        self.spans = {"fra": 800, "deu": 640}
+        self.sentences = {"eng": 1200}
+        self.pairs: dict[str, list[dict[str, Any]]] = {}
+        self.corpus: dict[str, list[dict[str, Any]]] = {}
+        for direction, lang, threshold, kept in (("eng-frA", "fra", 1.12, 150), ("eng-deA", "deu", 1.15, 60)):
+            self._mine(direction, lang, threshold, kept, rejected, kind)
+        self._write_tables()
+        self._write_ledger()
+        self._write_rest()
+
+    def _recordings(self) -> list[dict[str, Any]]:
+        rows = []
+        for number in range(60):
+            lang: str | None
+            lang, reason = [("fra", None), ("deu", None), ("ita", "language_not_asked_for"), ("fra", None)][number % 4]
+            if number == 9:
+                lang, reason = None, "no_speech"
+            uri = HOSTILE_URI if number == 0 else f"https://archive.example/talks/{lang}/{number:03}.mp3"
+            sha = sha256_hex(uri.encode())
+            samples = int(self.random.integers(200, 3000)) * 16_000
+            speech = 0 if reason == "no_speech" else int(samples * self.random.uniform(0.5, 0.95))
+            row = Recording(recording_id(sha), uri, sha, samples, 44_100, 2, lang, 0.93, speech, "CC-BY", "x", reason)
+            rows.append(asdict(row))
+        return rows
+
+    def _mine(self, direction: str, lang: str, threshold: float, kept: int, rejected: int, kind: str) -> None:
+        sources = [row for row in self.recordings if row["lang"] == lang and row["drop_reason"] is None]
+        good = threshold + np.abs(self.random.normal(0.08, 0.06, kept))
+        bad = self.random.normal(threshold - 0.14, 0.04, rejected)
+        pairs: list[dict[str, Any]] = []
+        corpus: list[dict[str, Any]] = []
+        for number, margin in enumerate([*good, *bad]):
+            is_kept = number < kept and number % 10 != 9
+            reason = None if is_kept else "overlap" if number < kept else "below_threshold"
+            source = sources[number % len(sources)]
+            start = int(self.random.integers(0, source["num_samples"] - 12 * 16_000))
+            end = start + int(self.random.integers(2 * 16_000, 10 * 16_000))
+            text = TEXTS[number % len(TEXTS)] + ("" if number < 6 else f" {number}")
+            ids = sentence_id(text, "eng"), segment_id(source["recording_id"], start, end)
+            row = asdict(
+                Pair(
+                    pair_id(*ids), direction, *ids, "eng", lang, None, None, None, text, source["uri"], start, end,
+                    None, float(np.float32(margin)), 0.8 + number / 20_000, 0, 1, None, is_kept, reason,
+                )
+            )  # fmt: skip
+            pairs.append(row)
+            if is_kept:
+                audio = {"bytes": tone(1.0 + number % 3, 220 + number % 7, kind), "path": None}
+                written = {name: row.get(name) for name in CORPUS.names}
+                corpus.append({**written, "tgt_audio": audio, "tgt_license": "CC-BY", "tgt_source": "x"})
+        order = self.random.permutation(len(pairs))
+        self.pairs[direction] = [pairs[index] for index in order]
+        self.corpus[direction] = corpus
+
+    def _write_tables(self) -> None:
+        self.write("recordings/part-00000.parquet", pa.Table.from_pylist(self.recordings[:40], RECORDINGS))
+        self.write("recordings/part-00001.parquet", pa.Table.from_pylist(self.recordings[40:], RECORDINGS))
+        for lang, count in self.spans.items():
+            row = {"segment_id": "a:0-1", "recording_id": "a", "uri": "u", "start": 0, "end": 1, "lang": lang}
+            row |= {"lang_prob": 1.0, "speech_ratio": 1.0, "num_fragments": 1, "embedding": [np.float16(0)] * 4}
+            self.write(
+                f"segments/lang={lang}/part-00000.parquet", pa.Table.from_pylist([row] * count, segments_schema(4))
+            )
+        for lang, count in self.sentences.items():
+            row = {"sentence_id": "s", "text": "t", "lang": lang, "lang_prob": 1.0, "document_id": "d", "position": 0}
+            row |= {"embedding": [np.float16(0)] * 4}
+            table = pa.Table.from_pylist([row] * count, sentences_schema(4))
+            self.write(f"sentences/lang={lang}/part-00000.parquet", table)
+        thresholds = {"eng-frA": "1.12", "eng-deA": "1.15"}
+        for direction, pairs in self.pairs.items():
+            metadata = {
+                "seamlessalign.threshold": thresholds[direction],
+                "seamlessalign.threshold_origin": "fitted <b>",
+            }
+            table = pa.Table.from_pylist(pairs, PAIRS).replace_schema_metadata(metadata)
+            half = len(pairs) // 2
+            self.write(f"pairs/direction={direction}/part-00000.parquet", table[:half])
+            self.write(f"pairs/direction={direction}/part-00001.parquet", table[half:])
+            table = pa.Table.from_pylist(self.corpus[direction], CORPUS)
+            self.write(f"corpus/direction={direction}/part-00000.parquet", table, row_group_size=20)
+
+    def _write_ledger(self) -> None:
+        lines = []
+        models = {"silero-vad": "ab" * 32, "whisper-base": "cd" * 32}
+        for shard in range(2):
+            rows = self.recordings[40 * shard : 40 * shard + 40]
+            gone = [row for row in rows if row["drop_reason"]]
+            seconds = {"decode": 31.0, "vad": 62.5, "lid": 40.25, "embed": 210.125}
+            lines.append(self._line("recordings", f"part-{shard:05}", rows, gone, "num_samples", seconds, models))
+        spans = sum(self.spans.values())
+        lines.append(LedgerLine("segments", "part-00000", spans + 30, spans, {"too_short": 30}, 9_000, 8_000,
+                                {"too_short": 1_000}, {}, 0, 52_000_000, 640_000_000, 0, "d", models))  # fmt: skip
+        count = sum(self.sentences.values())
+        lines.append(LedgerLine("sentences", "part-00000", count + 7, count, {"duplicate": 5, "empty": 2}, 0, 0, {},
+                                {"split": 0.5, "embed": 61.0}, 90_000, 800_000, 900_000_000, 0, "d",
+                                {"e5-small": "ef" * 32}))  # fmt: skip
+        for direction, pairs in self.pairs.items():
+            rows = [{**row, "samples": row["tgt_end"] - row["tgt_start"]} for row in pairs]
+            gone = [row for row in rows if not row["kept"]]
+            lines.append(self._line("pairs", f"direction={direction}", rows, gone, "samples", {"search": 3.5}, {}))
+            rows = [row for row in rows if row["kept"]]
+            lines.append(self._line("corpus", f"direction={direction}", rows, [], "samples", {"cut": 12.0}, {}))
+        self.ledger = lines
+        self.write_ledger(lines)
+
+    @staticmethod
+    def _line(
+        stage: str, shard: str, rows: list[dict[str, Any]], gone: list[dict[str, Any]], column: str,
+        seconds: dict[str, float], models: dict[str, str],
+    ) -> LedgerLine:  # fmt: skip
+        reasons, samples = Counter[str](), Counter[str]()
+        for row in gone:
+            reasons[row["drop_reason"]] += 1
+            samples[row["drop_reason"]] += row[column]
+        whole = sum(row[column] for row in rows)
+        return LedgerLine(stage, shard, len(rows), len(rows) - len(gone), dict(reasons), whole,
+                          whole - samples.total(), dict(samples), seconds, 10**9, 10**7, 1_234_000_000, 0, "d",
+                          models)  # fmt: skip
+
+    def write_ledger(self, lines: list[LedgerLine]) -> None:
+        maps = ("dropped", "samples_dropped", "seconds", "models")
+        rows = [{**asdict(line), **{name: list(getattr(line, name).items()) for name in maps}} for line in lines]
+        self.write("ledger.parquet", pa.Table.from_pylist(rows, LEDGER))
+
+    def _write_rest(self) -> None:
+        lines = [
+            {"uri": HOSTILE_URI, "reason": "not_audio", "detail": HOSTILE_TEXT},
+            {"uri": "https://archive.example/b.mp3", "reason": "truncated", "detail": "frame 7 of 90, \ud800"},
+        ]
+        text = "".join(json.dumps(line) + "\n" for line in lines) + '{"uri": "cut of'
+        self.put("quarantine/part-00000.jsonl", text.encode())
+        self.put("run.yaml", b"name: 'talks & <em>speeches</em>'\ndigest: 0123456789abcdef0123\n")
+        evaluation = {
+            "directions": [
+                {
+                    "direction": "eng-frA", "speech_hours": 8.25, "spans": 800, "kept": 135, "precision": 0.961,
+                    "recall": 0.842, "f1": 0.8976, "f1_low": 0.871, "f1_high": 0.921, "threshold": 1.12,
+                    "best_threshold": 1.105, "best_f1": 0.904, "truth": "read <speech>",
+                }
+            ],
+            "note": "The truth is known because the recordings were read from these sentences.",
+        }  # fmt: skip
+        self.put("evaluation.json", json.dumps(evaluation).encode())
+
+    def put(self, name: str, data: bytes) -> None:
+        storage.write_bytes_atomic(storage.join(self.root, name), data)
+
+    def write(self, name: str, table: pa.Table, **options: Any) -> None:
+        storage.write_table(storage.join(self.root, name), table, **options)
+
+
+class Page(HTMLParser):
+    """What a reader would find: headline numbers, checks, audio, the elements and the text."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.numbers: dict[str, str] = {}
+        self.checks: dict[str, str] = {}
+        self.audio: list[str] = []
+        self.cards: list[str] = []
+        self.elements = Counter[str]()
+        self.attributes: set[str] = set()
+        self.text = ""
+        self.cells: list[list[str]] = []
+        self._in_cell = False
+        self._target: tuple[dict[str, str], str] | None = None
+        self.feed(source)
+
+    def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
+        values = dict(attributes)
+        self.elements[name] += 1
+        self.attributes |= values.keys()
+        if name == "audio":
+            self.audio.append(values["src"] or "")
+        if name == "article":
+            self.cards.append(values["class"] or "")
+        if name == "tr":
+            self.cells.append([])
+        if name in ("td", "th"):
+            self.cells[-1].append("")
+            self._in_cell = True
+        for kind, where in (("data-number", self.numbers), ("data-stage", self.checks)):
+            if key := values.get(kind):
+                self._target = (where, key)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self._target:
+            self._target[0][self._target[1]] = data
+            self._target = None
+        if self._in_cell:
+            self.cells[-1][-1] += data
+
+    def handle_endtag(self, name: str) -> None:
+        if name in ("td", "th"):
+            self._in_cell = False
+
+    def row(self, *start: str) -> list[str]:
+        """The only table row that starts so."""
+        found = [cells for cells in self.cells if tuple(cells[: len(start)]) == start]
+        assert len(found) == 1, (start, found)
+        return found[0]
