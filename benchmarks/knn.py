@@ -12,6 +12,7 @@ import multiprocessing
 import resource
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,11 +66,12 @@ def measure(method: str, num_src: int, num_tgt: int, dim: int, k: int) -> Measur
     both = min(num_src, num_tgt)
     tgt[:both] = src[:both] + 0.7 * tgt[:both]
     run(method, src[:100], tgt[:100], k)  # imports and thread pools
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     start = time.perf_counter()
     index = run(method, src, tgt, k)
     seconds = time.perf_counter() - start
-    return Measured(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, index)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Measured(seconds, peak - pages * resource.getpagesize() / 2**20, index)
 
 
 def run(method: str, src: npt.NDArray[np.float32], tgt: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:

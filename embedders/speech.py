@@ -4,7 +4,7 @@
 them as text. Whisper's own translation into English is a second view; the mean of both is better than either.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,14 @@ class SpeechEmbedder:
         self._whisper = whisper
         self._text = text
 
-    def embed(self, waveform: Float32, spans: Int64, lang: str, fragments: Int64 | None = None) -> Float32:
+    def embed(
+        self,
+        waveform: Float32,
+        spans: Int64,
+        lang: str,
+        fragments: Int64 | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Float32:
         """Embed spans of a recording.
 
         Args:
@@ -41,6 +48,7 @@ class SpeechEmbedder:
             lang: ISO 639-3 of what is spoken.
             fragments: int64 `(num_fragments, 2)`, sorted: what the spans are made of. Each is transcribed once,
                 however many spans it is part of. By default each span is transcribed by itself.
+            progress: called with the seconds of speech done since the last call.
 
         Returns:
             float32 `(num_spans, dim)`, centred, rows of unit length; a row of NaN where no words were heard.
@@ -59,14 +67,16 @@ class SpeechEmbedder:
         else:
             members = _fragments_of(spans, np.asarray(fragments, np.int64))
         wanted = sorted({i for member in members for i in member})
-        heard = dict(zip(wanted, self.hear(waveform, fragments[wanted], lang), strict=True))
+        heard = dict(zip(wanted, self.hear(waveform, fragments[wanted], lang, progress), strict=True))
         views = []
         for view, view_lang in enumerate(self.view_languages(lang)):
             texts = [" ".join(filter(None, (heard[i][view].text for i in member))) for member in members]
             views.append(self._embed_texts(texts, view_lang))
         return _mean_of_views(views)
 
-    def hear(self, waveform: Float32, fragments: Int64, lang: str) -> list[tuple[Transcript, ...]]:
+    def hear(
+        self, waveform: Float32, fragments: Int64, lang: str, progress: Callable[[float], None] | None = None
+    ) -> list[tuple[Transcript, ...]]:
         """The transcripts of fragments: for each one in its own language and, unless that is English, in English."""
         limit = int(MAX_SPEECH_SECONDS * SAMPLE_RATE)
         pieces: list[Float32] = []
@@ -79,7 +89,7 @@ class SpeechEmbedder:
             pieces.extend(np.array_split(samples, count))
             owner.extend([i] * count)
         tasks: list[Task] = ["transcribe", "translate"][: len(self.view_languages(lang))]  # type: ignore[assignment]
-        transcripts = self._whisper.hear(pieces, lang, tasks)
+        transcripts = self._whisper.hear(pieces, lang, tasks, progress)
         grouped: list[list[tuple[Transcript, ...]]] = [[] for _ in fragments]
         for i, transcript in zip(owner, transcripts, strict=True):
             grouped[i].append(transcript)
@@ -140,13 +150,7 @@ def _fragments_of(spans: Int64, fragments: Int64) -> list[list[int]]:
 
 
 def _joined(parts: Sequence[Transcript]) -> Transcript:
-    if len(parts) == 1:
-        return parts[0]
-    return Transcript(
-        " ".join(part.text for part in parts if part.text),
-        float(np.mean([part.mean_logprob for part in parts])),
-        any(part.looped for part in parts),
-    )
+    return Transcript(" ".join(part.text for part in parts if part.text), any(part.looped for part in parts))
 
 
 def _mean_of_views(views: Sequence[Float32]) -> Float32:

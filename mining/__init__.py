@@ -5,7 +5,7 @@ from seamlessalign.mining.knn import BACKENDS, Neighbours, neighbours
 from seamlessalign.mining.margin import MARGINS
 from seamlessalign.mining.mine import mine_candidates, mine_pairs
 from seamlessalign.mining.overlap import resolve_overlaps, resolve_overlaps_two_sides
-from seamlessalign.mining.truth import Scores, score_pairs, sweep_thresholds
+from seamlessalign.mining.truth import Scores, Sweep, bootstrap_f1, score_pairs, sweep_thresholds
 
 __all__ = [
     "BACKENDS",
@@ -13,6 +13,8 @@ __all__ = [
     "STRATEGIES",
     "Neighbours",
     "Scores",
+    "Sweep",
+    "bootstrap_f1",
     "mine_candidates",
     "mine_pairs",
     "neighbours",

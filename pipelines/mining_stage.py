@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seamlessalign import storage
-from seamlessalign.config import MiningConfig
+from seamlessalign.config import FiltersConfig, MiningConfig
 from seamlessalign.embedders import load_card
 from seamlessalign.embedders.card import fit_mean, unit_rows
 from seamlessalign.errors import ModelError
 from seamlessalign.languages import Direction, Side
 from seamlessalign.mining import mine_candidates
-from seamlessalign.mining.filters import chars_per_second, duration, duration_ratio
+from seamlessalign.mining.filters import chars_per_second, duration, duration_ratio, first_reason
 from seamlessalign.mining.overlap import resolve_overlaps, resolve_overlaps_two_sides
 from seamlessalign.pipelines.context import Context, Stopwatch, advance
 from seamlessalign.pipelines.ledger import Mark, Tally
@@ -138,38 +138,36 @@ def choose(
 
     In this order: the threshold, the filters, then overlaps in time among what is left.
     """
-    margins = candidates.column("margin").to_numpy()
-    reasons: list[str | None] = [None] * len(candidates)
     columns = _side_columns(src, candidates, "src") | _side_columns(tgt, candidates, "tgt")
-    _filter(reasons, ["below_threshold" if margin < threshold else None for margin in margins.tolist()])
-    for side, prefix in ((src.side, "src"), (tgt.side, "tgt")):
-        if side.is_audio:
-            found = duration(
-                columns[f"{prefix}_samples"],
-                min_seconds=mining.filters.min_seconds,
-                max_seconds=mining.filters.max_seconds,
-            )
-            _filter(reasons, found)
-    if src.side.is_audio and tgt.side.is_audio:
-        _filter(
-            reasons,
-            duration_ratio(columns["src_samples"], columns["tgt_samples"], max_ratio=mining.filters.max_duration_ratio),
-        )
+    margins = candidates.column("margin").to_numpy()
+    low = pc.if_else(pc.less(candidates.column("margin"), threshold), "below_threshold", pa.scalar(None, pa.string()))
+    reasons = first_reason(low, *_filter_reasons(src, tgt, columns, mining.filters))
+    left = np.flatnonzero(reasons.is_null().to_numpy(zero_copy_only=False))
+    stays = _without_overlaps(src, tgt, columns, margins, left, mining.max_overlap)
+    named = reasons.to_numpy(zero_copy_only=False).astype(object)
+    named[left[~stays]] = "overlap"
+    return np.array([reason is None for reason in named], bool), named.tolist()
+
+
+def _filter_reasons(src: MinedSide, tgt: MinedSide, columns: dict[str, Any], filters: FiltersConfig) -> list[Any]:
+    """For each filter that fits the sides, a reason or null for every candidate."""
+    spans = {p: (columns[f"{p}_start"], columns[f"{p}_end"]) for p in ("src", "tgt") if f"{p}_start" in columns}
+    found = [
+        duration(*span, min_seconds=filters.min_seconds, max_seconds=filters.max_seconds) for span in spans.values()
+    ]
+    if len(spans) == 2:
+        found.append(duration_ratio(*spans["src"], *spans["tgt"], max_ratio=filters.max_duration_ratio))
     else:
         text, audio = ("tgt", "src") if src.side.is_audio else ("src", "tgt")
-        found = chars_per_second(
-            columns[f"{text}_text"],
-            columns[f"{audio}_samples"],
-            min_rate=mining.filters.min_chars_per_second,
-            max_rate=mining.filters.max_chars_per_second,
+        found.append(
+            chars_per_second(
+                columns[f"{text}_text"],
+                *spans[audio],
+                min_rate=filters.min_chars_per_second,
+                max_rate=filters.max_chars_per_second,
+            )
         )
-        _filter(reasons, found)
-    left = np.array([i for i, reason in enumerate(reasons) if reason is None], np.int64)
-    stays = _without_overlaps(src, tgt, columns, margins, left, mining.max_overlap)
-    for i in left[~stays].tolist():
-        reasons[i] = "overlap"
-    kept = np.array([reason is None for reason in reasons], bool)
-    return kept, reasons
+    return found
 
 
 def pairs_table(
@@ -194,7 +192,7 @@ def pairs_table(
 
 
 def _side_columns(side: MinedSide, candidates: pa.Table, prefix: str) -> dict[str, Any]:
-    """One side's columns of `pairs` for each candidate, and its samples under `<prefix>_samples`."""
+    """One side's columns of `pairs` for each candidate, and its recordings under `<prefix>_recording`."""
     rows = side.table.take(candidates.column(prefix))
     columns: dict[str, Any] = {f"{prefix}_lang": pa.array([side.side.lang] * len(candidates), pa.string())}
     if side.side.is_audio:
@@ -202,7 +200,6 @@ def _side_columns(side: MinedSide, candidates: pa.Table, prefix: str) -> dict[st
         for name in ("uri", "start", "end"):
             columns[f"{prefix}_{name}"] = rows.column(name)
         columns[f"{prefix}_recording"] = rows.column("recording_id")
-        columns[f"{prefix}_samples"] = pa.array(_samples(rows))
     else:
         columns[f"{prefix}_id"] = rows.column("sentence_id").cast(pa.string())
         columns[f"{prefix}_text"] = rows.column("text")
@@ -240,13 +237,6 @@ def overlap_weight(margin: npt.NDArray[np.floating[Any]], samples: npt.NDArray[n
     The margin alone would prefer two half sentences to the whole one that they make up.
     """
     return np.asarray(margin, np.float64) * samples / SAMPLE_RATE
-
-
-def _filter(reasons: list[str | None], found: list[str | None]) -> None:
-    """Note a reason for every candidate that has none yet."""
-    for i, reason in enumerate(found):
-        if reason is not None and reasons[i] is None:
-            reasons[i] = reason
 
 
 def _samples(table: pa.Table) -> npt.NDArray[np.int64]:

@@ -16,7 +16,7 @@ def plan_text(config: RunConfig) -> str:
             f"run        {config.name} → {config.output or '(give --output)'}",
             f"recordings {_described(recordings)}",
             f"texts      {_described(texts)}",
-            f"languages  audio {', '.join(config.speech_languages())}; text {', '.join(config.text_languages()) or '-'}",
+            f"languages  audio {', '.join(config.speech_languages())}; text {', '.join(config.text_languages())}",
             f"directions {', '.join(config.directions)}",
             f"mining     k {config.mining.k}, margin {config.mining.margin}, strategy {config.mining.strategy}, "
             f"threshold {config.mining.threshold}",

@@ -206,19 +206,18 @@ def _with_language(
 
 
 def _embed(samples: Float32, spans: Int64, fragments: Int64, lang: str, embedder: SpeechEmbedder) -> Float32:
-    """Embed in stretches that share no fragment, so that memory is bounded and progress is seen."""
+    """Embed in stretches that share no fragment, so that memory is bounded; progress is told in seconds of audio."""
     rows = []
-    told = 0
+    speech = float((fragments[:, 1] - fragments[:, 0]).sum()) / SAMPLE_RATE
+    share = len(samples) / SAMPLE_RATE / speech
     for first, last in _stretches(spans):
-        rows.append(embedder.embed(samples, spans[first:last], lang, fragments))
-        reached = len(samples) if last == len(spans) else int(spans[last, 0])
-        advance(STAGE, (reached - told) / SAMPLE_RATE)
-        told = reached
+        done = embedder.embed(samples, spans[first:last], lang, fragments, lambda s: advance(STAGE, s * share))
+        rows.append(done)
         release(samples)
     return np.concatenate(rows)
 
 
-def _stretches(spans: Int64, seconds: float = 300.0) -> list[tuple[int, int]]:
+def _stretches(spans: Int64, seconds: float = 1200.0) -> list[tuple[int, int]]:
     """Ranges of spans, cut where no span goes across, each about `seconds` of audio long or longer."""
     reach = np.maximum.accumulate(spans[:, 1])
     stretches, first = [], 0

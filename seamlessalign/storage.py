@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -50,8 +51,10 @@ def filesystem(uri: str) -> tuple[Any, str]:
         return fsspec.filesystem("file"), str(local_path(uri).absolute())
     scheme = urlsplit(uri).scheme
     try:
-        fs, path = fsspec.core.url_to_fs(uri)
-        return fs, str(path)
+        kind = fsspec.get_filesystem_class(scheme)
+        # no cache of listings: other processes write here too
+        fs = kind(use_listings_cache=False, **kind._get_kwargs_from_urls(uri))
+        return fs, str(kind._strip_protocol(uri))
     except ImportError as error:
         package, extra = _EXTRA_OF_SCHEME.get(scheme, (scheme, "s3"))
         raise MissingPackageError(package, extra, f"reading {scheme}:// addresses") from error
@@ -72,20 +75,25 @@ def size(uri: str) -> int:
 
 
 def list_files(uri: str, suffix: str = "") -> list[str]:
-    """Uris of all files below a folder (or the file itself), sorted; temporary files of unfinished writes left out."""
+    """Uris of all files below a folder (or the file itself), sorted, each beginning with `uri` as it was given.
+
+    Temporary files of unfinished writes are left out.
+    """
     fs, path = filesystem(uri)
     fs.invalidate_cache()
     if not fs.exists(path):
         return []
     found = [path] if fs.isfile(path) else fs.find(path)
     names = sorted(name for name in found if name.endswith(suffix) and not _basename(name).startswith(TEMPORARY_PREFIX))
-    return [_with_scheme(fs, name, uri) for name in names]
+    return [_as_given(name, path, uri) for name in names]
 
 
 def glob(pattern: str) -> list[str]:
-    """Uris of the files that match a pattern (`*`, `?`, `**`, `[…]`), sorted."""
+    """Uris of the files that match a pattern (`*`, `?`, `**`, `[…]`), sorted, each beginning as the pattern does."""
     fs, path = filesystem(pattern)
-    return [_with_scheme(fs, name, pattern) for name in sorted(fs.glob(path)) if fs.isfile(name)]
+    folder = re.split(r"[*?[]", pattern, maxsplit=1)[0].rpartition("/")[0] or ("/" if pattern.startswith("/") else ".")
+    _, inside = filesystem(folder)
+    return [_as_given(name, inside, folder) for name in sorted(fs.glob(path)) if fs.isfile(name)]
 
 
 def read_bytes(uri: str) -> bytes:
@@ -134,8 +142,13 @@ def atomic_local(uri: str) -> Iterator[Path]:
 def remove(uri: str) -> None:
     """Remove a file or a folder with everything below it; nothing happens where there is none."""
     fs, path = filesystem(uri)
-    if fs.exists(path):
+    if not fs.exists(path):
+        return
+    if is_local(uri) or not any(sign in path for sign in "*?["):
         fs.rm(path, recursive=True)
+        return
+    for name in fs.find(path):  # fsspec would take the name for a pattern
+        fs.rm_file(name)
 
 
 def remove_unfinished(root: str) -> int:
@@ -155,8 +168,8 @@ def local_copy(uri: str) -> Iterator[Path]:
         yield local_path(uri)
         return
     with tempfile.TemporaryDirectory(prefix="seamlessalign-") as folder:
-        copy = Path(folder) / ("copy" + Path(urlsplit(uri).path).suffix)
         fs, path = filesystem(uri)
+        copy = Path(folder) / f"copy{Path(path).suffix}"
         fs.get_file(path, str(copy))
         yield copy
 
@@ -246,5 +259,6 @@ def _basename(path: str) -> str:
     return path.rsplit("/", 1)[-1]
 
 
-def _with_scheme(fs: Any, path: str, like: str) -> str:
-    return path if is_local(like) else str(fs.unstrip_protocol(path))
+def _as_given(found: str, inside: str, given: str) -> str:
+    """The uri of a path that was found below `inside`, which is the path of the uri `given`."""
+    return given.rstrip("/") + found.removeprefix(inside.rstrip("/"))

@@ -8,7 +8,7 @@ its neighbours. Decoding is greedy, and stops as soon as the words go round in a
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -37,7 +37,6 @@ class Transcript:
     """What was heard in one window."""
 
     text: str
-    mean_logprob: float  # of the tokens, natural logarithm
     looped: bool  # repetition was cut off
 
 
@@ -78,13 +77,20 @@ class Whisper:
                 results[i] = {lang: float(p) for lang, p in zip(languages, row, strict=True)}
         return results
 
-    def hear(self, waveforms: Sequence[Float32], lang: str, tasks: Sequence[Task]) -> list[tuple[Transcript, ...]]:
+    def hear(
+        self,
+        waveforms: Sequence[Float32],
+        lang: str,
+        tasks: Sequence[Task],
+        progress: Callable[[float], None] | None = None,
+    ) -> list[tuple[Transcript, ...]]:
         """What is said in each waveform (float32, 16 kHz, at most 28 s), once for each task.
 
         Args:
             waveforms: speech in the language `lang`.
             lang: ISO 639-3.
             tasks: `transcribe` writes the words, `translate` says them in English.
+            progress: called with the seconds of speech heard since the last call.
 
         Returns:
             For each waveform a tuple with one transcript for each task.
@@ -97,21 +103,17 @@ class Whisper:
         code = to_model_code(lang, "whisper")
         if code is None:
             raise InputError(f"language {lang!r} is not one that Whisper knows")
-        prompts = [
-            [self._token(f"<|{name}|>") for name in ("startoftranscript", code, task, "notimestamps")] for task in tasks
-        ]
+        begin = [self._token("<|startoftranscript|>"), self._token(f"<|{code}|>")]
+        endings = [[self._token(f"<|{task}|>"), self._token("<|notimestamps|>")] for task in tasks]
         results: list[tuple[Transcript, ...]] = [() for _ in waveforms]
         for batch in _equal_windows(waveforms):
             with torch.inference_mode():
                 frames = self._encode([waveforms[i] for i in batch])
-                limits = [_most_tokens(len(waveforms[i])) for i in batch]
-                heard = self._decode(
-                    frames.repeat(len(tasks), 1, 1),
-                    torch.tensor([prompt for prompt in prompts for _ in batch], device=self.device),
-                    limits * len(tasks),
-                )
+                heard = self._decode(frames, begin, endings, [_most_tokens(len(waveforms[i])) for i in batch])
             for place, i in enumerate(batch):
                 results[i] = tuple(heard[place :: len(batch)])
+            if progress is not None:
+                progress(sum(len(waveforms[i]) for i in batch) / SAMPLE_RATE)
         return results
 
     def _encode(self, waveforms: Sequence[Float32]) -> Any:
@@ -136,32 +138,37 @@ class Whisper:
             x = x[0] if isinstance(x, tuple) else x
         return encoder.layer_norm(x)
 
-    def _decode(self, frames: Any, prompts: Any, limits: list[int]) -> list[Transcript]:
-        """Greedy decoding of rows `(num_rows, …)`; a row that has ended, or turns in a circle, leaves the batch."""
+    def _decode(self, frames: Any, begin: list[int], endings: list[list[int]], limits: list[int]) -> list[Transcript]:
+        """Greedy decoding of windows `(num_windows, num_frames, dim)`, once for each ending of the prompt.
+
+        A row that has ended, or turns in a circle, leaves the batch. Returns all windows of the first ending, then
+        of the next.
+        """
         import torch
         from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
         end = self._token("<|endoftext|>")
         always, first = self._suppressed
-        rows = list(range(len(limits)))  # the row of the input that each row of the batch is
-        tokens: list[list[int]] = [[] for _ in rows]
-        logprobs = [0.0 for _ in rows]
-        looped = [False for _ in rows]
+        limits = limits * len(endings)
+        tokens: list[list[int]] = [[] for _ in limits]
+        looped = [False for _ in limits]
+        decoder = self.model.model.decoder
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        step = prompts
+        # what the endings have in common, the keys and values of the frames above all, is computed once
+        start = torch.tensor([begin] * len(frames), device=self.device)
+        decoder(input_ids=start, encoder_hidden_states=frames, past_key_values=cache, use_cache=True)
+        everyone = torch.arange(len(frames), device=self.device).repeat(len(endings))
+        cache.batch_select_indices(everyone)
+        frames = frames[everyone]
+        step = torch.tensor(endings, device=self.device).repeat_interleave(len(limits) // len(endings), 0)
+        rows = list(range(len(limits)))  # which transcript each row of the batch is
         while rows:
-            output = self.model.model.decoder(
-                input_ids=step, encoder_hidden_states=frames, past_key_values=cache, use_cache=True
-            )
-            scores = self.model.proj_out(output.last_hidden_state[:, -1]).float()
-            scores[:, always] = -torch.inf
-            if step is prompts:
-                scores[:, first] = -torch.inf
-            best, chosen = scores.max(-1)
-            gained = (best - scores.logsumexp(-1)).tolist()
+            output = decoder(input_ids=step, encoder_hidden_states=frames, past_key_values=cache, use_cache=True)
+            scores = self.model.proj_out(output.last_hidden_state[:, -1])
+            scores.index_fill_(1, always if tokens[rows[0]] else first, -torch.inf)
+            chosen = scores.argmax(-1)
             stay = []
             for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
-                logprobs[row] += gained[place]
                 if token == end:
                     continue
                 tokens[row].append(token)
@@ -177,8 +184,7 @@ class Whisper:
                 step, frames = step[index], frames[index]
                 cache.batch_select_indices(index)
         return [
-            Transcript(self.tokenizer.decode(words).strip(), logprobs[row] / (len(words) + 1), looped[row])
-            for row, words in enumerate(tokens)
+            Transcript(self.tokenizer.decode(words).strip(), loop) for words, loop in zip(tokens, looped, strict=True)
         ]
 
     def _token(self, name: str) -> int:
@@ -200,14 +206,16 @@ class Whisper:
         return [token for token, _ in found], [lang for _, lang in found]
 
     @cached_property
-    def _suppressed(self) -> tuple[list[int], list[int]]:
-        """Tokens never written (non-speech marks and control tokens), and those that cannot be the first."""
+    def _suppressed(self) -> tuple[Any, Any]:
+        """Tokens never written (non-speech marks and control tokens), and the same with those that cannot be first."""
+        import torch
+
         end = self._token("<|endoftext|>")
         generation = getattr(self.model, "generation_config", None)
         always = set(getattr(generation, "suppress_tokens", None) or [])
         always |= set(range(end + 1, self.model.config.vocab_size))
-        first = set(getattr(generation, "begin_suppress_tokens", None) or [])
-        return sorted(token for token in always if token >= 0), sorted(first)
+        first = always | set(getattr(generation, "begin_suppress_tokens", None) or [])
+        return tuple(torch.tensor(sorted(t for t in s if t >= 0), device=self.device) for s in (always, first))
 
 
 _LOADED: dict[tuple[str, str], Whisper] = {}

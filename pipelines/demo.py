@@ -1,0 +1,165 @@
+"""The demo: build a small real corpus whose truth is known, mine it, and say how good the result is."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import yaml
+
+from seamlessalign import storage
+from seamlessalign.config import RunConfig, load_config
+from seamlessalign.languages import Direction
+from seamlessalign.mining.truth import bootstrap_f1, score_pairs
+from seamlessalign.pipelines import mining_stage
+from seamlessalign.pipelines.context import Context
+from seamlessalign.pipelines.demo_data import DemoTruth, Source, build_demo, judge, load_truth, num_truth
+from seamlessalign.pipelines.report import build_report
+from seamlessalign.pipelines.run import run
+from seamlessalign.pipelines.summary import summary_text
+from seamlessalign.rows import RECORDINGS, SAMPLE_RATE
+
+DIRECTIONS = ("eng-esA", "eng-frA", "eng-itA", "eng-ruA", "esA-frA")
+_RULE = (
+    "A pair is right when its span overlaps the true prompt by at least 80 % (intersection over union) and the other "
+    "side is the same prompt. Recall counts the prompts that were found."
+)
+_GRID = 41  # thresholds tried around the one used
+
+
+def demo(root: Path, cache: Path, *, minutes: float, distractors: int, seed: int, source: Source) -> int:
+    """Build the data under `root/data` unless it is there, mine it into `root/run`, print what was found.
+
+    Returns the exit status of the run. The same command again goes on where it stopped.
+    """
+    truth = _data(root / "data", cache, minutes=minutes, distractors=distractors, seed=seed, source=source)
+    config = load_config(str(_write_config(root)), output=str(root / "run"))
+    result = run(config)
+    evaluation = evaluate(truth, config, str(root / "run"))
+    storage.write_bytes_atomic(str(root / "run" / "evaluation.json"), json.dumps(evaluation, indent=1).encode())
+    report = build_report(str(root / "run"))
+    print(summary_text(result))
+    print(evaluation_text(evaluation))
+    print(f"report: {Path(report).absolute()}")
+    return result.exit_status
+
+
+def evaluate(truth: DemoTruth, config: RunConfig, root: str) -> dict[str, Any]:
+    """Precision, recall and F1 of a run's kept pairs by direction, and the threshold that would have been best.
+
+    The best threshold is found by choosing pairs again at each one of a grid, since what overlaps depends on it.
+    """
+    context = Context(config, root, "cpu", 1)
+    return {
+        "directions": [_direction(truth, name, context) for name in config.directions],
+        "note": truth.note,
+        "rule": _RULE,
+    }
+
+
+def evaluation_text(evaluation: dict[str, Any]) -> str:
+    """The evaluation as a table for the terminal."""
+    lines = [
+        "",
+        f"{'direction':<10} {'hours in':>8} {'spans':>6} {'kept':>5} {'precision':>9} {'recall':>6} "
+        f"{'F1':>5} {'(95 %)':>11} {'threshold':>9} {'best F1':>7} {'at':>5}",
+    ]
+    for row in evaluation["directions"]:
+        lines.append(
+            f"{row['direction']:<10} {row['speech_hours']:>8.2f} {row['spans']:>6} {row['kept']:>5} "
+            f"{row['precision']:>9.2f} {row['recall']:>6.2f} {row['f1']:>5.2f} "
+            f"{row['f1_low']:>5.2f}-{row['f1_high']:.2f}  {row['threshold']:>8.2f} "
+            f"{row['best_f1']:>7.2f} {row['best_threshold']:>5.2f}"
+        )
+    return "\n".join([*lines, evaluation["rule"], evaluation["note"], ""])
+
+
+def _data(data: Path, cache: Path, **arguments: Any) -> DemoTruth:
+    wanted = json.dumps({key: arguments[key] for key in sorted(arguments)})
+    made = data / "arguments.json"
+    if made.exists() and made.read_text(encoding="utf-8") == wanted:
+        return load_truth(data)
+    print("building recordings and texts", file=sys.stderr)
+    made.unlink(missing_ok=True)
+    truth = build_demo(data, cache, **arguments)
+    made.write_text(wanted, encoding="utf-8")
+    return truth
+
+
+def _write_config(root: Path) -> Path:
+    config = {
+        "name": "demo",
+        "directions": list(DIRECTIONS),
+        "speech": {"inputs": ["data/recordings.jsonl"]},
+        "text": {"inputs": ["data/texts"], "lang": "eng"},
+    }
+    path = root / "config.yaml"
+    storage.write_bytes_atomic(str(path), yaml.safe_dump(config, sort_keys=False).encode())
+    return path
+
+
+def _direction(truth: DemoTruth, name: str, context: Context) -> dict[str, Any]:
+    direction = Direction.parse(name)
+    mined = storage.read_table(context.folder.table("pairs", f"direction={name}", "part-00000"))
+    threshold = float(mined.schema.metadata[b"seamlessalign.threshold"])
+    judged = judge(truth, mined.replace_schema_metadata(None), name)
+    kept = judged.filter(judged.column("kept"))
+    total = num_truth(truth, name)
+    scores = score_pairs(_correct(kept), _truth_ids(kept), total)
+    low, high = bootstrap_f1(_correct(kept), _truth_ids(kept), total)
+    best_threshold, best_f1 = _best(truth, name, direction, context, threshold, total)
+    audio = [side.lang for side in (direction.src, direction.tgt) if side.is_audio]
+    return {
+        "direction": name,
+        "speech_hours": _hours(context, audio),
+        "spans": sum(_rows(context, lang) for lang in audio),
+        "kept": scores.pairs,
+        "truth": total,
+        "precision": scores.precision,
+        "recall": scores.recall,
+        "f1": scores.f1,
+        "f1_low": low,
+        "f1_high": high,
+        "threshold": threshold,
+        "best_threshold": best_threshold,
+        "best_f1": best_f1,
+    }
+
+
+def _best(
+    truth: DemoTruth, name: str, direction: Direction, context: Context, threshold: float, total: int
+) -> tuple[float, float]:
+    mining = context.config.mining
+    src, tgt = (mining_stage.load_side(side, context) for side in (direction.src, direction.tgt))
+    candidates = mining_stage.candidates_of(src, tgt, mining)
+    grid = sorted({threshold, *(threshold * np.linspace(0.5, 2.0, _GRID)).tolist()})
+    found = []
+    for value in grid:
+        kept, reasons = mining_stage.choose(src, tgt, candidates, mining, value)
+        pairs = mining_stage.pairs_table(name, src, tgt, candidates, kept, reasons)
+        judged = judge(truth, pairs.filter(pairs.column("kept")), name)
+        found.append((score_pairs(_correct(judged), _truth_ids(judged), total).f1, value))
+    best_f1, best_threshold = max(found)
+    return best_threshold, best_f1
+
+
+def _correct(judged: pa.Table) -> Any:
+    return judged.column("correct").to_numpy(zero_copy_only=False).astype(bool)
+
+
+def _truth_ids(judged: pa.Table) -> Any:
+    return judged.column("truth_id").to_numpy(zero_copy_only=False).astype(str)
+
+
+def _hours(context: Context, langs: list[str]) -> float:
+    columns = ["num_samples", "lang", "drop_reason"]
+    recordings = storage.read_tables(context.folder.table("recordings"), RECORDINGS, columns).to_pylist()
+    samples = sum(row["num_samples"] for row in recordings if row["drop_reason"] is None and row["lang"] in langs)
+    return float(samples / SAMPLE_RATE / 3600)
+
+
+def _rows(context: Context, lang: str) -> int:
+    folder = context.folder.table("segments", f"lang={lang}")
+    return sum(map(storage.num_rows, storage.list_files(folder, ".parquet")))

@@ -1,0 +1,40 @@
+"""Fixtures that more than one room needs: an S3 server on this machine, and no hub and no models from outside."""
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _only_what_a_test_puts_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests neither reach a model hub nor see the models of whoever runs them."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("SEAMLESSALIGN_MODELS", raising=False)
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """Address of moto's S3 server on the loopback interface."""
+    server_module = pytest.importorskip("moto.server", reason="needs moto[server] of the extra 'dev'")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Uri of an empty bucket that lasts for one test."""
+    boto3 = pytest.importorskip("boto3", reason="needs moto[server] of the extra 'dev'")
+    s3fs = pytest.importorskip("s3fs", reason="needs the extra 's3'")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    name = f"bucket-{uuid4().hex}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    yield f"s3://{name}"
+    s3fs.S3FileSystem.clear_instance_cache()
