@@ -4,6 +4,7 @@ A recording is judged by several windows of its speech, spread over it, whose pr
 """
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -129,6 +130,7 @@ class Ecapa:
                 f"model {files.name!r}: SpeechBrain cannot be imported ({str(error).splitlines()[0]}); "
                 "torch and torchaudio must be built for the same CUDA version"
             ) from error
+        _forget_redirects()
         self.files = files
         self.device = torch.device(device)
         self.languages = _read_labels(files.directory / "label_encoder.txt", files.name)
@@ -143,7 +145,11 @@ class Ecapa:
             lin_neurons=256,
         )
         self.classifier = Classifier(
-            256, activation=torch.nn.LeakyReLU, lin_blocks=1, lin_neurons=512, out_neurons=len(self.languages)
+            [None, None, 256],
+            activation=torch.nn.LeakyReLU,
+            lin_blocks=1,
+            lin_neurons=512,
+            out_neurons=len(self.languages),
         )
         for module, file in ((self.encoder, files.weights[0]), (self.classifier, files.directory / "classifier.ckpt")):
             _load_checkpoint(module, file, files.name)
@@ -169,15 +175,26 @@ class Ecapa:
         return results
 
 
-def _load_checkpoint(module: Any, file: Path, model: str) -> None:
-    import pickle
+def _forget_redirects() -> None:
+    """Remove SpeechBrain's stand-ins for its old module names, which nobody here uses, from the table of modules.
 
+    They raise ImportError at any look where an optional package is missing, and pickle looks at every module.
+    """
+    from speechbrain.utils.importutils import LazyModule
+
+    for name, module in list(sys.modules.items()):
+        if isinstance(module, LazyModule):
+            del sys.modules[name]
+
+
+def _load_checkpoint(module: Any, file: Path, model: str) -> None:
     import torch
 
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ModelError(f"model {model!r}: {file} is not a plain checkpoint: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # noqa: BLE001 - damaged bytes lead the reader into any kind of error
+        seen = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ModelError(f"model {model!r}: {file} is not a plain checkpoint: {seen}") from error
     try:
         module.load_state_dict(state)
     except (RuntimeError, TypeError) as error:

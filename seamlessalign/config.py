@@ -7,22 +7,34 @@ keys that its output depends on, and leaves out where and how fast it runs.
 import difflib
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from seamlessalign.errors import ConfigError
 from seamlessalign.languages import Direction, get_language
 
 
 def _check_language(code: str) -> str:
-    return get_language(code).iso639_3
+    try:
+        return get_language(code).iso639_3
+    except ConfigError as error:
+        raise ValueError(str(error)) from None  # pydantic adds the key to these only
 
 
 def _check_direction(text: str) -> str:
-    return str(Direction.parse(text))
+    try:
+        return str(Direction.parse(text))
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
+def _check_order(low: str, low_value: float, high: str, high_value: float) -> None:
+    if low_value > high_value:
+        raise ValueError(f"{low} {low_value:g} is above {high} {high_value:g}")
 
 
 Lang = Annotated[str, AfterValidator(_check_language)]
@@ -30,7 +42,7 @@ DirectionName = Annotated[str, AfterValidator(_check_direction)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class VadConfig(_Section):
@@ -53,8 +65,7 @@ class SpansConfig(_Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> "SpansConfig":
-        if self.min_seconds > self.max_seconds:
-            raise ValueError(f"min_seconds {self.min_seconds} is above max_seconds {self.max_seconds}")
+        _check_order("min_seconds", self.min_seconds, "max_seconds", self.max_seconds)
         return self
 
 
@@ -100,6 +111,11 @@ class TextConfig(_Section):
     lid: TextLidConfig = TextLidConfig()
     embedder: str = "e5-small"
 
+    @model_validator(mode="after")
+    def _ordered(self) -> "TextConfig":
+        _check_order("min_chars", self.min_chars, "max_chars", self.max_chars)
+        return self
+
 
 class FiltersConfig(_Section):
     """What is dropped after mining although its score is high enough."""
@@ -109,6 +125,14 @@ class FiltersConfig(_Section):
     max_duration_ratio: float = Field(3.0, ge=1)  # longer over shorter, speech against speech
     min_chars_per_second: float = Field(2.0, ge=0)  # text against speech
     max_chars_per_second: float = Field(40.0, gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "FiltersConfig":
+        _check_order("min_seconds", self.min_seconds, "max_seconds", self.max_seconds)
+        _check_order(
+            "min_chars_per_second", self.min_chars_per_second, "max_chars_per_second", self.max_chars_per_second
+        )
+        return self
 
 
 class MiningConfig(_Section):
@@ -133,8 +157,8 @@ class CorpusConfig(_Section):
 class ResourcesConfig(_Section):
     """Where and how fast a run works; nothing here changes its results."""
 
-    workers: int | Literal["auto"] = "auto"  # worker processes
-    threads: int | Literal["auto"] = "auto"  # threads of each worker
+    workers: PositiveInt | Literal["auto"] = "auto"  # worker processes
+    threads: PositiveInt | Literal["auto"] = "auto"  # threads of each worker
     device: Literal["auto", "cpu", "cuda"] = "auto"
     shards_per_group: int = Field(8, ge=1)  # shards that one Beam pipeline takes at a time
 
@@ -187,7 +211,7 @@ def load_config(path: str, overrides: list[str] | None = None, output: str | Non
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that there is not
         raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: must hold keys such as 'directions' and 'speech', not {type(raw).__name__}")
@@ -240,7 +264,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
         raise ConfigError(f"override {override!r}: write key=value, such as mining.k=32")
     try:
         parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"override {override!r}: the value is not YAML") from error
     *parents, last = key.split(".")
     node = raw
@@ -255,19 +279,28 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
 def _explain(error: ValidationError) -> str:
     problems = error.errors()
     first = problems[0]
-    place = ".".join(str(part) for part in first["loc"])
+    place = _place(first["loc"])
     if first["type"] == "extra_forbidden":
         valid = _valid_keys(first["loc"][:-1])
         near = difflib.get_close_matches(str(first["loc"][-1]), valid, n=1, cutoff=0.0)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return f"unknown key {place!r}{hint}"
-    message = first["msg"].removeprefix("Value error, ")
-    more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
+    same = [problem for problem in problems if _place(problem["loc"]) == place]  # one for each kind that is allowed
+    messages = [problem["msg"].removeprefix("Value error, ") for problem in same]
+    message = ", or ".join(f"{text[0].lower()}{text[1:]}" for text in messages)
+    more = f" ({len(problems) - len(same)} more)" if len(problems) > len(same) else ""
     if not place:
         return f"{message}{more}"
     given = first.get("input")
-    shown = f", not {given!r}" if isinstance(given, str | int | float | bool) else ""
-    return f"{place}: {message[0].lower()}{message[1:]}{shown}{more}"
+    tells = first["type"] != "value_error" and isinstance(given, str | int | float | bool)  # our own name the value
+    return f"{place}: {message}{f', not {given!r}' if tells else ''}{more}"
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """A place with dots; pydantic's names of the kinds that a value may be of are left out."""
+    return ".".join(
+        str(part) for part in location if not re.fullmatch(r"literal\[.*\]|int|float|constrained-int", str(part))
+    )
 
 
 def _valid_keys(location: tuple[int | str, ...]) -> list[str]:

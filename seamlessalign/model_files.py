@@ -114,7 +114,7 @@ def find_model(name: str, directory: str | None = None, *, online: bool = True) 
     if directory is not None:
         return _in_directory(model, Path(directory), "directory", directory)
     cached = _hub_snapshot(model, download=False)
-    if cached is not None:
+    if cached is not None and not _lacking(model, cached):  # a part is there when a download broke off
         return _in_directory(model, cached, "hub", f"{model.hub} (cached)")
     packaged = _in_packages(model)
     if packaged is not None:
@@ -134,13 +134,17 @@ def read_weights(files: ModelFiles) -> bytes:
 def _in_directory(model: KnownModel, directory: Path, origin: Origin, place: str) -> ModelFiles:
     if not directory.is_dir():
         raise ModelError(f"model {model.name!r}: {directory} is not a directory")
-    weights = next((directory / file for file in model.weights if (directory / file).is_file()), None)
-    if weights is None:
-        raise ModelError(f"model {model.name!r}: {directory} does not hold {' or '.join(model.weights)}")
-    missing = [file for file in model.files if not (directory / file).is_file()]
-    if missing:
-        raise ModelError(f"model {model.name!r}: {directory} lacks {', '.join(missing)}")
+    lacking = _lacking(model, directory)
+    if lacking:
+        raise ModelError(f"model {model.name!r}: {directory} lacks {lacking}")
+    weights = next(directory / file for file in model.weights if (directory / file).is_file())
     return ModelFiles(model.name, origin, place, (weights,), directory, sha256_of(weights))
+
+
+def _lacking(model: KnownModel, directory: Path) -> str:
+    """Names of the files that a directory does not hold, for people; empty when it is complete."""
+    weights = [] if any((directory / file).is_file() for file in model.weights) else [" or ".join(model.weights)]
+    return ", ".join(weights + [file for file in model.files if not (directory / file).is_file()])
 
 
 def _in_packages(model: KnownModel) -> ModelFiles | None:
@@ -194,8 +198,10 @@ def _blocks(paths: tuple[Path, ...]) -> Iterator[bytes]:
 
 
 def _described(module: str) -> str:
-    distributions = importlib.metadata.packages_distributions().get(module, [module])
-    return f"{distributions[0]} {importlib.metadata.version(distributions[0])}"
+    try:
+        return f"{module.replace('_', '-')} {importlib.metadata.version(module)}"  # all are named as their module
+    except importlib.metadata.PackageNotFoundError:
+        return module
 
 
 def _advice(model: KnownModel) -> str:

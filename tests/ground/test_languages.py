@@ -19,11 +19,12 @@ from seamlessalign.languages import (
 SYSTEMS: list[CodeSystem] = ["iso639_3", "iso639_1", "whisper", "voxlingua", "fasttext", "sonar"]
 
 # In the order of the names in VoxLingua107's own list (Valk and Alumäe 2021).
-VOXLINGUA107 = """
+_VOXLINGUA107 = """
 ab af am ar as az ba be bg bn bo br bs ca ceb cs cy da de el en eo es et eu fa fi fo fr gl gn gu gv ha haw hi hr ht hu
 hy ia id is it iw ja jw ka kk km kn ko la lb ln lo lt lv mg mi mk ml mn mr ms mt my ne nl nn no oc pa pl ps pt ro ru sa
 sco sd si sk sl sn so sq sr su sv sw ta te tg th tk tl tr tt uk ur uz vi war yi yo zh
-""".split()
+"""
+VOXLINGUA107 = _VOXLINGUA107.split()
 
 languages = st.sampled_from(all_languages())
 

@@ -85,19 +85,26 @@ class TestEveryPlace:
         storage.remove(f"{root}/b")
         assert storage.list_files(root) == [f"{root}/{names[2]}"]
 
-    @pytest.mark.parametrize("name", ODD_NAMES)
-    def test_odd_names(self, root: str, name: str) -> None:
-        for uri in (storage.join(root, name), storage.join(root, name, "below.bin")):
-            if uri.endswith("below.bin"):
-                storage.remove(storage.join(root, name))
+    def test_odd_names(self, root: str) -> None:
+        unknown_to = {"memory": "a::b.bin", "s3": "new\nline.bin"}  # to fsspec's memory, and to moto's server
+        names = [name for name in ODD_NAMES if unknown_to.get(root.partition("://")[0]) != name]
+        for name in names:
+            folder = storage.join(root, name)
+            uri = storage.join(folder, name)
             storage.write_bytes_atomic(uri, name.encode())
-            assert storage.exists(uri)
-            assert storage.size(uri) == len(name.encode())
+            assert storage.exists(uri), name
+            assert storage.size(uri) == len(name.encode()), name
             assert storage.read_bytes(uri) == name.encode()
-            assert storage.list_files(root) == [uri]
+            assert storage.list_files(folder) == [uri]
             with storage.local_copy(uri) as path:
                 assert path.read_bytes() == name.encode()
-        storage.remove(storage.join(root, name))
+            storage.write_bytes_atomic(storage.join(root, "by", name), b".")
+        by = storage.join(root, "by")
+        assert sorted(storage.list_files(by)) == sorted(storage.join(by, name) for name in names)
+        for name in names:
+            storage.remove(storage.join(root, name))
+        assert len(storage.list_files(root)) == len(names)  # those in by/
+        storage.remove(by)
         assert storage.list_files(root) == []
 
     def test_a_name_with_a_star_is_not_a_pattern(self, root: str) -> None:
@@ -125,6 +132,8 @@ class TestEveryPlace:
 
     def test_what_others_wrote_is_seen(self, root: str) -> None:
         """Workers write while the driver holds listings of the same folders."""
+        if root.startswith("memory://"):
+            pytest.skip("memory is one process's own")
         storage.write_bytes_atomic(f"{root}/a", b"1")
         storage.list_files(root)
         assert not storage.exists(f"{root}/b")
@@ -132,8 +141,6 @@ class TestEveryPlace:
             "import sys; from seamlessalign import storage; storage.write_bytes_atomic(sys.argv[1] + '/b', b'22');"
             "storage.write_bytes_atomic(sys.argv[1] + '/a', b'333')"
         )
-        if root.startswith("memory://"):
-            pytest.skip("memory is one process's own")
         subprocess.run([sys.executable, "-c", script, root], check=True)
         assert storage.exists(f"{root}/b") and storage.size(f"{root}/a") == 3
         assert storage.read_bytes(f"{root}/a") == b"333"
@@ -255,7 +262,9 @@ class TestTables:
         )
     )
     @settings(max_examples=30, deadline=None)
-    def test_embeddings_go_there_and_back(self, embeddings: "np.ndarray[tuple[int, int], np.dtype[np.float16]]") -> None:
+    def test_embeddings_go_there_and_back(
+        self, embeddings: "np.ndarray[tuple[int, int], np.dtype[np.float16]]"
+    ) -> None:
         rows = [
             {"sentence_id": str(i), "text": "t", "lang": "eng", "lang_prob": 1.0, "document_id": "d", "position": i}
             for i in range(len(embeddings))

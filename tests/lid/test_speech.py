@@ -1,0 +1,108 @@
+"""Windows of speech against a slow reading of their definition, and how windows make a recording's language."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from seamlessalign.errors import InputError, ModelError
+from seamlessalign.lid import SpeechLid, load_speech_lid
+from seamlessalign.lid.speech import speech_windows
+from seamlessalign.model_files import ModelFiles
+from seamlessalign.rows import SAMPLE_RATE
+
+Float32 = NDArray[np.float32]
+HALF = SAMPLE_RATE // 2
+
+
+def _slow_windows(waveform: Float32, fragments: list[tuple[int, int]], window: int, most: int) -> list[list[float]]:
+    """Sample by sample: lay the speech end to end, and cut windows whose starts are evenly spread."""
+    speech = [float(waveform[i]) for start, end in fragments for i in range(start, end)]
+    count = max(1, min(most, len(speech) // window))
+    last = max(0, len(speech) - window)
+    starts = [0] if count == 1 else [int(last * i / (count - 1) + 1e-9) for i in range(count)]
+    windows = [speech[start : start + window] for start in starts]
+    return [found for found in windows if len(found) >= HALF]
+
+
+@st.composite
+def recordings(draw: st.DrawFn) -> tuple[Float32, list[tuple[int, int]]]:
+    """A ramp, so that every sample is told apart, and sorted disjoint fragments."""
+    edges = draw(st.lists(st.integers(0, 5 * SAMPLE_RATE), max_size=12, unique=True).map(sorted))
+    fragments = list(zip(edges[::2], edges[1::2], strict=False))
+    return np.arange(5 * SAMPLE_RATE, dtype=np.float32), fragments
+
+
+@given(recordings(), st.integers(1, 8), st.integers(1, 5))
+@settings(max_examples=60, deadline=None)
+def test_windows_are_those_of_the_slow_reference(
+    recording: tuple[Float32, list[tuple[int, int]]], quarters: int, most: int
+) -> None:
+    waveform, fragments = recording
+    found = speech_windows(waveform, np.array(fragments, np.int64).reshape(-1, 2), quarters / 4, most)
+    wanted = _slow_windows(waveform, fragments, quarters * SAMPLE_RATE // 4, most)
+    assert [window.tolist() for window in found] == wanted
+    assert all(window.dtype == np.float32 for window in found)
+
+
+def test_without_fragments_the_whole_recording_is_speech() -> None:
+    waveform = np.arange(3 * SAMPLE_RATE, dtype=np.float32)
+    whole = speech_windows(waveform, np.array([[0, len(waveform)]], np.int64), 1.0, 2)
+    for found, wanted in zip(speech_windows(waveform, None, 1.0, 2), whole, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_windows_reach_from_the_first_to_the_last_sample() -> None:
+    waveform = np.arange(20 * SAMPLE_RATE, dtype=np.float32)
+    windows = speech_windows(waveform, None, 3.0, 5)
+    assert len(windows) == 5 and windows[0][0] == 0 and windows[-1][-1] == len(waveform) - 1
+
+
+class FakeModel:
+    """Says of a window the languages that its first sample stands for, and keeps what it was given."""
+
+    files = ModelFiles("fake", "directory", "here", (), Path(), "0" * 64)
+
+    def __init__(self, answers: dict[float, dict[str, float]]) -> None:
+        self.answers = answers
+        self.seen: list[int] = []
+
+    def identify(self, waveforms: Sequence[Float32]) -> list[dict[str, float]]:
+        self.seen += [len(waveform) for waveform in waveforms]
+        return [self.answers[float(waveform[0])] for waveform in waveforms]
+
+
+def test_probabilities_are_averaged_over_windows() -> None:
+    waveform = np.repeat(np.array([1, 2, 3], np.float32), SAMPLE_RATE)
+    model = FakeModel(
+        {
+            1: {"eng": 0.9, "fra": 0.1, "ita": 0},
+            2: {"eng": 0.3, "fra": 0.3, "ita": 0.4},
+            3: {"eng": 0, "fra": 1, "ita": 0},
+        }
+    )
+    found = SpeechLid(model).identify(waveform, window_seconds=1.0, max_windows=3)
+    assert [lang for lang, _ in found] == ["fra", "eng", "ita"]
+    assert dict(found) == pytest.approx({"fra": 1.4 / 3, "eng": 0.4, "ita": 0.4 / 3})
+    assert model.seen == [SAMPLE_RATE] * 3
+
+
+def test_equal_probabilities_have_a_fixed_order() -> None:
+    found = SpeechLid(FakeModel({0: {"ita": 0.5, "eng": 0.5}})).identify(np.zeros(SAMPLE_RATE, np.float32))
+    assert found == [("eng", 0.5), ("ita", 0.5)]
+
+
+@pytest.mark.parametrize("fragments", [None, np.zeros((0, 2), np.int64), np.array([[0, 100], [200, 300]])])
+def test_too_little_speech_is_refused(fragments: NDArray[np.int64] | None) -> None:
+    waveform = np.zeros(HALF - 1 if fragments is None else SAMPLE_RATE, np.float32)
+    with pytest.raises(InputError, match="too little speech"):
+        SpeechLid(FakeModel({})).identify(waveform, fragments)
+
+
+def test_an_unknown_identifier_lists_those_that_are_known() -> None:
+    with pytest.raises(ModelError, match="whisper-base, ecapa-voxlingua107"):
+        load_speech_lid("ecapa")
