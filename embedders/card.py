@@ -4,7 +4,8 @@ A space of a pretrained encoder has an offset for each language that brings unre
 together; subtracting each language's mean is worth several points of F1 in mining. The card holds means fitted on a
 sample, and the thresholds that were fitted in the space so centred: a raw number carries over to no other space.
 
-On disk a card is `cards/<name>.yaml` beside `cards/<name>.safetensors` (one tensor `mean.<lang>` for each language).
+On disk a card is `cards/<name>.yaml`, and beside it `cards/<name>.safetensors` with one tensor `mean.<lang>` for each
+language, where the embedder has means of its own.
 """
 
 import hashlib
@@ -71,7 +72,7 @@ def load_card(name: str) -> Card:
 
     described, weights = _card_files(name)
     description: dict[str, Any] = yaml.safe_load(described)
-    tensors = load(weights)
+    tensors = load(weights) if weights else {}
     return Card(
         name,
         int(description["dim"]),
@@ -100,7 +101,9 @@ def save_card(card: Card, folder: Path, recipe: Mapping[str, Any]) -> None:
         "recipe": dict(recipe),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({f"mean.{lang}": mean for lang, mean in sorted(card.means.items())}, folder / f"{card.name}.safetensors")
+    if card.means:
+        tensors = {f"mean.{lang}": mean for lang, mean in sorted(card.means.items())}
+        save_file(tensors, folder / f"{card.name}.safetensors")
     (folder / f"{card.name}.yaml").write_text(
         yaml.safe_dump(description, sort_keys=False, allow_unicode=True), encoding="utf-8"
     )
@@ -108,8 +111,9 @@ def save_card(card: Card, folder: Path, recipe: Mapping[str, Any]) -> None:
 
 def _card_files(name: str) -> tuple[bytes, bytes]:
     place = resources.files("seamlessalign.embedders").joinpath("cards")
+    means = place.joinpath(f"{name}.safetensors")
     try:
-        return place.joinpath(f"{name}.yaml").read_bytes(), place.joinpath(f"{name}.safetensors").read_bytes()
+        return place.joinpath(f"{name}.yaml").read_bytes(), means.read_bytes() if means.is_file() else b""
     except OSError as error:
         known = sorted(file.name.removesuffix(".yaml") for file in place.iterdir() if file.name.endswith(".yaml"))
         raise ModelError(f"embedder {name!r} has no card; there are {', '.join(known)}") from error

@@ -49,15 +49,28 @@ class TextEmbedder:
         Raises:
             InputError: a blank sentence, which has no meaning to embed.
         """
-        normal = [unicodedata.normalize("NFC", text) for text in texts]
-        for i, text in enumerate(normal):
+        return self.card.centre(self.encode_uncentred(texts), lang)
+
+    def encode_uncentred(self, texts: Sequence[str]) -> Float32:
+        """The encoder's own rows `(len(texts), dim)`, no mean subtracted: what means are fitted on."""
+        for i, text in enumerate(texts):
             if not text.strip():
                 raise InputError(f"sentence {i} is blank and cannot be embedded")
-        if not normal:
+        spoken = [spoken_form(text) for text in texts]
+        if not spoken:
             return np.zeros((0, self.dim), np.float32)
-        distinct = {text: i for i, text in enumerate(dict.fromkeys(normal))}  # repeated sentences cost nothing
-        rows = self._encoder.encode(list(distinct))
-        return self.card.centre(rows, lang)[[distinct[text] for text in normal]]
+        distinct = {text: i for i, text in enumerate(dict.fromkeys(spoken))}  # repeated sentences cost nothing
+        return self._encoder.encode(list(distinct))[[distinct[text] for text in spoken]]
+
+
+def spoken_form(text: str) -> str:
+    """What of a sentence can be heard: NFC, lower case, no punctuation.
+
+    A transcriber guesses case and punctuation anew with every utterance; without them a sentence and its transcript
+    lie closer together. A text that is all punctuation stays as it is.
+    """
+    words = "".join(c if c.isalnum() or unicodedata.category(c)[0] == "M" or c in "'’" else " " for c in text.lower())
+    return unicodedata.normalize("NFC", " ".join(words.split()) or text)
 
 
 _LOADED: dict[tuple[str, str, str], TextEmbedder] = {}

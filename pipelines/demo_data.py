@@ -5,6 +5,7 @@ transcripts are shuffled among sentences that nobody says. Where every prompt li
 say of every mined pair whether it is right.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -103,7 +104,12 @@ def build_demo(
             f"demo of {minutes} minutes with {distractors} distractors: minutes in (0, 600), distractors ≥ 0"
         )
     _check_replaceable(root)
-    prompts = _prompts(cache, source)
+    return build_corpus(root, _prompts(cache, source), minutes=minutes, distractors=distractors, seed=seed)
+
+
+def build_corpus(root: Path, prompts: PromptCollection, *, minutes: float, distractors: int, seed: int) -> DemoTruth:
+    """As `build_demo`, of any prompts: one recording of each of their languages; English, if spoken, is short."""
+    _check_replaceable(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".building-") as name:
@@ -207,14 +213,14 @@ def _write_demo(
     (folder / "recordings").mkdir()
     (folder / "texts").mkdir()
     speech = _choose(prompts, minutes, rng)
-    chosen = list(speech[TEXT_LANGUAGE])
-    contents: list[str | None] = [*SPEECH_LANGUAGES, TEXT_LANGUAGE, None]
+    chosen = list(next(iter(speech.values())))
+    contents: list[str | None] = [*sorted(speech, key=lambda lang: lang == TEXT_LANGUAGE), None]
     numbers = rng.permutation(len(contents)) + 1  # so that not even the order of names tells the language
     truth: list[dict[str, Any]] = []
     manifest: list[dict[str, str]] = []
     with ThreadPoolExecutor(os.cpu_count()) as writers:  # libsndfile encodes without Python's lock
         written = []
-        for lang, number, audio_format in zip(contents, numbers.tolist(), FORMATS, strict=True):
+        for lang, number, audio_format in zip(contents, numbers.tolist(), itertools.cycle(FORMATS), strict=False):
             uri = f"recordings/recording-{number:02d}.{audio_format.suffix}"
             if lang is None:
                 samples = noise_and_silence(min(_NOISE_MINUTES, minutes / 4), rng)
@@ -256,11 +262,11 @@ def _choose(prompts: PromptCollection, minutes: float, rng: np.random.Generator)
 
     Drawn at random from those that every language has, until they fill `minutes` in the language that they fill least.
     """
-    languages = (*SPEECH_LANGUAGES, TEXT_LANGUAGE)
+    languages = list(prompts.prompts)
     shared = set.intersection(*(set(prompts.prompts[lang]) for lang in languages))
     keys = sorted(key for key in shared if num_words(prompts.english.get(key, "")) >= MIN_WORDS)
     speech: dict[str, dict[str, Samples]] = {lang: {} for lang in languages}
-    seconds = dict.fromkeys(SPEECH_LANGUAGES, 0.0)
+    seconds = dict.fromkeys((lang for lang in languages if lang != TEXT_LANGUAGE), 0.0)
     for i in rng.permutation(len(keys)):
         spoken = {lang: _trimmed(prompts.prompts[lang][keys[i]].audio) for lang in languages}
         if min(len(samples) for samples in spoken.values()) < _MIN_PROMPT_SECONDS * SAMPLE_RATE:
@@ -271,10 +277,10 @@ def _choose(prompts: PromptCollection, minutes: float, rng: np.random.Generator)
             seconds[lang] += len(spoken[lang]) / SAMPLE_RATE + _PLANNED_GAP_SECONDS
         if min(seconds.values()) >= minutes * 60:
             return speech
-    if not speech[TEXT_LANGUAGE]:
+    if not speech[languages[0]]:
         raise InputError("no prompt has speech in all languages; empty the cache folder to fetch them again")
     least = min(seconds.values()) / 60
-    say(f"all {len(speech[TEXT_LANGUAGE])} prompts fill about {least:.1f} of {minutes:g} minutes per language")
+    say(f"all {len(speech[languages[0]])} prompts fill about {least:.1f} of {minutes:g} minutes per language")
     return speech
 
 

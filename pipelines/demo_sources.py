@@ -80,7 +80,7 @@ def fetch_prompts(cache: Path) -> PromptCollection:
     Prints one line for every package it downloads. Raises InputError where a package cannot be had or lacks its files.
     """
     packages = [f"asterisk-core-sounds-{code}{kind}" for code in _DEBIAN_CODE.values() for kind in ("", "-g722")]
-    roots = {name: _fetch_package(name, cache) for name in [*packages, "fortunes-min", "fortunes"]}
+    roots = {name: fetch_package(name, cache) for name in [*packages, "fortunes-min", "fortunes"]}
     prompts: dict[str, dict[str, Prompt]] = {}
     english: dict[str, str] = {}
     for lang, code in _DEBIAN_CODE.items():
@@ -200,7 +200,7 @@ def open_cache(cache: Path) -> Path:
     return cache.absolute()
 
 
-def _fetch_package(package: str, cache: Path) -> Path:
+def fetch_package(package: str, cache: Path) -> Path:
     cache = open_cache(cache)
     target = cache / "debian" / package
     if target.is_dir():

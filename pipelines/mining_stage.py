@@ -124,7 +124,8 @@ def choose_threshold(direction: Direction, context: Context) -> ChosenThreshold:
 def candidates_of(src: MinedSide, tgt: MinedSide, mining: MiningConfig) -> pa.Table:
     """What the strategy puts forward, whatever its score: src, tgt, margin, cosine, forward_rank, backward_rank."""
     if not (len(src.rows) and len(tgt.rows)):
-        return mine_candidates(np.ones((1, 1)), np.ones((1, 1)), k=1).slice(0, 0)
+        one = np.ones((1, 1), np.float32)  # the empty table has the columns of any other
+        return mine_candidates(one, one, k=1).slice(0, 0)
     k = min(mining.k, len(src.rows), len(tgt.rows))
     return mine_candidates(
         src.rows, tgt.rows, k=k, margin=mining.margin, strategy=mining.strategy, backend=mining.backend
@@ -143,7 +144,7 @@ def choose(
     low = pc.if_else(pc.less(candidates.column("margin"), threshold), "below_threshold", pa.scalar(None, pa.string()))
     reasons = first_reason(low, *_filter_reasons(src, tgt, columns, mining.filters))
     left = np.flatnonzero(reasons.is_null().to_numpy(zero_copy_only=False))
-    stays = _without_overlaps(src, tgt, columns, margins, left, mining.max_overlap)
+    stays = _without_overlaps(src, tgt, columns, margins, left, threshold, mining.max_overlap)
     named = reasons.to_numpy(zero_copy_only=False).astype(object)
     named[left[~stays]] = "overlap"
     return np.array([reason is None for reason in named], bool), named.tolist()
@@ -212,6 +213,7 @@ def _without_overlaps(
     columns: dict[str, Any],
     margins: npt.NDArray[np.float32],
     left: npt.NDArray[np.int64],
+    threshold: float,
     max_overlap: float,
 ) -> npt.NDArray[np.bool_]:
     def span(prefix: str) -> tuple[Any, Any, Any]:
@@ -224,19 +226,23 @@ def _without_overlaps(
     sides = [prefix for prefix, side in (("src", src.side), ("tgt", tgt.side)) if side.is_audio]
     if len(sides) == 1:
         recording, start, end = span(sides[0])
-        weight = overlap_weight(margins[left], end - start)
+        weight = overlap_weight(margins[left], threshold, end - start)
         return resolve_overlaps(recording, start, end, weight, max_overlap)
     (a, a_start, a_end), (b, b_start, b_end) = span("src"), span("tgt")
-    weight = overlap_weight(margins[left], np.minimum(a_end - a_start, b_end - b_start))
+    weight = overlap_weight(margins[left], threshold, np.minimum(a_end - a_start, b_end - b_start))
     return resolve_overlaps_two_sides(a, a_start, a_end, b, b_start, b_end, weight, max_overlap)
 
 
-def overlap_weight(margin: npt.NDArray[np.floating[Any]], samples: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """What the pairs that are kept in the end add up to most of: margin × seconds.
+def overlap_weight(
+    margin: npt.NDArray[np.floating[Any]], threshold: float, samples: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """What the pairs that are kept in the end add up to most of: margin above the threshold × seconds.
 
-    The margin alone would prefer two half sentences to the whole one that they make up.
+    The margin alone would prefer two half sentences to the whole one that they make up, and its excess over the
+    threshold tells more than the margin itself how sure a pair is.
     """
-    return np.asarray(margin, np.float64) * samples / SAMPLE_RATE
+    excess = np.asarray(margin, np.float64) - threshold
+    return np.maximum(excess, 0.0) * samples / SAMPLE_RATE + 1e-6
 
 
 def _samples(table: pa.Table) -> npt.NDArray[np.int64]:

@@ -1,0 +1,42 @@
+# make demo   install into .venv, fetch real recordings, mine them, print how good the result is
+# make test   the tests, but for the slow ones
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_OUTPUT ?= runs/demo
+export SEAMLESSALIGN_DEMO_CACHE ?= $(CURDIR)/.cache
+
+.PHONY: demo test test-slow lint types check data install clean
+
+demo: install
+	$(BIN)/seamlessalign demo --output $(DEMO_OUTPUT)
+
+test: install
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: install data
+	$(BIN)/python -m pytest -m slow
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+check: lint types test test-slow
+
+# the human speech that some tests use
+data: install
+	$(BIN)/python -c "from pathlib import Path; from seamlessalign.pipelines.demo_data import fetch_prompts; fetch_prompts(Path('$(SEAMLESSALIGN_DEMO_CACHE)'))"
+
+install: $(VENV)/installed
+
+$(VENV)/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV) || { apt-get install -y python3-venv && $(PYTHON) -m venv $(VENV); }
+	$(BIN)/pip install --upgrade "pip>=23" "setuptools>=70" wheel
+	$(BIN)/pip install --no-build-isolation -e ".[embedded,dev,s3]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
