@@ -192,7 +192,7 @@ def _load_checkpoint(module: Any, file: Path, model: str) -> None:
 
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - damaged bytes lead the reader into any kind of error
+    except Exception as error:  # damaged bytes lead the reader into any kind of error
         seen = next(iter(str(error).splitlines()), type(error).__name__)
         raise ModelError(f"model {model!r}: {file} is not a plain checkpoint: {seen}") from error
     try:

@@ -65,7 +65,7 @@ class Progress:
         scale = 3600.0 if self.stage == "speech" else 1.0
         form = ".2f" if self.stage == "speech" else ".0f"
         amount = f"{self.done / scale:{form}}" + (f"/{self.total / scale:{form}}" if self.total else "")
-        speed = f"{rate:.1f} h/h" if self.stage == "speech" else f"{rate:.1f}/s"
+        speed = f"{rate / 3600:.4f} h/s ({rate:.1f} × real time)" if self.stage == "speech" else f"{rate:.1f}/s"
         bar = f"[{'█' * round(share * _WIDTH):░<{_WIDTH}}] {share:4.0%}  " if self.total else ""
         eta = f"  {clock((self.total - self.done) / rate)} left" if self.total > self.done and rate else ""
         return f"{self.stage:<7} {bar}{amount} {_UNITS[self.stage]}  {speed}{eta}"

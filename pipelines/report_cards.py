@@ -7,7 +7,7 @@ from seamlessalign.pipelines.report_samples import Sample, Side
 from seamlessalign.rows import SAMPLE_RATE
 
 _SHOWN_CHARACTERS = 800  # of a text or an address; more is no sentence
-_UNFOLDED_DIRECTIONS = 4  # with more, the reader opens those of interest
+_UNFOLDED_DIRECTIONS = 6  # with more, the reader opens those of interest
 _AUDIO_KINDS = {b"fLaC": "audio/flac", b"OggS": "audio/ogg", b"RIFF": "audio/wav"}
 
 

@@ -15,6 +15,7 @@ STAGES = {  # in the order of the run; what one row of each is called
     "recordings": "recordings",
     "segments": "spans",
     "sentences": "sentences",
+    "mining_input": "rows mined",
     "pairs": "candidate pairs",
     "corpus": "pairs with audio",
 }
