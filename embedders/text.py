@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -73,9 +74,7 @@ def spoken_form(text: str) -> str:
     return unicodedata.normalize("NFC", " ".join(words.split()) or text)
 
 
-_LOADED: dict[tuple[str, str, str], TextEmbedder] = {}
-
-
+@cache
 def load_text_embedder(
     name: str = "e5-small", directory: str | None = None, device: str = "cpu", threads: int | None = None
 ) -> TextEmbedder:
@@ -83,11 +82,8 @@ def load_text_embedder(
     if name != "e5-small":
         raise ModelError(f"text embedder {name!r} is not known; there is e5-small")
     files = find_model(name, directory)
-    key = (name, files.sha256, device)
-    if key not in _LOADED:
-        encoder: _Encoder = _PackagedE5(files, threads) if files.origin == "package" else _E5(files, device)
-        _LOADED[key] = TextEmbedder(name, files, encoder, load_card(name))
-    return _LOADED[key]
+    encoder: _Encoder = _PackagedE5(files, threads) if files.origin == "package" else _E5(files, device)
+    return TextEmbedder(name, files, encoder, load_card(name))
 
 
 class _PackagedE5:

@@ -6,6 +6,7 @@ A recording is judged by several windows of its speech, spread over it, whose pr
 import re
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,6 +73,7 @@ class SpeechLid:
         return sorted(mean.items(), key=lambda item: (-item[1], item[0]))
 
 
+@cache
 def load_speech_lid(name: str = "whisper-base", directory: str | None = None, device: str = "cpu") -> SpeechLid:
     """Load a speech language identifier: `whisper-base` or `ecapa-voxlingua107`."""
     if name == "whisper-base":

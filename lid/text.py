@@ -1,6 +1,7 @@
 """Which language a text is in: fastText's lid.176 (Joulin et al. 2016), quantised or full."""
 
 from collections.abc import Sequence
+from functools import cache
 
 from seamlessalign.errors import MissingPackageError, ModelError
 from seamlessalign.languages import from_model_code
@@ -35,6 +36,7 @@ class TextLid:
         return results
 
 
+@cache
 def load_text_lid(name: str = "fasttext-lid176", directory: str | None = None) -> TextLid:
     """Load a text language identifier: `fasttext-lid176`."""
     if name != "fasttext-lid176":

@@ -79,6 +79,12 @@ def _files(item: str, suffixes: tuple[str, ...]) -> Iterator[InputFile]:
         yield InputFile(item, "", problem="there is no such file or folder")
         return
     for uri in names:
+        try:
+            uri.encode()
+        except UnicodeEncodeError:  # Linux lets names be any bytes; tables and manifests hold text
+            shown = uri.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            yield InputFile(shown, "", problem="its name is not UTF-8: rename it")
+            continue
         yield InputFile(uri, _version(uri))
 
 

@@ -5,6 +5,7 @@ A shard's completion mark is one small JSON file with its ledger lines, written 
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow as pa
 
 from seamlessalign import storage
 from seamlessalign.errors import SeamlessAlignError, StorageError
-from seamlessalign.pipelines.folder import RunFolder
+from seamlessalign.pipelines.folder import TABLES, RunFolder
 from seamlessalign.rows import LEDGER, LedgerLine
 
 
@@ -107,20 +108,29 @@ def read_marks(folder: RunFolder, stage: str) -> dict[str, Mark]:
     return {mark.shard: mark for mark in marks}
 
 
-def clear_strays(folder: RunFolder, stage: str, shards: Iterable[str], tables: Iterable[str]) -> None:
-    """Remove marks of shards that the plan no longer has, and files of `tables` that no mark of the stage names.
+def done_shards(folder: RunFolder, stage: str, shards: Iterable[str], tables: Iterable[str]) -> dict[str, str]:
+    """The digest of every shard of a stage that is done, after clearing what does not belong.
 
-    Both are left by runs over other inputs, and by processes killed between writing and marking.
+    Removed are marks of shards that the plan no longer has, marks whose files are gone, and files of `tables` and of
+    the quarantine that no mark of the stage names: left by runs over other inputs, and by processes that were killed
+    between writing and marking.
     """
     wanted = set(shards)
-    for shard in read_marks(folder, stage):
-        if shard not in wanted:
+    quarantine = storage.list_files(storage.join(folder.root, "quarantine"), ".jsonl")
+    files = [uri for table in tables for uri in storage.list_files(folder.table(table))]
+    files += [uri for uri in quarantine if uri.rsplit("/", 1)[-1].startswith(f"{stage}-")]
+    present = {folder.relative(uri): uri for uri in files}
+    done, named = {}, set()
+    for shard, mark in read_marks(folder, stage).items():
+        if shard in wanted and present.keys() >= set(mark.outputs):
+            done[shard] = mark.digest
+            named |= set(mark.outputs)
+        else:
             storage.remove(folder.mark(stage, shard))
-    named = {name for mark in read_marks(folder, stage).values() for name in mark.outputs}
-    for table in tables:
-        for uri in storage.list_files(storage.join(folder.root, table)):
-            if folder.relative(uri) not in named:
-                storage.remove(uri)
+    for name, uri in present.items():
+        if name not in named:
+            storage.remove(uri)
+    return done
 
 
 def write_ledger(folder: RunFolder, stages: Iterable[str]) -> list[LedgerLine]:
@@ -154,11 +164,18 @@ def verify(folder: RunFolder, lines: list[LedgerLine]) -> None:
     Raises SeamlessAlignError naming the first difference.
     """
     wrong = unbalanced(lines)
-    for stage in ("segments", "sentences", "corpus"):
+    kept = Counter[str]()
+    for line in lines:
+        # recordings that were dropped have their row too, but not those that could not be read; pairs have all theirs
+        rejects = {
+            "recordings": line.rows_in - line.rows_kept - line.quarantined,
+            "pairs": line.rows_in - line.rows_kept,
+        }
+        kept[line.stage] += line.rows_kept + rejects.get(line.stage, 0)
+    for stage in TABLES:
         rows = sum(storage.num_rows(uri) for uri in storage.list_files(folder.table(stage), ".parquet"))
-        kept = sum(line.rows_kept for line in lines if line.stage == stage)
-        if rows != kept:
-            wrong.append(f"{stage}: the ledger has {kept} rows kept, the tables hold {rows}")
+        if rows != kept[stage]:
+            wrong.append(f"{stage}: the ledger has {kept[stage]} rows, the tables hold {rows}")
     if wrong:
         more = f" ({len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise SeamlessAlignError(f"{folder.ledger}: the counts do not balance: {wrong[0]}{more}")

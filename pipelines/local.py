@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import logging
 import multiprocessing
 import os
 import queue
@@ -11,12 +12,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seamlessalign.config import ResourcesConfig
-from seamlessalign.errors import SeamlessAlignError
-from seamlessalign.pipelines.beam_stage import ShardTask
+from seamlessalign.errors import ConfigError, SeamlessAlignError
 from seamlessalign.pipelines.context import Context, set_progress
+
+if TYPE_CHECKING:  # a worker imports this module before it is told to keep Beam quiet
+    from seamlessalign.pipelines.beam_stage import ShardTask
 
 _MEMORY_PER_WORKER = 3 << 30  # bytes that models and one recording take
 _LOOK_SECONDS = 0.2
@@ -43,12 +46,14 @@ class Workers:
 
 
 def share_out(resources: ResourcesConfig) -> Workers:
-    """Choose processes, threads and device where the configuration says `auto`."""
+    """Choose processes, threads and device where the configuration says `auto`. Raises ConfigError."""
     cores = len(os.sched_getaffinity(0))
     device = resources.device
-    if device == "auto":
+    if device != "cpu":
         import torch
 
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("resources.device is cuda, but torch sees no GPU: use auto or cpu")
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if resources.workers != "auto":
         processes = resources.workers
@@ -73,12 +78,15 @@ class LocalExecutor:
             workers.processes, mp_context=start, initializer=_begin_worker, initargs=(self._progress, workers.threads)
         )
 
-    def execute(self, stage: str, tasks: list[ShardTask], context: Context, progress: Callable[[float], None]) -> None:
+    def execute(
+        self, stage: str, tasks: "list[ShardTask]", context: Context, progress: Callable[[float], None]
+    ) -> None:
         """Do all shards of a stage. Raises the first error; shards that are done by then stay done."""
         # small enough that every worker has several groups, so that none waits long for the last
         size = max(1, min(self._most_per_group, len(tasks) // (4 * self.workers.processes)))
         groups = [tasks[start : start + size] for start in range(0, len(tasks), size)]
-        waiting: set[Future[None]] = {self._pool.submit(_do_group, stage, group, context) for group in groups}
+        with _workers_without_interrupt():
+            waiting: set[Future[None]] = {self._pool.submit(_do_group, stage, group, context) for group in groups}
         try:
             while waiting:
                 done, waiting = wait(waiting, _LOOK_SECONDS, FIRST_COMPLETED)
@@ -108,16 +116,33 @@ class LocalExecutor:
                 yield self._progress.get_nowait()
 
 
+@contextlib.contextmanager
+def _workers_without_interrupt() -> Iterator[None]:
+    """Hold Ctrl-C back while processes are started: they inherit that, and are silent before `_begin_worker` too."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
 def _begin_worker(progress: Any, threads: int) -> None:
     # A worker must not outlive a driver that was killed (PR_SET_PDEATHSIG), nor answer Ctrl-C, which the driver does.
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    driver = multiprocessing.parent_process()
+    if driver is not None and not driver.is_alive():  # it was killed before this process had asked for the signal
+        os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Errors reach the driver as such; what Beam would log besides is the same with a trace.
+    logging.basicConfig(format="seamlessalign: %(message)s", level=logging.ERROR)
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    logging.getLogger("seamlessalign").setLevel(logging.WARNING)
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     set_progress(lambda stage, amount: progress.put(amount))
 
 
-def _do_group(stage: str, tasks: list[ShardTask], context: Context) -> None:
+def _do_group(stage: str, tasks: "list[ShardTask]", context: Context) -> None:
     from seamlessalign.pipelines.beam_stage import run_in_memory
 
     try:

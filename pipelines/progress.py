@@ -57,6 +57,12 @@ class Progress:
             self._out.write("\n")
         self._file("failed", error)
 
+    def stop(self) -> None:
+        """Note that the stage was interrupted and can go on."""
+        if self._is_terminal:
+            self._out.write("\n")
+        self._file("stopped")
+
     def line(self) -> str:
         """The stage, a bar, how much is done, how fast, and when it will be finished."""
         elapsed = max(time.monotonic() - self._begun, 1e-6)

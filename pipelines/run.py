@@ -6,6 +6,7 @@ embeds nothing again, and changed resources do nothing again.
 """
 
 import contextlib
+import difflib
 import fcntl
 import json
 import os
@@ -19,13 +20,14 @@ from seamlessalign import storage
 from seamlessalign.config import RunConfig, digest, dump_config
 from seamlessalign.embedders.card import card_digest
 from seamlessalign.errors import ConfigError, InputError, SeamlessAlignError, StorageError
-from seamlessalign.model_files import find_model
+from seamlessalign.languages import Direction, to_model_code
+from seamlessalign.model_files import KNOWN_MODELS, find_model
 from seamlessalign.pipelines import corpus_stage, mining_stage, speech_stage, text_stage
 from seamlessalign.pipelines.beam_stage import ShardTask
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.inputs import Shard, cut_into_shards, find_recordings, find_texts
-from seamlessalign.pipelines.ledger import clear_strays, read_marks, verify, write_ledger
+from seamlessalign.pipelines.ledger import done_shards, verify, write_ledger
 from seamlessalign.pipelines.local import LocalExecutor, share_out
 from seamlessalign.pipelines.progress import Progress
 from seamlessalign.rows import SCHEMA_VERSION, LedgerLine
@@ -69,18 +71,21 @@ def run(config: RunConfig) -> RunResult:
     if config.output is None:
         raise ConfigError("no output folder: give --output DIR, or 'output:' in the configuration")
     folder = RunFolder(config.output)
+    _check_models(config)
+    recordings = find_recordings(config.speech.inputs)
+    texts = find_texts(config.text.inputs) if _has_text(config) else []
+    _check_inputs("speech", recordings)
+    if _has_text(config):
+        _check_inputs("text", texts)
+    models = _model_digests(config)
+    workers = share_out(config.resources)
+    context = Context(config, folder.root, workers.device, workers.threads)
+    for name in config.directions:
+        mining_stage.choose_threshold(Direction.parse(name), context)  # raises now, not after hours of embedding
     storage.check_writable(folder.root)
     with _only_driver(folder):
         storage.remove_unfinished(folder.root)
-        recordings = find_recordings(config.speech.inputs)
-        texts = find_texts(config.text.inputs) if _has_text(config) else []
-        _check_inputs("speech", recordings)
-        if _has_text(config):
-            _check_inputs("text", texts)
-        models = _model_digests(config)
         _write_config(folder, config, models)
-        workers = share_out(config.resources)
-        context = Context(config, folder.root, workers.device, workers.threads)
         executor = LocalExecutor(workers, config.resources.shards_per_group)
         try:
             done, kept = _do_stages(context, executor, recordings, texts, models)
@@ -151,22 +156,30 @@ def _do_stage(
 ) -> tuple[int, int]:
     """Do the shards of a stage that are not done; returns how many were and how many had been before."""
     folder = context.folder
-    clear_strays(folder, stage, [task.name for task in tasks], _TABLES[stage])
-    marks = read_marks(folder, stage)
-    pending = [task for task in tasks if task.name not in marks or marks[task.name].digest != task.digest]
-    _write_plan(folder, stage, [task.name for task in tasks])
+    names = [task.name for task in tasks]
+    done = done_shards(folder, stage, names, _TABLES[stage])
+    pending = [task for task in tasks if done.get(task.name) != task.digest]
+    _write_plan(folder, stage, names)
     if pending:
+        # An old mark would vouch for files that its shard is about to write over, if the run were killed then and
+        # started again as it had been before; and the ledger no longer tells what the tables hold.
+        storage.remove(folder.ledger)
+        for task in pending:
+            storage.remove(folder.mark(stage, task.name))
         share = len(pending) / len(tasks)
         if stage == speech_stage.STAGE:
             total = _audio_seconds(pending)
         progress = Progress(folder, stage, total if stage == speech_stage.STAGE else total * share)
         try:
             executor.execute(stage, pending, context, progress.advance)
+        except KeyboardInterrupt:
+            progress.stop()
+            raise
         except BaseException as error:
             progress.fail(str(error) or error.__class__.__name__)
             raise
         progress.finish()
-        clear_strays(folder, stage, [task.name for task in tasks], _TABLES[stage])
+        done_shards(folder, stage, names, _TABLES[stage])
     return len(pending), len(tasks) - len(pending)
 
 
@@ -198,6 +211,16 @@ def _files(shard: Shard) -> list[list[str | None]]:
 
 def _has_text(config: RunConfig) -> bool:
     return any(not side.is_audio for side in config.sides())
+
+
+def _check_models(config: RunConfig) -> None:
+    for name in config.models:
+        if name not in KNOWN_MODELS:
+            near = difflib.get_close_matches(name, KNOWN_MODELS, n=1, cutoff=0.0)[0]
+            raise ConfigError(f"models: there is no model {name!r}; did you mean {near!r}?")
+    for lang in config.speech_languages():
+        if to_model_code(lang, "whisper") is None:
+            raise ConfigError(f"language {lang!r}: {config.speech.embedder} cannot hear it: Whisper does not know it")
 
 
 def _check_inputs(section: str, files: list[Any]) -> None:

@@ -75,8 +75,8 @@ def status_text(status: dict[str, Any]) -> str:
 def _state(folder: RunFolder, beat: dict[str, Any]) -> str:
     if storage.exists(folder.ledger) and beat.get("state") != "running":
         return "failed" if beat.get("state") == "failed" else "done"
-    if beat.get("state") == "failed":
-        return "failed"
+    if beat.get("state") in ("failed", "stopped"):
+        return str(beat["state"])
     return "running" if beat and Path(f"/proc/{beat['driver']}").exists() else "stopped"
 
 

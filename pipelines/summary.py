@@ -24,13 +24,13 @@ def summary_text(result: RunResult) -> str:
 
 def steps_per_core_hour(lines: Iterable[LedgerLine]) -> dict[str, tuple[float, float | None]]:
     """For each step its core-seconds, and hours of recordings per core-hour where it works on recordings."""
-    seconds: Counter[str] = Counter()
+    seconds: dict[str, float] = {}
     audio = 0.0
     of_audio = set()
     for line in lines:
         for step, value in line.seconds.items():
             name = step if line.stage in ("recordings", "pairs", "corpus") else f"{step} {line.stage}"
-            seconds[name] += value
+            seconds[name] = seconds.get(name, 0.0) + value
             if line.stage == "recordings" and step != "load models":
                 of_audio.add(name)
         if line.stage == "recordings":

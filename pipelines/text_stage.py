@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -117,7 +118,7 @@ def _read_file(file: InputFile, context: Context, lid: TextLid, output: _Output,
                     batch = []
     except FileNotFoundError as error:
         raise UnreadableError("missing", f"it went away: {error}") from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         # lines before the fault stay; the fault is one more row that was dropped
         _sort_by_language(batch, file, context, lid, output, watch)
         raise UnreadableError("unreadable", f"{error.__class__.__name__}: {error}") from error

@@ -1,6 +1,7 @@
 """The command line: one program, thin over the functions that do the work."""
 
 import argparse
+import logging
 import sys
 import traceback
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         arguments.overrides += rest  # argparse stops taking them at the first option
+    _quieten()
     try:
         return int(arguments.command(arguments))
     except SeamlessAlignError as error:
@@ -164,6 +166,12 @@ def _models(arguments: argparse.Namespace) -> int:
 
     print(describe_models())
     return 0
+
+
+def _quieten() -> None:
+    """Let through only errors of libraries, and our own warnings in our own form."""
+    logging.basicConfig(format="seamlessalign: %(message)s", level=logging.ERROR)
+    logging.getLogger("seamlessalign").setLevel(logging.WARNING)
 
 
 def _complain(message: str, debug: bool, trace: str | None = None) -> None:

@@ -10,7 +10,7 @@ import json
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -218,16 +218,10 @@ class Whisper:
         return tuple(torch.tensor(sorted(t for t in s if t >= 0), device=self.device) for s in (always, first))
 
 
-_LOADED: dict[tuple[str, str], Whisper] = {}
-
-
+@cache
 def load_whisper(name: str = "whisper-base", directory: str | None = None, device: str = "cpu") -> Whisper:
     """Load a Whisper by its short name; a process keeps one of each."""
-    files = find_model(name, directory)
-    key = (files.sha256, device)
-    if key not in _LOADED:
-        _LOADED[key] = Whisper(files, device)
-    return _LOADED[key]
+    return Whisper(find_model(name, directory), device)
 
 
 def window_samples(num_samples: int) -> int:
@@ -297,6 +291,7 @@ def _from_ctranslate2(files: ModelFiles) -> Any:
             decoder_ffn_dim=variables["decoder/layer_0/ffn/linear_0/weight"].shape[0],
             max_source_positions=variables["encoder/position_encodings/encodings"].shape[0],
             max_target_positions=variables["decoder/position_encodings/encodings"].shape[0],
+            pad_token_id=None,  # by default one of Whisper's own vocabulary, which this file need not have
         )
         state = _transformers_names(variables, dim)
     except (KeyError, ValueError) as error:
@@ -304,14 +299,20 @@ def _from_ctranslate2(files: ModelFiles) -> Any:
             f"model {files.name!r} in {files.place}: not a Whisper, or one of another kind: {error}"
         ) from error
     model = WhisperForConditionalGeneration(config)
-    wrong = model.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()}, strict=False)
+    try:
+        wrong = model.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()}, strict=False)
+    except RuntimeError as error:  # shapes
+        raise ModelError(f"model {files.name!r} in {files.place}: {' '.join(str(error).split())[:300]}") from error
     missing = [name for name in wrong.missing_keys if name != "proj_out.weight"]
     if missing or wrong.unexpected_keys:
         raise ModelError(
             f"model {files.name!r} in {files.place}: lacks {missing}, has {wrong.unexpected_keys} too much"
         )
     model.tie_weights()
-    own = json.loads((files.directory / "config.json").read_text(encoding="utf-8"))
+    try:
+        own = json.loads((files.directory / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model {files.name!r} in {files.place}: its config.json cannot be read: {error}") from error
     model.generation_config.suppress_tokens = own.get("suppress_ids", [])
     model.generation_config.begin_suppress_tokens = own.get("suppress_ids_begin", [])
     return model

@@ -2,6 +2,7 @@
 
 import importlib.util
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from seamlessalign.errors import InputError, ModelError
 from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.whisper import (
     MAX_SPEECH_SECONDS,
-    Transcript,
     Whisper,
     load_whisper,
     window_samples,
@@ -35,6 +35,17 @@ from tests.ground.tiny_whisper import (
 
 Float32 = NDArray[np.float32]
 FULL = int(MAX_SPEECH_SECONDS * SAMPLE_RATE)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """More threads only slow a model of this size, the more so on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -144,14 +155,16 @@ class TestEncoder:
 class TestHearing:
     @pytest.mark.parametrize(("code", "lang"), [("fr", "fra"), ("zh", "cmn"), ("jw", "jav")])
     def test_tokens_are_those_of_transformers(self, tiny: Whisper, code: str, lang: str) -> None:
-        for seed in range(3):
-            waveform = _sound(FULL, seed)
-            transcripts = tiny.hear([waveform], lang, ["transcribe", "translate"])[0]
+        waveforms = [_sound(FULL, seed) for seed in range(3)]
+        heard = tiny.hear(waveforms, lang, ["transcribe", "translate"])
+        for waveform, transcripts in zip(waveforms, heard, strict=True):
             for transcript, task in zip(transcripts, ("transcribe", "translate"), strict=True):
-                tokens, looped = _until_it_loops(_generated(tiny, waveform, code, task, 220))
-                assert transcript.text == " ".join(f"w{token}" for token in tokens)
-                assert transcript.looped == looped
-                assert len(tokens) > 1
+                tokens, looped = _until_it_loops(_generated(tiny, waveform, code, task, 50))
+                words = transcript.text.split()
+                assert words[:50] == [f"w{token}" for token in tokens]
+                assert transcript.looped if looped else len(words) >= len(tokens)
+        texts = {transcript.text for transcripts in heard for transcript in transcripts}
+        assert len(texts) > 3 and max(len(text.split()) for text in texts) > 10  # else little was compared
 
     @pytest.mark.embedded
     def test_tokens_of_the_packaged_model_are_those_of_transformers(self, base: Whisper) -> None:
@@ -167,7 +180,6 @@ class TestHearing:
             (alone,) = tiny.hear([waveform], "fra", ["transcribe", "translate"])
             for one, other in zip(heard, alone, strict=True):
                 assert (one.text, one.looped) == (other.text, other.looped)
-                assert one.mean_logprob == pytest.approx(other.mean_logprob, abs=1e-4)
         (only,) = zip(*tiny.hear(waveforms, "fra", ["translate"]), strict=True)
         assert [heard.text for heard in only] == [heard[1].text for heard in together]
 
@@ -177,37 +189,15 @@ class TestHearing:
         for i in (0, 1, 17, 38, 39):
             assert tiny.hear([waveforms[i]], "fra", ["transcribe"])[0][0].text == together[i]
 
-    def test_the_mean_logprob_is_that_of_the_tokens(self, tiny: Whisper) -> None:
-        """One pass over the whole sequence, against the sum that grew step by step."""
-        import torch
-
-        checked = 0
-        for seed in range(6):
-            waveform = _sound(FULL, seed)
-            ((transcript,),) = tiny.hear([waveform], "fra", ["transcribe"])
-            tokens = _generated(tiny, waveform, "fr", "transcribe", 220)
-            if transcript.looped:
-                count = next(n for n in range(1, len(tokens) + 1) if without_loop(tokens[:n]) is not None)
-                chosen = tokens[:count]
-            else:
-                chosen = [*tokens, END] if len(tokens) < 220 else tokens
-            prompt = [tiny._token(f"<|{name}|>") for name in ("startoftranscript", "fr", "transcribe", "notimestamps")]
-            with torch.inference_mode():
-                logits = tiny.model(
-                    input_features=_mel(tiny, waveform, 30 * SAMPLE_RATE),
-                    decoder_input_ids=torch.tensor([prompt + chosen[:-1]]),
-                ).logits[0, len(prompt) - 1 :]
-            logits[:, [3, 5, *range(END + 1, WORDS + len(SPECIAL))]] = -torch.inf
-            logits[0, [7, END]] = -torch.inf
-            wanted = logits.log_softmax(-1)[range(len(chosen)), chosen].mean().item()
-            assert transcript.mean_logprob == pytest.approx(wanted, abs=1e-4)
-            checked += 1
-        assert checked == 6
-
     def test_a_transcript_is_no_longer_than_speech_can_be(self, tiny: Whisper) -> None:
         for seed in range(4):
             ((heard,),) = tiny.hear([_sound(SAMPLE_RATE, seed)], "fra", ["transcribe"])
             assert len(heard.text.split()) <= 20
+
+    def test_progress_is_the_seconds_of_speech(self, tiny: Whisper) -> None:
+        seconds: list[float] = []
+        tiny.hear([_sound(8000), _sound(4000), _sound(40000)], "fra", ["transcribe"], seconds.append)
+        assert len(seconds) == 2 and sum(seconds) == pytest.approx(52000 / SAMPLE_RATE)
 
     def test_nothing_is_heard_in_nothing(self, tiny: Whisper) -> None:
         assert tiny.hear([], "fra", ["transcribe"]) == []
@@ -316,7 +306,8 @@ class TestCTranslate2:
         for name, value in wanted.items():
             exact = value.numpy().astype(kind).astype(np.float32)
             np.testing.assert_array_equal(found[name].numpy(), exact, err_msg=name)
-        assert read._suppressed[0][:2] == [3, 5] and read._suppressed[1] == [7, END]
+        always, first = (set(tokens.tolist()) for tokens in read._suppressed)
+        assert always == {3, 5, *range(END + 1, WORDS + len(SPECIAL))} and first == always | {7, END}
 
     def test_both_ways_of_loading_hear_the_same(self, model: Any, tmp_path: Path) -> None:
         packaged = Whisper(save_package(tmp_path / "p", ctranslate2_file(ctranslate2_variables(model))))
@@ -386,12 +377,7 @@ def test_an_english_only_tokenizer_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_process_keeps_one_of_each(tmp_path: Path) -> None:
-    save_directory(tmp_path / "a", tiny_model(5))
-    save_directory(tmp_path / "b", tiny_model(5))
-    save_directory(tmp_path / "c", tiny_model(6))
-    one, same, other = (load_whisper("whisper-base", str(tmp_path / name)) for name in "abc")
-    assert one is same and one is not other
-
-
-def test_a_transcript_is_a_value() -> None:
-    assert Transcript("a", -1.0, False) == Transcript("a", -1.0, False)
+    for seed, name in enumerate("ab"):
+        save_directory(tmp_path / name, tiny_model(seed))
+    one, other, again = (load_whisper("whisper-base", str(tmp_path / name)) for name in "aba")
+    assert one is again and one is not other
