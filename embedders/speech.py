@@ -140,9 +140,8 @@ def _fragments_of(spans: Int64, fragments: Int64) -> list[list[int]]:
     """For each span the fragments that it runs over, which begin and end with it."""
     first = np.searchsorted(fragments[:, 0], spans[:, 0])
     last = np.searchsorted(fragments[:, 1], spans[:, 1])
-    inside = (first < len(fragments)) & (last < len(fragments))
-    safe_first, safe_last = np.minimum(first, len(fragments) - 1), np.minimum(last, len(fragments) - 1)
-    right = inside & (fragments[safe_first, 0] == spans[:, 0]) & (fragments[safe_last, 1] == spans[:, 1])
+    right = (first < len(fragments)) & (last < len(fragments))
+    right[right] = (fragments[first[right], 0] == spans[right, 0]) & (fragments[last[right], 1] == spans[right, 1])
     if not right.all():
         i = int(np.flatnonzero(~right)[0])
         raise InputError(f"span {i} [{spans[i, 0]}, {spans[i, 1]}) does not begin and end with a fragment")

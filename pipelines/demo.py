@@ -93,7 +93,7 @@ def _write_config(root: Path) -> Path:
         "name": "demo",
         "directions": list(DIRECTIONS),
         "speech": {"inputs": ["data/recordings.jsonl"]},
-        "text": {"inputs": ["data/texts"], "lang": "eng"},
+        "text": {"inputs": ["data/texts"], "lang": "eng", "lines_per_shard": 500},
     }
     path = root / "config.yaml"
     storage.write_bytes_atomic(str(path), yaml.safe_dump(config, sort_keys=False).encode())

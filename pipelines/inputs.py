@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from seamlessalign import storage
@@ -25,6 +25,9 @@ class InputFile:
     license: str | None = None
     source: str | None = None
     problem: str | None = None
+    offset: int = 0  # byte at which this part of a text begins
+    first_line: int = 0  # number of the line there, from 0
+    num_lines: int | None = None  # lines of this part; None: all that follow
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,36 @@ def cut_into_shards(files: list[InputFile], per_shard: int) -> list[Shard]:
         Shard(shard_name(number), tuple(files[start : start + per_shard]))
         for number, start in enumerate(range(0, len(files), per_shard))
     ]
+
+
+def cut_texts(files: list[InputFile], lines_per_shard: int) -> list[Shard]:
+    """Text files in parts of so many lines, a shard for each part; a compressed file is one part."""
+    parts = [part for file in files for part in _text_parts(file, lines_per_shard)]
+    return cut_into_shards(parts, 1)
+
+
+def _text_parts(file: InputFile, lines_per_shard: int) -> Iterator[InputFile]:
+    if file.problem is not None or file.uri.endswith(".gz"):
+        yield file
+        return
+    begun, offset, lines = (0, 0), 0, 0  # (byte, line) where the present part begins
+    with storage.open_read(file.uri) as text:
+        while block := text.read(1 << 20):
+            for end in _line_ends(block):
+                lines += 1
+                if lines - begun[1] == lines_per_shard:
+                    yield replace(file, offset=begun[0], first_line=begun[1], num_lines=lines_per_shard)
+                    begun = (offset + end + 1, lines)
+            offset += len(block)
+    if offset > begun[0] or begun == (0, 0):
+        yield replace(file, offset=begun[0], first_line=begun[1])
+
+
+def _line_ends(block: bytes) -> Iterator[int]:
+    end = block.find(b"\n")
+    while end >= 0:
+        yield end
+        end = block.find(b"\n", end + 1)
 
 
 def _files(item: str, suffixes: tuple[str, ...]) -> Iterator[InputFile]:
@@ -105,7 +138,7 @@ def _manifest(uri: str) -> Iterator[InputFile]:
         place = entry.get("uri") or entry["path"]
         if "://" not in place and not place.startswith("/"):
             place = storage.join(folder, place)
-        about = {key: entry.get(key) for key in ("lang", "license", "source")}
+        about: dict[str, Any] = {key: entry.get(key) for key in ("lang", "license", "source")}
         if storage.exists(place):
             yield InputFile(place, _version(place), **about)
         else:

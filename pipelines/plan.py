@@ -26,7 +26,7 @@ def plan_text(config: RunConfig) -> str:
 
 
 def _described(shards: list[Shard]) -> str:
-    files = [file for shard in shards for file in shard.files]
+    files = {file.uri: file for shard in shards for file in shard.files}.values()
     good = [file for file in files if file.problem is None]
     size = sum(storage.size(file.uri) for file in good)
     missing = f", {len(files) - len(good)} cannot be found" if len(good) < len(files) else ""

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import yaml
@@ -26,7 +26,7 @@ from seamlessalign.pipelines import corpus_stage, mining_stage, speech_stage, te
 from seamlessalign.pipelines.beam_stage import ShardTask
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.folder import RunFolder
-from seamlessalign.pipelines.inputs import Shard, cut_into_shards, find_recordings, find_texts
+from seamlessalign.pipelines.inputs import Shard, cut_into_shards, cut_texts, find_recordings, find_texts
 from seamlessalign.pipelines.ledger import done_shards, verify, write_ledger
 from seamlessalign.pipelines.local import LocalExecutor, share_out
 from seamlessalign.pipelines.progress import Progress
@@ -99,7 +99,7 @@ def run(config: RunConfig) -> RunResult:
 def plan_inputs(config: RunConfig) -> tuple[list[Shard], list[Shard]]:
     """The shards of recordings and of texts that a run over the present inputs has."""
     recordings = cut_into_shards(find_recordings(config.speech.inputs), config.speech.recordings_per_shard)
-    texts = cut_into_shards(find_texts(config.text.inputs), 1) if _has_text(config) else []
+    texts = cut_texts(find_texts(config.text.inputs), config.text.lines_per_shard) if _has_text(config) else []
     return recordings, texts
 
 
@@ -115,7 +115,7 @@ def _do_stages(
     ]
     text = [
         ShardTask(text_stage.STAGE, shard.name, digest(_text_digest(config, models), _files(shard)), shard)
-        for shard in cut_into_shards(texts, 1)
+        for shard in cut_texts(texts, config.text.lines_per_shard)
     ]
     for tasks, stage, total in (
         (speech, speech_stage.STAGE, _audio_seconds(speech)),
@@ -191,7 +191,7 @@ def _speech_digest(config: RunConfig, models: dict[str, str]) -> str:
 
 
 def _text_digest(config: RunConfig, models: dict[str, str]) -> str:
-    text = config.text.model_dump(mode="json", exclude={"inputs", "languages"})
+    text = config.text.model_dump(mode="json", exclude={"inputs", "languages", "lines_per_shard"})
     return digest("text", SCHEMA_VERSION, text, config.text_languages(), models, card_digest(config.text.embedder))
 
 
@@ -205,8 +205,8 @@ def _model_digests(config: RunConfig) -> dict[str, str]:
     return {name: find_model(name, config.models.get(name)).sha256 for name in sorted(names)}
 
 
-def _files(shard: Shard) -> list[list[str | None]]:
-    return [[f.uri, f.version, f.lang, f.license, f.source, f.problem] for f in shard.files]
+def _files(shard: Shard) -> list[dict[str, Any]]:
+    return [asdict(file) for file in shard.files]
 
 
 def _has_text(config: RunConfig) -> bool:

@@ -95,7 +95,7 @@ def _read_file(file: InputFile, context: Context, lid: TextLid, output: _Output,
     try:
         with storage.open_read(file.uri) as raw:
             source: Any = gzip.GzipFile(fileobj=raw) if file.uri.endswith(".gz") else raw
-            for position, line in _lines(source, output):
+            for position, line in _lines(source, file, output):
                 try:
                     if len(line) > MAX_LINE_BYTES:
                         output.tally.drop("too_long")
@@ -125,10 +125,15 @@ def _read_file(file: InputFile, context: Context, lid: TextLid, output: _Output,
     _sort_by_language(batch, file, context, lid, output, watch)
 
 
-def _lines(source: Any, output: _Output) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines; of one that is too long only so much that it is seen to be."""
-    position = 0
-    while line := source.readline(MAX_LINE_BYTES + 1):
+def _lines(source: Any, file: InputFile, output: _Output) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines of this part of a file; of one that is too long only so much that it is seen to be."""
+    if file.offset:
+        source.seek(file.offset)
+    position = file.first_line
+    while file.num_lines is None or position < file.first_line + file.num_lines:
+        line = source.readline(MAX_LINE_BYTES + 1)
+        if not line:
+            return
         output.bytes_read += len(line)
         if len(line) > MAX_LINE_BYTES:
             rest = line

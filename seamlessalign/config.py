@@ -110,6 +110,7 @@ class TextConfig(_Section):
     max_chars: int = Field(1000, ge=1)
     lid: TextLidConfig = TextLidConfig()
     embedder: str = "e5-small"
+    lines_per_shard: int = Field(20_000, ge=1)  # of a text file that is not compressed
 
     @model_validator(mode="after")
     def _ordered(self) -> "TextConfig":

@@ -1,9 +1,13 @@
-"""Fixtures that more than one room needs: an S3 server on this machine, and no hub and no models from outside."""
+"""What more than one room needs: one thread, no models from outside, and an S3 server on this machine."""
 
+import os
 from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
+
+# Before anything loads OpenMP: on a busy machine, threads that wait for each other slow small models a hundredfold.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)

@@ -35,7 +35,7 @@ class RecordingEncoder:
 
 
 class RecordingWhisper(Whisper):
-    """Hears the word `word<n>` (translated: `english<n>`) in samples of the value n, and nothing where n is negative."""
+    """Hears `word<n>` (translated: `english<n>`) in samples of the value n, and nothing where n is negative."""
 
     def __init__(self) -> None:
         self.files = ModelFiles("whisper-base", "directory", "nowhere", (), Path(), "1" * 64)

@@ -1,5 +1,6 @@
 """Cards: the arithmetic of centring, and what is written is what is read."""
 
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from seamlessalign.embedders import card as card_module
 from seamlessalign.embedders.card import Card, Threshold, card_digest, fit_mean, load_card, save_card, unit_rows
 from seamlessalign.errors import ModelError
 
@@ -24,7 +24,7 @@ rows_of_three = hnp.arrays(
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of cards in place of the package's own."""
-    monkeypatch.setattr(card_module.resources, "files", lambda _: tmp_path)
+    monkeypatch.setattr(resources, "files", lambda _: tmp_path)
     (tmp_path / "cards").mkdir()
     return tmp_path / "cards"
 

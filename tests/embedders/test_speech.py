@@ -138,7 +138,7 @@ def test_a_span_outside_the_recording_is_refused(parts: Parts, span: list[int]) 
 
 @pytest.mark.parametrize("span", [[101, 200], [100, 201], [250, 600], [900, 950], [0, 200], [450, 600], [400, 440]])
 def test_a_span_that_is_no_run_of_fragments_is_refused(parts: Parts, span: list[int]) -> None:
-    with pytest.raises(InputError, match="span 1 .* does not begin and end with a fragment"):
+    with pytest.raises(InputError, match=r"span 1 .* does not begin and end with a fragment"):
         parts.embedder.embed(np.zeros(1000, np.float32), np.array([[100, 200], span], np.int64), "fra", FRAGMENTS)
     assert parts.whisper.heard == []
 

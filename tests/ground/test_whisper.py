@@ -2,7 +2,6 @@
 
 import importlib.util
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +34,6 @@ from tests.ground.tiny_whisper import (
 
 Float32 = NDArray[np.float32]
 FULL = int(MAX_SPEECH_SECONDS * SAMPLE_RATE)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """More threads only slow a model of this size, the more so on a busy machine."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
