@@ -148,7 +148,7 @@ def _manifest(uri: str) -> Iterator[InputFile]:
 def _manifest_entry(line: bytes) -> dict[str, Any]:
     try:
         entry = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnreadableError("manifest", f"not JSON: {error}") from error
     if not isinstance(entry, dict) or not (entry.get("path") or entry.get("uri")):
         raise UnreadableError("manifest", "not an object with a 'path' or 'uri'")

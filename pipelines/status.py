@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from seamlessalign import storage
-from seamlessalign.errors import InputError
+from seamlessalign.errors import InputError, StorageError
 from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.ledger import read_marks, unbalanced
 from seamlessalign.pipelines.progress import clock
@@ -81,4 +81,9 @@ def _state(folder: RunFolder, beat: dict[str, Any]) -> str:
 
 
 def _json(uri: str) -> Any:
-    return json.loads(storage.read_bytes(uri)) if storage.exists(uri) else None
+    if not storage.exists(uri):
+        return None
+    try:
+        return json.loads(storage.read_bytes(uri))
+    except ValueError as error:
+        raise StorageError(f"{uri}: is not JSON ({error}); the next run writes it anew") from error

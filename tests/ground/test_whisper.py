@@ -143,7 +143,7 @@ class TestEncoder:
 class TestHearing:
     @pytest.mark.parametrize(("code", "lang"), [("fr", "fra"), ("zh", "cmn"), ("jw", "jav")])
     def test_tokens_are_those_of_transformers(self, tiny: Whisper, code: str, lang: str) -> None:
-        waveforms = [_sound(FULL, seed) for seed in range(3)]
+        waveforms = [_sound(FULL, seed) for seed in range(2)]
         heard = tiny.hear(waveforms, lang, ["transcribe", "translate"])
         for waveform, transcripts in zip(waveforms, heard, strict=True):
             for transcript, task in zip(transcripts, ("transcribe", "translate"), strict=True):
@@ -152,7 +152,7 @@ class TestHearing:
                 assert words[:50] == [f"w{token}" for token in tokens]
                 assert transcript.looped if looped else len(words) >= len(tokens)
         texts = {transcript.text for transcripts in heard for transcript in transcripts}
-        assert len(texts) > 3 and max(len(text.split()) for text in texts) > 10  # else little was compared
+        assert len(texts) > 2 and max(len(text.split()) for text in texts) > 10  # else little was compared
 
     @pytest.mark.embedded
     def test_tokens_of_the_packaged_model_are_those_of_transformers(self, base: Whisper) -> None:

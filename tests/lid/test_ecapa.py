@@ -4,8 +4,6 @@ import importlib.util
 import io
 import os
 import pickle
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from numpy.typing import NDArray
 from seamlessalign.errors import InputError, ModelError
 from seamlessalign.languages import from_model_code
 from seamlessalign.lid import load_speech_lid
-from seamlessalign.lid.speech import Ecapa
+from seamlessalign.lid.speech import Ecapa, _load_checkpoint
 from seamlessalign.model_files import find_model
 from tests.lid.voxlingua import LABELS, save_checkpoint
 
@@ -36,12 +34,11 @@ def ecapa(checkpoint: Path) -> Ecapa:
 
 
 @pytest.fixture
-def copy(checkpoint: Path, tmp_path: Path) -> Iterator[Path]:
-    """A copy of the checkpoint to damage."""
-    folder = tmp_path / "copy"
-    shutil.copytree(checkpoint, folder)
-    yield folder
-    shutil.rmtree(folder)
+def copy(checkpoint: Path, tmp_path: Path) -> Path:
+    """A folder of links to the checkpoint, each to be unlinked before something else takes its name."""
+    for file in checkpoint.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    return tmp_path
 
 
 def _sound(seconds: float, seed: int) -> NDArray[np.float32]:
@@ -108,6 +105,7 @@ def test_a_checkpoint_that_runs_code_is_refused_and_does_not_run_it(
     import torch
 
     trap = tmp_path / "created by the checkpoint"
+    (copy / file).unlink()
     torch.save({"w": _Malicious(trap)}, copy / file, _use_new_zipfile_serialization=archive)
     with pytest.raises(ModelError, match="not a plain checkpoint") as caught:
         load_speech_lid(NAME, str(copy))
@@ -117,6 +115,7 @@ def test_a_checkpoint_that_runs_code_is_refused_and_does_not_run_it(
 
 def test_yaml_beside_a_checkpoint_is_not_run(copy: Path, tmp_path: Path) -> None:
     trap = tmp_path / "created by the yaml"
+    (copy / "hyperparams.yaml").unlink()
     (copy / "hyperparams.yaml").write_text(f"x: !apply:os.mkdir [{trap}]\n")
     load_speech_lid(NAME, str(copy))
     assert not trap.exists()
@@ -141,10 +140,12 @@ def _garbage() -> list[tuple[str, bytes]]:
 
 
 @pytest.mark.parametrize(("kind", "data"), _garbage(), ids=[kind for kind, _ in _garbage()])
-def test_a_file_that_is_no_checkpoint_is_named(copy: Path, kind: str, data: bytes) -> None:
-    (copy / "classifier.ckpt").write_bytes(data)
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path, kind: str, data: bytes) -> None:
+    import torch
+
+    (tmp_path / "classifier.ckpt").write_bytes(data)
     with pytest.raises(ModelError, match=r"classifier\.ckpt") as caught:
-        load_speech_lid(NAME, str(copy))
+        _load_checkpoint(torch.nn.Linear(2, 2), tmp_path / "classifier.ckpt", NAME)
     assert "\n" not in str(caught.value)
 
 
@@ -164,6 +165,7 @@ def test_tensors_that_do_not_fit_are_named(copy: Path, change: str) -> None:
     else:
         state = list(state.values())
         name = "embedding_model.ckpt"
+    (copy / "embedding_model.ckpt").unlink()
     torch.save(state, copy / "embedding_model.ckpt")
     with pytest.raises(ModelError) as caught:
         load_speech_lid(NAME, str(copy))
@@ -174,12 +176,14 @@ def test_tensors_that_do_not_fit_are_named(copy: Path, change: str) -> None:
     "text", ["", "nothing\n", "'en: English' => 1\n'fr: French' => 2\n", "'en: English' => 0\n'fr: French' => 2\n"]
 )
 def test_labels_that_cannot_be_read_are_named(copy: Path, text: str) -> None:
+    (copy / "label_encoder.txt").unlink()
     (copy / "label_encoder.txt").write_text(text)
     with pytest.raises(ModelError, match=r"label_encoder\.txt"):
         load_speech_lid(NAME, str(copy))
 
 
 def test_another_number_of_labels_is_refused(copy: Path) -> None:
+    (copy / "label_encoder.txt").unlink()
     (copy / "label_encoder.txt").write_text("'en: English' => 0\n'fr: French' => 1\n")
     with pytest.raises(ModelError, match=r"classifier\.ckpt"):
         load_speech_lid(NAME, str(copy))

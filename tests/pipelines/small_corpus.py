@@ -6,11 +6,13 @@ The tests that only look at a finished run share one: `finished_run` makes it on
 import ctypes.util
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -114,21 +116,10 @@ def need_models() -> None:
             pytest.skip(f"needs the extra 'embedded': {error}")
 
 
-@cache
 def spoken(lang: str, sentences: tuple[int, ...], pause: float = 1.2) -> Samples:
     """Sentences of `TRANSLATIONS` spoken by espeak-ng with pauses (seconds) between them, float32 at 16 kHz."""
-    import soxr
-
     silence = np.zeros(int(pause * SAMPLE_RATE), np.float32)
-    espeak = _open_espeak()
-    try:
-        parts = [silence]
-        for number in sentences:
-            speech = espeak.speak(TRANSLATIONS[number][LANGS.index(lang)], _VOICES[lang])
-            parts += [np.asarray(soxr.resample(speech, espeak.sample_rate, SAMPLE_RATE), np.float32), silence]
-    finally:
-        espeak.close()
-    return np.concatenate(parts)
+    return np.concatenate([silence, *(part for n in sentences for part in (_all_spoken()[lang, n], silence))])
 
 
 def write_corpus(root: Path, recordings: dict[str, tuple[str, tuple[int, ...]]]) -> Path:
@@ -212,13 +203,32 @@ def complaint(err: str) -> str:
     return ours[0]
 
 
-def _open_espeak() -> Espeak:
-    """espeak-ng of the system, else of the package espeakng-loader; skips where there is neither."""
+@cache
+def _all_spoken() -> dict[tuple[str, int], Samples]:
+    """Every sentence in every voice; skips the test where there is no espeak-ng."""
+    # in a process of its own: the engine hangs when it is started a second time
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(_speak_all).result(timeout=60)
+        except InputError as error:
+            pytest.skip(f"needs espeak-ng of the system or the package espeakng-loader: {error}")
+
+
+def _speak_all() -> dict[tuple[str, int], Samples]:
+    import soxr
+
     system = ctypes.util.find_library("espeak-ng")
-    try:
-        if system is not None:
-            return Espeak(system, None)
-        loader = pytest.importorskip("espeakng_loader", reason="needs espeak-ng or the package espeakng-loader")
-        return Espeak(loader.get_library_path(), str(Path(loader.get_data_path()).parent))
-    except InputError as error:
-        pytest.skip(str(error))
+    if system is not None:
+        espeak = Espeak(system, None)
+    else:
+        try:
+            import espeakng_loader
+        except ImportError:
+            raise InputError("neither is installed") from None
+        espeak = Espeak(espeakng_loader.get_library_path(), str(Path(espeakng_loader.get_data_path()).parent))
+    speech = {}
+    for lang, voice in _VOICES.items():
+        for number, sentences in enumerate(TRANSLATIONS):
+            samples = espeak.speak(sentences[LANGS.index(lang)], voice)
+            speech[lang, number] = np.asarray(soxr.resample(samples, espeak.sample_rate, SAMPLE_RATE), np.float32)
+    return speech
