@@ -77,7 +77,12 @@ def _text_parts(file: InputFile, lines_per_shard: int) -> Iterator[InputFile]:
         yield file
         return
     begun, offset, lines = (0, 0), 0, 0  # (byte, line) where the present part begins
-    with storage.open_read(file.uri) as text:
+    try:
+        opened = storage.open_read(file.uri)
+    except OSError:
+        yield file  # its shard will find the same, and sets it aside
+        return
+    with opened as text:
         while block := text.read(1 << 20):
             for end in _line_ends(block):
                 lines += 1
@@ -118,7 +123,12 @@ def _files(item: str, suffixes: tuple[str, ...]) -> Iterator[InputFile]:
             shown = uri.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
             yield InputFile(shown, "", problem="its name is not UTF-8: rename it")
             continue
-        yield InputFile(uri, _version(uri))
+        try:
+            version = _version(uri)
+        except OSError as error:  # such as a link that leads nowhere
+            yield InputFile(uri, "", problem=f"it is listed, but cannot be reached: {error.strerror or error}")
+            continue
+        yield InputFile(uri, version)
 
 
 def _manifest(uri: str) -> Iterator[InputFile]:
@@ -157,6 +167,10 @@ def _manifest_entry(line: bytes) -> dict[str, Any]:
         raise UnreadableError("manifest", f"unknown key {sorted(unknown)[0]!r}; there are {sorted(_MANIFEST_KEYS)}")
     if any(not isinstance(value, str) for value in entry.values() if value is not None):
         raise UnreadableError("manifest", "every value must be text")
+    try:
+        "".join(value for value in entry.values() if value).encode()
+    except UnicodeEncodeError as error:
+        raise UnreadableError("manifest", f"a value holds half of a character: {error.reason}") from error
     if entry.get("lang"):
         try:
             get_language(entry["lang"])

@@ -139,7 +139,7 @@ def test_any_error_within_the_bound_still_gives_the_exact_answer(seed: int, k: i
 
 def test_near_ties_are_computed_again_and_said(caplog: pytest.LogCaptureFixture) -> None:
     tgt = np.ones((50, 4), np.float32)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="seamlessalign"):
         forward, _ = neighbours(np.ones((3, 4), np.float32), tgt, 2, "exact")
     assert "3 of 3 rows have near ties" in caplog.text
     assert forward.index.tolist() == [[0, 1]] * 3
@@ -186,7 +186,7 @@ def test_memmap(tmp_path: Path) -> None:
 
 def test_auto_names_its_choice(caplog: pytest.LogCaptureFixture) -> None:
     rows = np.eye(3, dtype=np.float32)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="seamlessalign"):
         forward, _ = neighbours(rows, rows, 1)
         neighbours(rows, rows, 1, device="cpu")
     assert forward.index.tolist() == [[0], [1], [2]]

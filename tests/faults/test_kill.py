@@ -1,0 +1,221 @@
+"""Processes killed at any moment: started again, a run gives the bytes of one that was never interrupted."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from seamlessalign.pipelines.status import read_status
+from tests.pipelines.small_corpus import (
+    RECORDINGS,
+    SmallRun,
+    command,
+    complaint,
+    environment,
+    hashes,
+    marks,
+    mine,
+    need_models,
+    write_corpus,
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.embedded]
+
+PATIENCE = 120.0  # seconds until a moment that does not come fails the test
+
+
+@dataclass
+class Started:
+    """The program at work in a process group of its own."""
+
+    process: "subprocess.Popen[str]"
+    folder: Path
+
+    def wait_for(self, what: str, moment: Callable[[Path], bool]) -> None:
+        """Come back as soon as the run's folder shows a moment; fails where the program ends before."""
+        until = time.monotonic() + PATIENCE
+        while not moment(self.folder):
+            if self.process.poll() is not None:
+                pytest.fail(f"ended before {what}: {self.process.communicate()[1]}")
+            if time.monotonic() > until:
+                pytest.fail(f"{what} did not come")
+            time.sleep(0.002)
+
+    def workers(self) -> list[int]:
+        """Ids of the driver's worker processes, without the tracker that the standard library starts."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+    def kill(self) -> None:
+        """SIGKILL to every process of the group."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate()
+
+    def end(self) -> tuple[int, str]:
+        """Wait for the end; returns exit status and stderr."""
+        _, err = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, err
+
+
+@contextmanager
+def _started(config: Path, folder: Path, *overrides: str) -> Iterator[Started]:
+    process = subprocess.Popen(
+        command("run", config, "--output", folder, *overrides),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+    started = Started(process, folder)
+    try:
+        yield started
+    finally:
+        if process.poll() is None:
+            started.kill()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
+    """A run that nobody interrupts, over four short recordings."""
+    need_models()
+    root = tmp_path_factory.mktemp("kill")
+    short = {name: (lang, sentences[:1]) for name, (lang, sentences) in RECORDINGS.items()}
+    made = mine(write_corpus(root, short), root / "run")
+    assert made.status == 0, made.err
+    assert {table.split("/")[0] for table in hashes(made.folder)} == {
+        "recordings", "segments", "sentences", "pairs", "corpus"
+    }  # fmt: skip
+    return made
+
+
+def _at(stage: str) -> Callable[[Path], bool]:
+    """The moment at which a stage begins: its plan is written."""
+    return lambda folder: f'"{stage}"' in _text(folder / "state" / "plan.json")
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def _finish(whole: SmallRun, folder: Path) -> None:
+    again = mine(whole.config, folder)
+    assert again.status == 0, again.err
+    assert hashes(folder) == hashes(whole.folder)
+    assert not list(folder.rglob(".writing-*"))
+    assert read_status(str(folder))["state"] == "done"
+
+
+def test_killed_in_every_stage(whole: SmallRun, tmp_path: Path) -> None:
+    """One run, killed as a whole once in each stage and started again."""
+    moments: list[tuple[str, Callable[[Path], bool]]] = [
+        ("the first recording is done", lambda folder: len(marks(folder, "speech")) == 1),
+        ("the first text is done", lambda folder: len(marks(folder, "text")) == 1),
+        ("mining begins", _at("mine")),
+        ("the first direction is mined", lambda folder: len(marks(folder, "mine")) == 1),
+        ("the corpus begins", _at("corpus")),
+    ]
+    folder = tmp_path / "run"
+    for what, moment in moments:
+        with _started(whole.config, folder) as started:
+            started.wait_for(what, moment)
+            started.kill()
+        assert not (folder / "ledger.parquet").exists(), f"too late after {what}"
+        assert read_status(str(folder))["state"] == "stopped"
+    _finish(whole, folder)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.4])
+def test_killed_while_marks_of_a_finished_run_are_renewed(whole: SmallRun, tmp_path: Path, seconds: float) -> None:
+    """Killed some time after a rerun under another threshold has begun to mine; then started as it was before."""
+    folder = whole.copy(tmp_path / "run")
+    (folder / "state" / "plan.json").write_text("{}")
+    with _started(whole.config, folder, "mining.threshold=1.02") as started:
+        started.wait_for("mining begins", _at("mine"))
+        time.sleep(seconds)
+        started.kill()
+    _finish(whole, folder)
+
+
+def _with_recordings_to_do(whole: SmallRun, folder: Path) -> None:
+    """A copy of the finished run in which most recordings are still to be done."""
+    whole.copy(folder)
+    for mark in sorted((folder / "state" / "done" / "speech").glob("*.json"))[1:]:
+        mark.unlink()
+
+
+def test_one_worker_killed(whole: SmallRun, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    _with_recordings_to_do(whole, folder)
+    with _started(whole.config, folder, "resources.workers=2") as started:
+        started.wait_for("two workers", lambda _: len(started.workers()) == 2)
+        started.wait_for("the next recording", lambda folder: len(marks(folder, "speech")) == 2)
+        first, other = started.workers()
+        os.kill(first, signal.SIGKILL)
+        status, err = started.end()
+        assert not _alive(other)
+    assert status == 1
+    assert "a worker process was killed" in complaint(err) and "run the same command again" in complaint(err)
+    assert read_status(str(folder))["state"] == "failed"
+    _finish(whole, folder)
+
+
+def test_only_the_driver_killed(whole: SmallRun, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    _with_recordings_to_do(whole, folder)
+    with _started(whole.config, folder, "resources.workers=2") as started:
+        started.wait_for("two workers", lambda _: len(started.workers()) == 2)
+        workers = started.workers()
+        os.kill(started.process.pid, signal.SIGKILL)  # before they are ready, when they have asked for no signal yet
+        started.process.wait()
+        _all_gone(workers)
+    with _started(whole.config, folder, "resources.workers=2") as started:
+        started.wait_for("a recording", lambda folder: len(marks(folder, "speech")) >= 2)
+        workers = started.workers()
+        os.kill(started.process.pid, signal.SIGKILL)
+        started.process.wait()
+        _all_gone(workers)
+    _finish(whole, folder)
+
+
+@pytest.mark.parametrize("moment", ["workers are starting", "workers are at work"])
+def test_ctrl_c(whole: SmallRun, tmp_path: Path, moment: str) -> None:
+    folder = tmp_path / "run"
+    _with_recordings_to_do(whole, folder)
+    with _started(whole.config, folder) as started:
+        started.wait_for("a worker", lambda _: len(started.workers()) == 1)
+        if moment == "workers are at work":
+            started.wait_for("a recording", lambda folder: len(marks(folder, "speech")) >= 2)
+        workers = started.workers()
+        os.killpg(started.process.pid, signal.SIGINT)  # as a terminal does
+        status, err = started.end()
+        _all_gone(workers)
+    assert status == 1
+    assert complaint(err) == "seamlessalign: stopped; the same command goes on from here"
+    assert read_status(str(folder))["state"] == "stopped"
+    _finish(whole, folder)
+
+
+def _all_gone(processes: list[int], seconds: float = 5.0) -> None:
+    assert processes
+    until = time.monotonic() + seconds
+    while any(map(_alive, processes)):
+        assert time.monotonic() < until, [process for process in processes if _alive(process)]
+        time.sleep(0.02)
+
+
+def _alive(process: int) -> bool:
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"  # a zombie is dead, and nobody has asked for it yet
