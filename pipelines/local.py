@@ -99,12 +99,9 @@ class LocalExecutor:
                 f"stage {stage}: a worker process was killed, perhaps for want of memory; set resources.workers lower, "
                 "or run the same command again to go on"
             ) from error
-        finally:
-            for future in waiting:
-                future.cancel()
 
     def close(self) -> None:
-        """End the workers at once."""
+        """End the workers at once. Only this cancels shards: the pool trips over futures cancelled while it breaks."""
         processes = list((self._pool._processes or {}).values())
         self._pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:

@@ -52,6 +52,11 @@ class Started:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
+    def wait_for_workers(self, number: int) -> list[int]:
+        """Come back as soon as so many workers are there, which may not be ready yet; returns their ids."""
+        self.wait_for(f"{number} workers", lambda _: len(self.workers()) == number)
+        return self.workers()
+
     def kill(self) -> None:
         """SIGKILL to every process of the group."""
         os.killpg(self.process.pid, signal.SIGKILL)
@@ -157,7 +162,7 @@ def test_one_worker_killed(whole: SmallRun, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     _with_recordings_to_do(whole, folder)
     with _started(whole.config, folder, "resources.workers=2") as started:
-        started.wait_for("two workers", lambda _: len(started.workers()) == 2)
+        started.wait_for_workers(2)
         started.wait_for("the next recording", lambda folder: len(marks(folder, "speech")) == 2)
         first, other = started.workers()
         os.kill(first, signal.SIGKILL)
@@ -173,8 +178,7 @@ def test_only_the_driver_killed(whole: SmallRun, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     _with_recordings_to_do(whole, folder)
     with _started(whole.config, folder, "resources.workers=2") as started:
-        started.wait_for("two workers", lambda _: len(started.workers()) == 2)
-        workers = started.workers()
+        workers = started.wait_for_workers(2)
         os.kill(started.process.pid, signal.SIGKILL)  # before they are ready, when they have asked for no signal yet
         started.process.wait()
         _all_gone(workers)
@@ -187,21 +191,22 @@ def test_only_the_driver_killed(whole: SmallRun, tmp_path: Path) -> None:
     _finish(whole, folder)
 
 
-@pytest.mark.parametrize("moment", ["workers are starting", "workers are at work"])
-def test_ctrl_c(whole: SmallRun, tmp_path: Path, moment: str) -> None:
+def test_ctrl_c(whole: SmallRun, tmp_path: Path) -> None:
+    """While the worker is starting, and again while it is at work."""
     folder = tmp_path / "run"
     _with_recordings_to_do(whole, folder)
-    with _started(whole.config, folder) as started:
-        started.wait_for("a worker", lambda _: len(started.workers()) == 1)
-        if moment == "workers are at work":
-            started.wait_for("a recording", lambda folder: len(marks(folder, "speech")) >= 2)
-        workers = started.workers()
-        os.killpg(started.process.pid, signal.SIGINT)  # as a terminal does
-        status, err = started.end()
-        _all_gone(workers)
-    assert status == 1
-    assert complaint(err) == "seamlessalign: stopped; the same command goes on from here"
-    assert read_status(str(folder))["state"] == "stopped"
+    for at_work in (False, True):
+        with _started(whole.config, folder) as started:
+            started.wait_for_workers(1)
+            if at_work:
+                started.wait_for("a recording", lambda folder: len(marks(folder, "speech")) >= 2)
+            workers = started.workers()
+            os.killpg(started.process.pid, signal.SIGINT)  # as a terminal does
+            status, err = started.end()
+            _all_gone(workers)
+        assert status == 1
+        assert complaint(err) == "seamlessalign: stopped; the same command goes on from here"
+        assert read_status(str(folder))["state"] == "stopped"
     _finish(whole, folder)
 
 

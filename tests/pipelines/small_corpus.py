@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -122,7 +122,7 @@ def spoken(lang: str, sentences: tuple[int, ...], pause: float = 1.2) -> Samples
     return np.concatenate([silence, *(part for n in sentences for part in (_all_spoken()[lang, n], silence))])
 
 
-def write_corpus(root: Path, recordings: dict[str, tuple[str, tuple[int, ...]]]) -> Path:
+def write_corpus(root: Path, recordings: Mapping[str, tuple[str, tuple[int, ...]]]) -> Path:
     """Write recordings with a manifest, two text files and a configuration below `root`; returns the configuration."""
     (root / "audio").mkdir(parents=True)
     (root / "texts").mkdir()

@@ -124,7 +124,11 @@ def test_what_another_configuration_left_half_done_is_not_taken_for_ones_own(
     """Killed between writing pairs of another threshold and marking them, then started as it was before."""
 
     def execute(
-        self: LocalExecutor, stage: str, tasks: list[beam_stage.ShardTask], context: Context, progress: Callable[..., Any]
+        self: LocalExecutor,
+        stage: str,
+        tasks: list[beam_stage.ShardTask],
+        context: Context,
+        progress: Callable[..., Any],
     ) -> None:
         for task in tasks:
             mining_stage.process(str(task.shard), task.digest, context)
@@ -151,6 +155,18 @@ def test_a_second_driver_is_refused(first: SmallRun, folder: Path) -> None:
     assert (second.status, second.out) == (1, "")
     assert second.err == f"seamlessalign: {folder}: another run is at work in this folder; wait for it\n"
     assert complaint(second.err) and (hashes(folder), _all_marks(folder)) == before
+
+
+def test_a_shard_that_cannot_be_written_is_one_line(first: SmallRun, folder: Path) -> None:
+    """The error comes from inside a worker and through Beam, which has much to say about it."""
+    pairs = folder / "pairs" / "direction=eng-frA" / "part-00000.parquet"
+    pairs.unlink()
+    pairs.mkdir()
+    failed = mine(first.config, folder)
+    assert failed.status == 2 and failed.out == ""
+    assert complaint(failed.err).startswith(f"seamlessalign: {pairs}: cannot be written: ")
+    assert len(failed.err.splitlines()) == 1, failed.err
+    assert read_status(str(folder))["state"] == "failed"
 
 
 @pytest.mark.parametrize(

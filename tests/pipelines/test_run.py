@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import re
 import unicodedata
 from collections import Counter
@@ -104,7 +105,9 @@ def test_the_counts_balance_and_are_those_of_the_tables(run: SmallRun) -> None:
 def test_samples_are_counted_as_rows_are(run: SmallRun) -> None:
     lines = _ledger(run)
     recordings, segments = _rows(run, "recordings"), _rows(run, "segments")
-    counted = {stage: sum(line.samples_in for line in lines if line.stage == stage) for stage in ("recordings", "pairs")}
+    counted = {
+        stage: sum(line.samples_in for line in lines if line.stage == stage) for stage in ("recordings", "pairs")
+    }
     assert counted["recordings"] == sum(row["num_samples"] for row in recordings)
     kept = sum(line.samples_kept for line in lines if line.stage == "segments")
     assert kept == sum(row["end"] - row["start"] for row in segments)
@@ -164,7 +167,7 @@ def test_pairs_are_kept_by_threshold_and_overlap_and_say_why_not(run: SmallRun) 
                 for pair in pairs
                 if pair["kept"] and pair["direction"] == direction and pair[f"{side}_uri"]
             )
-            for (uri, _, end), (next_uri, start, _) in zip(spans, spans[1:], strict=False):
+            for (uri, _, end), (next_uri, start, _) in itertools.pairwise(spans):
                 assert uri != next_uri or end <= start
 
 
