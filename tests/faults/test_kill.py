@@ -123,10 +123,10 @@ def _finish(whole: SmallRun, folder: Path) -> None:
 def test_killed_in_every_stage(whole: SmallRun, tmp_path: Path) -> None:
     """One run, killed as a whole once in each stage and started again."""
     moments: list[tuple[str, Callable[[Path], bool]]] = [
-        ("the first recording is done", lambda folder: len(marks(folder, "speech")) == 1),
-        ("the first text is done", lambda folder: len(marks(folder, "text")) == 1),
+        ("the first recording is done", lambda folder: len(marks(folder, "speech")) >= 1),
+        ("the first text is done", lambda folder: len(marks(folder, "text")) >= 1),
         ("mining begins", _at("mine")),
-        ("the first direction is mined", lambda folder: len(marks(folder, "mine")) == 1),
+        ("the first direction is mined", lambda folder: len(marks(folder, "mine")) >= 1),
         ("the corpus begins", _at("corpus")),
     ]
     folder = tmp_path / "run"
@@ -163,7 +163,7 @@ def test_one_worker_killed(whole: SmallRun, tmp_path: Path) -> None:
     _with_recordings_to_do(whole, folder)
     with _started(whole.config, folder, "resources.workers=2") as started:
         started.wait_for_workers(2)
-        started.wait_for("the next recording", lambda folder: len(marks(folder, "speech")) == 2)
+        started.wait_for("the next recording", lambda folder: len(marks(folder, "speech")) >= 2)
         first, other = started.workers()
         os.kill(first, signal.SIGKILL)
         status, err = started.end()

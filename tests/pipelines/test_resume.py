@@ -102,6 +102,7 @@ def test_what_is_gone_or_does_not_belong_is_mended(first: SmallRun, folder: Path
     assert not list(folder.rglob(".writing-*"))
 
 
+@pytest.mark.slow
 def test_a_changed_input_is_read_again(first: SmallRun, folder: Path) -> None:
     text = first.config.parent / "texts" / "a.txt"
     was = text.stat()
