@@ -153,7 +153,7 @@ class Ecapa:
             lin_neurons=512,
             out_neurons=len(self.languages),
         )
-        for module, file in ((self.encoder, files.weights[0]), (self.classifier, files.directory / "classifier.ckpt")):
+        for module, file in zip((self.encoder, self.classifier), files.weights, strict=True):
             _load_checkpoint(module, file, files.name)
             module.to(self.device).eval()
 

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Literal
 
 from seamlessalign.errors import ModelError
-from seamlessalign.storage import sha256_of
 
 Origin = Literal["directory", "hub", "package"]
 
@@ -32,7 +31,7 @@ class KnownModel:
     name: str
     what: str  # one line for people
     weights: tuple[str, ...]  # file names that hold the weights in a directory, first found counts
-    files: tuple[str, ...]  # further files that a directory must hold
+    files: tuple[str, ...]  # further files that a directory must hold; weights too where the suffix is the same
     hub: str | None = None  # repository on the Hugging Face hub
     packages: tuple[tuple[str, str], ...] = ()  # (module, file of weights inside it), joined in this order
     package_sha256: str | None = None  # of the joined weights
@@ -137,8 +136,9 @@ def _in_directory(model: KnownModel, directory: Path, origin: Origin, place: str
     lacking = _lacking(model, directory)
     if lacking:
         raise ModelError(f"model {model.name!r}: {directory} lacks {lacking}")
-    weights = next(directory / file for file in model.weights if (directory / file).is_file())
-    return ModelFiles(model.name, origin, place, (weights,), directory, sha256_of(weights))
+    first = next(directory / file for file in model.weights if (directory / file).is_file())
+    weights = (first, *(directory / file for file in model.files if file.endswith(first.suffix)))
+    return ModelFiles(model.name, origin, place, weights, directory, _sha256_joined(weights))
 
 
 def _lacking(model: KnownModel, directory: Path) -> str:
