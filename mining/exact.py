@@ -81,7 +81,7 @@ def score_error(dim: int) -> float:
 
 
 class _Pass:
-    """The state of one pass. "x" is the side whose rows are walked in parts, "y" the one that is walked for each part."""
+    """The state of one pass. "x" is the side whose rows are walked in parts, "y" is walked once for each part."""
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """Nearest neighbours by cosine, both ways, with one defined order whatever finds them."""
 
 import logging
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,15 +9,21 @@ import numpy as np
 import numpy.typing as npt
 
 from seamlessalign.errors import InputError
+from seamlessalign.mining import native
+from seamlessalign.mining.exact import DEFAULT_MEMORY, Found
 from seamlessalign.mining.vectors import Floats, Indices, Vectors
 
 log = logging.getLogger(__name__)
 
 BACKENDS = ("auto", "exact", "faiss-flat", "faiss-ivfpq")
-_SPARE = 4  # candidates beyond k that a search in float32 returns, so that most rows can be certified
-_RERANKED = 4  # candidates per neighbour that the compressed index returns for exact ranking
-_FLAT_SCORES = 1 << 26  # up to 8,192 × 8,192 scores, where one pass over tiles gains nothing
-_EXACT_SCORES = 1 << 42  # up to 2 M × 2 M scores on the processor: about a day of two cores, an hour of sixty-four
+_SPARE = 4  # candidates beyond k that a search returns, so that most rows can be certified
+_PATIENCE = 12 * 3600  # seconds that `auto` spends on exact results
+_RATES = {
+    native.PORTABLE: 3e9,
+    native.AVX2: 4e10,
+    native.VNNI: 1.5e11,
+}  # products per second and core, at least
+_CUDA_RATE = 1e14
 
 
 @dataclass(frozen=True)
@@ -27,101 +34,152 @@ class Neighbours:
     index: Indices  # (num_rows, k) int64 into the other side
 
 
+@dataclass(frozen=True)
+class Choice:
+    """A backend and why `auto` takes it."""
+
+    backend: str
+    why: str
+    seconds: float  # about how long the exact search takes here
+
+
 def neighbours(
-    src: npt.NDArray[Any], tgt: npt.NDArray[Any], k: int = 16, backend: str = "auto", device: str | None = None
+    src: npt.NDArray[Any],
+    tgt: npt.NDArray[Any],
+    k: int | tuple[int, int] = 16,
+    backend: str = "auto",
+    device: str | None = None,
+    memory: int = DEFAULT_MEMORY,
 ) -> tuple[Neighbours, Neighbours]:
     """The k nearest targets of every source and the k nearest sources of every target.
 
-    src (N, D) and tgt (M, D): float16 or float32 rows of any norm, arrays or memmaps. Returns forward (N, min(k, M))
-    and backward (M, min(k, N)). Backends:
+    src (N, D) and tgt (M, D): float16 or float32 rows of any norm, arrays or memmaps. k: for both sides, or (targets of
+    a source, sources of a target). Returns forward (N, min(k, M)) and backward (M, min(k, N)). Backends:
 
+    - `exact`: one pass over all pairs. On the processor a compiled scan with 8-bit bounds, whose working memory is
+      about `memory` bytes beside the sides and the result; on a `device` (`cuda`, `cuda:1`, several separated by
+      commas, or `cpu`) tiles of products in half precision with torch.
     - `faiss-flat`: two searches of flat indexes; both sides in memory as float32, the indexed one twice.
-    - `exact`: one pass over tiles of the similarity matrix with torch, on `device` (default `cpu`, or `cuda`).
     - `faiss-ivfpq`: compressed indexes, candidates ranked again by exact cosine; may miss neighbours. A side of under
       9,984 rows is too small to train codes on and gets a flat index.
-    - `auto`: `exact` where a device is named, else by size: flat, exact, compressed.
+    - `auto`: `exact` unless that would take more than twelve hours here, then `faiss-ivfpq`; the log says why.
 
-    `faiss-flat` and `exact` give the same bytes: cosines are float64 sums rounded once to float32, and rows where
-    float32 products cannot prove the order are computed in full. Raises InputError naming the side and row of NaN, Inf
-    or zero rows, for sides that are empty or of different dimensions, and for a k or backend that does not exist.
+    `faiss-flat` and `exact` give the same bytes on every device: cosines are float64 sums in a fixed order rounded once
+    to float32, and rows where the fast search cannot prove the order are computed in full. Raises InputError naming the
+    side and row of NaN, Inf or zero rows, for sides that are empty or of different dimensions, and for a k or backend
+    that does not exist.
     """
-    source, target = Vectors(src, "src"), Vectors(tgt, "tgt")
-    return between(source, target, k, backend, device)
+    return between(Vectors(src, "src"), Vectors(tgt, "tgt"), k, backend, device, memory)
 
 
 def between(
-    src: Vectors, tgt: Vectors, k: int = 16, backend: str = "auto", device: str | None = None
+    src: Vectors,
+    tgt: Vectors,
+    k: int | tuple[int, int] = 16,
+    backend: str = "auto",
+    device: str | None = None,
+    memory: int = DEFAULT_MEMORY,
 ) -> tuple[Neighbours, Neighbours]:
     """`neighbours` of sides that are already checked."""
     if src.dim != tgt.dim:
         raise InputError(f"src has {src.dim} dimensions and tgt {tgt.dim}: embed both sides with the same model")
-    k = check_k(k)
+    widths = check_k(k)
     if backend not in BACKENDS:
         raise InputError(f"backend is {backend!r}: choose one of {', '.join(BACKENDS)}")
     if device is not None and backend not in ("auto", "exact"):
         raise InputError(f"backend {backend} does not run on a device: leave device out, or choose exact")
     if backend == "auto":
-        backend = _choose(len(src), len(tgt), device)
+        chosen = choose_backend(len(src), len(tgt), src.dim, device)
+        backend = chosen.backend
+        log.info("%d × %d rows: backend %s, because %s", len(src), len(tgt), backend, chosen.why)
+    forward_k, backward_k = min(widths[0], len(tgt)), min(widths[1], len(src))
     if backend == "exact":
-        return _exact(src, tgt, k, device or "cpu")
+        return _exact(src, tgt, forward_k, backward_k, device, memory)
     if backend == "faiss-flat":
-        return _flat(src, tgt, k)
-    return _compressed(src, tgt, k), _compressed(tgt, src, k)
+        return _flat(src, tgt, forward_k, backward_k)
+    return _compressed(src, tgt, forward_k), _compressed(tgt, src, backward_k)
 
 
-def check_k(k: Any) -> int:
-    """The number of neighbours as int; InputError unless it is a whole number, 1 or more."""
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise InputError(f"k is {k!r}: give a whole number of neighbours, 1 or more")
-    return int(k)
+def check_k(k: Any) -> tuple[int, int]:
+    """Numbers of neighbours of sources and of targets; InputError unless they are whole numbers, 1 or more."""
+    both = k if isinstance(k, tuple) and len(k) == 2 else (k, k)
+    for one in both:
+        if isinstance(one, bool) or not isinstance(one, int | np.integer) or one < 1:
+            raise InputError(f"k is {k!r}: give a whole number of neighbours, 1 or more, or one for each side")
+    return int(both[0]), int(both[1])
 
 
-def _choose(num_src: int, num_tgt: int, device: str | None) -> str:
-    scores = num_src * num_tgt
-    if device is not None:
-        backend, why = "exact", f"device {device} is named"
-    elif scores <= _FLAT_SCORES:
-        backend, why = "faiss-flat", "the sides are small"
-    elif scores <= _EXACT_SCORES:
-        backend, why = "exact", "one pass over the products serves both directions"
-    else:
-        backend, why = "faiss-ivfpq", "all products would take too long on a processor; name a device for exact results"
-    log.info("%d × %d rows: backend %s, because %s", num_src, num_tgt, backend, why)
-    return backend
+def choose_backend(num_src: int, num_tgt: int, dim: int, device: str | None = None, cores: int = 0) -> Choice:
+    """What `auto` takes for sides of so many rows, and why. `cores`: of this machine where it is 0."""
+    products = float(num_src) * num_tgt * (-(-dim // 64) * 64)
+    if device is not None and device != "cpu":
+        devices = device.count(",") + 1
+        seconds = products / _CUDA_RATE / devices
+        return Choice("exact", f"device {device} is named and computes all products in about {_time(seconds)}", seconds)
+    cores = cores or len(os.sched_getaffinity(0))
+    isa = native.best_isa()
+    seconds = products / _RATES[isa] / cores
+    how = f"all products take about {_time(seconds)} on {cores} cores ({native.ISA_NAMES[isa]})"
+    if seconds <= _PATIENCE:
+        return Choice("exact", f"{how}, and one pass over them serves both directions exactly", seconds)
+    return Choice("faiss-ivfpq", f"{how}; name a device, or backend exact, for exact results", seconds)
 
 
-def _exact(src: Vectors, tgt: Vectors, k: int, device: str) -> tuple[Neighbours, Neighbours]:
+def _time(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:,.0f} h"
+
+
+def _exact(
+    src: Vectors, tgt: Vectors, forward_k: int, backward_k: int, device: str | None, memory: int
+) -> tuple[Neighbours, Neighbours]:
     from seamlessalign.mining.certify import best_certain
-    from seamlessalign.mining.tiles import one_pass
+    from seamlessalign.mining.distinct import classes_of, spread
+    from seamlessalign.mining.exact import one_pass
 
-    forward, backward = one_pass(src, tgt, _width(k, tgt), _width(k, src), device)
+    ours, theirs = classes_of(src), classes_of(tgt)
+    for side, classes in ((src, ours), (tgt, theirs)):
+        if not classes.all_distinct:
+            log.info("%s: %d rows, %d of them distinct", side.side, len(side), len(classes.first))
+    k = min(forward_k, len(theirs.first)), min(backward_k, len(ours.first))
+    widths = min(k[0] + _SPARE, len(theirs.first)), min(k[1] + _SPARE, len(ours.first))
+    forward: Found
+    backward: Found
+    if device is None:
+        forward, backward = one_pass(src, tgt, *widths, src_rows=ours.first, tgt_rows=theirs.first, memory=memory)
+    else:
+        from seamlessalign.mining.tiles import one_pass as on_device
+
+        forward, backward = on_device(src, tgt, *k, device=device, src_rows=ours.first, tgt_rows=theirs.first)
+    ahead = best_certain(src, tgt, ours.first, theirs.first, forward, k[0])
+    back = best_certain(tgt, src, theirs.first, ours.first, backward, k[1])
     return (
-        Neighbours(*best_certain(src, tgt, forward, min(k, len(tgt)))),
-        Neighbours(*best_certain(tgt, src, backward, min(k, len(src)))),
+        Neighbours(*spread(*ahead, ours, theirs, forward_k)),
+        Neighbours(*spread(*back, theirs, ours, backward_k)),
     )
 
 
-def _flat(src: Vectors, tgt: Vectors, k: int) -> tuple[Neighbours, Neighbours]:
+def _flat(src: Vectors, tgt: Vectors, forward_k: int, backward_k: int) -> tuple[Neighbours, Neighbours]:
     from seamlessalign.mining.certify import best_certain
-    from seamlessalign.mining.faiss_search import flat
+    from seamlessalign.mining.distinct import classes_of, spread
+    from seamlessalign.mining.flat import flat
 
-    ours, theirs = src.all_unit(), tgt.all_unit()
-    forward = best_certain(src, tgt, flat(ours, theirs, _width(k, tgt)), min(k, len(tgt)))
-    backward = best_certain(tgt, src, flat(theirs, ours, _width(k, src)), min(k, len(src)))
-    return Neighbours(*forward), Neighbours(*backward)
+    ours, theirs = classes_of(src), classes_of(tgt)
+    one, two = src.unit_of(ours.first), tgt.unit_of(theirs.first)
+    found: list[Neighbours] = []
+    for query, other, mine, their, query_unit, other_unit, k in (
+        (src, tgt, ours, theirs, one, two, forward_k),
+        (tgt, src, theirs, ours, two, one, backward_k),
+    ):
+        width = min(k, len(their.first))
+        candidates = flat(query_unit, other_unit, min(width + _SPARE, len(their.first)))
+        best = best_certain(query, other, mine.first, their.first, candidates, width)
+        found.append(Neighbours(*spread(*best, mine, their, k)))
+    return found[0], found[1]
 
 
 def _compressed(query: Vectors, other: Vectors, k: int) -> Neighbours:
-    from seamlessalign.mining.certify import best_certain, best_of
-    from seamlessalign.mining.faiss_search import MIN_ROWS_FOR_CODES, compressed, flat
+    from seamlessalign.mining.compressed import compressed
 
-    k = min(k, len(other))
-    if len(other) < MIN_ROWS_FOR_CODES:
-        log.info("%s: %d rows are too few to train codes on; flat index", other.side, len(other))
-        return Neighbours(*best_certain(query, other, flat(query.all_unit(), other.all_unit(), _width(k, other)), k))
-    found = compressed(query, other, min(max(_RERANKED * k, k + 64), len(other)))
-    return Neighbours(*best_of(query, other, found.index, k))
-
-
-def _width(k: int, other: Vectors) -> int:
-    return min(k + _SPARE, len(other))
+    return Neighbours(*compressed(query, other, k))

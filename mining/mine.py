@@ -70,7 +70,7 @@ def mine_candidates(
     """
     check_margin(margin)
     check_strategy(strategy)
-    if check_k(k) > _MAX_K:
+    if max(check_k(k)) > _MAX_K:
         raise InputError(f"k is {k}: at most {_MAX_K} neighbours have a rank")
     forward, backward = neighbours(src, _with_decoys(tgt, decoys), k, backend, device)
     pairs = choose(forward, backward, *margins(forward, backward, margin), strategy)

@@ -1,4 +1,4 @@
-"""The compiled core (`scan.cpp`) as Python functions on arrays. Every call lets go of the interpreter while it works."""
+"""The compiled core (`scan.cpp`) as Python functions on arrays. Calls let go of the interpreter."""
 
 import ctypes
 import functools
@@ -157,8 +157,8 @@ def scan(
     one, two = x._struct(), y._struct()
     return int(
         library().scan_rows(
-            isa, x.rows.shape[1], padded, steps, x.codes.ctypes.data, y.codes.ctypes.data, one, two, begin, end, columns,
-            locks.ctypes.data,
+            isa, x.rows.shape[1], padded, steps, x.codes.ctypes.data, y.codes.ctypes.data, one, two, begin, end,
+            columns, locks.ctypes.data,
         )
     )  # fmt: skip
 
@@ -172,7 +172,7 @@ def encode(
     first: int,
     isa: int,
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
-    """Write the codes of rows (numbers `row`) to places `first` and on of `codes` (places padded to whole tiles × padded).
+    """Write the codes of rows (numbers `row`) to places `first` and on of `codes` (whole tiles of places × padded).
 
     scale has one over the norm of every row in `rows`. Returns the sum of each code (n,) and, (n, 3), each row's inner
     product with the other side's mean, the length of what the code loses, and the length of what it keeps.
@@ -214,9 +214,7 @@ def hash_rows(rows: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
 
 def first_different(rows: npt.NDArray[Any], one: npt.NDArray[np.int64], two: npt.NDArray[np.int64]) -> int:
     """The first place where rows one[place] and two[place] of an array differ in their bytes; -1 for none."""
-    return int(
-        library().first_different(rows.ctypes.data, rows.strides[0], one.ctypes.data, two.ctypes.data, len(one))
-    )
+    return int(library().first_different(rows.ctypes.data, rows.strides[0], one.ctypes.data, two.ctypes.data, len(one)))
 
 
 def walk_one_to_one(

@@ -39,11 +39,13 @@ float half_to_float(uint16_t half) {
     return value;
 }
 
-// Tiles: out[r][c] = row_term[r] + column_term[c] + sum of codes' products. Returns whether any of them reaches the
-// lower of its row's and its column's floor; `out` is only written then. The columns' codes are unsigned.
+// Tiles: out[r][c] = row_term[r] + column_term[c] + sum of codes' products; bit c of reached[r] tells whether it reaches
+// the lower of its row's and its column's floor. Returns whether any does; `out` is only written then. The columns'
+// codes are unsigned.
 
 bool tile_portable(const int8_t* x, int64_t stride, const uint8_t* y, int64_t fours, const int32_t* row_term,
-                   const int32_t* column_term, const int32_t* row_floor, const int32_t* column_floor, int32_t* out) {
+                   const int32_t* column_term, const int32_t* row_floor, const int32_t* column_floor, int32_t* out,
+                   uint32_t* reached) {
     for (int r = 0; r < ROWS; r++)
         for (int c = 0; c < COLUMNS; c++) out[r * COLUMNS + c] = row_term[r] + column_term[c];
     for (int64_t four = 0; four < fours; four++) {
@@ -55,12 +57,15 @@ bool tile_portable(const int8_t* x, int64_t stride, const uint8_t* y, int64_t fo
                                         row[2] * column[4 * c + 2] + row[3] * column[4 * c + 3];
         }
     }
-    bool any = false;
-    for (int r = 0; r < ROWS; r++)
+    uint32_t any = 0;
+    for (int r = 0; r < ROWS; r++) {
+        reached[r] = 0;
         for (int c = 0; c < COLUMNS; c++) {
             const int32_t floor = row_floor[r] < column_floor[c] ? row_floor[r] : column_floor[c];
-            any |= out[r * COLUMNS + c] >= floor;
+            reached[r] |= static_cast<uint32_t>(out[r * COLUMNS + c] >= floor) << c;
         }
+        any |= reached[r];
+    }
     return any;
 }
 
@@ -69,9 +74,10 @@ bool tile_portable(const int8_t* x, int64_t stride, const uint8_t* y, int64_t fo
 // Column codes are at most 127, so that the sums of two products that vpmaddubsw makes fit 16 bits.
 __attribute__((target("avx2"))) bool tile_avx2(const int8_t* x, int64_t stride, const uint8_t* y, int64_t fours,
                                                const int32_t* row_term, const int32_t* column_term,
-                                               const int32_t* row_floor, const int32_t* column_floor, int32_t* out) {
+                                               const int32_t* row_floor, const int32_t* column_floor, int32_t* out,
+                   uint32_t* reached) {
     const __m256i ones = _mm256_set1_epi16(1);
-    __m256i any = _mm256_setzero_si256();
+    uint32_t any = 0;
     for (int first = 0; first < ROWS; first += 2) {
         __m256i sum[2][4];
         for (int r = 0; r < 2; r++)
@@ -93,21 +99,27 @@ __attribute__((target("avx2"))) bool tile_avx2(const int8_t* x, int64_t stride, 
                         sum[r][v], _mm256_madd_epi16(_mm256_maddubs_epi16(column[v], row), ones));
             }
         }
-        for (int r = 0; r < 2; r++)
+        for (int r = 0; r < 2; r++) {
+            uint32_t bits = 0;
             for (int v = 0; v < 4; v++) {
                 const __m256i floor = _mm256_min_epi32(
                     _mm256_set1_epi32(row_floor[first + r]),
                     _mm256_loadu_si256(reinterpret_cast<const __m256i*>(column_floor + 8 * v)));
-                any = _mm256_or_si256(any, _mm256_cmpeq_epi32(_mm256_max_epi32(sum[r][v], floor), sum[r][v]));
+                const __m256i reach = _mm256_cmpeq_epi32(_mm256_max_epi32(sum[r][v], floor), sum[r][v]);
+                bits |= static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(reach))) << (8 * v);
                 _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + (first + r) * COLUMNS + 8 * v), sum[r][v]);
             }
+            reached[first + r] = bits;
+            any |= bits;
+        }
     }
-    return !_mm256_testz_si256(any, any);
+    return any;
 }
 
 __attribute__((target("avx512f,avx512bw,avx512vnni"))) bool tile_vnni(
     const int8_t* x, int64_t stride, const uint8_t* y, int64_t fours, const int32_t* row_term,
-    const int32_t* column_term, const int32_t* row_floor, const int32_t* column_floor, int32_t* out) {
+    const int32_t* column_term, const int32_t* row_floor, const int32_t* column_floor, int32_t* out,
+                   uint32_t* reached) {
     __m512i sum[ROWS][2];
     const __m512i term0 = _mm512_loadu_si512(column_term), term1 = _mm512_loadu_si512(column_term + 16);
 #pragma GCC unroll 12
@@ -132,8 +144,10 @@ __attribute__((target("avx512f,avx512bw,avx512vnni"))) bool tile_vnni(
 #pragma GCC unroll 12
     for (int r = 0; r < ROWS; r++) {
         const __m512i floor = _mm512_set1_epi32(row_floor[r]);
-        any |= _mm512_cmpge_epi32_mask(sum[r][0], _mm512_min_epi32(floor, floor0));
-        any |= _mm512_cmpge_epi32_mask(sum[r][1], _mm512_min_epi32(floor, floor1));
+        const uint32_t low = _mm512_cmpge_epi32_mask(sum[r][0], _mm512_min_epi32(floor, floor0));
+        const uint32_t high = _mm512_cmpge_epi32_mask(sum[r][1], _mm512_min_epi32(floor, floor1));
+        reached[r] = low | high << 16;
+        any |= reached[r];
     }
     if (!any) return false;
 #pragma GCC unroll 12
@@ -147,7 +161,7 @@ __attribute__((target("avx512f,avx512bw,avx512vnni"))) bool tile_vnni(
 #endif
 
 using Tile = bool (*)(const int8_t*, int64_t, const uint8_t*, int64_t, const int32_t*, const int32_t*, const int32_t*,
-                      const int32_t*, int32_t*);
+                      const int32_t*, int32_t*, uint32_t*);
 
 Tile tile_of(int isa) {
 #ifdef X86
@@ -284,19 +298,20 @@ int64_t scan(int isa, int64_t dim, int64_t padded, double steps, const int8_t* x
     const X* x_rows = static_cast<const X*>(x.rows);
     const Y* y_rows = static_cast<const Y*>(y.rows);
     alignas(64) int32_t bound[ROWS * COLUMNS];
+    uint32_t reached[ROWS];
     int64_t scored = 0;
     for (int64_t left = 0; left < columns; left += COLUMNS) {
         const uint8_t* strip = y_codes + left * padded;
-        const int64_t right = columns - left < COLUMNS ? columns - left : COLUMNS;
+        const uint32_t present = columns - left < COLUMNS ? (1u << (columns - left)) - 1 : ~0u;
         for (int64_t top = begin; top < end; top += ROWS) {
             if (!tile(x_codes + top * padded, padded, strip, padded / 4, x.term + top, y.term + left, x.floor + top,
-                      y.floor + left, bound))
+                      y.floor + left, bound, reached))
                 continue;
             const int64_t bottom = end - top < ROWS ? end - top : ROWS;
             for (int64_t r = 0; r < bottom; r++) {
                 const int64_t i = top + r;
-                for (int64_t c = 0; c < right; c++) {
-                    const int64_t j = left + c;
+                for (uint32_t bits = reached[r] & present; bits; bits &= bits - 1) {
+                    const int64_t c = __builtin_ctz(bits), j = left + c;
                     const int32_t reach = bound[r * COLUMNS + c];
                     if (reach < x.floor[i] && reach < y.floor[j]) continue;
                     const float score = dot(isa, x_rows + x.row[i] * dim, y_rows + y.row[j] * dim, dim) * x.scale[i] *

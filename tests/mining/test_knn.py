@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from seamlessalign.errors import InputError
 from seamlessalign.mining import neighbours
-from seamlessalign.mining.certify import Found, best_certain, best_in_full, best_of, search_error
-from seamlessalign.mining.faiss_search import MIN_ROWS_FOR_CODES, index_description
-from seamlessalign.mining.tiles import one_pass
+from seamlessalign.mining.certify import best_certain, best_in_full
+from seamlessalign.mining.exact import Found
+from seamlessalign.mining.flat import search_error
+from seamlessalign.mining.knn import choose_backend
 from seamlessalign.mining.vectors import Vectors, cosines
 from tests.mining import slow
 
@@ -109,17 +110,6 @@ def test_a_cosine_is_the_same_from_both_sides_and_in_any_company() -> None:
     assert cosines(src, tgt, np.array([7]), np.array([[9]]))[0, 0] == every[7, 9]
 
 
-@pytest.mark.parametrize("tile", [7, 100, 200, 1000])
-def test_tiles_of_any_size_find_the_best_of_rows_and_columns(tile: int) -> None:
-    rng = np.random.default_rng(5)
-    src, tgt = (Vectors(rng.standard_normal((n, 6)).astype(np.float32), "") for n in (333, 418))
-    scores = src.all_unit() @ tgt.all_unit().T
-    for found, of_side in zip(one_pass(src, tgt, 3, 5, "cpu", tile), (scores, scores.T), strict=True):
-        width = found.index.shape[1]
-        assert np.allclose(found.score, -np.sort(-of_side, axis=1)[:, :width], atol=1e-6)
-        assert np.allclose(np.take_along_axis(of_side, found.index, 1), found.score, atol=1e-6)
-
-
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6))
 def test_any_error_within_the_bound_still_gives_the_exact_answer(seed: int, k: int) -> None:
@@ -130,34 +120,26 @@ def test_any_error_within_the_bound_still_gives_the_exact_answer(seed: int, k: i
     true = src.unit(0, 12, np.float64) @ tgt.unit(0, 60, np.float64).T
     shaken = true + rng.uniform(-1, 1, true.shape) * search_error(3000) * 0.9
     order = np.argsort(-shaken, axis=1)[:, : k + 4]
-    found = Found(np.take_along_axis(shaken, order, 1).astype(np.float32), order)
-    cosine, index = best_certain(src, tgt, found, k)
-    full, rows = best_in_full(src, tgt, np.arange(12), k)
+    score = np.take_along_axis(shaken, order, 1)
+    found = Found(score.astype(np.float32), order, score[:, -1] + search_error(3000))
+    cosine, index = best_certain(src, tgt, np.arange(12), np.arange(60), found, k)
+    full, rows = best_in_full(src, tgt, np.arange(12), np.arange(60), k)
     assert index.tolist() == rows.tolist() == slow.nearest(true, k)
     assert (cosine == full).all()
 
 
 def test_near_ties_are_computed_again_and_said(caplog: pytest.LogCaptureFixture) -> None:
     tgt = np.ones((50, 4), np.float32)
+    tgt *= 2.0 ** np.arange(50)[:, None]  # the same direction in other bytes
     with caplog.at_level(logging.INFO, logger="seamlessalign"):
         forward, _ = neighbours(np.ones((3, 4), np.float32), tgt, 2, "exact")
-    assert "3 of 3 rows have near ties" in caplog.text
+    assert "have near ties" in caplog.text and "3 rows, 1 of them distinct" in caplog.text
     assert forward.index.tolist() == [[0, 1]] * 3
-
-
-def test_missing_candidates_are_never_returned() -> None:
-    rng = np.random.default_rng(6)
-    src, tgt = (Vectors(rng.standard_normal((n, 5)).astype(np.float32), "") for n in (4, 9))
-    candidates = np.array([[3, -1, -1], [-1, -1, -1], [8, 0, 4], [2, 1, -1]])
-    cosine, index = best_of(src, tgt, candidates, 2)
-    full = best_in_full(src, tgt, np.arange(4), 2)
-    assert index[:2].tolist() == full[1][:2].tolist() and (cosine[:2] == full[0][:2]).all()
-    assert set(index[2]) < {8, 0, 4} and set(index[3]) == {2, 1}
 
 
 def test_compressed_index_finds_most_neighbours_with_exact_cosines() -> None:
     rng = np.random.default_rng(7)
-    tgt = rng.standard_normal((MIN_ROWS_FOR_CODES + 500, 8)).astype(np.float32)
+    tgt = rng.standard_normal((10_500, 8)).astype(np.float32)
     src = (tgt[:700] + 0.5 * rng.standard_normal((700, 8))).astype(np.float32)
     best = neighbours(src, tgt, 8, "exact")
     found = neighbours(src, tgt, 8, "faiss-ivfpq")
@@ -168,10 +150,15 @@ def test_compressed_index_finds_most_neighbours_with_exact_cosines() -> None:
     assert (again == found[0].cosine).all() and (np.diff(found[0].cosine, axis=1) <= 0).all()
 
 
-@pytest.mark.parametrize(("dim", "pieces"), [(1024, 64), (384, 64), (6, 3), (7, 1), (1, 1), (768, 64), (100, 50)])
-def test_codes_divide_the_dimensions(dim: int, pieces: int) -> None:
-    description, probes = index_description(1_000_000, dim)
-    assert description == f"OPQ{pieces},IVF2048,PQ{pieces}np" and probes == 128
+def test_as_many_neighbours_as_each_side_wants() -> None:
+    rng = np.random.default_rng(9)
+    src, tgt = rng.standard_normal((30, 5)).astype(np.float32), rng.standard_normal((40, 5)).astype(np.float32)
+    for backend in CERTAIN:
+        forward, backward = neighbours(src, tgt, (3, 7), backend)
+        assert (forward.index.tolist(), backward.index.tolist()) == (
+            neighbours(src, tgt, 3, backend)[0].index.tolist(),
+            neighbours(src, tgt, 7, backend)[1].index.tolist(),
+        )
 
 
 def test_memmap(tmp_path: Path) -> None:
@@ -188,9 +175,18 @@ def test_auto_names_its_choice(caplog: pytest.LogCaptureFixture) -> None:
     rows = np.eye(3, dtype=np.float32)
     with caplog.at_level(logging.INFO, logger="seamlessalign"):
         forward, _ = neighbours(rows, rows, 1)
-        neighbours(rows, rows, 1, device="cpu")
     assert forward.index.tolist() == [[0], [1], [2]]
-    assert "backend faiss-flat, because" in caplog.text and "backend exact, because" in caplog.text
+    assert "backend exact, because all products take about" in caplog.text
+
+
+def test_auto_goes_by_size_and_device() -> None:
+    assert choose_backend(10_000, 10_000, 1024, cores=2).backend == "exact"
+    assert choose_backend(10**8, 10**8, 1024, cores=2).backend == "faiss-ivfpq"
+    assert choose_backend(10**8, 10**8, 1024, cores=10**6).backend == "exact"
+    named = choose_backend(10**8, 10**8, 1024, "cuda:0,cuda:1", cores=2)
+    assert named.backend == "exact" and "cuda:0,cuda:1 is named" in named.why
+    two, one = (choose_backend(10**6, 10**6, 384, cores=cores).seconds for cores in (2, 1))
+    assert one == 2 * two
 
 
 def test_torch_keeps_its_own_precision() -> None:
@@ -199,7 +195,7 @@ def test_torch_keeps_its_own_precision() -> None:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
-        neighbours(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), 1, "exact")
+        neighbours(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), 1, "exact", device="cpu")
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
@@ -229,6 +225,7 @@ def _with(value: float, dtype: Any = np.float32) -> Array:
         (GOOD, GOOD, {"k": 0}, "k is 0"),
         (GOOD, GOOD, {"k": 2.0}, "k is 2.0"),
         (GOOD, GOOD, {"k": True}, "k is True"),
+        (GOOD, GOOD, {"k": (3, 0)}, r"k is \(3, 0\)"),
         (GOOD, GOOD, {"backend": "hnsw"}, "backend is 'hnsw': choose one of"),
         (GOOD, GOOD, {"backend": "faiss-flat", "device": "cuda"}, "does not run on a device"),
         (GOOD, GOOD, {"device": "abacus"}, "device 'abacus' is not one that torch knows"),
