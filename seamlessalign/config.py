@@ -126,6 +126,22 @@ class FiltersConfig(_Section):
     max_duration_ratio: float = Field(3.0, ge=1)  # longer over shorter, speech against speech
     min_chars_per_second: float = Field(2.0, ge=0)  # text against speech
     max_chars_per_second: float = Field(40.0, gt=0)
+    # Probability that the identifier gave the language; 0: all pass. A sentence whose language was stated, and which
+    # the identifier took for another or could not tell, has probability 0; a recording with a stated language has 1.
+    min_text_lang_prob: float = Field(0.0, ge=0, le=1)
+    min_speech_lang_prob: float = Field(0.0, ge=0, le=1)
+    max_emoji_share: float = Field(0.2, ge=0, le=1)  # of a text's characters, as a reader sees them
+    max_punctuation_share: float = Field(0.5, ge=0, le=1)  # punctuation and symbols
+    max_space_share: float = Field(0.5, ge=0, le=1)
+    drop_identical_text: bool = True  # text against text: equal but for case, punctuation and spaces
+    # Speech against speech: both sides are one sound that nobody translated. Off by default, because every recording
+    # that has a pair with sides of equal length is decoded once more.
+    drop_identical_audio: bool = False
+    # Language (ISO 639-3) → file of words or phrases, one a line, UTF-8. A pair with such words on one side only is
+    # dropped. Both sides need text and a lexicon: a speech side has text only where its rows carry a transcript.
+    toxicity_lexicons: dict[Lang, str] = {}
+    max_pairs_per_text: int | None = Field(None, ge=1)  # of a text's pairs in a direction, the best so many stay
+    max_hours: float | None = Field(None, gt=0)  # of a direction, the best so many hours of its first speech side stay
 
     @model_validator(mode="after")
     def _ordered(self) -> "FiltersConfig":
@@ -219,6 +235,9 @@ def load_config(path: str, overrides: list[str] | None = None, output: str | Non
     for section in ("speech", "text"):
         if isinstance(raw.get(section), dict) and isinstance(raw[section].get("inputs"), list):
             raw[section]["inputs"] = [_beside(file, str(uri)) for uri in raw[section]["inputs"]]
+    lexicons = _dig(raw, "mining", "filters", "toxicity_lexicons")
+    if lexicons is not None:
+        lexicons.update({lang: _beside(file, uri) for lang, uri in lexicons.items() if isinstance(uri, str)})
     if isinstance(raw.get("models"), dict):
         raw["models"] = {name: _beside(file, str(folder)) for name, folder in raw["models"].items()}
     for override in overrides or []:
@@ -251,6 +270,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     raise TypeError(f"cannot digest {type(value).__name__}")
+
+
+def _dig(raw: dict[str, Any], *keys: str) -> dict[Any, Any] | None:
+    """The dictionary at a path of keys, or None where there is none."""
+    node: Any = raw
+    for key in keys:
+        node = node.get(key) if isinstance(node, dict) else None
+    return node if isinstance(node, dict) else None
 
 
 def _beside(config_file: Path, uri: str) -> str:
@@ -300,7 +327,9 @@ def _explain(error: ValidationError) -> str:
 def _place(location: tuple[int | str, ...]) -> str:
     """A place with dots; pydantic's names of the kinds that a value may be of are left out."""
     return ".".join(
-        str(part) for part in location if not re.fullmatch(r"literal\[.*\]|int|float|constrained-int", str(part))
+        str(part)
+        for part in location
+        if not re.fullmatch(r"literal\[.*\]|int|float|constrained-int|\[key\]", str(part))
     )
 
 
