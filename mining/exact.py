@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from seamlessalign.mining import native
 from seamlessalign.mining.native import Rotation, ScanSide
-from seamlessalign.mining.vectors import Floats, Indices, Vectors
+from seamlessalign.mining.vectors import Floats, Indices, Vectors, blocks
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ DEFAULT_MEMORY = 1 << 30  # bytes of codes and terms, beside the rows and the re
 _COLUMNS = 8192  # rows of the other side scanned at a time: their codes stay in the cache that cores share
 _ROWS = 240  # rows that one thread takes at a time: their codes stay in its own cache
 _RUN = 32  # rows in order that are kept together when the order is shuffled: a disk reads them at once
-_SAMPLE = 1 << 14  # rows that means and steps are taken from
+_SAMPLE = 1 << 12  # rows that means and steps are taken from
 _CLIP = 4.0  # standard deviations that the largest code stands for; what is beyond is a remainder like any other
 _SLACK = 1e-5  # for the rounding of means, rotation and float32 scores
 _LEAST_STEPS = 2.0**-28  # of a product of steps, so that a bound in steps fits 32 bits
@@ -219,10 +219,12 @@ class _Side:
 
     def found(self, other_order_of: Indices) -> Found:
         score, index = np.empty_like(self.score), np.empty_like(self.index)
-        place = other_order_of[self.index]
-        order = np.lexsort((place, -self.score), axis=1)
-        score[self.order_of] = np.take_along_axis(self.score, order, 1)
-        index[self.order_of] = np.take_along_axis(place, order, 1)
+        for start, stop in blocks(len(self.order), score.shape[1]):
+            place = other_order_of[self.index[start:stop]]
+            order = np.lexsort((place, -self.score[start:stop]), axis=1)
+            rows = self.order_of[start:stop]
+            score[rows] = np.take_along_axis(self.score[start:stop], order, 1)
+            index[rows] = np.take_along_axis(place, order, 1)
         return Found(score, index, score[:, -1].astype(np.float64) + score_error(self.side.dim))
 
 

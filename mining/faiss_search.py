@@ -1,11 +1,11 @@
-"""Candidates from faiss: the flat index, which scores everything, and OPQ + IVF + PQ, which scores a promising part."""
+"""The compressed index of faiss: which one fits a size, its training, and the GPUs it may use."""
 
+import functools
 import logging
 from typing import Any
 
 import numpy as np
 
-from seamlessalign.mining.certify import Found
 from seamlessalign.mining.vectors import Floats, Vectors
 
 log = logging.getLogger(__name__)
@@ -13,38 +13,9 @@ log = logging.getLogger(__name__)
 MIN_ROWS_FOR_CODES = 39 * 256  # faiss asks for 39 training vectors per centroid, and a PQ code of one byte has 256
 _TRAINING_ROWS = 1 << 19
 _ROTATION_ROUNDS = 8  # faiss's 50 take most of the training and change next to nothing
+_ROTATION_FIRST_ROUND = 8  # iterations of k-means in the first of them, for which faiss takes 40
+_ROTATION_ROWS = 1 << 14  # it learns from; a quarter of faiss's
 _SEED = 20230822
-
-
-def flat(query: Floats, other: Floats, width: int) -> Found:
-    """The `width` best inner products of every query row (num_rows, dim float32) with all other rows."""
-    import faiss
-
-    index = faiss.IndexFlatIP(other.shape[1])
-    index.add(other)
-    return Found(*index.search(query, width))
-
-
-def compressed(query: Vectors, other: Vectors, width: int) -> Found:
-    """About the `width` best of every query row by an index of one-byte codes; -1 where the searched lists ran out.
-
-    The other side must have MIN_ROWS_FOR_CODES rows or more. Scores are those of the codes: rank again before use.
-    """
-    import faiss
-
-    description, probes = index_description(len(other), other.dim)
-    log.info("%s: index %s, %d lists searched per row", other.side, description, probes)
-    index: Any = faiss.index_factory(other.dim, description, faiss.METRIC_INNER_PRODUCT)
-    rotation: Any = faiss.downcast_VectorTransform(index.chain.at(0))
-    rotation.niter = _ROTATION_ROUNDS
-    index.train(_sample(other))
-    for start, stop in _batches(len(other)):
-        index.add(other.unit(start, stop))
-    faiss.extract_index_ivf(index).nprobe = probes
-    parts: list[tuple[Any, Any]] = [
-        index.search(query.unit(start, stop), width) for start, stop in _batches(len(query))
-    ]
-    return Found(np.concatenate([score for score, _ in parts]), np.concatenate([rows for _, rows in parts]))
 
 
 def index_description(rows: int, dim: int) -> tuple[str, int]:
@@ -57,13 +28,61 @@ def index_description(rows: int, dim: int) -> tuple[str, int]:
     return f"OPQ{pieces},IVF{lists},PQ{pieces}np", min(lists, max(32, lists // 16))
 
 
+def train(other: Vectors, description: str) -> Any:
+    """A faiss index of `description` without rows: rotation, centres of the lists and codes learnt from a sample.
+
+    The sample is drawn with a fixed seed. The same rows, processor and number of threads give the same index; another
+    number of threads sums in another order, so tasks that are to agree share one trained index.
+    """
+    import faiss
+
+    index: Any = faiss.index_factory(other.dim, description, faiss.METRIC_INNER_PRODUCT)
+    rotation: Any = faiss.downcast_VectorTransform(index.chain.at(0))
+    rotation.niter, rotation.niter_pq_0, rotation.max_train_points = (
+        _ROTATION_ROUNDS,
+        _ROTATION_FIRST_ROUND,
+        _ROTATION_ROWS,
+    )
+    if gpus():
+        clustering = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(other.dim))
+        faiss.extract_index_ivf(index).clustering_index = clustering
+        index.train(_sample(other))
+        faiss.extract_index_ivf(index).clustering_index = None
+    else:
+        index.train(_sample(other))
+    return index
+
+
+@functools.cache
+def gpus() -> int:
+    """How many GPUs this build of faiss can use; 0 for a build without them. Says once which it is."""
+    import faiss
+
+    # A build for processors alone has other GPU names too, which fail when called: this one it does not have.
+    found = int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
+    log.info("faiss %s: %s", faiss.__version__, f"{found} GPUs" if found else "processor only")
+    return found
+
+
+def on_gpu(ivf: Any) -> Any:
+    """A copy of an inverted-file index with its rows on the first GPU."""
+    import faiss
+
+    options = faiss.GpuClonerOptions()
+    options.useFloat16 = True  # lookup tables of 64 codes do not fit a block's memory in float32
+    return faiss.index_cpu_to_gpu(_gpu_memory(), 0, ivf, options)
+
+
+@functools.cache
+def _gpu_memory() -> Any:
+    import faiss
+
+    return faiss.StandardGpuResources()
+
+
 def _sample(side: Vectors) -> Floats:
     """Training rows, drawn with a fixed seed and read in order."""
     if len(side) <= _TRAINING_ROWS:
         return side.all_unit()
     rows = np.sort(np.random.default_rng(_SEED).choice(len(side), _TRAINING_ROWS, replace=False))
-    return (side.rows[rows] * side.scale[rows, None]).astype(np.float32)
-
-
-def _batches(rows: int, step: int = 1 << 16) -> list[tuple[int, int]]:
-    return [(start, min(start + step, rows)) for start in range(0, rows, step)]
+    return side.unit_of(rows)

@@ -79,8 +79,9 @@ def between(
     backend: str = "auto",
     device: str | None = None,
     memory: int = DEFAULT_MEMORY,
+    threads: int | None = None,
 ) -> tuple[Neighbours, Neighbours]:
-    """`neighbours` of sides that are already checked."""
+    """`neighbours` of sides that are already checked, by so many threads, one for each core by default."""
     if src.dim != tgt.dim:
         raise InputError(f"src has {src.dim} dimensions and tgt {tgt.dim}: embed both sides with the same model")
     widths = check_k(k)
@@ -94,7 +95,7 @@ def between(
         log.info("%d × %d rows: backend %s, because %s", len(src), len(tgt), backend, chosen.why)
     forward_k, backward_k = min(widths[0], len(tgt)), min(widths[1], len(src))
     if backend == "exact":
-        return _exact(src, tgt, forward_k, backward_k, device, memory)
+        return _exact(src, tgt, forward_k, backward_k, device, memory, threads)
     if backend == "faiss-flat":
         return _flat(src, tgt, forward_k, backward_k)
     return _compressed(src, tgt, forward_k), _compressed(tgt, src, backward_k)
@@ -132,7 +133,13 @@ def _time(seconds: float) -> str:
 
 
 def _exact(
-    src: Vectors, tgt: Vectors, forward_k: int, backward_k: int, device: str | None, memory: int
+    src: Vectors,
+    tgt: Vectors,
+    forward_k: int,
+    backward_k: int,
+    device: str | None,
+    memory: int,
+    threads: int | None,
 ) -> tuple[Neighbours, Neighbours]:
     from seamlessalign.mining.certify import best_certain
     from seamlessalign.mining.distinct import classes_of, spread
@@ -147,7 +154,8 @@ def _exact(
     forward: Found
     backward: Found
     if device is None:
-        forward, backward = one_pass(src, tgt, *widths, src_rows=ours.first, tgt_rows=theirs.first, memory=memory)
+        rows = {"src_rows": ours.first, "tgt_rows": theirs.first}
+        forward, backward = one_pass(src, tgt, *widths, **rows, memory=memory, threads=threads)
     else:
         from seamlessalign.mining.tiles import one_pass as on_device
 

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seamlessalign.errors import InputError
+from seamlessalign.mining.attraction import weight_of_made
 from seamlessalign.mining.choose import ONCE_PER_TARGET, check_strategy, choose
-from seamlessalign.mining.knn import check_k, neighbours
+from seamlessalign.mining.knn import Neighbours, check_k, neighbours
 from seamlessalign.mining.margin import check_margin, margins
 from seamlessalign.mining.precision import estimate_precision
 from seamlessalign.mining.vectors import Vectors
@@ -18,6 +19,7 @@ from seamlessalign.mining.vectors import Vectors
 log = logging.getLogger(__name__)
 
 _MAX_K = 2**15  # ranks are int16
+_TURNED = {"forward": "backward", "backward": "forward"}  # strategies seen from the other side
 
 
 def mine_pairs(
@@ -30,6 +32,7 @@ def mine_pairs(
     backend: str = "auto",
     decoys: npt.NDArray[Any] | None = None,
     device: str | None = None,
+    made_from: npt.NDArray[Any] | None = None,
 ) -> pa.Table:
     """Pairs of rows that probably mean the same: those of `mine_candidates` with a margin of `threshold` or more.
 
@@ -38,7 +41,15 @@ def mine_pairs(
     if threshold is not None and not np.isfinite(threshold):
         raise InputError(f"threshold is {threshold}: give a number, or None to keep every pair")
     pairs = mine_candidates(
-        src, tgt, k=k, margin=margin, strategy=strategy, backend=backend, decoys=decoys, device=device
+        src,
+        tgt,
+        k=k,
+        margin=margin,
+        strategy=strategy,
+        backend=backend,
+        decoys=decoys,
+        device=device,
+        made_from=made_from,
     )
     if threshold is None:
         return pairs
@@ -56,6 +67,7 @@ def mine_candidates(
     backend: str = "auto",
     decoys: npt.NDArray[Any] | None = None,
     device: str | None = None,
+    made_from: npt.NDArray[Any] | None = None,
 ) -> pa.Table:
     """Every pair that the strategy chooses, whatever its margin.
 
@@ -65,15 +77,49 @@ def mine_candidates(
 
     Decoys are target rows known to have no counterpart, best of the same kind as the targets. They compete with the
     targets in neighbourhoods, ranks and choice, are never returned, and give the column precision_estimate float32:
-    the probability that this one pair is right (see `precision.py`). Raises InputError as `neighbours` does, and for a
-    margin or strategy that does not exist.
+    the probability that this one pair is right (see `precision.py`). Where the decoys are self-made, made_from (Z, p)
+    names the targets that each was made from, -1 for none: how much less they attract than real sentences is measured,
+    and the estimate errs on the low side (see `attraction.py`). Raises InputError as `neighbours` does, for a made_from
+    that does not fit, and for a margin or strategy that does not exist.
     """
     check_margin(margin)
     check_strategy(strategy)
     if max(check_k(k)) > _MAX_K:
         raise InputError(f"k is {k}: at most {_MAX_K} neighbours have a rank")
+    if made_from is not None and (decoys is None or len(made_from) != len(decoys)):
+        there = 0 if decoys is None else len(decoys)
+        raise InputError(f"made_from has {len(made_from)} rows and decoys {there}: give one row per decoy")
     forward, backward = neighbours(src, _with_decoys(tgt, decoys), k, backend, device)
-    pairs = choose(forward, backward, *margins(forward, backward, margin), strategy)
+    return pairs_of(
+        forward, backward, margin=margin, strategy=strategy, num_src=len(src), num_tgt=len(tgt), made_from=made_from
+    )
+
+
+def pairs_of(
+    forward: Neighbours,
+    backward: Neighbours,
+    *,
+    margin: str,
+    strategy: str,
+    num_src: int,
+    num_tgt: int,
+    made_from: npt.NDArray[Any] | None = None,
+) -> pa.Table:
+    """`mine_candidates` from neighbours that are already found.
+
+    Rows from num_src on of the sources, or from num_tgt on of the targets, are decoys; those of one side at most.
+    """
+    if len(forward.index) > num_src:  # decoys among the sources: the same seen from the other side
+        turned = _TURNED.get(strategy, strategy)
+        pairs = pairs_of(
+            backward, forward, margin=margin, strategy=turned, num_src=num_tgt, num_tgt=num_src, made_from=made_from
+        )
+        names = {"src": "tgt", "tgt": "src", "forward_rank": "backward_rank", "backward_rank": "forward_rank"}
+        pairs = pairs.rename_columns([names.get(name, name) for name in pairs.column_names])
+        order = np.lexsort((pairs["tgt"].to_numpy(), pairs["src"].to_numpy(), -pairs["margin"].to_numpy()))
+        return pairs.take(pa.array(order)).select([*empty_pairs().column_names, "precision_estimate"])
+    forward_margin, backward_margin = margins(forward, backward, margin)
+    pairs = choose(forward, backward, forward_margin, backward_margin, strategy)
     columns: dict[str, npt.NDArray[Any]] = {
         "src": pairs.src,
         "tgt": pairs.tgt,
@@ -82,14 +128,24 @@ def mine_candidates(
         "forward_rank": pairs.forward_rank,
         "backward_rank": pairs.backward_rank,
     }
-    if decoys is not None:
-        is_decoy = pairs.tgt >= len(tgt)
+    num_decoys = len(backward.index) - num_tgt
+    if num_decoys:
+        is_decoy = pairs.tgt >= num_tgt
+        weight: npt.NDArray[Any] | float = 1.0
+        if made_from is not None:
+            weight = weight_of_made(pairs.margin, forward, forward_margin, num_tgt, made_from)
         columns["precision_estimate"] = estimate_precision(
-            pairs.margin, is_decoy, len(tgt), len(decoys), strategy in ONCE_PER_TARGET
+            pairs.margin, is_decoy, num_tgt, num_decoys, strategy in ONCE_PER_TARGET, weight
         )
         columns = {name: column[~is_decoy] for name, column in columns.items()}
-        log.info("%d pairs, and %d hits on %d decoys", len(columns["src"]), int(is_decoy.sum()), len(decoys))
+        log.info("%d pairs, and %d hits on %d decoys", len(columns["src"]), int(is_decoy.sum()), num_decoys)
     return pa.table({name: pa.array(column) for name, column in columns.items()})
+
+
+def empty_pairs() -> pa.Table:
+    """What `mine_candidates` gives for sides between which there is nothing."""
+    kinds = {"src": "i8", "tgt": "i8", "margin": "f4", "cosine": "f4", "forward_rank": "i2", "backward_rank": "i2"}
+    return pa.table({name: pa.array(np.empty(0, kind)) for name, kind in kinds.items()})
 
 
 def _with_decoys(tgt: npt.NDArray[Any], decoys: npt.NDArray[Any] | None) -> npt.NDArray[Any]:

@@ -1,19 +1,36 @@
-"""How likely a mined pair is right, without labels: counted against decoys that are known to have no counterpart.
+"""How likely a mined pair is right, without labels: learned from decoys that are known to have no counterpart.
 
 Decoys compete with the targets. Every hit on a decoy is wrong, and a source that takes a wrong row takes a decoy as
-readily as a target that has no right partner of its own. So each decoy hit stands for `free targets / decoys` wrong
-hits on targets of about the same score. This is target-decoy counting (Elias and Gygi 2007, "Target-decoy search
-strategy"), with the one hit more than was seen that keeps a finite count from promising too much (Barber and Candès
-2015, "knockoff+").
+readily as a target that has no right partner of its own (Elias and Gygi 2007, "Target-decoy search strategy"). So
+where a share q of the target hits of some score is right, there are `decoys / free targets * (1 - q)` decoy hits for
+each target hit. q is found as a smooth, rising function of the score: its log-odds are a cubic smoothing spline, as in
+Käll, Storey and Noble 2008, "Non-parametric estimation of posterior error probabilities", with their smoothness
+averaged over by marginal likelihood. What is reported is q's posterior mean, so that few hits promise little.
 """
+
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from seamlessalign.errors import InputError
 from seamlessalign.mining.vectors import Floats
 
-_ROUNDS = 200
-_SETTLED = 1e-6  # change of the expected number of right pairs, relative to all
+_Array = npt.NDArray[np.float64]
+
+_BINS = 50  # of about equal numbers of hits
+_STIFFNESS = (1e-2, 1e-1, 1e0, 1e1, 1e2, 1e3, 1e4)  # of the spline; the scores' standard deviation is 1
+_LOW = 0.1  # the share of hits that score lower than where the prior is anchored
+_PRIOR_MEAN = np.array([-4.0, 5.0])  # of the log-odds there, and of their slope per standard deviation
+_PRIOR_SD = np.array([1.5, 5.0])
+_FARTHEST = 3.0  # scores count up to so many times the distance from their median to their 5 % and 95 % quantiles
+_ROUNDS = 20  # of counting right pairs to find free targets
+_SETTLED = 1e-3  # change of the number of free targets, relative to all
+_STEPS = 60  # of Fisher scoring
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(21)
+_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+_TOLERANCE = 1e-6  # estimates are float32: 1 - 0.95 is a little over 0.05
 
 
 def estimate_precision(
@@ -22,55 +39,189 @@ def estimate_precision(
     num_targets: int,
     num_decoys: int,
     once_per_target: bool,
+    weight: npt.NDArray[np.floating[Any]] | float = 1.0,
 ) -> Floats:
     """Estimate for every hit how likely a target hit with its score is right; (num_hits,) float32, in [0, 1].
 
-    score (num_hits,) sorted descending, is_decoy (num_hits,). The estimate is that of a single pair, not of all pairs
-    above it, never rises as the score falls, and is equal for equal scores. Wrong hits are pooled until their rate per
-    target hit rises monotonically (isotonic regression). In the conservative form a decoy hit stands for |Y| / |Z|
-    wrong hits; where a target is in one pair at most, targets already rightly paired above it are no longer free, and
-    the count is repeated with (|Y| - R) / |Z| until R settles. R starts at 0 and only grows, so that stopping early is
-    on the safe side.
+    score (num_hits,) in any order, is_decoy (num_hits,). The estimate is that of a single pair, not of all pairs above
+    it, never rises as the score falls, and is equal for equal scores. Where a target is in one pair at most
+    (`once_per_target`), targets rightly paired above a score are no longer free below it: their number is counted with
+    the estimate and the estimate made again until both agree, from all targets free, which is the safe side.
+
+    weight, one number or (num_hits,): for how many hits on as many real sentences a hit on decoys of this score stands.
+    Above 1 where decoys attract less than real sentences do (`attraction.py` measures it). Raises InputError for shapes
+    that differ, scores that are no numbers, weights that are not positive, and no decoys.
     """
-    edges = np.flatnonzero(np.concatenate([[True], score[1:] != score[:-1]])) if len(score) else np.empty(0, np.int64)
-    group = np.repeat(np.arange(len(edges)), np.diff(np.append(edges, len(score))))
-    decoys = np.bincount(group, weights=is_decoy, minlength=len(edges)).astype(np.float64)
-    targets = np.bincount(group, weights=~is_decoy, minlength=len(edges)).astype(np.float64)
-    right = np.zeros(len(edges))
-    free = np.full(len(edges), float(num_targets))
+    score, is_decoy = np.asarray(score, np.float64), np.asarray(is_decoy, bool)
+    if score.ndim != 1 or score.shape != is_decoy.shape:
+        raise InputError(f"score has shape {score.shape} and is_decoy {is_decoy.shape}: give one of each per hit")
+    if num_decoys < 1 or num_targets < 1:
+        raise InputError(f"{num_decoys} decoys among {num_targets} targets: give at least one of each")
+    if not np.isfinite(score).all():
+        raise InputError(f"score of hit {int(np.flatnonzero(~np.isfinite(score))[0])} is not a number")
+    weight = np.broadcast_to(np.asarray(weight, np.float64), score.shape)
+    if not (weight > 0).all():
+        raise InputError(f"weight of hit {int(np.flatnonzero(~(weight > 0))[0])} is not positive")
+    if not len(score):
+        return np.empty(0, np.float32)
+    place = _standardised(score)
+    hits = _Hits.of(place, is_decoy, weight)
+    free = np.full(len(hits.place), float(num_targets))
+    curves = [_PRIOR_MEAN[0] + _PRIOR_MEAN[1] * (hits.place - hits.low) for _ in _STIFFNESS]
+    right = np.zeros(len(free))
     for _ in range(_ROUNDS if once_per_target else 1):
-        right = 1 - np.minimum(1, _rising_rate(decoys * free / num_decoys, targets, num_targets / num_decoys))
-        above = np.cumsum(right * targets)
-        left = np.maximum(num_targets - above, 0)
-        if np.abs(free - left).max(initial=0) <= _SETTLED * num_targets:
+        odds = num_decoys / (hits.weight * np.maximum(free, 0.5))
+        right = _rising(_averaged(hits, odds, curves), hits.targets + hits.decoys)
+        found = right * hits.targets
+        left = np.maximum(num_targets - (np.cumsum(found[::-1])[::-1] - found / 2), 0)
+        if np.abs(left - free).max() <= _SETTLED * num_targets:
             break
         free = left
-    estimate: Floats = right[group].astype(np.float32)
-    return estimate
+    return np.interp(place, hits.place, right).astype(np.float32)
 
 
-def _rising_rate(
-    wrong: npt.NDArray[np.float64], targets: npt.NDArray[np.float64], extra: float
-) -> npt.NDArray[np.float64]:
-    """Wrong hits per target hit of each group, pooled with its neighbours until it never falls from group to group.
+def keep_precision(precision_estimate: npt.NDArray[np.floating[Any]], min_precision: float) -> npt.NDArray[np.bool_]:
+    """Which pairs are each right with a probability of `min_precision` or more; (num_pairs,). NaN, null, is not."""
+    if not 0 <= min_precision <= 1:
+        raise InputError(f"min_precision is {min_precision}: give a share between 0 and 1")
+    kept: npt.NDArray[np.bool_] = np.asarray(precision_estimate, np.float32) >= np.float32(min_precision)
+    return kept
 
-    `extra` wrong hits come before the first group. Groups without wrong hits always join the group before them (its
-    rate is above 0), so only groups with wrong hits are walked through.
+
+def keep_fdr(precision_estimate: npt.NDArray[np.floating[Any]], fdr: float) -> npt.NDArray[np.bool_]:
+    """The most pairs, best first, of which together a share of `fdr` at most is expected to be wrong; (num_pairs,).
+
+    That share, the false discovery rate, is the mean of 1 - precision_estimate over what is kept (Storey 2003, "The
+    positive false discovery rate", section 4). Pairs of equal estimate stay or go together. NaN, null, is never kept.
     """
-    starts = np.concatenate([[0], np.flatnonzero(wrong) + 1]) if len(wrong) else np.zeros(1, np.int64)
-    begin = starts - 1  # block b holds groups begin[b] … begin[b + 1] - 1; the first has the extra hits and group -1
-    ends = np.append(begin[1:], len(wrong))
-    total = np.concatenate([[0.0], np.cumsum(targets)])
-    blocks: list[tuple[float, float, int]] = []  # wrong hits, target hits, last group + 1
-    for number, (left, right) in enumerate(zip(begin.tolist(), ends.tolist(), strict=True)):
-        bad = extra if number == 0 else float(wrong[left])
-        good = float(total[right] - total[max(left, 0)])
-        while blocks and blocks[-1][0] * good >= bad * blocks[-1][1]:  # the rate before is as high: pool
-            bad += blocks[-1][0]
-            good += blocks[-1][1]
-            blocks.pop()
-        blocks.append((bad, good, right))
-    rate = np.array([bad / good if good else np.inf for bad, good, _ in blocks])
-    size = np.diff([0, *(end for _, _, end in blocks)])
-    out: npt.NDArray[np.float64] = np.repeat(rate, size)
-    return out
+    if not 0 <= fdr <= 1:
+        raise InputError(f"fdr is {fdr}: give a share between 0 and 1")
+    estimate = np.asarray(precision_estimate, np.float64)
+    known = np.sort(estimate[~np.isnan(estimate)])[::-1]
+    last = np.flatnonzero(np.append(known[1:] != known[:-1], len(known) > 0))
+    wrong = np.cumsum(1 - known)[last] / (last + 1)
+    good = np.flatnonzero(wrong <= fdr + _TOLERANCE)
+    if not len(good):
+        return np.zeros(len(estimate), bool)
+    kept: npt.NDArray[np.bool_] = estimate >= known[last[good[-1]]]
+    return kept
+
+
+@dataclass(frozen=True)
+class _Hits:
+    """Hits in bins of rising score; every array (num_bins,)."""
+
+    place: _Array  # mean of the standardised scores, strictly rising
+    targets: _Array  # number of hits on targets
+    decoys: _Array
+    weight: _Array  # mean of the hits' weights
+
+    @property
+    def low(self) -> float:
+        """The place below which a share of `_LOW` of the hits lies."""
+        return float(self.place[int(_LOW * (len(self.place) - 1))])
+
+    @staticmethod
+    def of(place: _Array, is_decoy: npt.NDArray[np.bool_], weight: _Array) -> "_Hits":
+        """Bins of about equal numbers of hits; equal scores are in one bin."""
+        values, number, times = np.unique(place, return_inverse=True, return_counts=True)
+        middle = (np.cumsum(times) - times / 2) / len(place)
+        of_value = np.unique((middle * _BINS).astype(np.int64), return_inverse=True)[1]
+        of_hit = of_value[number]
+        size = np.bincount(of_hit).astype(np.float64)
+        decoys = np.bincount(of_hit, weights=is_decoy).astype(np.float64)
+        places = np.bincount(of_value, weights=values * times) / size
+        return _Hits(places, size - decoys, decoys, np.bincount(of_hit, weights=weight) / size)
+
+
+def _standardised(score: _Array) -> _Array:
+    """Scores with mean 0 and standard deviation 1; outliers, where nothing can be learned, count as less far away."""
+    low, middle, high = np.quantile(score, [0.05, 0.5, 0.95])
+    if low < high:
+        score = np.clip(score, middle - _FARTHEST * (middle - low), middle + _FARTHEST * (high - middle))
+    spread = score.std()
+    return np.asarray((score - score.mean()) / spread if spread > 0 else np.zeros(len(score)), np.float64)
+
+
+def _averaged(hits: _Hits, odds: _Array, curves: list[_Array]) -> _Array:
+    """Posterior mean of the share of right hits per bin, over stiffnesses weighted by their marginal likelihood.
+
+    odds (num_bins,): decoy hits per wrong target hit. curves: log-odds per stiffness to start from, replaced by those
+    found.
+    """
+    evidence, means = [], []
+    for number, stiffness in enumerate(_STIFFNESS):
+        curves[number], mean, known = _fit(hits, odds, *_prior(hits.place, hits.low, stiffness), curves[number])
+        means.append(mean)
+        evidence.append(known)
+    share = np.exp(np.array(evidence) - max(evidence))
+    averaged: _Array = share @ np.array(means) / share.sum()
+    return averaged
+
+
+def _prior(place: _Array, low: float, stiffness: float) -> tuple[_Array, _Array]:
+    """Gaussian prior of the log-odds at `place`: precision matrix, and precision matrix times mean.
+
+    A second-order random walk on uneven places (Rue and Held 2005, section 3.5), with a proper prior of the straight
+    line that it leaves free: next to none of the lowest hits is right, and being right rises steeply from there.
+    """
+    num = len(place)
+    line = np.linalg.pinv(np.stack([np.ones(num), place - low], axis=1)) if num > 1 else np.array([[1.0], [0.0]])
+    certain = np.diag(_PRIOR_SD**-2.0)
+    precision = line.T @ certain @ line
+    if num > 2:
+        step = np.diff(place)
+        bend = np.zeros((num - 2, num))
+        row = np.arange(num - 2)
+        bend[row, row], bend[row, row + 2] = 1 / step[:-1], 1 / step[1:]
+        bend[row, row + 1] = -bend[row, row] - bend[row, row + 2]
+        precision += stiffness * bend.T @ (bend / ((step[1:] + step[:-1]) / 2)[:, None])
+    return precision, line.T @ certain @ _PRIOR_MEAN
+
+
+def _fit(hits: _Hits, odds: _Array, precision: _Array, pull: _Array, curve: _Array) -> tuple[_Array, _Array, float]:
+    """Most probable log-odds, posterior mean of the share of right hits, log marginal likelihood (Laplace's).
+
+    A hit of a bin is on a decoy with the odds `odds * (1 - share)`. Fisher scoring, with steps halved until they help.
+    """
+    total = hits.targets + hits.decoys
+
+    def objective(at: _Array) -> float:
+        log_odds = np.log(odds) - np.logaddexp(0, at)
+        return float(hits.decoys @ log_odds - total @ np.logaddexp(0, log_odds) - at @ (precision @ at) / 2 + pull @ at)
+
+    def slope_and_information(at: _Array) -> tuple[_Array, _Array]:
+        share = 1 / (1 + np.exp(-np.clip(at, -500, 500)))
+        decoy = odds * (1 - share) / (1 + odds * (1 - share))
+        information = np.diag(total * decoy * (1 - decoy) * share**2) + precision
+        return share * (total * decoy - hits.decoys) - precision @ at + pull, information
+
+    value = objective(curve)
+    for _ in range(_STEPS):
+        slope, information = slope_and_information(curve)
+        step = np.linalg.solve(information, slope)
+        length = 1.0
+        while length > 1e-4 and objective(curve + length * step) < value - 1e-9:
+            length /= 2
+        curve = curve + length * step
+        before, value = value, objective(curve)
+        if abs(value - before) < 1e-6:
+            break
+    information = slope_and_information(curve)[1]
+    deviation = np.sqrt(np.diag(np.linalg.inv(information)))
+    mean = (1 / (1 + np.exp(-np.clip(curve[:, None] + deviation[:, None] * _NODES, -500, 500)))) @ _WEIGHTS
+    volume = (np.linalg.slogdet(precision)[1] - np.linalg.slogdet(information)[1]) / 2
+    # What the prior's mean alone adds is the same for every stiffness: the random walk knows nothing of the line.
+    return curve, mean, value + float(volume)
+
+
+def _rising(share: _Array, hits: _Array) -> _Array:
+    """The nearest shares that never fall from bin to bin: isotonic regression by pooling, weighted with `hits`."""
+    pools: list[tuple[float, float, int]] = []  # sum of shares, hits, bins
+    for value, weight in zip((share * hits).tolist(), hits.tolist(), strict=True):
+        total, size, bins = value, weight, 1
+        while pools and pools[-1][0] * size >= total * pools[-1][1]:
+            total, size, bins = total + pools[-1][0], size + pools[-1][1], bins + pools[-1][2]
+            pools.pop()
+        pools.append((total, size, bins))
+    return np.repeat([total / size for total, size, _ in pools], [bins for *_, bins in pools])

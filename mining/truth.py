@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from seamlessalign.errors import InputError
 
 _FloatCurve = npt.NDArray[np.float64]
+_NORMAL_95 = 1.959963984540054  # 95 % of a standard normal variable lie within it
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,51 @@ def bootstrap_f1(
     f1 = np.divide(2 * precision * recall, both, out=np.zeros(samples), where=both > 0)
     low, high = np.quantile(f1, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def reliability(
+    estimate: npt.NDArray[np.floating[Any]], correct: npt.NDArray[Any], bins: int | npt.NDArray[np.floating[Any]] = 10
+) -> pa.Table:
+    """How often pairs are right, beside how often they were estimated to be: the table of a reliability diagram.
+
+    estimate (num_pairs,) in [0, 1]; correct (num_pairs,) bool; bins: how many of equal width, or their rising edges
+    (num_bins + 1,), of which the last belongs to the last bin. Columns: low and high (the edges), pairs, mean_estimate,
+    precision (the share that is right), and precision_low and precision_high, the 95 % interval of Wilson 1927 for
+    it; all but the edges and the count are null where a bin is empty. Estimates outside the edges are left out.
+    """
+    estimate, correct = np.asarray(estimate, np.float64), np.asarray(correct, bool)
+    if estimate.ndim != 1 or estimate.shape != correct.shape:
+        raise InputError(f"estimate has shape {estimate.shape} and correct {correct.shape}: give one of each per pair")
+    if np.isnan(estimate).any():
+        raise InputError(f"estimate of pair {int(np.flatnonzero(np.isnan(estimate))[0])} is not a number")
+    edges = np.linspace(0, 1, bins + 1) if isinstance(bins, int) else np.asarray(bins, np.float64)
+    if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():
+        raise InputError(f"bins is {bins}: give a number of 1 or more, or edges that rise")
+    inside = (estimate >= edges[0]) & (estimate <= edges[-1])
+    place = np.minimum(np.searchsorted(edges, estimate[inside], side="right") - 1, len(edges) - 2)
+    pairs, expected, right = (
+        np.bincount(place, weights=weights, minlength=len(edges) - 1)
+        for weights in (None, estimate[inside], correct[inside])
+    )
+    low, high = _wilson(right, pairs)
+    empty = pairs == 0
+    shares = {
+        "mean_estimate": expected / np.maximum(pairs, 1),
+        "precision": right / np.maximum(pairs, 1),
+        "precision_low": low,
+        "precision_high": high,
+    }
+    columns = {"low": pa.array(edges[:-1]), "high": pa.array(edges[1:]), "pairs": pa.array(pairs.astype(np.int64))}
+    return pa.table(columns | {name: pa.array(share, mask=empty) for name, share in shares.items()})
+
+
+def _wilson(right: _FloatCurve, pairs: npt.NDArray[Any]) -> tuple[_FloatCurve, _FloatCurve]:
+    """Wilson's 95 % score interval for a share, of `right` of `pairs`."""
+    many = np.maximum(pairs, 1)
+    share, square = right / many, _NORMAL_95**2
+    middle = (share + square / (2 * many)) / (1 + square / many)
+    reach = _NORMAL_95 / (1 + square / many) * np.sqrt(share * (1 - share) / many + square / (4 * many**2))
+    return middle - reach, middle + reach
 
 
 def _scores(correct: int, pairs: int, found: int, truth: int) -> Scores:

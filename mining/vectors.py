@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
 _SAFE_SCALE = (1e-12, 1e12)  # of one over a norm: products of such rows and their sums stay inside float32's range
-_BLOCK_ELEMENTS = 1 << 22  # elements of one block in float64: 32 MiB
+_BLOCK_ELEMENTS = 1 << 21  # elements of one block in float64: 16 MiB
 
 
 class Vectors:
@@ -117,7 +117,7 @@ def in_threads(work: Callable[[int, int], None], spans: list[tuple[int, int]]) -
 
 
 def blocks(num_rows: int, row_elements: int) -> list[tuple[int, int]]:
-    """Half-open spans of rows that hold about 4 M elements each, in order."""
+    """Half-open spans of rows that hold about 2 M elements each, in order."""
     step = max(1, _BLOCK_ELEMENTS // max(1, row_elements))
     return [(start, min(start + step, num_rows)) for start in range(0, num_rows, step)]
 

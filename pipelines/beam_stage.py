@@ -4,7 +4,7 @@ Each stage is one transform over independent shards whose results are written by
 gives the same files. What comes out of the pipeline are only the names of the shards that are done.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,23 +13,34 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from seamlessalign.errors import SeamlessAlignError
-from seamlessalign.pipelines import corpus_stage, mining_stage, speech_stage, text_stage
+from seamlessalign.languages import Side
+from seamlessalign.pipelines import (
+    corpus_stage,
+    decoys_stage,
+    gather_stage,
+    mining_stage,
+    search_stage,
+    speech_stage,
+    text_stage,
+)
 from seamlessalign.pipelines.context import Context, use_threads
 from seamlessalign.pipelines.corpus_stage import CorpusShard
 from seamlessalign.pipelines.inputs import Shard
 from seamlessalign.pipelines.ledger import Mark, write_mark
+from seamlessalign.pipelines.mining_stage import MiningTask
+from seamlessalign.pipelines.search_stage import IndexTask, SearchTask
 
 _error: SeamlessAlignError | None = None  # what stopped this process's last shard; Beam itself keeps only its text
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One shard to be done. `shard` is what its stage takes: input files, a direction, or a range of pairs."""
+    """One shard to be done. `shard` is what its stage takes: input files, a side, a range of rows or of pairs, …"""
 
     stage: str
     name: str
     digest: str
-    shard: Shard | CorpusShard | str
+    shard: Shard | Side | IndexTask | SearchTask | MiningTask | CorpusShard
 
 
 class DoShard(beam.DoFn):  # type: ignore[misc]
@@ -55,14 +66,19 @@ class DoShard(beam.DoFn):  # type: ignore[misc]
 
 def do_shard(task: ShardTask, context: Context) -> Mark:
     """Do one shard of any stage and return its mark, which is not yet written."""
-    shard: Any = task.shard
-    if task.stage == speech_stage.STAGE:
-        return speech_stage.process(shard, task.digest, context)
-    if task.stage == text_stage.STAGE:
-        return text_stage.process(shard, task.digest, context)
-    if task.stage == mining_stage.STAGE:
-        return mining_stage.process(shard, task.digest, context)
-    return corpus_stage.process(shard, task.digest, context)
+    return _PROCESS[task.stage](task.shard, task.digest, context)
+
+
+_PROCESS: dict[str, Callable[[Any, str, Context], Mark]] = {
+    speech_stage.STAGE: speech_stage.process,
+    text_stage.STAGE: text_stage.process,
+    decoys_stage.STAGE: decoys_stage.process,
+    gather_stage.STAGE: gather_stage.process,
+    search_stage.INDEX_STAGE: search_stage.process_index,
+    search_stage.STAGE: search_stage.process,
+    mining_stage.STAGE: mining_stage.process,
+    corpus_stage.STAGE: corpus_stage.process,
+}
 
 
 def shards_done(pipeline: Any, stage: str, tasks: Iterable[ShardTask], context: Context) -> Any:

@@ -5,7 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from seamlessalign import storage
 from seamlessalign.config import RunConfig
+from seamlessalign.languages import Side
 from seamlessalign.pipelines.folder import RunFolder
 
 Progress = Callable[[str, float], None]  # (stage, seconds of audio or rows done since the last call)
@@ -26,6 +28,11 @@ class Context:
     def folder(self) -> RunFolder:
         """The run's folder."""
         return RunFolder(self.root)
+
+    def side_files(self, side: Side) -> list[str]:
+        """Files of the table that a side of a direction is mined from, by name."""
+        table = "segments" if side.is_audio else "sentences"
+        return storage.list_files(self.folder.table(table, f"lang={side.lang}"), ".parquet")
 
     def model_directory(self, name: str) -> str | None:
         """Where the configuration says that a model lies."""

@@ -109,7 +109,7 @@ def _direction(truth: DemoTruth, name: str, context: Context) -> dict[str, Any]:
     total = num_truth(truth, name)
     scores = score_pairs(_correct(kept), _truth_ids(kept), total)
     low, high = bootstrap_f1(_correct(kept), _truth_ids(kept), total)
-    best_threshold, best_f1 = _best(truth, name, direction, context, threshold, total)
+    best_threshold, best_f1 = _best(truth, name, context, threshold, total)
     audio = [side.lang for side in (direction.src, direction.tgt) if side.is_audio]
     return {
         "direction": name,
@@ -128,17 +128,14 @@ def _direction(truth: DemoTruth, name: str, context: Context) -> dict[str, Any]:
     }
 
 
-def _best(
-    truth: DemoTruth, name: str, direction: Direction, context: Context, threshold: float, total: int
-) -> tuple[float, float]:
+def _best(truth: DemoTruth, name: str, context: Context, threshold: float, total: int) -> tuple[float, float]:
     mining = context.config.mining
-    src, tgt = (mining_stage.load_side(side, context) for side in (direction.src, direction.tgt))
-    candidates = mining_stage.candidates_of(src, tgt, mining)
+    candidates = mining_stage.candidates_of(mining_stage.task_of(name, context), context)
     grid = sorted({threshold, *(threshold * np.linspace(0.5, 2.0, _GRID)).tolist()})
     found = []
     for value in grid:
-        kept, reasons = mining_stage.choose(src, tgt, candidates, mining, value)
-        pairs = mining_stage.pairs_table(name, src, tgt, candidates, kept, reasons)
+        kept, reasons = mining_stage.choose(candidates, mining, value)
+        pairs = mining_stage.pairs_table(name, candidates, kept, reasons)
         judged = judge(truth, pairs.filter(pairs.column("kept")), name)
         found.append((score_pairs(_correct(judged), _truth_ids(judged), total).f1, value))
     best_f1, best_threshold = max(found)

@@ -143,13 +143,12 @@ def fit_thresholds(truth: DemoTruth, context: Context) -> tuple[dict[str, Thresh
 
 def _curve(truth: DemoTruth, name: str, context: Context) -> list[tuple[int, int, int, int]]:
     """For each threshold of the grid: right pairs, pairs, distinct prompts found, prompts there are."""
-    direction, mining = Direction.parse(name), context.config.mining
-    src, tgt = (mining_stage.load_side(side, context) for side in (direction.src, direction.tgt))
-    candidates = mining_stage.candidates_of(src, tgt, mining)
+    mining = context.config.mining
+    candidates = mining_stage.candidates_of(mining_stage.task_of(name, context), context)
     total, curve = num_truth(truth, name), []
     for threshold in _GRID.tolist():
-        kept, reasons = mining_stage.choose(src, tgt, candidates, mining, threshold)
-        pairs = mining_stage.pairs_table(name, src, tgt, candidates, kept, reasons)
+        kept, reasons = mining_stage.choose(candidates, mining, threshold)
+        pairs = mining_stage.pairs_table(name, candidates, kept, reasons)
         judged = judge(truth, pairs.filter(pairs.column("kept")), name)
         correct = judged.column("correct").to_numpy(zero_copy_only=False).astype(bool)
         ids = judged.column("truth_id").to_numpy(zero_copy_only=False).astype(str)

@@ -114,12 +114,14 @@ def read_marks(folder: RunFolder, stage: str) -> dict[str, Mark]:
     return {mark.shard: mark for mark in marks}
 
 
-def done_shards(folder: RunFolder, stage: str, shards: Iterable[str], tables: Iterable[str]) -> dict[str, str]:
+def done_shards(
+    folder: RunFolder, stage: str, shards: Iterable[str], tables: Iterable[str], *, keep_unnamed: bool = False
+) -> dict[str, str]:
     """The digest of every shard of a stage that is done, after clearing what does not belong.
 
     Removed are marks of shards that the plan no longer has, marks whose files are gone, and files of `tables` and of
     the quarantine that no mark of the stage names: left by runs over other inputs, and by processes that were killed
-    between writing and marking.
+    between writing and marking. With `keep_unnamed`, files stay.
     """
     wanted = set(shards)
     quarantine = storage.list_files(storage.join(folder.root, "quarantine"), ".jsonl")
@@ -134,7 +136,7 @@ def done_shards(folder: RunFolder, stage: str, shards: Iterable[str], tables: It
         else:
             storage.remove(folder.mark(stage, shard))
     for name, uri in present.items():
-        if name not in named:
+        if name not in named and not keep_unnamed:
             storage.remove(uri)
     return done
 

@@ -1,9 +1,10 @@
-"""Segments and sentences → pairs of one direction: centre, mine, choose, filter, resolve overlaps.
+"""Neighbour lists → pairs of one direction: margins, choice, precision, threshold, filters, overlaps.
 
 Every candidate that the strategy puts forward is written, kept or not, with its scores and the reason why not.
 """
 
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,100 +14,125 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seamlessalign import storage
-from seamlessalign.config import FiltersConfig, MiningConfig
+from seamlessalign.config import MiningConfig
 from seamlessalign.embedders import load_card
-from seamlessalign.embedders.card import fit_mean, unit_rows
-from seamlessalign.errors import ModelError
+from seamlessalign.errors import ConfigError, ModelError
 from seamlessalign.languages import Direction, Side
-from seamlessalign.mining import mine_candidates
-from seamlessalign.mining.filters import chars_per_second, duration, duration_ratio, first_reason
+from seamlessalign.mining.mine import empty_pairs, pairs_of
 from seamlessalign.mining.overlap import resolve_overlaps, resolve_overlaps_two_sides
+from seamlessalign.mining.precision import keep_fdr, keep_precision
+from seamlessalign.pipelines import decoys_stage, search_stage
 from seamlessalign.pipelines.context import Context, Stopwatch, advance
 from seamlessalign.pipelines.ledger import Mark, Tally
+from seamlessalign.pipelines.pair_filters import after_overlaps, before_overlaps, idle_filters
+from seamlessalign.pipelines.search_stage import SearchTask, Sides
 from seamlessalign.rows import PAIRS, SAMPLE_RATE, pair_id
 
-STAGE = "mine"
-Float32 = npt.NDArray[np.float32]
+log = logging.getLogger(__name__)
 
-_AUDIO_COLUMNS = ["segment_id", "recording_id", "uri", "start", "end", "embedding"]
-_TEXT_COLUMNS = ["sentence_id", "text", "embedding"]
+STAGE = "mine"
 
 
 @dataclass(frozen=True)
-class MinedSide:
-    """Distinct rows of one side: its table without embeddings, and its centred unit rows `(num_rows, dim)`."""
+class MiningTask:
+    """A direction and the tasks whose lists its pairs are chosen from."""
 
-    side: Side
-    table: pa.Table
-    rows: Float32
-    tally: Tally  # rows read, and those dropped as duplicates
+    direction: str
+    searched: tuple[SearchTask, ...]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What the strategy puts forward for one direction, and the sides' tables (without embeddings) it points into."""
+
+    src: Side
+    tgt: Side
+    src_table: pa.Table
+    tgt_table: pa.Table
+    pairs: pa.Table  # as `mine_candidates` gives it, with precision_estimate, which may be null
+    decoys: str  # what the precision was estimated with, for people
 
 
 @dataclass(frozen=True)
 class ChosenThreshold:
-    """A margin threshold and where it comes from, for people."""
+    """What decides which pairs are good enough, and where it comes from, for people."""
 
-    value: float
+    value: float  # a margin; minus infinity where precision decides
     origin: str
 
 
-def process(name: str, digest: str, context: Context) -> Mark:
-    """Mine one direction, write its pairs, and return its completion mark."""
-    direction, mining = Direction.parse(name), context.config.mining
+def process(task: MiningTask, digest: str, context: Context) -> Mark:
+    """Choose the pairs of one direction, write them, and return its completion mark."""
+    name, mining = task.direction, context.config.mining
+    direction = Direction.parse(name)
     shard = f"direction={name}"
     watch = Stopwatch()
-    with watch.step("load rows"):
-        src = load_side(direction.src, context)
-        tgt = load_side(direction.tgt, context)
     threshold = choose_threshold(direction, context)
-    with watch.step("mine"):
-        candidates = candidates_of(src, tgt, mining)
+    with watch.step("merge lists"):
+        candidates = candidates_of(task, context)
     with watch.step("choose"):
-        kept, reasons = choose(src, tgt, candidates, mining, threshold.value)
-    pairs = pairs_table(name, src, tgt, candidates, kept, reasons)
+        kept, reasons = choose(candidates, mining, threshold.value)
+    pairs = pairs_table(name, candidates, kept, reasons)
     uri = context.folder.table("pairs", shard, "part-00000")
-    metadata = {
+    written = storage.write_table(uri, pairs, metadata=pairs_metadata(digest, threshold, candidates.decoys, mining))
+    line = tally_of(pairs).line("pairs", shard, digest=digest, seconds=watch.seconds, bytes_written=written)
+    advance(STAGE, 1)
+    return Mark(STAGE, shard, digest, [context.folder.relative(uri)], [line])
+
+
+def pairs_metadata(digest: str, threshold: ChosenThreshold, decoys: str, mining: MiningConfig) -> dict[str, str]:
+    """The metadata of a table of pairs."""
+    return {
         "seamlessalign.digest": digest,
         "seamlessalign.threshold": repr(threshold.value),
         "seamlessalign.threshold_origin": threshold.origin,
+        "seamlessalign.decoys": decoys,
         "seamlessalign.mining": json.dumps(mining.model_dump(mode="json"), sort_keys=True),
     }
-    written = storage.write_table(uri, pairs, metadata=metadata)
-    tally = _tally(pairs)
-    lines = [
-        src.tally.line("mining_input", f"{shard}.{src.side}", digest=digest),
-        tgt.tally.line("mining_input", f"{shard}.{tgt.side}", digest=digest),
-        tally.line("pairs", shard, digest=digest, seconds=watch.seconds, bytes_written=written),
-    ]
-    advance(STAGE, 1)
-    return Mark(STAGE, shard, digest, [context.folder.relative(uri)], lines)
 
 
-def load_side(side: Side, context: Context) -> MinedSide:
-    """Read one side's rows in the order of their files, the first of each id only, and centre them."""
-    folder = context.folder.table("segments" if side.is_audio else "sentences", f"lang={side.lang}")
-    key = "segment_id" if side.is_audio else "sentence_id"
-    columns = _AUDIO_COLUMNS if side.is_audio else _TEXT_COLUMNS
-    tables = [storage.read_table(uri, columns) for uri in storage.list_files(folder, ".parquet")]
-    tally = Tally()
-    if not tables:
-        return MinedSide(side, pa.table({name: [] for name in columns[:-1]}), np.zeros((0, 0), np.float32), tally)
-    table = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
-    ids = table.column(key).to_numpy(zero_copy_only=False)
-    first = np.sort(np.unique(ids, return_index=True)[1])
-    samples = _samples(table) if side.is_audio else np.zeros(len(table), np.int64)
-    tally.keep(len(first), int(samples[first].sum()))
-    tally.drop("duplicate", len(table) - len(first), int(samples.sum() - samples[first].sum()))
-    table = table.take(pa.array(first))
-    rows = unit_rows(storage.embeddings_of(table).astype(np.float32))
-    if context.config.mining.centre and len(rows):
-        rows = unit_rows(rows - fit_mean(rows))
-    return MinedSide(side, table.drop_columns(["embedding"]), rows, tally)
+def task_of(name: str, context: Context) -> MiningTask:
+    """The task of a direction whose neighbours were found, from the marks of the search."""
+    return MiningTask(name, tuple(search_stage.searched(name, context)))
+
+
+def candidates_of(task: MiningTask, context: Context) -> Candidates:
+    """Merge the neighbour lists of a direction and choose pairs by the strategy, whatever their score."""
+    mining, direction = context.config.mining, Direction.parse(task.direction)
+    sides = search_stage.load_sides(task.direction, context)
+    src, tgt = sides.src, sides.tgt
+    if not task.searched:
+        pairs = empty_pairs()
+    else:
+        forward, backward = search_stage.merged(task.direction, list(task.searched), sides, context)
+        pairs = pairs_of(
+            forward, backward, margin=mining.margin, strategy=mining.strategy, num_src=src.num_rows,
+            num_tgt=tgt.num_rows, made_from=sides.made_from,
+        )  # fmt: skip
+    if "precision_estimate" not in pairs.column_names:
+        pairs = pairs.append_column("precision_estimate", pa.nulls(len(pairs), pa.float32()))
+    return Candidates(direction.src, direction.tgt, src.table, tgt.table, pairs, _decoys_described(sides))
+
+
+def check(direction: Direction, context: Context) -> None:
+    """Raise what can be known to be wrong before anything is mined, and say which filters will do nothing."""
+    mining = context.config.mining
+    choose_threshold(direction, context)
+    wanted = next((name for name in ("min_precision", "fdr") if getattr(mining, name) is not None), None)
+    kinds = {decoys_stage.kind_of(side, context) for side in (direction.src, direction.tgt)}
+    if wanted is not None and kinds == {"none"}:
+        raise ConfigError(f"mining.{wanted}: {direction} has no decoys to estimate it from: see mining.decoys")
+    for line in idle_filters(direction.src, direction.tgt, mining.filters):
+        log.warning("%s", line)
 
 
 def choose_threshold(direction: Direction, context: Context) -> ChosenThreshold:
     """The threshold of the configuration, or the one that the embedder's card has for this kind of pair."""
     mining = context.config.mining
+    if mining.min_precision is not None:
+        return ChosenThreshold(-np.inf, f"estimated precision of each pair at least {mining.min_precision:g}")
+    if mining.fdr is not None:
+        return ChosenThreshold(-np.inf, f"estimated share of wrong pairs at most {mining.fdr:g}")
     if mining.threshold != "auto":
         return ChosenThreshold(float(mining.threshold), "set in the configuration")
     if mining.margin != "ratio":
@@ -121,82 +147,69 @@ def choose_threshold(direction: Direction, context: Context) -> ChosenThreshold:
     )
 
 
-def candidates_of(src: MinedSide, tgt: MinedSide, mining: MiningConfig) -> pa.Table:
-    """What the strategy puts forward, whatever its score: src, tgt, margin, cosine, forward_rank, backward_rank."""
-    if not (len(src.rows) and len(tgt.rows)):
-        one = np.ones((1, 1), np.float32)  # the empty table has the columns of any other
-        return mine_candidates(one, one, k=1).slice(0, 0)
-    k = min(mining.k, len(src.rows), len(tgt.rows))
-    return mine_candidates(
-        src.rows, tgt.rows, k=k, margin=mining.margin, strategy=mining.strategy, backend=mining.backend
-    )
-
-
 def choose(
-    src: MinedSide, tgt: MinedSide, candidates: pa.Table, mining: MiningConfig, threshold: float
+    candidates: Candidates, mining: MiningConfig, threshold: float
 ) -> tuple[npt.NDArray[np.bool_], list[str | None]]:
     """Which candidates are kept, and of the others the reason why not.
 
-    In this order: the threshold, the filters, then overlaps in time among what is left.
+    In this order: the threshold (or precision), what each pair is judged by itself, overlaps in time among what is
+    left, and limits on how many pairs are taken.
     """
-    columns = _side_columns(src, candidates, "src") | _side_columns(tgt, candidates, "tgt")
-    margins = candidates.column("margin").to_numpy()
-    low = pc.if_else(pc.less(candidates.column("margin"), threshold), "below_threshold", pa.scalar(None, pa.string()))
-    reasons = first_reason(low, *_filter_reasons(src, tgt, columns, mining.filters))
+    src, tgt, pairs = candidates.src, candidates.tgt, candidates.pairs
+    columns = _side_columns(candidates, "src") | _side_columns(candidates, "tgt")
+    margins = pairs.column("margin").to_numpy()
+    good = _not_good_enough(pairs, mining, threshold)
+    reasons = before_overlaps(src, tgt, columns, mining.filters, good)
     left = np.flatnonzero(reasons.is_null().to_numpy(zero_copy_only=False))
+    if not np.isfinite(threshold):  # precision decided: what is above the worst of those that are good enough counts
+        enough = margins[good.is_null().to_numpy(zero_copy_only=False)]
+        threshold = float(enough.min()) if len(enough) else 0.0
     stays = _without_overlaps(src, tgt, columns, margins, left, threshold, mining.max_overlap)
-    named = reasons.to_numpy(zero_copy_only=False).astype(object)
-    named[left[~stays]] = "overlap"
-    return np.array([reason is None for reason in named], bool), named.tolist()
+    overlaps = np.zeros(len(pairs), bool)
+    overlaps[left[~stays]] = True
+    reasons = pc.if_else(pa.array(overlaps), "overlap", reasons)
+    reasons = after_overlaps(src, tgt, columns, margins, mining.filters, reasons)
+    named = reasons.to_pylist()
+    return np.array([reason is None for reason in named], bool), named
 
 
-def _filter_reasons(src: MinedSide, tgt: MinedSide, columns: dict[str, Any], filters: FiltersConfig) -> list[Any]:
-    """For each filter that fits the sides, a reason or null for every candidate."""
-    spans = {p: (columns[f"{p}_start"], columns[f"{p}_end"]) for p in ("src", "tgt") if f"{p}_start" in columns}
-    found = [
-        duration(*span, min_seconds=filters.min_seconds, max_seconds=filters.max_seconds) for span in spans.values()
-    ]
-    if len(spans) == 2:
-        found.append(duration_ratio(*spans["src"], *spans["tgt"], max_ratio=filters.max_duration_ratio))
+def _not_good_enough(pairs: pa.Table, mining: MiningConfig, threshold: float) -> Any:
+    """`below_threshold`, or `below_precision` where precision decides; null for the others."""
+    estimate = pairs.column("precision_estimate").to_numpy(zero_copy_only=False).astype(np.float32)
+    if mining.min_precision is not None:
+        good, reason = keep_precision(estimate, mining.min_precision), "below_precision"
+    elif mining.fdr is not None:
+        good, reason = keep_fdr(estimate, mining.fdr), "below_precision"
     else:
-        text, audio = ("tgt", "src") if src.side.is_audio else ("src", "tgt")
-        found.append(
-            chars_per_second(
-                columns[f"{text}_text"],
-                *spans[audio],
-                min_rate=filters.min_chars_per_second,
-                max_rate=filters.max_chars_per_second,
-            )
-        )
-    return found
+        # compared as float32, so that a threshold read from the column margin keeps the pair it was read from
+        good, reason = pairs.column("margin").to_numpy() >= np.float32(threshold), "below_threshold"
+    return pc.if_else(pa.array(good), pa.scalar(None, pa.string()), reason)
 
 
-def pairs_table(
-    name: str,
-    src: MinedSide,
-    tgt: MinedSide,
-    candidates: pa.Table,
-    kept: npt.NDArray[np.bool_],
-    reasons: list[str | None],
-) -> pa.Table:
+def pairs_table(name: str, candidates: Candidates, kept: npt.NDArray[np.bool_], reasons: list[str | None]) -> pa.Table:
     """The rows of the table `pairs`, best margin first."""
-    columns = _side_columns(src, candidates, "src") | _side_columns(tgt, candidates, "tgt")
-    ids = zip(columns["src_id"].to_pylist(), columns["tgt_id"].to_pylist(), strict=True)
+    columns = _side_columns(candidates, "src") | _side_columns(candidates, "tgt")
+    ids = list(zip(columns["src_id"].to_pylist(), columns["tgt_id"].to_pylist(), strict=True))
     columns["pair_id"] = pa.array([pair_id(a, b) for a, b in ids], pa.string())
-    columns["direction"] = pa.array([name] * len(candidates), pa.string())
-    for column in ("margin", "cosine", "forward_rank", "backward_rank"):
-        columns[column] = candidates.column(column)
+    columns["direction"] = pa.array([name] * len(ids), pa.string())
+    for column in ("margin", "cosine", "forward_rank", "backward_rank", "precision_estimate"):
+        columns[column] = candidates.pairs.column(column)
     columns["kept"] = pa.array(kept)
     columns["drop_reason"] = pa.array(reasons, pa.string())
-    nothing = pa.nulls(len(candidates))
+    nothing = pa.nulls(len(kept))
     return pa.table([columns.get(field.name, nothing) for field in PAIRS], names=PAIRS.names).cast(PAIRS)
 
 
-def _side_columns(side: MinedSide, candidates: pa.Table, prefix: str) -> dict[str, Any]:
+def _side_columns(candidates: Candidates, prefix: str) -> dict[str, Any]:
     """One side's columns of `pairs` for each candidate, and its recordings under `<prefix>_recording`."""
-    rows = side.table.take(candidates.column(prefix))
-    columns: dict[str, Any] = {f"{prefix}_lang": pa.array([side.side.lang] * len(candidates), pa.string())}
-    if side.side.is_audio:
+    side = candidates.src if prefix == "src" else candidates.tgt
+    table = candidates.src_table if prefix == "src" else candidates.tgt_table
+    rows = table.take(candidates.pairs.column(prefix)).combine_chunks()
+    columns: dict[str, Any] = {
+        f"{prefix}_lang": pa.array([side.lang] * len(rows), pa.string()),
+        f"{prefix}_lang_prob": rows.column("lang_prob"),
+    }
+    if side.is_audio:
         columns[f"{prefix}_id"] = rows.column("segment_id").cast(pa.string())
         for name in ("uri", "start", "end"):
             columns[f"{prefix}_{name}"] = rows.column(name)
@@ -208,8 +221,8 @@ def _side_columns(side: MinedSide, candidates: pa.Table, prefix: str) -> dict[st
 
 
 def _without_overlaps(
-    src: MinedSide,
-    tgt: MinedSide,
+    src: Side,
+    tgt: Side,
     columns: dict[str, Any],
     margins: npt.NDArray[np.float32],
     left: npt.NDArray[np.int64],
@@ -223,7 +236,7 @@ def _without_overlaps(
 
     if not len(left):
         return np.zeros(0, bool)
-    sides = [prefix for prefix, side in (("src", src.side), ("tgt", tgt.side)) if side.is_audio]
+    sides = [prefix for prefix, side in (("src", src), ("tgt", tgt)) if side.is_audio]
     if len(sides) == 1:
         recording, start, end = span(sides[0])
         weight = overlap_weight(margins[left], threshold, end - start)
@@ -231,6 +244,14 @@ def _without_overlaps(
     (a, a_start, a_end), (b, b_start, b_end) = span("src"), span("tgt")
     weight = overlap_weight(margins[left], threshold, np.minimum(a_end - a_start, b_end - b_start))
     return resolve_overlaps_two_sides(a, a_start, a_end, b, b_start, b_end, weight, max_overlap)
+
+
+def _decoys_described(sides: Sides) -> str:
+    side = {"src": sides.src, "tgt": sides.tgt}.get(sides.decoys)
+    if side is None:
+        return "none"
+    kind = {"sides": "rows of another side", "texts": "sentences given as such", "made": "sentences made up"}
+    return f"{side.num_decoys} on the side {side.side}: {kind[sides.decoys_kind]}"
 
 
 def overlap_weight(
@@ -245,12 +266,8 @@ def overlap_weight(
     return np.maximum(excess, 0.0) * samples / SAMPLE_RATE + 1e-6
 
 
-def _samples(table: pa.Table) -> npt.NDArray[np.int64]:
-    lengths = pc.subtract(table.column("end"), table.column("start"))
-    return np.asarray(lengths.to_numpy(), np.int64)
-
-
-def _tally(pairs: pa.Table) -> Tally:
+def tally_of(pairs: pa.Table) -> Tally:
+    """Count the rows of a table of pairs; samples are those of the first side that is audio."""
     tally = Tally()
     for prefix in ("src", "tgt"):
         if pairs.column(f"{prefix}_start").null_count < len(pairs):

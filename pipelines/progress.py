@@ -14,7 +14,16 @@ _WIDTH = 24
 _TERMINAL_SECONDS = 0.2
 _LOG_SECONDS = 15.0  # between lines where nobody watches
 _FILE_SECONDS = 2.0
-_UNITS = {"speech": "h of audio", "text": "sentences", "mine": "directions", "corpus": "pairs"}
+_UNITS = {
+    "speech": "h of audio",
+    "text": "sentences",
+    "decoys": "sentences",
+    "gather": "sides",
+    "index": "indexes",
+    "search": "pairs of rows",
+    "mine": "directions",
+    "corpus": "pairs",
+}
 
 
 class Progress:

@@ -10,7 +10,7 @@ import difflib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,20 +22,44 @@ from seamlessalign.embedders.card import card_digest
 from seamlessalign.errors import ConfigError, InputError, SeamlessAlignError, StorageError
 from seamlessalign.languages import Direction, to_model_code
 from seamlessalign.model_files import KNOWN_MODELS, find_model
-from seamlessalign.pipelines import corpus_stage, mining_stage, speech_stage, text_stage
+from seamlessalign.pipelines import (
+    corpus_stage,
+    decoys_stage,
+    gather_stage,
+    mining_stage,
+    search_stage,
+    speech_stage,
+    text_stage,
+)
 from seamlessalign.pipelines.beam_stage import ShardTask
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.inputs import Shard, cut_into_shards, cut_texts, find_recordings, find_texts
-from seamlessalign.pipelines.ledger import done_shards, verify, write_ledger
+from seamlessalign.pipelines.ledger import Mark, done_shards, read_marks, verify, write_ledger
 from seamlessalign.pipelines.local import LocalExecutor, share_out
+from seamlessalign.pipelines.mining_stage import MiningTask
+from seamlessalign.pipelines.pair_filters import lexicons_digest
 from seamlessalign.pipelines.progress import Progress
+from seamlessalign.pipelines.search_stage import IndexTask, SearchTask
 from seamlessalign.rows import SCHEMA_VERSION, LedgerLine
 
-STAGES = (speech_stage.STAGE, text_stage.STAGE, mining_stage.STAGE, corpus_stage.STAGE)
+STAGES = (
+    speech_stage.STAGE,
+    text_stage.STAGE,
+    decoys_stage.STAGE,
+    gather_stage.STAGE,
+    search_stage.INDEX_STAGE,
+    search_stage.STAGE,
+    mining_stage.STAGE,
+    corpus_stage.STAGE,
+)
 _TABLES = {
     speech_stage.STAGE: ("recordings", "segments"),
     text_stage.STAGE: ("sentences",),
+    decoys_stage.STAGE: (decoys_stage.TABLE,),
+    gather_stage.STAGE: (gather_stage.TABLE,),
+    search_stage.INDEX_STAGE: (search_stage.INDEX_TABLE,),
+    search_stage.STAGE: (search_stage.TABLE,),
     mining_stage.STAGE: ("pairs",),
     corpus_stage.STAGE: ("corpus",),
 }
@@ -81,19 +105,26 @@ def run(config: RunConfig) -> RunResult:
     workers = share_out(config.resources)
     context = Context(config, folder.root, workers.device, workers.threads)
     for name in config.directions:
-        mining_stage.choose_threshold(Direction.parse(name), context)  # raises now, not after hours of embedding
+        mining_stage.check(Direction.parse(name), context)  # raises now, not after hours of embedding
+    decoys_stage.check(context)
     storage.check_writable(folder.root)
     with _only_driver(folder):
         storage.remove_unfinished(folder.root)
         _write_config(folder, config, models)
         executor = LocalExecutor(workers, config.resources.shards_per_group)
         try:
-            done, kept = _do_stages(context, executor, recordings, texts, models)
+            count = _Count()
+            speech = _speech_tasks(config, recordings, models)
+            text = _text_tasks(config, texts, models)
+            count.add(_do_stage(speech_stage.STAGE, speech, _audio_seconds(speech), context, executor))
+            count.add(_do_stage(text_stage.STAGE, text, 0.0, context, executor))
+            upstream = [task.digest for task in speech], [task.digest for task in text]
+            _mine_and_cut(context, executor, upstream, count)
         finally:
             executor.close()
         lines = write_ledger(folder, STAGES)
         verify(folder, lines)
-    return RunResult(folder, lines, done, kept)
+    return RunResult(folder, lines, count.done, count.kept)
 
 
 def plan_inputs(config: RunConfig) -> tuple[list[Shard], list[Shard]]:
@@ -103,61 +134,165 @@ def plan_inputs(config: RunConfig) -> tuple[list[Shard], list[Shard]]:
     return recordings, texts
 
 
-def _do_stages(
-    context: Context, executor: LocalExecutor, recordings: list[Any], texts: list[Any], models: dict[str, str]
-) -> tuple[int, int]:
-    config = context.config
-    done, kept = 0, 0
-    upstream: list[str] = []
-    speech = [
+@dataclass
+class _Count:
+    """Shards done by this call and before."""
+
+    done: int = 0
+    kept: int = 0
+
+    def add(self, counts: tuple[int, int]) -> None:
+        self.done += counts[0]
+        self.kept += counts[1]
+
+
+def _speech_tasks(config: RunConfig, recordings: list[Any], models: dict[str, str]) -> list[ShardTask]:
+    return [
         ShardTask(speech_stage.STAGE, shard.name, digest(_speech_digest(config, models), _files(shard)), shard)
         for shard in cut_into_shards(recordings, config.speech.recordings_per_shard)
     ]
-    text = [
+
+
+def _text_tasks(config: RunConfig, texts: list[Any], models: dict[str, str]) -> list[ShardTask]:
+    return [
         ShardTask(text_stage.STAGE, shard.name, digest(_text_digest(config, models), _files(shard)), shard)
         for shard in cut_texts(texts, config.text.lines_per_shard)
     ]
-    for tasks, stage, total in (
-        (speech, speech_stage.STAGE, _audio_seconds(speech)),
-        (text, text_stage.STAGE, 0.0),
-    ):
-        counts = _do_stage(stage, tasks, total, context, executor)
-        done, kept = done + counts[0], kept + counts[1]
-        upstream += [task.digest for task in tasks]
+
+
+def _mine_and_cut(
+    context: Context, executor: LocalExecutor, upstream: tuple[list[str], list[str]], count: _Count
+) -> None:
+    """Everything behind the embeddings. `upstream`: digests of the shards of speech and of text."""
+    config, folder = context.config, context.folder
+    decoys = _decoys_tasks(context, upstream[1])
+    count.add(_do_stage(decoys_stage.STAGE, decoys, len(decoys) * config.mining.decoys.count, context, executor))
+    gathered = _gather_tasks(context, upstream)
+    count.add(_do_stage(gather_stage.STAGE, gathered, len(gathered), context, executor))
+    sides = {task.name.removeprefix("side="): task.digest for task in gathered}
+    wanted = {name: _mine_digest(name, context, sides) for name in config.directions}
+    marks = read_marks(folder, mining_stage.STAGE)
+    due = [name for name in config.directions if not _is_mined(name, wanted, marks)]
+    searched = _search(context, executor, sides, due, count)
     mined = [
         ShardTask(
-            mining_stage.STAGE,
-            f"direction={name}",
-            digest("mine", SCHEMA_VERSION, name, config.mining, card_digest(config.speech.embedder), upstream),
-            name,
+            mining_stage.STAGE, f"direction={name}", wanted[name], MiningTask(name, tuple(searched.get(name, ()))),
         )
         for name in config.directions
-    ]
-    counts = _do_stage(mining_stage.STAGE, mined, len(mined), context, executor)
-    done, kept = done + counts[0], kept + counts[1]
-    mine_digest = {str(task.shard): task.digest for task in mined}
+    ]  # fmt: skip
+    count.add(_do_stage(mining_stage.STAGE, mined, len(mined), context, executor))
     cut = corpus_stage.plan(context)
     corpus = [
         ShardTask(
             corpus_stage.STAGE,
             shard.name,
-            digest("corpus", SCHEMA_VERSION, config.corpus, mine_digest[shard.direction], shard.first, shard.last),
+            digest("corpus", SCHEMA_VERSION, config.corpus, wanted[shard.direction], shard.first, shard.last),
             shard,
         )
         for shard in cut
     ]
     pairs = sum(shard.last - shard.first for shard in cut)
-    counts = _do_stage(corpus_stage.STAGE, corpus, pairs, context, executor)
-    return done + counts[0], kept + counts[1]
+    count.add(_do_stage(corpus_stage.STAGE, corpus, pairs, context, executor))
+
+
+def _decoys_tasks(context: Context, text: list[str]) -> list[ShardTask]:
+    return [
+        ShardTask(
+            decoys_stage.STAGE,
+            f"lang={side.lang}",
+            digest("decoys", SCHEMA_VERSION, str(side), decoys_stage.digest_parts(side, context), text),
+            side,
+        )
+        for side in decoys_stage.sides_to_embed(context)
+    ]
+
+
+def _gather_tasks(context: Context, upstream: tuple[list[str], list[str]]) -> list[ShardTask]:
+    sides = {str(side): side for side in context.config.sides()}
+    tasks = []
+    for name in sorted(sides):
+        side = sides[name]
+        parts = [*gather_stage.digest_parts(context), name, decoys_stage.digest_parts(side, context)]
+        rows: Any = upstream[0 if side.is_audio else 1]
+        if decoys_stage.kind_of(side, context) == "sides":
+            rows = upstream
+        tasks.append(ShardTask(gather_stage.STAGE, f"side={name}", digest(parts, rows), side))
+    return tasks
+
+
+def _search_digest(name: str, context: Context, sides: dict[str, str]) -> str:
+    direction, mining = Direction.parse(name), context.config.mining
+    compressed = mining.backend if mining.backend in ("auto", search_stage.COMPRESSED) else search_stage.EXACT
+    rows = [sides[str(direction.src)], sides[str(direction.tgt)]]
+    return digest("search", SCHEMA_VERSION, name, rows, mining.k, compressed)
+
+
+def _mine_digest(name: str, context: Context, sides: dict[str, str]) -> str:
+    config = context.config
+    chosen = [config.mining, card_digest(config.speech.embedder), lexicons_digest(config.mining.filters)]
+    return digest("mine", SCHEMA_VERSION, name, chosen, _search_digest(name, context, sides))
+
+
+def _is_mined(name: str, wanted: dict[str, str], marks: dict[str, Mark]) -> bool:
+    mark = marks.get(f"direction={name}")
+    return mark is not None and mark.digest == wanted[name]
+
+
+def _search(
+    context: Context, executor: LocalExecutor, sides: dict[str, str], due: list[str], count: _Count
+) -> dict[str, list[SearchTask]]:
+    """Find the neighbours of the directions that are due; returns the tasks whose lists hold them.
+
+    How a direction is cut depends on resources; ranges that are done stay as they are, and what a finished direction
+    was cut into stays too, so that other resources do nothing again.
+    """
+    folder = context.folder
+    before = read_marks(folder, search_stage.STAGE)
+    indexes: dict[str, ShardTask] = {}
+    searched: dict[str, list[SearchTask]] = {}
+    tasks: list[ShardTask] = []
+    total = 0.0
+    for name in due:
+        base = _search_digest(name, context, sides)
+        both = search_stage.load_sides(name, context)
+        ranges = [
+            search_stage.range_of(shard)
+            for shard, mark in before.items()
+            if mark.digest == base and shard.startswith(f"direction={name}.")
+        ]
+        searched[name] = search_stage.plan(name, both, context, executor.workers.processes, ranges)
+        tasks += [ShardTask(search_stage.STAGE, task.name, base, task) for task in searched[name]]
+        total += sum(search_stage.products(task, both) for task in searched[name])
+        if any(task.backend == search_stage.COMPRESSED for task in searched[name]):
+            for index in (IndexTask(name, "src"), IndexTask(name, "tgt")):
+                indexes[index.name] = ShardTask(search_stage.INDEX_STAGE, index.name, base, index)
+    others = [name for name in context.config.directions if name not in due]
+    kept_index, kept_search = (
+        [shard for shard in read_marks(folder, stage) if any(shard.startswith(f"direction={n}.") for n in others)]
+        for stage in (search_stage.INDEX_STAGE, search_stage.STAGE)
+    )
+    count.add(_do_stage(search_stage.INDEX_STAGE, list(indexes.values()), len(indexes), context, executor, kept_index))
+    count.add(_do_stage(search_stage.STAGE, tasks, total, context, executor, kept_search))
+    return searched
 
 
 def _do_stage(
-    stage: str, tasks: list[ShardTask], total: float, context: Context, executor: LocalExecutor
+    stage: str,
+    tasks: list[ShardTask],
+    total: float,
+    context: Context,
+    executor: LocalExecutor,
+    kept: Sequence[str] = (),
 ) -> tuple[int, int]:
-    """Do the shards of a stage that are not done; returns how many were and how many had been before."""
+    """Do the shards of a stage that are not done; returns how many were and how many had been before.
+
+    `kept`: shards that are done and stay, whatever they were made from.
+    """
     folder = context.folder
-    names = [task.name for task in tasks]
-    done = done_shards(folder, stage, names, _TABLES[stage])
+    names = [*kept, *(task.name for task in tasks)]
+    # an index is built file by file, and what is there of it is of use although no mark names it yet
+    unnamed = stage == search_stage.INDEX_STAGE
+    done = done_shards(folder, stage, names, _TABLES[stage], keep_unnamed=unnamed)
     pending = [task for task in tasks if done.get(task.name) != task.digest]
     _write_plan(folder, stage, names)
     if pending:
@@ -179,8 +314,8 @@ def _do_stage(
             progress.fail(str(error) or error.__class__.__name__)
             raise
         progress.finish()
-        done_shards(folder, stage, names, _TABLES[stage])
-    return len(pending), len(tasks) - len(pending)
+        done_shards(folder, stage, names, _TABLES[stage], keep_unnamed=unnamed)
+    return len(pending), len(names) - len(pending)
 
 
 def _speech_digest(config: RunConfig, models: dict[str, str]) -> str:

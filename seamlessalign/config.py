@@ -152,6 +152,15 @@ class FiltersConfig(_Section):
         return self
 
 
+class DecoysConfig(_Section):
+    """Rows known to have no counterpart, which compete when pairs are chosen and tell how many of these are wrong."""
+
+    texts: list[str] = []  # text files, a sentence a line, that no recording says
+    sides: dict[str, str] = {}  # side → another that has none of its counterparts, such as frA: deA
+    made: bool = True  # where there is neither, make sentences up out of the text side's own
+    count: int = Field(2000, ge=1)  # rows of a side at most
+
+
 class MiningConfig(_Section):
     """How pairs are found and chosen."""
 
@@ -159,10 +168,21 @@ class MiningConfig(_Section):
     margin: Literal["ratio", "distance", "absolute"] = "ratio"
     strategy: Literal["forward", "backward", "union", "intersect", "max"] = "max"
     threshold: Literal["auto"] | float = "auto"  # auto: the embedder's own
+    min_precision: float | None = Field(None, gt=0, lt=1)  # in its place: how sure each pair must be
+    fdr: float | None = Field(None, gt=0, lt=1)  # in its place: the share of wrong pairs among all that are kept
+    decoys: DecoysConfig = DecoysConfig()
     backend: Literal["auto", "exact", "faiss-flat", "faiss-ivfpq"] = "auto"
     centre: bool = True  # subtract the mean of the run's own rows, per language
     max_overlap: float = Field(0.0, ge=0, lt=1)  # share of the shorter span that two kept pairs may have in common
     filters: FiltersConfig = FiltersConfig()
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> "MiningConfig":
+        given = [name for name in ("min_precision", "fdr") if getattr(self, name) is not None]
+        given += ["threshold"] if self.threshold != "auto" else []
+        if len(given) > 1:
+            raise ValueError(f"{given[0]} takes the place of {given[1]}: give one of them")
+        return self
 
 
 class CorpusConfig(_Section):
@@ -178,6 +198,8 @@ class ResourcesConfig(_Section):
     threads: PositiveInt | Literal["auto"] = "auto"  # threads of each worker
     device: Literal["auto", "cpu", "cuda"] = "auto"
     shards_per_group: int = Field(8, ge=1)  # shards that one Beam pipeline takes at a time
+    mining_memory_gb: float = Field(4.0, ge=0.5)  # GiB that one task of the neighbour search takes at most
+    mining_tasks: PositiveInt | Literal["auto"] = "auto"  # tasks of each direction; auto: as memory and workers ask
 
 
 class RunConfig(_Section):

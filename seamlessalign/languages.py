@@ -36,6 +36,11 @@ class Side:
         language = get_language(self.lang)
         return f"{language.iso639_1 or language.iso639_3}A" if self.is_audio else self.lang
 
+    @staticmethod
+    def parse(text: str) -> "Side":
+        """Read one side of a direction, such as `eng` or `frA`. Raises ConfigError for anything else."""
+        return _parse_side(text, text)
+
 
 @dataclass(frozen=True)
 class Direction:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seamlessalign.errors import MissingPackageError, StorageError
+from seamlessalign.errors import MissingPackageError, SeamlessAlignError, StorageError
 
 TEMPORARY_PREFIX = ".writing-"
 _BLOCK = 1 << 20
@@ -137,6 +137,31 @@ def atomic_local(uri: str) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def local_target(uri: str) -> Iterator[Path]:
+    """A local path to write a large file to; on leaving without an error it is there under its uri, whole."""
+    if is_local(uri):
+        with atomic_local(uri) as path:
+            yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="seamlessalign-") as folder:
+        path = Path(folder) / "file"
+        try:
+            yield path
+            fs, target = filesystem(uri)
+            fs.put_file(str(path), target)
+        except Exception as error:
+            if isinstance(error, SeamlessAlignError):
+                raise
+            raise StorageError(f"{uri}: cannot be written: {error}") from error
+
+
+def reserve(path: Path) -> None:
+    """Have the disk set aside a local file's whole size: a full disk is then an error here, not a crash later."""
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
 
 
 def remove(uri: str) -> None:

@@ -1,0 +1,112 @@
+"""How much less than real sentences self-made decoys attract, measured in the search itself and without labels.
+
+A decoy that was put together from pieces of sentences is nobody's neighbour quite as often as a real sentence is, and
+the difference grows with the score. But every source has one counterpart at most: whatever else is among its nearest
+is wrong, be it target or decoy. How often either occurs there, at a score, tells for how many hits on as many real
+sentences one hit on decoys stands.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seamlessalign.errors import InputError
+from seamlessalign.mining.knn import Neighbours
+from seamlessalign.mining.vectors import Floats
+
+SAFETY = 1.3  # weights of self-made decoys are raised by it, so that the estimate errs on the low side
+
+_DEPTH = 4  # nearest rows of a source that are looked at, by margin; the first is left out
+_PRIOR_SD = 0.5  # of the logarithm of the weight at the mean score, and of its slope per standard deviation
+_RANGE = (0.05, 0.99)  # quantiles of the scores between which the weight follows the score
+_STEPS = 30  # of Newton's method
+_SETTLED = 1e-9
+
+
+@dataclass(frozen=True)
+class Attraction:
+    """The weight of a hit on a decoy: log-linear in the score within `low` … `high`, constant beyond."""
+
+    level: float  # logarithm of the weight at `centre`
+    slope: float  # of the logarithm, per `scale`
+    centre: float
+    scale: float
+    low: float
+    high: float
+
+    def weight(self, score: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+        """Hits on as many real sentences that a hit on decoys of this score stands for; shaped like `score`."""
+        place = (np.clip(np.asarray(score, np.float64), self.low, self.high) - self.centre) / self.scale
+        return np.exp(self.level + self.slope * place)
+
+
+def weight_of_made(
+    score: Floats, forward: Neighbours, margin: Floats, num_targets: int, made_from: npt.NDArray[np.integer[Any]]
+) -> npt.NDArray[np.float64]:
+    """Safe weights for `estimate_precision` where decoys are self-made: what is measured, 1 at least, times `SAFETY`.
+
+    Shape (num_hits,). score (num_hits,): margins of the chosen pairs; the rest as for `measure_attraction`.
+    """
+    measured = measure_attraction(forward, margin, num_targets, made_from).weight(score)
+    return SAFETY * np.maximum(measured, 1.0)
+
+
+def measure_attraction(
+    forward: Neighbours, margin: Floats, num_targets: int, made_from: npt.NDArray[np.integer[Any]]
+) -> Attraction:
+    """Measure how decoys attract, by logistic regression of target against decoy among wrong neighbours.
+
+    forward: neighbours (num_sources, k) among the targets and, numbered from `num_targets` on, the decoys; margin: of
+    the same shape. made_from (num_decoys, p): targets that each decoy was made from, -1 for none. Looked at are each
+    source's second to fourth neighbour by margin. Pieces of a source's own counterpart attract it, as no other sentence
+    does; so a decoy does not count behind a target that it was made from, nor a target or another decoy of the same
+    origin behind a decoy.
+    """
+    made_from = np.asarray(made_from)
+    if made_from.ndim != 2 or not len(made_from):
+        raise InputError(f"made_from has shape {made_from.shape}: give the origins of at least one decoy, one row each")
+    if made_from.max(initial=-1) >= num_targets:
+        row = int(np.flatnonzero((made_from >= num_targets).any(1))[0])
+        raise InputError(f"made_from: row {row} names target {made_from[row].max()}, but there are {num_targets}")
+    if margin.shape[1] < 2:
+        return Attraction(0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+    order = np.argsort(-margin, axis=1, kind="stable")[:, :_DEPTH]
+    index, score = (np.take_along_axis(each, order, 1) for each in (forward.index, margin))
+    counts = ~_relatives_of_first(index, num_targets, made_from)
+    counts[:, 0] = False
+    counts &= (index >= 0) & np.isfinite(score)
+    is_target = (index < num_targets)[counts]
+    return _fit(score[counts].astype(np.float64), is_target, np.log(num_targets / len(made_from)))
+
+
+def _relatives_of_first(
+    index: npt.NDArray[np.int64], num_targets: int, made_from: npt.NDArray[np.integer[Any]]
+) -> npt.NDArray[np.bool_]:
+    """Which neighbours share an origin with the first of their row, one of both being a decoy."""
+    is_decoy = index >= num_targets
+    origins = np.where(is_decoy[..., None], made_from[np.where(is_decoy, index - num_targets, 0)], -1)
+    own = np.where(is_decoy, -1, index)[..., None]
+    origins = np.concatenate([origins, own], axis=2)  # (num_sources, depth, p + 1), a target is its own origin
+    shared = (origins[:, :, :, None] == origins[:, :1, None, :]) & (origins[:, :, :, None] >= 0)
+    return np.asarray(shared.any((2, 3)))
+
+
+def _fit(score: npt.NDArray[np.float64], is_target: npt.NDArray[np.bool_], offset: float) -> Attraction:
+    """Log-odds of a target less `offset`, as a straight line in the score, with a Gaussian prior around 0."""
+    if not len(score):
+        return Attraction(0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+    low, high = (float(value) for value in np.quantile(score, _RANGE))
+    centre, scale = float(score.mean()), float(score.std()) or 1.0
+    line = np.stack([np.ones(len(score)), (np.minimum(score, high) - centre) / scale], axis=1)
+    prior = np.eye(2) / _PRIOR_SD**2
+    at = np.zeros(2)
+    for _ in range(_STEPS):
+        share = 1 / (1 + np.exp(-(line @ at + offset)))
+        information = (line * (share * (1 - share))[:, None]).T @ line + prior
+        step = np.linalg.solve(information, line.T @ (is_target - share) - prior @ at)
+        at = at + step
+        if np.abs(step).max() < _SETTLED:
+            break
+    return Attraction(float(at[0]), float(at[1]), centre, scale, low, high)

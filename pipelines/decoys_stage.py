@@ -1,0 +1,170 @@
+"""Decoys of the text sides: sentences known to have no counterpart, or made out of the side's own, and embedded."""
+
+import gzip
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from seamlessalign import storage
+from seamlessalign.embedders.card import unit_rows
+from seamlessalign.errors import ConfigError, InputError, UnreadableError
+from seamlessalign.languages import Side
+from seamlessalign.mining.decoys import choose_decoys, make_decoys
+from seamlessalign.pipelines.context import Context, Stopwatch, advance
+from seamlessalign.pipelines.inputs import find_texts
+from seamlessalign.pipelines.ledger import Mark, Tally
+from seamlessalign.pipelines.text_stage import load_embedder
+from seamlessalign.segmentation.text import clean_sentence, drop_reason
+
+log = logging.getLogger(__name__)
+
+STAGE = "decoys"
+TABLE = "state/mining/decoys"
+_SEED = 20230822
+_BATCH = 512  # sentences embedded between two reports of progress
+
+
+@dataclass(frozen=True)
+class Decoys:
+    """Where a side's decoys come from: `sides` (another side), `texts`, `made`, or `none`."""
+
+    kind: str
+    rows: npt.NDArray[np.float32]  # (num_decoys, dim)
+    centred: bool  # about a mean of their own
+    made_from: list[list[str]]  # ids of the rows that each was made from; none for real ones
+
+
+def kind_of(side: Side, context: Context) -> str:
+    """Where a side's decoys are to come from."""
+    config = context.config.mining.decoys
+    if str(side) in config.sides:
+        return "sides"
+    if side.is_audio:
+        return "none"
+    if config.texts:
+        return "texts"
+    return "made" if config.made else "none"
+
+
+def check(context: Context) -> None:
+    """Raise ConfigError where a side or a file that the configuration names cannot be."""
+    config = context.config.mining.decoys
+    sides = {str(side) for side in context.config.sides()}
+    for name, other in config.sides.items():
+        if name not in sides:
+            known = ", ".join(sorted(sides))
+            raise ConfigError(f"mining.decoys.sides: no direction has a side {name!r}; there are {known}")
+        if Side.parse(other) == Side.parse(name):
+            raise ConfigError(f"mining.decoys.sides: {name} cannot be its own decoys")
+    for file in find_texts(config.texts):
+        if file.problem is not None:
+            raise ConfigError(f"mining.decoys.texts: {file.uri}: {file.problem}")
+
+
+def sides_to_embed(context: Context) -> list[Side]:
+    """Text sides whose decoys have to be embedded, sorted by name."""
+    sides = {str(side): side for side in context.config.sides() if kind_of(side, context) in ("texts", "made")}
+    return [sides[name] for name in sorted(sides)]
+
+
+def digest_parts(side: Side, context: Context) -> list[Any]:
+    """What a side's decoys depend on besides the rows of the side."""
+    config, kind = context.config.mining.decoys, kind_of(side, context)
+    parts: list[Any] = [kind, config.count]
+    if kind == "texts":
+        parts += [[file.uri, file.version] for file in find_texts(config.texts)]
+    if kind == "sides":
+        parts.append(config.sides[str(side)])
+    return parts
+
+
+def process(side: Side, digest: str, context: Context) -> Mark:
+    """Choose or make the decoys of a text side, embed them, write them, and return the completion mark."""
+    watch, kind = Stopwatch(), kind_of(side, context)
+    with watch.step("choose decoys"):
+        texts, made_from = _choose(side, kind, context)
+    rows = np.zeros((0, 0), np.float32)
+    with watch.step("embed decoys"):
+        if texts:
+            embedder = load_embedder(context)
+            rows = np.concatenate(
+                [_embedded(texts[start : start + _BATCH], side, embedder) for start in range(0, len(texts), _BATCH)]
+            )
+    uri = _uri(side, context)
+    origins = pa.array(made_from, pa.list_(pa.string()))
+    table = pa.table({"text": pa.array(texts, pa.string()), "made_from": origins})
+    if len(rows):
+        values = pa.FixedSizeListArray.from_arrays(pa.array(rows.astype(np.float16).ravel()), rows.shape[1])
+        table = table.append_column("embedding", values)
+    written = storage.write_table(uri, table, metadata={"seamlessalign.digest": digest})
+    tally = Tally()
+    tally.keep(len(texts))
+    line = tally.line(STAGE, f"lang={side.lang}", digest=digest, seconds=watch.seconds, bytes_written=written)
+    return Mark(STAGE, f"lang={side.lang}", digest, [context.folder.relative(uri)], [line])
+
+
+def _choose(side: Side, kind: str, context: Context) -> tuple[list[str], list[list[str]]]:
+    """Texts of decoys, and the ids of the sentences that each was made from."""
+    count = context.config.mining.decoys.count
+    tables = [storage.read_table(uri, ["sentence_id", "text"]) for uri in context.side_files(side)]
+    own = {row["sentence_id"]: row["text"] for table in tables for row in table.to_pylist()}
+    ids = sorted(own)
+    sentences = [own[identity] for identity in ids]
+    try:
+        if kind == "texts":
+            given = _read_texts(context)
+            chosen = [given[row] for row in choose_decoys(given, count, _SEED, avoid=sentences)]
+            return chosen, [[] for _ in chosen]
+        made = make_decoys(sentences, min(count, len(sentences)), _SEED)
+    except InputError as error:
+        log.warning("side %s: no decoys, and so no estimate of precision: %s", side, error)
+        return [], []
+    return made.texts, [[ids[row] for row in rows] for rows in made.made_from.tolist()]
+
+
+def of_side(side: Side, context: Context, dim: int) -> Decoys:
+    """A side's decoys, at most as many as the configuration says."""
+    config, kind = context.config.mining.decoys, kind_of(side, context)
+    if kind in ("texts", "made"):
+        table = storage.read_table(_uri(side, context))
+        rows = storage.embeddings_of(table) if len(table) else np.zeros((0, dim))
+        return Decoys(kind, rows.astype(np.float32), centred=False, made_from=table.column("made_from").to_pylist())
+    if kind == "sides":
+        other = Side.parse(config.sides[str(side)])
+        uris = context.side_files(other)
+        parts = [storage.embeddings_of(storage.read_table(uri, ["embedding"])) for uri in uris]
+        every = np.concatenate(parts).astype(np.float32) if parts else np.zeros((0, dim), np.float32)
+        every = unit_rows(every[np.isfinite(every).all(1) & every.any(1)])
+        chosen = np.unique(np.linspace(0, len(every) - 1, min(config.count, len(every))).astype(np.int64))
+        own_mean = every.mean(0, dtype=np.float64) if len(every) else np.zeros(dim)
+        return Decoys(kind, (every[chosen] - own_mean).astype(np.float32), centred=True, made_from=[])
+    return Decoys("none", np.zeros((0, dim), np.float32), centred=True, made_from=[])
+
+
+def _embedded(texts: list[str], side: Side, embedder: Any) -> npt.NDArray[np.float32]:
+    rows: npt.NDArray[np.float32] = embedder.embed(texts, side.lang)
+    advance(STAGE, len(texts))
+    return rows
+
+
+def _read_texts(context: Context) -> list[str]:
+    text = context.config.text
+    sentences: dict[str, None] = {}
+    for file in find_texts(context.config.mining.decoys.texts):
+        data = storage.read_bytes(file.uri)
+        for line in (gzip.decompress(data) if file.uri.endswith(".gz") else data).split(b"\n"):
+            try:
+                sentence = clean_sentence(line)
+            except UnreadableError:
+                continue  # one bad line among decoys costs nothing but itself
+            if drop_reason(sentence, min_chars=text.min_chars, max_chars=text.max_chars) is None:
+                sentences[sentence] = None
+    return list(sentences)
+
+
+def _uri(side: Side, context: Context) -> str:
+    return storage.join(context.folder.table(TABLE), f"lang={side.lang}.parquet")

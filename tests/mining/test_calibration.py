@@ -1,0 +1,119 @@
+"""The precision estimate against what comes true: vectors of known meaning, and real sentences where they can be had."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from seamlessalign.errors import SeamlessAlignError
+from seamlessalign.mining import mine_candidates
+from seamlessalign.mining.precision import keep_fdr, keep_precision
+
+Float32 = npt.NDArray[np.float32]
+Trials = list[tuple[Float32, npt.NDArray[np.bool_]]]  # estimate and truth of each pair
+
+LEVELS = (0.5, 0.8, 0.9, 0.95)
+SHAPES = [  # paired, unpaired sources, unpaired targets, decoys
+    (30, 270, 270, 300),
+    (150, 150, 150, 150),
+    (270, 30, 30, 100),
+    (100, 200, 500, 300),
+    (100, 500, 100, 150),
+    (400, 400, 100, 400),
+]
+KEEP: dict[str, Callable[[Float32, float], npt.NDArray[np.bool_]]] = {
+    "min-precision": keep_precision,
+    "fdr": lambda estimate, level: keep_fdr(estimate, 1 - level),
+}
+
+
+def came_true(
+    trials: Trials, keep: Callable[[Float32, float], npt.NDArray[np.bool_]], level: float
+) -> tuple[float, float]:
+    """Mean estimate and share that is right, over what is kept of all trials."""
+    kept = [(estimate[mask], right[mask]) for estimate, right in trials for mask in [keep(estimate, level)]]
+    estimate, right = (np.concatenate(column) for column in zip(*kept, strict=True))
+    assert len(right) > 100
+    return float(estimate.mean()), float(right.mean())
+
+
+def meanings(
+    rng: np.random.Generator, shape: tuple[int, int, int, int], noise: float
+) -> tuple[Float32, Float32, Float32]:
+    """Sources, targets and decoys, of which the first `paired` sources and targets mean the same."""
+    paired, alone_src, alone_tgt, num_decoys = shape
+    meaning = rng.standard_normal((paired + alone_src + alone_tgt + num_decoys, 24))
+    src = meaning[: paired + alone_src]
+    tgt = np.concatenate([meaning[:paired], meaning[paired + alone_src :]])
+    src, tgt = (side + noise * rng.standard_normal(side.shape) for side in (src, tgt))
+    return (
+        src.astype(np.float32),
+        tgt[: paired + alone_tgt].astype(np.float32),
+        tgt[paired + alone_tgt :].astype(np.float32),
+    )
+
+
+@pytest.mark.parametrize("strategy", ["max", "intersect"])
+def test_synthetic_meanings(strategy: str) -> None:
+    """Within 5 points at every level, whatever is kept by: over sizes and unpaired shares, and noise of two strengths."""
+    trials: Trials = []
+    for shape in SHAPES:
+        for seed in range(6):
+            src, tgt, decoys = meanings(np.random.default_rng(seed), shape, noise=(0.6, 0.75)[seed % 2])
+            pairs = mine_candidates(src, tgt, decoys=decoys, strategy=strategy)
+            numbers = pairs["src"].to_numpy()
+            right = (numbers == pairs["tgt"].to_numpy()) & (numbers < shape[0])
+            trials.append((pairs["precision_estimate"].to_numpy(), right))
+    for name, keep in KEEP.items():
+        for level in LEVELS:
+            estimate, right = came_true(trials, keep, level)
+            assert abs(estimate - right) < 0.05, (name, level, estimate, right)
+    estimates, truth = (np.concatenate(column) for column in zip(*trials, strict=True))
+    for level, half_width in ((0.5, 0.1), (0.8, 0.1), (0.9, 0.05), (0.95, 0.03)):  # pairs that are about so sure
+        about = np.abs(estimates - level) < half_width
+        assert about.sum() > 200 and abs(estimates[about].mean() - truth[about].mean()) < 0.05, level
+
+
+@pytest.mark.slow
+@pytest.mark.embedded
+def test_real_sentences(tmp_path: Path) -> None:
+    """English against Spanish game texts: within 5 points with real decoys, within 10 and safe with made ones."""
+    from benchmarks.calibration import aligned_sentences, embedded
+    from seamlessalign.embedders.card import fit_mean, unit_rows
+    from seamlessalign.mining.decoys import make_decoys
+
+    cache = Path(os.environ.get("SEAMLESSALIGN_DEMO_CACHE", tmp_path))
+    try:
+        texts = aligned_sentences(cache, 600)
+        src_rows, tgt_rows = (embedded(texts[lang], lang, cache) for lang in ("eng", "spa"))
+        made = make_decoys(texts["spa"][:300], 300, seed=0)
+        made_rows = embedded(made.texts, "spa", cache)
+    except SeamlessAlignError as error:
+        pytest.skip(f"real sentences cannot be had here: {error}")
+    # Targets are among the first 300 sentences, which decoys are made from; the others are sources alone or real decoys
+    trials: dict[str, Trials] = {"real": [], "made": []}
+    for seed in range(24):
+        rng = np.random.default_rng(seed)
+        paired = (30, 75, 150)[seed % 3]
+        targets, others = rng.permutation(300), 300 + rng.permutation(300)
+        sources = np.concatenate([targets[:paired], others[:150]])
+        mean = fit_mean(tgt_rows[targets])
+        src = unit_rows(src_rows[sources] - fit_mean(src_rows[sources]))
+        for kind, decoys in (("real", tgt_rows[others[150:]]), ("made", made_rows)):
+            pairs = mine_candidates(
+                src,
+                unit_rows(tgt_rows[targets] - mean),
+                decoys=unit_rows(decoys - mean),
+                made_from=np.argsort(targets)[made.made_from] if kind == "made" else None,
+            )
+            right = sources[pairs["src"].to_numpy()] == targets[pairs["tgt"].to_numpy()]
+            trials[kind].append((pairs["precision_estimate"].to_numpy(), right))
+    for name, keep in KEEP.items():
+        for level in LEVELS:
+            estimate, right = came_true(trials["real"], keep, level)
+            assert abs(estimate - right) < 0.05, ("real", name, level, estimate, right)
+            estimate, right = came_true(trials["made"], keep, level)
+            assert -0.03 < right - estimate < 0.1, ("made", name, level, estimate, right)
