@@ -20,6 +20,7 @@ import weakref
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,6 +42,15 @@ MEMORY = 1 << 30  # bytes
 _GRID = 1 << 10  # rows that go through matrix products together
 _FORMAT = 1  # of the folder; another one is built again
 _MAX_GPU = 2048  # lists and candidates per row that faiss's GPU search can do
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is searched: rows as the index has them, the lists to look into for each, and the scores of those."""
+
+    rotated: Floats  # (n, dim)
+    lists: Indices  # (n, probes)
+    near: Floats  # (n, probes)
 
 
 class CompressedIndex:
@@ -185,8 +195,7 @@ class CompressedIndex:
     ) -> Indices:
         """The `width` best by their codes for some query rows, (stop - start, width) int64, -1 where lists ran out."""
         self._load()  # before there are threads
-        rotated, lists, near = self._assign(query, start, stop, probes)
-        _, found = self._walk(rotated, lists, near, width, keep)
+        _, found = self._walk(self._assign(query, start, stop, probes), width, keep)
         while probes < self._lists():
             short = np.flatnonzero((found >= 0).sum(1) < k)
             if not len(short):
@@ -197,61 +206,59 @@ class CompressedIndex:
             alone = functools.partial(self._assign_row, query, probes)
             for left, right in _grid(0, len(short), max(1, memory // _bytes_per_row(query.dim, probes, width))):
                 some = short[left:right]
-                each = zip(*_in_threads(alone, (start + some).tolist()), strict=True)
-                _, found[some] = self._walk(*(np.concatenate(part) for part in each), width, keep)
+                asked = _joined(_in_threads(alone, (start + some).tolist()))
+                found[some] = self._walk(asked, width, keep)[1]
         return found
 
-    def _assign(self, query: Vectors, start: int, stop: int, probes: int) -> tuple[Floats, Indices, Floats]:
-        """Rotated rows (n, dim), the lists to search for each and their scores, both (n, probes)."""
-        n = stop - start
-        rotated, lists = np.empty((n, query.dim), np.float32), np.empty((n, probes), np.int64)
-        near = np.empty((n, probes), np.float32)
+    def _assign(self, query: Vectors, start: int, stop: int, probes: int) -> _Asked:
+        """What is searched for some query rows, which go through the products with all rows of their blocks."""
 
-        def work(at: int) -> None:
-            whole = self._assign_block(query, at, min(at + _GRID, len(query)), probes)
-            left, right = max(start, at), min(stop, at + _GRID)
-            for out, part in zip((rotated, lists, near), whole, strict=True):
-                out[left - start : right - start] = part[left - at : right - at]
+        def work(at: int) -> _Asked:
+            whole = self._assign_block(query, probes, at, min(at + _GRID, len(query)))
+            here = slice(max(start, at) - at, min(stop, at + _GRID) - at)
+            return _Asked(whole.rotated[here], whole.lists[here], whole.near[here])
 
-        _in_threads(work, range(start // _GRID * _GRID, stop, _GRID))
-        return rotated, lists, near
+        return _joined(_in_threads(work, range(start // _GRID * _GRID, stop, _GRID)))
 
-    def _assign_block(self, rows: Vectors, start: int, stop: int, probes: int) -> tuple[Floats, Indices, Floats]:
+    def _assign_row(self, query: Vectors, probes: int, row: int) -> _Asked:
+        return self._assign_block(query, probes, row, row + 1)
+
+    def _assign_block(self, side: Vectors, probes: int, start: int, stop: int) -> _Asked:
         rotation, ivf = self._load()
-        rotated = rotation.apply(rows.unit(start, stop))
+        rotated = rotation.apply(side.unit(start, stop))
         near, lists = ivf.quantizer.search(rotated, probes)
-        return rotated, lists, near
+        return _Asked(rotated, lists, near)
 
-    def _assign_row(self, query: Vectors, probes: int, row: int) -> tuple[Floats, Indices, Floats]:
-        return self._assign_block(query, row, row + 1, probes)
-
-    def _walk(self, rotated: Floats, lists: Indices, near: Floats, width: int, keep: bool) -> tuple[Floats, Indices]:
+    def _walk(self, asked: _Asked, width: int, keep: bool) -> tuple[Floats, Indices]:
         """Best scores and rows, both (n, width), over all shards; one is in memory at a time, or all where `keep`."""
-        score, row = np.full((len(rotated), width), -np.inf, np.float32), np.full((len(rotated), width), -1)
+        n = len(asked.rotated)
+        score, row = np.full((n, width), -np.inf, np.float32), np.full((n, width), -1, np.int64)
         for shard, (_, stop) in enumerate(self.shards):
-            more = self._scan(self._lists_of(shard, keep), rotated, lists, near, width)
-            score, row = merge(score, row, more[0], rows_of(more[1], stop), width)
+            more, ids = self._scan(self._lists_of(shard, keep), asked, width)
+            score, row = merge(score, row, more, rows_of(ids, stop), width)
         return score, row
 
-    def _scan(self, inverted: Any, rotated: Floats, lists: Indices, near: Floats, width: int) -> tuple[Floats, Indices]:
+    def _scan(self, inverted: Any, asked: _Asked, width: int) -> tuple[Floats, Indices]:
         """Best scores and ids within one shard, both (n, width)."""
         _, ivf = self._load()
         ivf.replace_invlists(inverted, False)
-        ivf.nprobe = lists.shape[1]
+        ivf.nprobe = asked.lists.shape[1]
         ivf.ntotal = inverted.compute_ntotal()
+        score = np.empty((len(asked.rotated), width), np.float32)
+        ids = np.empty((len(asked.rotated), width), np.int64)
         if gpus() and max(ivf.nprobe, width) <= _MAX_GPU:
             copy = on_gpu(ivf)
             copy.nprobe = ivf.nprobe
-            score, row = copy.search(rotated, width)
-            return score, row
-        score, row = np.empty((len(rotated), width), np.float32), np.empty((len(rotated), width), np.int64)
+            score[:], ids[:] = copy.search(asked.rotated, width)
+            return score, ids
 
         def work(at: int) -> None:
             here = slice(at, at + _GRID)
-            score[here], row[here] = ivf.search_preassigned(rotated[here], width, lists[here], near[here])
+            near, lists = asked.near[here], asked.lists[here]
+            score[here], ids[here] = ivf.search_preassigned(asked.rotated[here], width, lists, near)
 
-        _in_threads(work, range(0, len(rotated), _GRID))
-        return score, row
+        _in_threads(work, range(0, len(ids), _GRID))
+        return score, ids
 
     def _encoded(self, start: int, stop: int) -> bytes:
         """The inverted lists of some rows, as faiss writes them.
@@ -265,11 +272,11 @@ class CompressedIndex:
         number, codes = np.empty(stop - start, np.int64), np.empty((stop - start, ivf.code_size), np.uint8)
 
         def work(at: int) -> None:
-            rotated, lists, _ = self._assign_block(self.other, at, min(at + _GRID, len(self.other)), 1)
-            some = np.empty((len(rotated), ivf.code_size), np.uint8)
-            ivf.encode_vectors(len(rotated), *(faiss.swig_ptr(part) for part in (rotated, lists, some)))
+            block = self._assign_block(self.other, 1, at, min(at + _GRID, len(self.other)))
+            some = np.empty((len(block.rotated), ivf.code_size), np.uint8)
+            ivf.encode_vectors(len(some), *(faiss.swig_ptr(part) for part in (block.rotated, block.lists, some)))
             left, right = max(start, at), min(stop, at + _GRID)
-            number[left - start : right - start] = lists[left - at : right - at, 0]
+            number[left - start : right - start] = block.lists[left - at : right - at, 0]
             codes[left - start : right - start] = some[left - at : right - at]
 
         _in_threads(work, range(start // _GRID * _GRID, stop, _GRID))
@@ -446,9 +453,17 @@ def _in_full(query: Vectors, other: Vectors, k: int) -> tuple[Floats, Indices]:
     return cosine, index
 
 
+def _joined(parts: list[_Asked]) -> _Asked:
+    return _Asked(
+        np.concatenate([part.rotated for part in parts]),
+        np.concatenate([part.lists for part in parts]),
+        np.concatenate([part.near for part in parts]),
+    )
+
+
 def _bytes_per_row(dim: int, probes: int, width: int) -> int:
-    """What a query row needs during a search: itself, its lists, and candidates while they are merged."""
-    return dim * 4 + probes * 12 + width * 12 * 4
+    """What a query row needs during a search: itself and its lists, twice as they are joined; candidates, merged."""
+    return dim * 8 + probes * 24 + width * 12 * 4
 
 
 def _grid(start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:

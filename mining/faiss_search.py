@@ -12,9 +12,12 @@ log = logging.getLogger(__name__)
 
 MIN_ROWS_FOR_CODES = 39 * 256  # faiss asks for 39 training vectors per centroid, and a PQ code of one byte has 256
 _TRAINING_ROWS = 1 << 19
-_ROTATION_ROUNDS = 8  # faiss's 50 take most of the training and change next to nothing
-_ROTATION_FIRST_ROUND = 8  # iterations of k-means in the first of them, for which faiss takes 40
-_ROTATION_ROWS = 1 << 14  # it learns from; a quarter of faiss's
+# Codes only choose which candidates are ranked exactly. Of 20,000 rows of 384 dimensions they found .9957 of the
+# neighbours after 7 s of training, .9958 after 25 s with what stands here, .9959 after 55 s.
+_ROTATION_ROUNDS = 4  # faiss's are 50
+_ROTATION_FIRST_ROUND = 4  # iterations of k-means in the first of them; faiss's are 40
+_CODE_ROUNDS = 10  # of k-means; faiss's are 25
+_ROWS_PER_CENTROID = 64  # of codes and in the rotation; faiss's are 256
 _SEED = 20230822
 
 
@@ -38,16 +41,16 @@ def train(other: Vectors, description: str) -> Any:
 
     index: Any = faiss.index_factory(other.dim, description, faiss.METRIC_INNER_PRODUCT)
     rotation: Any = faiss.downcast_VectorTransform(index.chain.at(0))
-    rotation.niter, rotation.niter_pq_0, rotation.max_train_points = (
-        _ROTATION_ROUNDS,
-        _ROTATION_FIRST_ROUND,
-        _ROTATION_ROWS,
-    )
+    rotation.niter, rotation.niter_pq_0 = _ROTATION_ROUNDS, _ROTATION_FIRST_ROUND
+    rotation.max_train_points = 256 * _ROWS_PER_CENTROID
+    ivf: Any = faiss.downcast_index(index.index)
+    codes = ivf.pq.cp
+    codes.niter, codes.max_points_per_centroid = _CODE_ROUNDS, _ROWS_PER_CENTROID
     if gpus():
-        clustering = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(other.dim))
-        faiss.extract_index_ivf(index).clustering_index = clustering
+        clustering: Any = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(other.dim))
+        ivf.clustering_index = clustering
         index.train(_sample(other))
-        faiss.extract_index_ivf(index).clustering_index = None
+        ivf.clustering_index = None
     else:
         index.train(_sample(other))
     return index
