@@ -21,7 +21,6 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -76,7 +75,7 @@ class CompressedIndex:
         if len(other) < MIN_ROWS_FOR_CODES:
             raise InputError(f"{other.side}: {len(other)} rows, and codes are trained on {MIN_ROWS_FOR_CODES} or more")
         self.other = other
-        self.folder = folder
+        self.folder = str(storage.local_path(folder))
         self.description, self.probes = index_description(len(other), other.dim)
         self.description = description or self.description
         self.shards = shard_ranges(len(other), rows_per_shard)
@@ -155,7 +154,7 @@ class CompressedIndex:
         width: int | None = None,
         memory: int = MEMORY,
     ) -> tuple[Floats, Indices]:
-        """`search`, whose result is kept in a file and read from there the next time.
+        """`search`, whose result is kept in a file, local or not, and read from there the next time.
 
         `fingerprint` names the content of `query`. A file that is damaged, or of another index, query, range or way to
         search, is made again.
@@ -164,7 +163,7 @@ class CompressedIndex:
         files = [mark.digest for mark in self._check_marks()]
         asked = {"index": files, "query": fingerprint, "range": [start, stop], "k": k, "probes": probes, "width": width}
         digest = marked.digest_of({**self._about, **asked})
-        if Path(path).exists():
+        if storage.exists(path):
             try:
                 return read_found(path, digest)
             except StorageError as error:
@@ -376,9 +375,9 @@ def compressed(
 def read_found(path: str, digest: str | None = None) -> tuple[Floats, Indices]:
     """What `search_to_file` wrote: cosine and index. Raises StorageError where it is damaged or has another digest."""
     try:
-        with np.load(path, allow_pickle=False) as found:
+        with np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False) as found:
             cosine, index, made_from = found["cosine"], found["index"], str(found["digest"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise StorageError(f"{path}: is not a readable search result: {str(error).splitlines()[0]}") from error
     if digest is not None and made_from != digest:
         raise StorageError(f"{path}: is the result of another search")

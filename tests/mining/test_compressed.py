@@ -113,6 +113,24 @@ def test_query_shards_and_memory_change_nothing(made: Path, pieces: int) -> None
         assert np.concatenate([part[place] for part in parts]).tobytes() == whole[place].tobytes()
 
 
+def test_rows_go_through_products_in_whole_blocks_of_one_grid(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In other company a product may round otherwise, so a task does all of a block of which it has a part."""
+    src, _ = sides()
+    index, blocks = index_in(made), []
+    real = CompressedIndex._assign_block
+
+    def noted(self: CompressedIndex, side: Vectors, probes: int, start: int, stop: int) -> Any:
+        blocks.append((start, stop))
+        return real(self, side, probes, start, stop)
+
+    monkeypatch.setattr(CompressedIndex, "_assign_block", noted)
+    index.search(src, 1000, 2200, 4)
+    assert sorted(blocks) == [(0, 1024), (1024, 2048), (2048, QUERIES)]
+    blocks.clear()
+    index.search(src, 1030, 1031, 4, memory=1)
+    assert blocks == [(1024, 2048)]
+
+
 def test_memory_keeps_one_shard_or_all(made: Path) -> None:
     src, _ = sides()
     index = index_in(made)
@@ -155,10 +173,10 @@ def test_short_rows_search_more_lists_until_they_have_enough(made: Path, caplog:
     src, _ = sides()
     k = 3000  # of 10,000 rows in 32 lists
     with caplog.at_level(logging.INFO, logger="seamlessalign"):
-        cosine, index = index_in(made).search(src, 0, 40, k, probes=1)
+        cosine, index = index_in(made).search(src, 20, 40, k, probes=1, width=k)
     assert " rows with fewer than 3000 near; 16 lists" in caplog.text
     assert (index >= 0).all() and all(len(set(row)) == k for row in index)
-    again = index_in(made).search(src, 13, 40, k, probes=1, memory=1)
+    again = index_in(made).search(src, 33, 40, k, probes=1, width=k, memory=1)
     assert (again[1] == index[13:]).all() and (again[0] == cosine[13:]).all()
     every = index_in(made).search(src, 0, 4, ROWS, probes=1)[1]
     assert all(sorted(row) == list(range(ROWS)) for row in every.tolist())
@@ -236,6 +254,9 @@ def test_damage_is_named_by_a_search_and_mended_by_a_build(made: Path, copy: Pat
     with pytest.raises(StorageError, match=rf"{name.split('.')[0]}\.(faiss|json): is ") as error:
         index_in(copy).search(src, 0, 5, 3)
     assert "\n" not in str(error.value)
+    if damage is damage_cut and name.endswith("faiss"):
+        size = (copy / name).stat().st_size
+        assert str(error.value).endswith(f"is damaged: it has {size} bytes, and {size + 5} were written")
     if name.startswith("shard"):  # to train again takes seconds, and is the same
         index_in(copy).build()
         assert contents(copy) == contents(made)
@@ -255,6 +276,28 @@ def test_an_index_of_other_rows_is_refused_and_built_again(made: Path, copy: Pat
     assert (found[1] == wanted[1]).all()
     with pytest.raises(StorageError, match=r"shard-00000\.faiss: was made from other rows"):
         index_in(copy).search(src, 0, 5, 3)
+
+
+def test_shards_of_another_training_are_refused(copy: Path) -> None:
+    index = index_in(copy)
+    trained = copy / "trained.faiss"
+    marked.write(str(trained), index._about_training(), trained.read_bytes() + b"x")
+    with pytest.raises(StorageError, match=r"shard-00000\.faiss: was made from other rows, or in another way"):
+        index_in(copy).search(sides()[0], 0, 5, 3)
+
+
+def test_faiss_keeps_to_one_thread_in_each_of_ours(made: Path) -> None:
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(3)
+    try:
+        assert engine._in_threads(lambda place: (place, faiss.omp_get_max_threads()), range(4)) == [
+            (place, 1) for place in range(4)
+        ]
+        assert faiss.omp_get_max_threads() == 3
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def test_a_full_disk_leaves_nothing_taken_as_done(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,9 +332,10 @@ def test_results_are_kept_and_made_again_when_they_do_not_fit(
     again = index_in(made).search_to_file(src, 100, 200, 4, str(path), "src")
     assert path.stat().st_mtime_ns == stamp
     assert raw(first) == raw(again) == raw(read_found(str(path)))
-    for other in ({"fingerprint": "other"}, {"start": 99}, {"k": 3}, {"probes": 3}, {"width": 9}):
+    for other in ({"fingerprint": "other"}, {"start": 99}, {"stop": 201}, {"k": 3}, {"probes": 3}, {"width": 9}):
         asked: dict[str, Any] = {"start": 100, "stop": 200, "k": 4, "fingerprint": "src", **other}
         caplog.clear()
+        path.write_bytes(data)
         index_in(made).search_to_file(src, path=str(path), **asked)
         assert "is the result of another search: searched again" in caplog.text
     path.write_bytes(data[: len(data) // 2])
@@ -395,6 +439,18 @@ def test_fingerprints_know_content_type_and_shape() -> None:
     assert fingerprint_of(Vectors(rows, "src")) == fingerprint_of(Vectors(rows.copy(), "tgt"))
 
 
+def test_training_takes_a_seeded_sample_of_unit_rows() -> None:
+    rng = np.random.default_rng(1)
+    rows = rng.standard_normal((500, 6)).astype(np.float16)
+    side = Vectors(rows, "tgt")
+    sample = faiss_search._sample(side, 200)
+    assert sample.shape == (200, 6) and np.allclose((sample**2).sum(1), 1, atol=1e-6)
+    order = np.flatnonzero((side.all_unit()[:, None] == sample[None]).all(2).any(1))
+    assert len(order) == 200 and (side.all_unit()[order] == sample).all() and order[-1] > 450
+    assert (faiss_search._sample(side, 200) == sample).all()
+    assert (faiss_search._sample(side, 500) == side.all_unit()).all()
+
+
 def test_marks_say_what_a_file_was_made_from(tmp_path: Path) -> None:
     path = str(tmp_path / "x.faiss")
     marked.write(path, {"a": 1, "b": 2}, b"data")
@@ -465,5 +521,6 @@ def test_indexes_that_make_no_sense(tmp_path: Path) -> None:
         CompressedIndex(few, str(tmp_path), "")
     with pytest.raises(InputError, match=r"s3://bucket/x: a compressed index needs a local folder"):
         CompressedIndex(sides()[1], "s3://bucket/x", "")
+    assert index_in(Path(tmp_path)).folder == CompressedIndex(sides()[1], f"file://{tmp_path}", "").folder
     with pytest.raises(InputError, match="src has 2 dimensions and tgt 8"):
         index_in(tmp_path).search(Vectors(few.rows, "src"), 0, 1, 1)
