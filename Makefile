@@ -32,7 +32,8 @@ data: install
 
 install: $(VENV)/installed
 
-$(VENV)/installed: setup.cfg pyproject.toml
+$(VENV)/installed: setup.cfg setup.py pyproject.toml mining/scan.cpp
+	command -v c++ > /dev/null || apt-get install -y g++
 	$(PYTHON) -m venv $(VENV) || { apt-get install -y python3-venv && $(PYTHON) -m venv $(VENV); }
 	$(BIN)/pip install --upgrade "pip>=23" "setuptools>=70" wheel
 	$(BIN)/pip install --no-build-isolation -e ".[embedded,dev,s3]"

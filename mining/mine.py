@@ -19,6 +19,7 @@ from seamlessalign.mining.vectors import Vectors
 log = logging.getLogger(__name__)
 
 _MAX_K = 2**15  # ranks are int16
+_DECIMALS = 4  # of an estimate: what is beyond depends on the processor's way to add
 _TURNED = {"forward": "backward", "backward": "forward"}  # strategies seen from the other side
 
 
@@ -134,9 +135,8 @@ def pairs_of(
         weight: npt.NDArray[Any] | float = 1.0
         if made_from is not None:
             weight = weight_of_made(pairs.margin, forward, forward_margin, num_tgt, made_from)
-        columns["precision_estimate"] = estimate_precision(
-            pairs.margin, is_decoy, num_tgt, num_decoys, strategy in ONCE_PER_TARGET, weight
-        )
+        estimate = estimate_precision(pairs.margin, is_decoy, num_tgt, num_decoys, strategy in ONCE_PER_TARGET, weight)
+        columns["precision_estimate"] = estimate.round(_DECIMALS)
         columns = {name: column[~is_decoy] for name, column in columns.items()}
         log.info("%d pairs, and %d hits on %d decoys", len(columns["src"]), int(is_decoy.sum()), num_decoys)
     return pa.table({name: pa.array(column) for name, column in columns.items()})

@@ -12,7 +12,7 @@ import pyarrow as pa
 from seamlessalign import storage
 from seamlessalign.embedders.card import unit_rows
 from seamlessalign.errors import ConfigError, InputError, UnreadableError
-from seamlessalign.languages import Side
+from seamlessalign.languages import Direction, Side
 from seamlessalign.mining.decoys import choose_decoys, make_decoys
 from seamlessalign.pipelines.context import Context, Stopwatch, advance
 from seamlessalign.pipelines.inputs import find_texts
@@ -30,7 +30,7 @@ _BATCH = 512  # sentences embedded between two reports of progress
 
 @dataclass(frozen=True)
 class Decoys:
-    """Where a side's decoys come from: `sides` (another side), `texts`, `made`, or `none`."""
+    """Where a side's decoys come from: `sides` (another side), `texts`, `made`, `lent` (by a text side), or `none`."""
 
     kind: str
     rows: npt.NDArray[np.float32]  # (num_decoys, dim)
@@ -39,12 +39,18 @@ class Decoys:
 
 
 def kind_of(side: Side, context: Context) -> str:
-    """Where a side's decoys are to come from."""
+    """Where a side's decoys are to come from.
+
+    Speech that is mined against speech has no text to make decoys of: a text side of the run lends its own, which lie
+    in the same space.
+    """
     config = context.config.mining.decoys
     if str(side) in config.sides:
         return "sides"
     if side.is_audio:
-        return "none"
+        directions = [Direction.parse(name) for name in context.config.directions]
+        alone = any(side in (d.src, d.tgt) and d.src.is_audio and d.tgt.is_audio for d in directions)
+        return "lent" if alone and sides_to_embed(context) else "none"
     if config.texts:
         return "texts"
     return "made" if config.made else "none"
@@ -67,7 +73,8 @@ def check(context: Context) -> None:
 
 def sides_to_embed(context: Context) -> list[Side]:
     """Text sides whose decoys have to be embedded, sorted by name."""
-    sides = {str(side): side for side in context.config.sides() if kind_of(side, context) in ("texts", "made")}
+    texts = [side for side in context.config.sides() if not side.is_audio]
+    sides = {str(side): side for side in texts if kind_of(side, context) in ("texts", "made")}
     return [sides[name] for name in sorted(sides)]
 
 
@@ -79,6 +86,8 @@ def digest_parts(side: Side, context: Context) -> list[Any]:
         parts += [[file.uri, file.version] for file in find_texts(config.texts)]
     if kind == "sides":
         parts.append(config.sides[str(side)])
+    if kind == "lent":
+        parts += [str(lender := sides_to_embed(context)[0]), digest_parts(lender, context)]
     return parts
 
 
@@ -133,6 +142,13 @@ def of_side(side: Side, context: Context, dim: int) -> Decoys:
         table = storage.read_table(_uri(side, context))
         rows = storage.embeddings_of(table) if len(table) else np.zeros((0, dim))
         return Decoys(kind, rows.astype(np.float32), centred=False, made_from=table.column("made_from").to_pylist())
+    if kind == "lent":
+        table = storage.read_table(_uri(sides_to_embed(context)[0], context))
+        if not len(table):
+            return Decoys("none", np.zeros((0, dim), np.float32), centred=True, made_from=[])
+        lent = unit_rows(storage.embeddings_of(table).astype(np.float32))
+        shift = lent.mean(0, dtype=np.float64)
+        return Decoys(kind, (lent - shift).astype(np.float32), centred=True, made_from=[["", ""]] * len(table))
     if kind == "sides":
         other = Side.parse(config.sides[str(side)])
         uris = context.side_files(other)

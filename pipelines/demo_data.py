@@ -41,6 +41,7 @@ MIN_WORDS = 3  # English words of a prompt that is placed
 _MIN_PROMPT_SECONDS = 0.5
 _GAP_SECONDS = (0.6, 3.0)
 _PLANNED_GAP_SECONDS = 1.5  # below the mean of the gaps, so that a recording hardly ever falls short of its minutes
+_DECOY_SHARE = 0.2  # of the texts that nobody says, held out as decoys
 _ENGLISH_MINUTES = 2.0
 _NOISE_MINUTES = 1.0
 
@@ -91,7 +92,8 @@ def build_demo(
 
     - `recordings/*`: one in each of Spanish, French, Italian and Russian, all of the same prompts; two minutes of
       English; one without speech. Formats differ, names say nothing about the language.
-    - `texts/english.txt`: one sentence per line, the English transcripts of all prompts among the distractors.
+    - `texts/english.txt`: one sentence per line, the English transcripts of all prompts among the distractors, but for
+      a fifth of what nobody says, which is held out in `decoys/english.txt`.
     - `recordings.jsonl`: the manifest of the recordings, with license and source.
     - `truth.parquet`, `truth_texts.parquet`: read by `load_truth`. `truth.parquet` is written last.
 
@@ -199,7 +201,7 @@ def _replace(made: Path, root: Path) -> None:
     """Move a finished demo to its place. The manifest comes first, for it marks the folder as a demo's."""
     (root / "truth.parquet").unlink(missing_ok=True)
     (made / "recordings.jsonl").replace(root / "recordings.jsonl")
-    for name in ("recordings", "texts"):
+    for name in ("recordings", "texts", "decoys"):
         if (root / name).exists():
             shutil.rmtree(root / name)
         (made / name).replace(root / name)
@@ -235,7 +237,9 @@ def _write_demo(
             written.append(writers.submit(write_recording, folder / uri, samples, audio_format))
         for future in written:
             future.result()
-    texts = _shuffled_texts(prompts, distractors, rng)
+    texts, decoys = _without_decoys(_shuffled_texts(prompts, distractors, rng), [row["english"] for row in truth], rng)
+    (folder / "decoys").mkdir()
+    (folder / "decoys/english.txt").write_text("".join(f"{text}\n" for text in decoys), encoding="utf-8")
     (folder / "texts/english.txt").write_text("".join(f"{row['text']}\n" for row in texts), encoding="utf-8")
     manifest.sort(key=lambda line: line["path"])
     lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in manifest)
@@ -309,6 +313,17 @@ def _shuffled_texts(prompts: PromptCollection, distractors: int, rng: np.random.
     rows = [{"text": text, "prompt_ids": keys} for text, keys in ids.items()]
     rows += [{"text": available[i], "prompt_ids": []} for i in sorted(picked.tolist())]
     return [rows[i] for i in rng.permutation(len(rows))]
+
+
+def _without_decoys(
+    rows: list[dict[str, Any]], spoken: list[str], rng: np.random.Generator
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The texts that stay, and a random share of those that nobody says, as decoys of the same kind as the rest."""
+    said = {normalise(text) for text in spoken}
+    unsaid = [number for number, row in enumerate(rows) if normalise(row["text"]) not in said]
+    held = set(rng.permutation(unsaid)[: round(len(unsaid) * _DECOY_SHARE)].tolist())
+    stay = [row for number, row in enumerate(rows) if number not in held]
+    return stay, [rows[number]["text"] for number in sorted(held)]
 
 
 # Judging

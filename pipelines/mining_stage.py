@@ -251,6 +251,7 @@ def _decoys_described(sides: Sides) -> str:
     if side is None:
         return "none"
     kind = {"sides": "rows of another side", "texts": "sentences given as such", "made": "sentences made up"}
+    kind["lent"] = "decoys of a text side"
     return f"{side.num_decoys} on the side {side.side}: {kind[sides.decoys_kind]}"
 
 

@@ -40,6 +40,7 @@ from seamlessalign.pipelines.local import LocalExecutor, share_out
 from seamlessalign.pipelines.mining_stage import MiningTask
 from seamlessalign.pipelines.pair_filters import lexicons_digest
 from seamlessalign.pipelines.progress import Progress
+from seamlessalign.pipelines.search_plan import audio_seconds
 from seamlessalign.pipelines.search_stage import IndexTask, SearchTask
 from seamlessalign.rows import SCHEMA_VERSION, LedgerLine
 
@@ -127,6 +128,54 @@ def run(config: RunConfig) -> RunResult:
     return RunResult(folder, lines, count.done, count.kept)
 
 
+def choose_again(config: RunConfig) -> RunResult:
+    """Do the stages behind the neighbour search of a finished run over, with whatever its inputs were.
+
+    Raises InputError where the run is not finished as far as that, and what `run` raises.
+    """
+    if config.output is None:
+        raise ConfigError("no output folder: give the folder of a run")
+    folder = RunFolder(config.output)
+    workers = share_out(config.resources)
+    context = Context(config, folder.root, workers.device, workers.threads)
+    for name in config.directions:
+        mining_stage.check(Direction.parse(name), context)
+    storage.check_writable(folder.root)
+    with _only_driver(folder):
+        sides = {
+            shard.removeprefix("side="): mark.digest for shard, mark in read_marks(folder, gather_stage.STAGE).items()
+        }
+        for name in config.directions:
+            direction = Direction.parse(name)
+            if not {str(direction.src), str(direction.tgt)} <= sides.keys() or not _is_searched(name, context, sides):
+                raise InputError(f"{folder.root}: the neighbours of {name} are not all found yet: finish the run first")
+        storage.remove_unfinished(folder.root)
+        raw = yaml.safe_load(storage.read_bytes(folder.config))
+        storage.write_bytes_atomic(folder.config, _config_text(config, raw.get("digest", "")).encode())
+        executor, count = LocalExecutor(workers, config.resources.shards_per_group), _Count()
+        try:
+            searched = {name: search_stage.searched(name, context) for name in config.directions}
+            _choose_and_cut(context, executor, sides, searched, count)
+        finally:
+            executor.close()
+        lines = write_ledger(folder, STAGES)
+        verify(folder, lines)
+    return RunResult(folder, lines, count.done, count.kept)
+
+
+def _is_searched(name: str, context: Context, sides: dict[str, str]) -> bool:
+    """Whether the lists of all rows of a direction are there."""
+    base = _search_digest(name, context, sides)
+    marks = read_marks(context.folder, search_stage.STAGE)
+    ranges = [
+        search_stage.range_of(shard)
+        for shard, mark in marks.items()
+        if mark.digest == base and shard.startswith(f"direction={name}.")
+    ]
+    wanted = search_stage.plan(name, search_stage.load_sides(name, context), context, 1, ranges)
+    return {(task.side, task.begin, task.end) for task in wanted} <= set(ranges)
+
+
 def plan_inputs(config: RunConfig) -> tuple[list[Shard], list[Shard]]:
     """The shards of recordings and of texts that a run over the present inputs has."""
     recordings = cut_into_shards(find_recordings(config.speech.inputs), config.speech.recordings_per_shard)
@@ -173,7 +222,19 @@ def _mine_and_cut(
     wanted = {name: _mine_digest(name, context, sides) for name in config.directions}
     marks = read_marks(folder, mining_stage.STAGE)
     due = [name for name in config.directions if not _is_mined(name, wanted, marks)]
-    searched = _search(context, executor, sides, due, count)
+    _choose_and_cut(context, executor, sides, _search(context, executor, sides, due, count), count)
+
+
+def _choose_and_cut(
+    context: Context,
+    executor: LocalExecutor,
+    sides: dict[str, str],
+    searched: dict[str, list[SearchTask]],
+    count: _Count,
+) -> None:
+    """Pairs from neighbour lists, and the corpus from pairs. `sides`: digests of the gathered sides by name."""
+    config = context.config
+    wanted = {name: _mine_digest(name, context, sides) for name in config.directions}
     mined = [
         ShardTask(
             mining_stage.STAGE, f"direction={name}", wanted[name], MiningTask(name, tuple(searched.get(name, ()))),
@@ -214,7 +275,7 @@ def _gather_tasks(context: Context, upstream: tuple[list[str], list[str]]) -> li
         side = sides[name]
         parts = [*gather_stage.digest_parts(context), name, decoys_stage.digest_parts(side, context)]
         rows: Any = upstream[0 if side.is_audio else 1]
-        if decoys_stage.kind_of(side, context) == "sides":
+        if decoys_stage.kind_of(side, context) in ("sides", "lent"):
             rows = upstream
         tasks.append(ShardTask(gather_stage.STAGE, f"side={name}", digest(parts, rows), side))
     return tasks
@@ -365,32 +426,17 @@ def _check_inputs(section: str, files: list[Any]) -> None:
 
 
 def _audio_seconds(tasks: list[ShardTask]) -> float:
-    """How long the recordings of shards say they are, for the progress bar only: a header may lie."""
-    import soundfile
-
-    total = 0.0
-    for task in tasks:
-        files = task.shard.files if isinstance(task.shard, Shard) else ()
-        for file in files:
-            if file.problem is not None or not storage.is_local(file.uri):
-                continue
-            if file.uri.lower().endswith(".g722"):
-                total += storage.size(file.uri) / 8000
-                continue
-            with contextlib.suppress(soundfile.LibsndfileError, OSError):
-                info = soundfile.info(str(storage.local_path(file.uri)))
-                total += info.frames / info.samplerate
-    return total
+    return audio_seconds([task.shard for task in tasks if isinstance(task.shard, Shard)])
 
 
 def _write_config(folder: RunFolder, config: RunConfig, models: dict[str, str]) -> None:
     resolved = dump_config(config)
-    described = {
-        **resolved,
-        "digest": digest({k: v for k, v in resolved.items() if k not in ("resources", "output")}, models),
-    }
-    text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
-    storage.write_bytes_atomic(folder.config, text.encode())
+    whole = digest({k: v for k, v in resolved.items() if k not in ("resources", "output")}, models)
+    storage.write_bytes_atomic(folder.config, _config_text(config, whole).encode())
+
+
+def _config_text(config: RunConfig, whole: str) -> str:
+    return yaml.safe_dump({**dump_config(config), "digest": whole}, sort_keys=False, allow_unicode=True)
 
 
 def _write_plan(folder: RunFolder, stage: str, shards: list[str]) -> None:

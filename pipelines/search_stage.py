@@ -71,7 +71,7 @@ class Sides:
     src_rows: npt.NDArray[np.float16]
     tgt_rows: npt.NDArray[np.float16]
     decoys: str  # src, tgt or none
-    decoys_kind: str  # sides, texts, made or none
+    decoys_kind: str  # sides, texts, made, lent or none
     made_from: npt.NDArray[np.int64] | None  # rows that made decoys are made from
 
 
@@ -97,7 +97,7 @@ def load_sides(name: str, context: Context) -> Sides:
         for side, parsed, gathered in (("src", direction.src, src), ("tgt", direction.tgt, tgt))
     }
     # real sentences tell more than made ones; of two alike the target's are taken
-    order = ("sides", "texts", "made", "none")
+    order = ("sides", "texts", "made", "lent", "none")
     decoys = min(("tgt", "src"), key=lambda side: order.index(kinds[side]))
     kind = kinds[decoys]
     if kind == "none":
@@ -166,7 +166,7 @@ def task_memory(rows: int, other: int, k: int) -> int:
     The libraries that a worker has loaded, the working memory of the scan, and for every row that takes part its list
     of neighbours as found, in order, and exact.
     """
-    base, work = 600 << 20, work_memory(other)
+    base, work = 700 << 20, work_memory(other)
     return base + work + (rows + other) * (k + 4) * 12 * 4
 
 

@@ -89,6 +89,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.set_defaults(command=_report)
 
+    choose = commands.add_parser("filter", help="choose the pairs of a run again, without mining again")
+    choose.add_argument("run", metavar="DIR")
+    rule = choose.add_mutually_exclusive_group()
+    rule.add_argument("--threshold", type=float, metavar="MARGIN", help="keep pairs with this margin or more")
+    rule.add_argument(
+        "--min-precision", type=float, metavar="P", help="keep pairs whose estimated precision is this or more"
+    )
+    rule.add_argument(
+        "--fdr", type=float, metavar="P", help="keep as many as with this estimated share of wrong pairs at most"
+    )
+    choose.add_argument("--max-hours", type=float, metavar="H", help="of each direction, the best pairs first")
+    choose.set_defaults(command=_filter)
+
     export = commands.add_parser("export", help="copy the corpus of a run to hand it on")
     export.add_argument("run", metavar="DIR")
     export.add_argument("--to", required=True, metavar="DIR", help="folder to write to")
@@ -149,6 +162,23 @@ def _report(arguments: argparse.Namespace) -> int:
 
     print(build_report(arguments.run, samples_per_direction=arguments.samples))
     return 0
+
+
+def _filter(arguments: argparse.Namespace) -> int:
+    from seamlessalign.pipelines.refilter import refilter
+    from seamlessalign.pipelines.report import build_report
+    from seamlessalign.pipelines.summary import summary_text
+
+    result = refilter(
+        arguments.run,
+        threshold=arguments.threshold,
+        min_precision=arguments.min_precision,
+        fdr=arguments.fdr,
+        max_hours=arguments.max_hours,
+    )
+    print(summary_text(result))
+    print(f"report: {build_report(result.folder.root)}")
+    return result.exit_status
 
 
 def _export(arguments: argparse.Namespace) -> int:

@@ -260,6 +260,9 @@ def load_config(path: str, overrides: list[str] | None = None, output: str | Non
     lexicons = _dig(raw, "mining", "filters", "toxicity_lexicons")
     if lexicons is not None:
         lexicons.update({lang: _beside(file, uri) for lang, uri in lexicons.items() if isinstance(uri, str)})
+    decoys = _dig(raw, "mining", "decoys")
+    if decoys is not None and isinstance(decoys.get("texts"), list):
+        decoys["texts"] = [_beside(file, str(uri)) for uri in decoys["texts"]]
     if isinstance(raw.get("models"), dict):
         raw["models"] = {name: _beside(file, str(folder)) for name, folder in raw["models"].items()}
     for override in overrides or []:

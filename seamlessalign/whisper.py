@@ -6,6 +6,7 @@ little. Windows have whole seconds and only equal ones share a batch, so what is
 its neighbours. Decoding is greedy, and stops as soon as the words go round in a circle.
 """
 
+import inspect
 import json
 import struct
 from collections.abc import Callable, Sequence
@@ -154,16 +155,19 @@ class Whisper:
         looped = [False for _ in limits]
         decoder = self.model.model.decoder
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        # the name changed in transformers 5.24
+        named = "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"
+        cached = {named: cache, "use_cache": True}
         # what the endings have in common, the keys and values of the frames above all, is computed once
         start = torch.tensor([begin] * len(frames), device=self.device)
-        decoder(input_ids=start, encoder_hidden_states=frames, past_key_values=cache, use_cache=True)
+        decoder(input_ids=start, encoder_hidden_states=frames, **cached)
         everyone = torch.arange(len(frames), device=self.device).repeat(len(endings))
         cache.batch_select_indices(everyone)
         frames = frames[everyone]
         step = torch.tensor(endings, device=self.device).repeat_interleave(len(limits) // len(endings), 0)
         rows = list(range(len(limits)))  # which transcript each row of the batch is
         while rows:
-            output = decoder(input_ids=step, encoder_hidden_states=frames, past_key_values=cache, use_cache=True)
+            output = decoder(input_ids=step, encoder_hidden_states=frames, **cached)
             scores = self.model.proj_out(output.last_hidden_state[:, -1])
             scores.index_fill_(1, always if tokens[rows[0]] else first, -torch.inf)
             chosen = scores.argmax(-1)

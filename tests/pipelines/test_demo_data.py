@@ -155,14 +155,23 @@ def test_layout_of_a_demo(demo: DemoTruth, prompts: PromptCollection) -> None:
     lines = (demo.root / "texts/english.txt").read_text().split("\n")
     assert lines.pop() == ""
     assert lines == demo.texts["text"].to_pylist()
-    assert len(lines) == len(set(lines)) == 30 + len(set(prompts.english.values()))
+    decoys = (demo.root / "decoys/english.txt").read_text().split("\n")
+    assert decoys.pop() == ""
+    every = [*lines, *decoys]
+    assert len(every) == len(set(every)) == 30 + len(set(prompts.english.values()))
+    unsaid = [text for text in every if text not in placed_texts(demo)]
+    assert len(decoys) == round(0.2 * len(unsaid)) and set(decoys) <= set(unsaid)
     by_text = {row["text"]: row["prompt_ids"] for row in demo.texts.to_pylist()}
-    assert by_text["This is one again"] == ["p0", "p1"] and by_text["Nobody recorded this."] == ["unspoken"]
-    assert sum(not keys for keys in by_text.values()) == 30
+    assert by_text["This is one again"] == ["p0", "p1"] and by_text.get("Nobody recorded this.") in (None, ["unspoken"])
+    assert sum(not keys for keys in by_text.values()) + sum("Sentence number" in text for text in decoys) == 30
     assert demo.note == "Tones, not speech." and load_truth(demo.root).placed.equals(demo.placed)
     assert {path.name for path in demo.root.iterdir()} == {
-        "recordings", "texts", "recordings.jsonl", "truth.parquet", "truth_texts.parquet",
+        "recordings", "texts", "decoys", "recordings.jsonl", "truth.parquet", "truth_texts.parquet",
     }  # fmt: skip
+
+
+def placed_texts(demo: DemoTruth) -> set[str]:
+    return set(demo.placed["english"].to_pylist())
 
 
 def test_same_seed_same_bytes_other_seed_other_order(

@@ -49,7 +49,7 @@ def _ledger(run: SmallRun) -> list[LedgerLine]:
 
 def test_it_says_nothing_but_how_far_it_is(run: SmallRun) -> None:
     for line in run.err.splitlines():
-        assert re.match(r"(speech|text|mine|corpus) +(\[[█░]+\] +\d+% +)?[\d.]+(/[\d.]+)? ", line), line
+        assert re.match(r"(speech|text|decoys|gather|search|mine|corpus) +(\[[█░]+\] +\d+% +)?[\d.]+(/[\d.]+)? ", line), line
     assert "recordings" in run.out and str(run.folder / "report.html") in run.out
     assert (run.folder / "report.html").read_text(encoding="utf-8").startswith("<!")
 
@@ -148,7 +148,7 @@ def test_other_languages_are_rejects(run: SmallRun) -> None:
 def test_a_sentence_of_two_files_is_mined_once(run: SmallRun) -> None:
     texts = Counter(row["text"] for row in _rows(run, "sentences"))
     assert texts == {**dict.fromkeys(ENGLISH + UNSPOKEN, 1), UNSPOKEN[0]: 2}
-    (line,) = [line for line in _ledger(run) if line.shard == "direction=eng-frA.eng"]
+    (line,) = [line for line in _ledger(run) if line.shard == "side=eng"]
     assert (line.rows_in, line.rows_kept, line.dropped) == (11, 10, {"duplicate": 1})
 
 

@@ -157,6 +157,10 @@ def test_a_real_run(tmp_path_factory: pytest.TempPathFactory) -> None:
     assert {stage: (n["done"], n["shards"]) for stage, n in status["stages"].items()} == {
         "speech": (5, 5),
         "text": (2, 2),
+        "decoys": (1, 1),
+        "gather": (3, 3),
+        "index": (0, 0),
+        "search": (3, 3),
         "mine": (3, 3),
         "corpus": (3, 3),
     }

@@ -1,0 +1,153 @@
+"""What the neighbour search of each direction would take: tasks, memory, operations, bytes passed on, and time.
+
+Row counts are those of the tables where they are there, else guessed from the inputs. Time comes from a short
+measurement on this machine, made when the plan is asked for.
+"""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from seamlessalign import storage
+from seamlessalign.embedders import load_card
+from seamlessalign.languages import Direction, Side
+from seamlessalign.mining.exact import one_pass
+from seamlessalign.mining.knn import choose_backend
+from seamlessalign.mining.vectors import Vectors
+from seamlessalign.pipelines import decoys_stage, search_stage
+from seamlessalign.pipelines.context import Context
+from seamlessalign.pipelines.inputs import Shard
+from seamlessalign.pipelines.local import Workers
+
+SPANS_PER_SECOND = 0.36  # candidate spans of a second of recording: 1,264 in 59 minutes of voice prompts
+_MEASURED_ROWS = 6144  # of each side in the measurement, about a third of a second
+_TASK_SECONDS = 0.5  # to map the sides, check their rows and write the lists, besides what grows with them
+_CHECKED_PER_SECOND = 4e8  # elements of both sides whose norms one core takes
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """The search of one direction."""
+
+    direction: str
+    num_src: int
+    num_tgt: int
+    guessed: bool  # whether rows are guessed from the inputs
+    backend: str
+    why: str
+    tasks: int
+    rows_per_task: int
+    memory: int  # bytes of one task
+    operations: float  # multiplications and additions of one pass over all pairs
+    shuffled: int  # bytes of neighbour lists that tasks write and the next stage reads
+    seconds: float
+
+
+def plan_search(
+    direction: str, num_src: int, num_tgt: int, dim: int, context: Context, workers: Workers, rate: float
+) -> SearchPlan:
+    """Plan a direction of so many rows, decoys counted in. `rate`: products per second of one worker, measured."""
+    k, wanted = context.config.mining.k, context.config.mining.backend
+    device = context.device if context.device != "cpu" else None
+    choice = choose_backend(num_src, num_tgt, dim, device)
+    backend, why = (choice.backend, choice.why) if wanted == "auto" else (wanted, "the configuration says so")
+    padded = -(-dim // 64) * 64
+    products = float(num_src) * num_tgt
+    kf, kb = min(k, num_tgt), min(k, num_src)
+    step = search_stage.rows_per_task(max(num_src, 1), num_tgt, dim, context, workers.processes)
+    tasks = -(-num_src // step) if num_src and num_tgt else 0
+    if backend == search_stage.COMPRESSED:
+        back = search_stage.rows_per_task(max(num_tgt, 1), num_src, dim, context, workers.processes)
+        tasks += -(-num_tgt // back)
+        shuffled = (num_src * kf + num_tgt * kb) * 12
+    else:
+        shuffled = (num_src * kf + tasks * num_tgt * kb) * 12
+    checked = tasks * float(num_tgt) * dim + float(num_src) * dim
+    seconds = products * padded / rate / workers.processes
+    seconds += (tasks * _TASK_SECONDS + checked / _CHECKED_PER_SECOND) / workers.processes
+    memory = search_stage.task_memory(min(step, num_src), num_tgt, k)
+    return SearchPlan(
+        direction, num_src, num_tgt, False, backend, why, tasks, min(step, num_src), memory, 2 * products * dim,
+        shuffled, seconds,
+    )  # fmt: skip
+
+
+def measure_rate(dim: int, k: int, threads: int) -> float:
+    """Products per second (pairs × dimensions of a code) of the exact scan with so many threads, here and now."""
+    rng = np.random.default_rng(0)
+    src, tgt = (
+        Vectors(rng.standard_normal((_MEASURED_ROWS, dim), dtype=np.float32).astype(np.float16), side)
+        for side in ("src", "tgt")
+    )
+    width = min(k + 4, _MEASURED_ROWS)
+    begun = time.perf_counter()
+    one_pass(src, tgt, width, width, threads=threads)
+    return _MEASURED_ROWS**2 * (-(-dim // 64) * 64) / (time.perf_counter() - begun)
+
+
+def count_rows(side: Side, context: Context, recordings: list[Shard], texts: list[Shard]) -> tuple[int, bool]:
+    """Rows of a side with its decoys, and whether they are guessed from the inputs."""
+    config = context.config
+    guessed = False
+    files = context.side_files(side)
+    if files:
+        rows = sum(storage.num_rows(uri) for uri in files)
+    elif side.is_audio:
+        languages = len(config.speech_languages())
+        rows, guessed = round(audio_seconds(recordings) * SPANS_PER_SECOND / max(languages, 1)), True
+    else:
+        rows, guessed = _lines(texts) // max(len(config.text_languages()), 1), True
+    kind = decoys_stage.kind_of(side, context)
+    decoys = 0 if kind == "none" else config.mining.decoys.count
+    return rows + (min(decoys, rows) if kind == "made" else decoys), guessed
+
+
+def plans(context: Context, workers: Workers, recordings: list[Shard], texts: list[Shard]) -> list[SearchPlan]:
+    """The plan of every direction of a run."""
+    config = context.config
+    dim = load_card(config.speech.embedder).dim
+    rate = measure_rate(dim, config.mining.k, workers.threads)
+    found = []
+    for name in config.directions:
+        direction = Direction.parse(name)
+        (src, one), (tgt, two) = (
+            count_rows(side, context, recordings, texts) for side in (direction.src, direction.tgt)
+        )
+        plan = plan_search(name, src, tgt, dim, context, workers, rate)
+        found.append(SearchPlan(**{**plan.__dict__, "guessed": one or two}))
+    return found
+
+
+def audio_seconds(shards: list[Shard]) -> float:
+    """How long the recordings of shards say they are: a guess, for a header may lie and a remote file is not opened."""
+    import contextlib
+
+    import soundfile
+
+    total = 0.0
+    for file in (file for shard in shards for file in shard.files):
+        if file.problem is not None or not storage.is_local(file.uri):
+            continue
+        if file.uri.lower().endswith(".g722"):
+            total += storage.size(file.uri) / 8000
+            continue
+        with contextlib.suppress(soundfile.LibsndfileError, OSError):
+            info = soundfile.info(str(storage.local_path(file.uri)))
+            total += info.frames / info.samplerate
+    return total
+
+
+def _lines(shards: list[Shard]) -> int:
+    """Lines of text files; of compressed ones about as many as their size tells."""
+    lines = 0
+    for file in {file.uri: file for shard in shards for file in shard.files}.values():
+        if file.problem is not None:
+            continue
+        if file.uri.endswith(".gz"):
+            lines += storage.size(file.uri) // 25
+            continue
+        with storage.open_read(file.uri) as text:
+            while block := text.read(1 << 20):
+                lines += block.count(b"\n")
+    return lines
