@@ -21,7 +21,7 @@ from seamlessalign.languages import Side
 from seamlessalign.pipelines import decoys_stage
 from seamlessalign.pipelines.context import Context, Stopwatch, advance
 from seamlessalign.pipelines.ledger import Mark, Tally
-from seamlessalign.rows import SCHEMA_VERSION
+from seamlessalign.rows import SCHEMA_VERSION, segments_schema, sentences_schema
 
 STAGE = "gather"
 TABLE = "state/mining/sides"
@@ -64,7 +64,9 @@ def process(side: Side, digest: str, context: Context) -> Mark:
     with watch.step("gather"):
         tables = [storage.read_table(uri, columns).replace_schema_metadata(None) for uri in uris]
         sizes = [len(table) for table in tables]
-        table = pa.concat_tables(tables) if tables else pa.table({column: [] for column in columns})
+        schema = segments_schema(1) if side.is_audio else sentences_schema(1)
+        empty = pa.schema([schema.field(column) for column in columns]).empty_table()
+        table = pa.concat_tables(tables) if tables else empty
         good, dim = _look_through(uris, sizes)
         ids = table.column(key).to_numpy(zero_copy_only=False).astype(str)
         candidates = np.flatnonzero(good)

@@ -1,0 +1,347 @@
+"""Mining in tasks: the same bytes for any number of them, in any order, from any shards, on Beam; bad input."""
+
+import itertools
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from seamlessalign import storage
+from seamlessalign.errors import ConfigError, StorageError
+from seamlessalign.languages import Side
+from seamlessalign.mining import mine_candidates
+from seamlessalign.pipelines import decoys_stage, gather_stage, search_stage
+from seamlessalign.pipelines.beam_stage import shards_done
+from seamlessalign.pipelines.context import Context
+from seamlessalign.pipelines.local import LocalExecutor, Workers, share_out
+from seamlessalign.pipelines.search_plan import measure_rate, plan_search
+from tests.pipelines.made_sides import (
+    DIM,
+    config_of,
+    context_of,
+    mine,
+    search_tasks,
+    side_kinds,
+    vectors,
+    write_segments,
+    write_sentences,
+)
+
+DIRECTIONS = ["eng-frA", "frA-esA"]
+ENG, FRA, SPA = Side("eng", False), Side("fra", True), Side("spa", True)
+
+
+def write_sides(root: Path, *, parts: int = 1, num: int = 400) -> None:
+    """300 French and Spanish spans, `num` English sentences, in so many files."""
+    text, speech = vectors(num, 300)
+    _, other = vectors(300, 300, seed=1)
+    cuts = [at * 300 // parts for at in range(parts)]
+    write_sentences(root, "eng", text, [at * num // parts for at in range(parts)])
+    write_segments(root, "fra", speech, cuts)
+    write_segments(root, "spa", speech + 0.5 * other, cuts)
+
+
+def with_tasks(root: Path, tasks: int, **mining: Any) -> Context:
+    return context_of(config_of(root, DIRECTIONS, resources={"mining_tasks": tasks}, **mining))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Pairs mined in one task from one file of each side."""
+    root = tmp_path_factory.mktemp("whole")
+    write_sides(root)
+    return mine(with_tasks(root, 1))
+
+
+def test_pairs_are_those_of_mine_candidates(whole: dict[str, bytes], tmp_path: Path) -> None:
+    write_sides(tmp_path)
+    context = with_tasks(tmp_path, 3)
+    assert mine(context) == whole
+    sides = [gather_stage.load(side, context) for side in (ENG, FRA)]
+    wanted = mine_candidates(sides[0].rows, sides[1].rows)
+    pairs = pq.read_table(pa.BufferReader(whole["eng-frA"]))
+    assert pairs["margin"].to_pylist() == wanted["margin"].to_pylist()
+    ids = sides[0].table["sentence_id"].take(wanted["src"]).to_pylist()
+    assert pairs["src_id"].to_pylist() == ids
+    assert pairs["tgt_id"].to_pylist() == sides[1].table["segment_id"].take(wanted["tgt"]).to_pylist()
+    right = sum(int(row["src_text"].split()[2]) == int(row["tgt_uri"][:16], 16) for row in pairs.to_pylist())
+    assert right > 250
+
+
+@pytest.mark.parametrize(("tasks", "parts", "order"), [(1, 4, -1), (2, 1, 1), (2, 3, -1), (8, 7, -1), (8, 1, 1)])
+def test_same_bytes_for_any_number_of_tasks_and_shards_in_any_order(
+    whole: dict[str, bytes], tmp_path: Path, tasks: int, parts: int, order: int
+) -> None:
+    write_sides(tmp_path, parts=parts)
+    assert mine(with_tasks(tmp_path, tasks), order) == whole
+
+
+@pytest.mark.slow
+def test_compressed_search_has_the_same_bytes_for_any_number_of_tasks(tmp_path: Path) -> None:
+    found = []
+    for tasks, order in ((1, 1), (3, -1)):
+        root = tmp_path / str(tasks)
+        text, speech = vectors(10_400, 1_000, dim=32)
+        write_sentences(root, "eng", text, [0])
+        write_segments(root, "fra", speech, [0])
+        context = context_of(config_of(root, ["eng-frA"], backend="faiss-ivfpq", resources={"mining_tasks": tasks}))
+        found.append(mine(context, order))
+    assert found[0] == found[1]
+    exact = context_of(config_of(tmp_path / "1", ["eng-frA"], backend="exact"))
+    best, near = (pq.read_table(pa.BufferReader(one["eng-frA"])) for one in (mine(exact), found[0]))
+    common = {*best["pair_id"].to_pylist()} & {*near["pair_id"].to_pylist()}
+    assert len(common) > 0.95 * len(best)
+
+
+@pytest.mark.slow
+def test_beam_with_two_processes_writes_the_same_lists(whole: dict[str, bytes], tmp_path: Path) -> None:
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    write_sides(tmp_path)
+    context = with_tasks(tmp_path, 5)
+    for side in (ENG, FRA, SPA):
+        gather_stage.process(side, "gathered", context)
+    options = PipelineOptions(["--direct_running_mode=multi_processing", "--direct_num_workers=2"])
+    with beam.Pipeline(runner="DirectRunner", options=options) as pipeline:
+        shards_done(pipeline, search_stage.STAGE, search_tasks(context, "eng-frA"), context)
+    lists = storage.list_files(context.folder.table(search_stage.TABLE))
+    assert len(lists) == 5
+    before = [storage.read_bytes(uri) for uri in lists]
+    assert mine(context) == whole  # writes them again, in this process
+    assert [storage.read_bytes(uri) for uri in lists] == before
+
+
+def test_ranges_that_are_done_stay_when_resources_change(tmp_path: Path) -> None:
+    write_sides(tmp_path)
+    context = with_tasks(tmp_path, 4)
+    for side in (ENG, FRA):
+        gather_stage.process(side, "gathered", context)
+    sides = search_stage.load_sides("eng-frA", context)
+
+    def ranges(tasks: int, done: list[tuple[str, int, int]]) -> list[tuple[int, int]]:
+        found = search_stage.plan("eng-frA", sides, with_tasks(tmp_path, tasks), 1, done)
+        assert [found[0].begin, found[-1].end] == [0, 400]
+        assert all(one.end == two.begin for one, two in itertools.pairwise(found))
+        return [(task.begin, task.end) for task in found]
+
+    assert ranges(4, []) == [(0, 100), (100, 200), (200, 300), (300, 400)]
+    assert ranges(2, [("both", 100, 200), ("both", 0, 100)]) == [(0, 100), (100, 200), (200, 400)]
+    assert ranges(8, [("both", 100, 200)]) == [
+        (0, 50),
+        (50, 100),
+        (100, 200),
+        (200, 250),
+        (250, 300),
+        (300, 350),
+        (350, 400),
+    ]
+    assert ranges(1, [("both", 100, 200), ("both", 150, 300), ("src", 0, 7)]) == [(0, 100), (100, 200), (200, 400)]
+
+
+def test_rows_that_cannot_be_compared_are_rejects(tmp_path: Path) -> None:
+    text, speech = vectors(30, 20)
+    text[3], text[7], text[9] = 0, np.nan, np.inf
+    write_sentences(tmp_path, "eng", text, [0, 10])
+    write_segments(tmp_path, "fra", speech, [0])
+    context = context_of(config_of(tmp_path, ["eng-frA"]))
+    mark = gather_stage.process(ENG, "gathered", context)
+    (line,) = mark.lines
+    assert (line.rows_in, line.rows_kept, line.dropped) == (30, 27, {"bad_embedding": 3})
+    gathered = gather_stage.load(ENG, context)
+    left = {int(text.split()[2]) for text in gathered.table["text"].to_pylist()}
+    assert left == set(range(30)) - {3, 7, 9} and np.isfinite(gathered.rows).all()
+
+
+def test_shards_with_the_same_ids_count_once(tmp_path: Path) -> None:
+    text, speech = vectors(40, 20)
+    files = write_sentences(tmp_path, "eng", text, [0, 20])
+    extra = files[0].replace("part-00000", "part-00007")
+    storage.write_bytes_atomic(extra, storage.read_bytes(files[0]))
+    write_segments(tmp_path, "fra", speech, [0])
+    context = context_of(config_of(tmp_path, ["eng-frA"]))
+    (line,) = gather_stage.process(ENG, "gathered", context).lines
+    assert (line.rows_in, line.rows_kept, line.dropped) == (60, 40, {"duplicate": 20})
+    once = storage.read_bytes(context.folder.table(gather_stage.TABLE) + "/eng.npy")
+    storage.remove(extra)
+    gather_stage.process(ENG, "gathered", context)
+    assert storage.read_bytes(context.folder.table(gather_stage.TABLE) + "/eng.npy") == once
+
+
+@pytest.mark.parametrize("empty", ["eng", "fra"])
+def test_an_empty_side_gives_an_empty_table(tmp_path: Path, empty: str) -> None:
+    text, speech = vectors(40, 20)
+    if empty != "eng":
+        write_sentences(tmp_path, "eng", text, [0])
+    if empty != "fra":
+        write_segments(tmp_path, "fra", speech, [0])
+    (pairs,) = mine(context_of(config_of(tmp_path, ["eng-frA"]))).values()
+    assert pq.read_table(pa.BufferReader(pairs)).num_rows == 0
+
+
+def test_one_row_and_more_neighbours_than_rows(tmp_path: Path) -> None:
+    text, speech = vectors(1, 3)
+    write_sentences(tmp_path, "eng", text, [0])
+    write_segments(tmp_path, "fra", speech, [0])
+    (pairs,) = mine(context_of(config_of(tmp_path, ["eng-frA"], k=50, centre=False))).values()
+    (row,) = pq.read_table(pa.BufferReader(pairs)).to_pylist()
+    assert row["tgt_uri"].startswith("0" * 16)
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    write_sides(tmp_path)
+    context = with_tasks(tmp_path, 2)
+    shard = Path(context.side_files(ENG)[0])
+    good = shard.read_bytes()
+    shard.write_bytes(good[: len(good) // 2])
+    with pytest.raises(StorageError, match=rf"{shard}: is not a readable Parquet file"):
+        gather_stage.process(ENG, "gathered", context)
+    assert not storage.list_files(context.folder.table(gather_stage.TABLE))
+    shard.write_bytes(good)
+    mine(context)
+    rows = tmp_path / gather_stage.TABLE / "eng.npy"
+    lists = sorted((tmp_path / search_stage.TABLE / "direction=eng-frA").iterdir())
+    for file, told in ((rows, "is not a whole array of rows"), (lists[1], "is not a whole file of neighbours")):
+        good = file.read_bytes()
+        file.write_bytes(good[: len(good) // 2])
+        with pytest.raises(StorageError, match=f"{file}: {told}"):
+            sides = search_stage.load_sides("eng-frA", context)
+            search_stage.merged("eng-frA", search_stage_tasks(context), sides, context)
+        file.write_bytes(good)
+    sides = search_stage.load_sides("eng-frA", context)
+    with pytest.raises(StorageError, match="neighbour lists of some rows are missing"):
+        search_stage.merged("eng-frA", search_stage_tasks(context)[:1], sides, context)
+
+
+def search_stage_tasks(context: Context) -> list[search_stage.SearchTask]:
+    return search_stage.searched("eng-frA", context)
+
+
+def test_files_of_other_dimensions_are_named(tmp_path: Path) -> None:
+    files = write_sentences(tmp_path, "eng", vectors(20, 1)[0], [0])
+    moved = files[0].replace("part-00000", "part-00001")
+    Path(files[0]).rename(moved)
+    write_sentences(tmp_path, "eng", vectors(30, 1, dim=32)[0], [0])
+    with pytest.raises(StorageError, match=rf"{moved}: has {DIM} dimensions, files before it 32"):
+        gather_stage.process(ENG, "gathered", context_of(config_of(tmp_path, ["eng-frA"])))
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
+    """The size of files is limited, which stops a write as a full disk does."""
+    write_sides(tmp_path)
+    script = (
+        "import resource, signal\n"
+        "from tests.pipelines.test_search import *\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "context = with_tasks(Path(sys.argv[1]), 2)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "gather_stage.process(ENG, 'gathered', context)\n"
+    )
+    house = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=house, capture_output=True, text=True)
+    assert "StorageError" in done.stderr and "eng.npy: cannot be written: File too large" in done.stderr, done.stderr
+    assert not [file for file in (tmp_path / gather_stage.TABLE).rglob("*") if file.is_file()]
+
+
+def test_where_decoys_come_from(tmp_path: Path) -> None:
+    (tmp_path / "d.txt").write_text("one more sentence that nobody says\n")
+    texts = {"texts": [str(tmp_path / "d.txt")]}
+    for decoys, kinds in (
+        ({"made": False}, {"eng": "none", "frA": "none", "esA": "none"}),
+        ({}, {"eng": "made", "frA": "lent", "esA": "lent"}),
+        (texts, {"eng": "texts", "frA": "lent", "esA": "lent"}),
+        ({"sides": {"frA": "deA"}}, {"eng": "made", "frA": "sides", "esA": "lent"}),
+    ):
+        context = context_of(config_of(tmp_path, DIRECTIONS, decoys=decoys))
+        assert side_kinds(context) == kinds
+        decoys_stage.check(context)
+    only = context_of(config_of(tmp_path, ["eng-frA"], decoys={}))
+    assert side_kinds(only) == {"eng": "made", "frA": "none"}
+    for decoys, told in (
+        ({"sides": {"itA": "deA"}}, "no direction has a side 'itA'; there are eng, esA, frA"),
+        ({"sides": {"frA": "frA"}}, "frA cannot be its own decoys"),
+        ({"texts": [str(tmp_path / "no.txt")]}, "no.txt: there is no such file"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            decoys_stage.check(context_of(config_of(tmp_path, DIRECTIONS, decoys=decoys)))
+
+
+def test_another_sides_rows_compete_as_decoys_and_are_never_paired(tmp_path: Path) -> None:
+    write_sides(tmp_path)
+    write_segments(tmp_path, "deu", np.random.default_rng(5).standard_normal((500, DIM)).astype(np.float32), [0])
+    results = []
+    for tasks in (1, 4):
+        root = tmp_path / str(tasks)
+        for table in ("segments", "sentences"):
+            (root / table).parent.mkdir(exist_ok=True)
+            (root / table).symlink_to(tmp_path / table)
+        context = with_tasks(root, tasks, decoys={"sides": {"frA": "deA"}, "made": False, "count": 300})
+        results.append(mine(context))
+        assert gather_stage.load(FRA, context).num_decoys == 300
+    assert results[0] == results[1]
+    for name, prefix in (("eng-frA", "tgt"), ("frA-esA", "src")):
+        pairs = pq.read_table(pa.BufferReader(results[0][name]))
+        assert set(pairs[f"{prefix}_lang"].to_pylist()) == {"fra"}
+        estimate = pairs["precision_estimate"].to_numpy(zero_copy_only=False)
+        right = np.array([number(row, "src") == number(row, "tgt") for row in pairs.to_pylist()])
+        assert np.isfinite(estimate).all() and abs(estimate.mean() - right.mean()) < 0.1
+
+
+def number(row: dict[str, Any], side: str) -> int:
+    """Which of the made-up vectors a side of a pair is."""
+    text = row[f"{side}_text"]
+    return int(text.split()[2]) if text is not None else int(row[f"{side}_uri"][:16], 16)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num", [30_000, 60_000])
+def test_the_plan_is_what_happens(tmp_path: Path, num: int) -> None:
+    """Tasks and bytes exactly, memory not above, time within a factor of two and a half, at two sizes."""
+    dim = 384
+    text, speech = vectors(num, num, dim=dim)
+    write_sentences(tmp_path, "eng", text, [0])
+    write_segments(tmp_path, "fra", speech, [0])
+    config = config_of(tmp_path, ["eng-frA"], resources={"workers": 2, "mining_memory_gb": 1.2})
+    context = context_of(config)
+    for side in (ENG, FRA):
+        gather_stage.process(side, "gathered", context)
+    workers = share_out(config.resources)
+    assert workers == Workers(2, 1, "cpu")
+    plan = plan_search("eng-frA", num, num, dim, context, workers, measure_rate(dim, 16, 1))
+    tasks = search_tasks_of(context, workers)
+    assert plan.tasks == len(tasks) and plan.operations == 2.0 * num * num * dim
+    executor = LocalExecutor(workers, 1)
+    try:
+        begun = time.monotonic()
+        executor.execute(search_stage.STAGE, tasks, context, lambda amount: None)
+        seconds = time.monotonic() - begun
+    finally:
+        executor.close()
+    lines = [line for mark in marks_of(context).values() for line in mark.lines]
+    written = sum(line.bytes_written for line in lines)
+    assert 0 <= written - plan.shuffled < 1024 * len(tasks)  # what is more are the files' heads
+    mapped = 2 * num * dim * 2
+    assert max(line.peak_rss for line in lines) <= plan.memory + mapped
+    assert plan.memory <= 1.2 * 2**30
+    print(f"{num}: planned {plan.seconds:.1f} s, took {seconds:.1f} s with the start of two workers")
+    assert plan.seconds / 2.5 < seconds < plan.seconds * 2.5 + 15  # workers load their libraries first
+
+
+def search_tasks_of(context: Context, workers: Workers) -> list[Any]:
+    from seamlessalign.pipelines.beam_stage import ShardTask
+
+    sides = search_stage.load_sides("eng-frA", context)
+    tasks = search_stage.plan("eng-frA", sides, context, workers.processes, [])
+    return [ShardTask(search_stage.STAGE, task.name, "searched", task) for task in tasks]
+
+
+def marks_of(context: Context) -> dict[str, Any]:
+    from seamlessalign.pipelines.ledger import read_marks
+
+    return read_marks(context.folder, search_stage.STAGE)
