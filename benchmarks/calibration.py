@@ -11,7 +11,7 @@ direction and each of four levels, over all trials: the mean estimate, what shar
 - `fdr`: the pairs that `keep_fdr` keeps at 1 - level,
 - `each`: the pairs whose own estimate is within 0.05 of the level (0.025 of 0.9 and 0.95),
 
-and then for `min-precision`, by size and by the shares of unpaired rows. `--demo FOLDER` adds the demo's speech.
+and then for the first two, by size and by the shares of unpaired rows. `--demo FOLDER` adds the demo's speech.
 """
 
 import argparse
@@ -82,10 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--cache", type=Path, required=True, help="where packages and embeddings are kept")
-    parser.add_argument("--directions", nargs="+", default=list(DIRECTIONS))
+    parser.add_argument("--directions", nargs="*", default=list(DIRECTIONS))
     parser.add_argument("--repeats", type=int, default=12, help="trials of the small shapes; larger ones get fewer")
     parser.add_argument("--demo", type=Path, help="folder of a finished demo")
     options = parser.parse_args(arguments)
+    if options.demo:
+        print_demo(options.demo)
     pairs = [tuple(name.split("-")) for name in options.directions]
     rows = load_rows(options.cache, {lang for pair in pairs for lang in pair}, {tgt for _, tgt in pairs})
     for kind in ("real", "made"):
@@ -94,10 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"\n## {kind} decoys, {len(together)} trials: estimate / came true (pairs)")
         for name, kept in DEFINITIONS.items():
             print_table(name, {**trials, "all": together}, kept)
-        print_table("min-precision, by sources", grouped(together, lambda s: f"{s[0] + s[1]} sources"), by_precision)
-        print_table("min-precision, by shares", grouped(together, shares), by_precision)
-    if options.demo:
-        print_demo(options.demo)
+        for name, kept in (("min-precision", by_precision), ("fdr", by_fdr)):
+            print_table(f"{name}, by sources", grouped(together, lambda s: f"{s[0] + s[1]} sources"), kept)
+            print_table(f"{name}, by shares", grouped(together, shares), kept)
 
 
 def by_precision(trial: Trial, level: float) -> Mask:
@@ -112,7 +113,8 @@ def by_fdr(trial: Trial, level: float) -> Mask:
 
 def by_own(trial: Trial, level: float) -> Mask:
     """The pairs whose own estimate is about `level`."""
-    return np.abs(trial.estimate - level) <= HALF_WIDTH[level]
+    about: Mask = np.abs(trial.estimate - level) <= HALF_WIDTH[level]
+    return about
 
 
 DEFINITIONS: dict[str, Callable[[Trial, float], Mask]] = {"min-precision": by_precision, "fdr": by_fdr, "each": by_own}
@@ -261,11 +263,11 @@ def is_sentence(text: str) -> bool:
 
 
 def print_demo(folder: Path) -> None:
-    """Print the same for the demo's speech against its English sentences, a third of whose distractors are decoys."""
+    """Print the same for the demo's speech, by kind of decoys."""
     from benchmarks.calibration_speech import demo_trials
 
     trials = demo_trials(folder)
-    print(f"\n## speech of the demo, held out distractors as decoys, {sum(map(len, trials.values()))} trials")
+    print(f"\n## speech of the demo, {sum(map(len, trials.values()))} trials: estimate / came true (pairs)")
     for name, kept in DEFINITIONS.items():
         print_table(name, trials, kept)
 

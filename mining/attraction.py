@@ -16,11 +16,12 @@ from seamlessalign.errors import InputError
 from seamlessalign.mining.knn import Neighbours
 from seamlessalign.mining.vectors import Floats
 
-SAFETY = 1.3  # weights of self-made decoys are raised by it, so that the estimate errs on the low side
+SAFETY = 1.5  # weights of self-made decoys are raised by it, so that the estimate errs on the low side
 
 _DEPTH = 4  # nearest rows of a source that are looked at, by margin; the first is left out
 _PRIOR_SD = 0.5  # of the logarithm of the weight at the mean score, and of its slope per standard deviation
-_RANGE = (0.05, 0.99)  # quantiles of the scores between which the weight follows the score
+_RANGE = (0.05, 0.99)  # quantiles of the scores between which the weight is fitted
+_BEYOND = 0.5  # the weight goes on rising above, by so much of the way from the mean score
 _STEPS = 30  # of Newton's method
 _SETTLED = 1e-9
 
@@ -73,7 +74,7 @@ def measure_attraction(
     if margin.shape[1] < 2:
         return Attraction(0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
     order = np.argsort(-margin, axis=1, kind="stable")[:, :_DEPTH]
-    index, score = (np.take_along_axis(each, order, 1) for each in (forward.index, margin))
+    index, score = np.take_along_axis(forward.index, order, 1), np.take_along_axis(margin, order, 1)
     counts = ~_relatives_of_first(index, num_targets, made_from)
     counts[:, 0] = False
     counts &= (index >= 0) & np.isfinite(score)
@@ -109,4 +110,4 @@ def _fit(score: npt.NDArray[np.float64], is_target: npt.NDArray[np.bool_], offse
         at = at + step
         if np.abs(step).max() < _SETTLED:
             break
-    return Attraction(float(at[0]), float(at[1]), centre, scale, low, high)
+    return Attraction(float(at[0]), float(at[1]), centre, scale, low, high + _BEYOND * (high - centre))

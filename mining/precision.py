@@ -9,6 +9,7 @@ averaged over by marginal likelihood. What is reported is q's posterior mean, so
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,14 @@ _Array = npt.NDArray[np.float64]
 _BINS = 50  # of about equal numbers of hits
 _STIFFNESS = (1e-2, 1e-1, 1e0, 1e1, 1e2, 1e3, 1e4)  # of the spline; the scores' standard deviation is 1
 _LOW = 0.1  # the share of hits that score lower than where the prior is anchored
-_PRIOR_MEAN = np.array([-4.0, 5.0])  # of the log-odds there, and of their slope per standard deviation
-_PRIOR_SD = np.array([1.5, 5.0])
+_PRIOR_MEAN = np.array([-5.0, 7.0])  # of the log-odds there, and of their slope per standard deviation
+_PRIOR_SD = np.array([2.0, 6.0])
 _FARTHEST = 3.0  # scores count up to so many times the distance from their median to their 5 % and 95 % quantiles
 _ROUNDS = 20  # of counting right pairs to find free targets
 _SETTLED = 1e-3  # change of the number of free targets, relative to all
 _STEPS = 60  # of Fisher scoring
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(21)
-_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+_DRAWS = 200  # of the posterior while free targets are counted
+_LAST_DRAWS = 2000
 _TOLERANCE = 1e-6  # estimates are float32: 1 - 0.95 is a little over 0.05
 
 
@@ -52,31 +53,31 @@ def estimate_precision(
     Above 1 where decoys attract less than real sentences do (`attraction.py` measures it). Raises InputError for shapes
     that differ, scores that are no numbers, weights that are not positive, and no decoys.
     """
-    score, is_decoy = np.asarray(score, np.float64), np.asarray(is_decoy, bool)
-    if score.ndim != 1 or score.shape != is_decoy.shape:
-        raise InputError(f"score has shape {score.shape} and is_decoy {is_decoy.shape}: give one of each per hit")
+    scores, is_decoy = np.asarray(score, np.float64), np.asarray(is_decoy, bool)
+    if scores.ndim != 1 or scores.shape != is_decoy.shape:
+        raise InputError(f"score has shape {scores.shape} and is_decoy {is_decoy.shape}: give one of each per hit")
     if num_decoys < 1 or num_targets < 1:
         raise InputError(f"{num_decoys} decoys among {num_targets} targets: give at least one of each")
-    if not np.isfinite(score).all():
-        raise InputError(f"score of hit {int(np.flatnonzero(~np.isfinite(score))[0])} is not a number")
-    weight = np.broadcast_to(np.asarray(weight, np.float64), score.shape)
-    if not (weight > 0).all():
-        raise InputError(f"weight of hit {int(np.flatnonzero(~(weight > 0))[0])} is not positive")
-    if not len(score):
+    if not np.isfinite(scores).all():
+        raise InputError(f"score of hit {int(np.flatnonzero(~np.isfinite(scores))[0])} is not a number")
+    weights = np.broadcast_to(np.asarray(weight, np.float64), scores.shape)
+    if not (weights > 0).all():
+        raise InputError(f"weight of hit {int(np.flatnonzero(~(weights > 0))[0])} is not positive")
+    if not len(scores):
         return np.empty(0, np.float32)
-    place = _standardised(score)
-    hits = _Hits.of(place, is_decoy, weight)
+    place = _standardised(scores)
+    hits = _Hits.of(place, is_decoy, weights)
     free = np.full(len(hits.place), float(num_targets))
     curves = [_PRIOR_MEAN[0] + _PRIOR_MEAN[1] * (hits.place - hits.low) for _ in _STIFFNESS]
-    right = np.zeros(len(free))
-    for _ in range(_ROUNDS if once_per_target else 1):
-        odds = num_decoys / (hits.weight * np.maximum(free, 0.5))
-        right = _rising(_averaged(hits, odds, curves), hits.targets + hits.decoys)
+    for _ in range(_ROUNDS if once_per_target else 0):
+        right = _averaged(hits, num_decoys / (hits.weight * np.maximum(free, 0.5)), curves, _DRAWS)
         found = right * hits.targets
         left = np.maximum(num_targets - (np.cumsum(found[::-1])[::-1] - found / 2), 0)
-        if np.abs(left - free).max() <= _SETTLED * num_targets:
-            break
+        settled = np.abs(left - free).max() <= _SETTLED * num_targets
         free = left
+        if settled:
+            break
+    right = _averaged(hits, num_decoys / (hits.weight * np.maximum(free, 0.5)), curves, _LAST_DRAWS)
     return np.interp(place, hits.place, right).astype(np.float32)
 
 
@@ -143,7 +144,7 @@ def _standardised(score: _Array) -> _Array:
     return np.asarray((score - score.mean()) / spread if spread > 0 else np.zeros(len(score)), np.float64)
 
 
-def _averaged(hits: _Hits, odds: _Array, curves: list[_Array]) -> _Array:
+def _averaged(hits: _Hits, odds: _Array, curves: list[_Array], draws: int) -> _Array:
     """Posterior mean of the share of right hits per bin, over stiffnesses weighted by their marginal likelihood.
 
     odds (num_bins,): decoy hits per wrong target hit. curves: log-odds per stiffness to start from, replaced by those
@@ -151,12 +152,11 @@ def _averaged(hits: _Hits, odds: _Array, curves: list[_Array]) -> _Array:
     """
     evidence, means = [], []
     for number, stiffness in enumerate(_STIFFNESS):
-        curves[number], mean, known = _fit(hits, odds, *_prior(hits.place, hits.low, stiffness), curves[number])
+        curves[number], mean, known = _fit(hits, odds, *_prior(hits.place, hits.low, stiffness), curves[number], draws)
         means.append(mean)
         evidence.append(known)
     share = np.exp(np.array(evidence) - max(evidence))
-    averaged: _Array = share @ np.array(means) / share.sum()
-    return averaged
+    return _rising(share @ np.array(means) / share.sum(), hits.targets + hits.decoys)
 
 
 def _prior(place: _Array, low: float, stiffness: float) -> tuple[_Array, _Array]:
@@ -179,19 +179,25 @@ def _prior(place: _Array, low: float, stiffness: float) -> tuple[_Array, _Array]
     return precision, line.T @ certain @ _PRIOR_MEAN
 
 
-def _fit(hits: _Hits, odds: _Array, precision: _Array, pull: _Array, curve: _Array) -> tuple[_Array, _Array, float]:
-    """Most probable log-odds, posterior mean of the share of right hits, log marginal likelihood (Laplace's).
+def _fit(
+    hits: _Hits, odds: _Array, precision: _Array, pull: _Array, curve: _Array, draws: int
+) -> tuple[_Array, _Array, float]:
+    """Most probable log-odds, posterior mean of the share of right hits, logarithm of the marginal likelihood.
 
-    A hit of a bin is on a decoy with the odds `odds * (1 - share)`. Fisher scoring, with steps halved until they help.
+    A hit of a bin is on a decoy with the odds `odds * (1 - share)`. The mode is found by Fisher scoring, with steps
+    halved until they help; mean and likelihood by importance sampling from the normal distribution around the mode,
+    which alone would be too wide where a share is near 0 or 1.
     """
     total = hits.targets + hits.decoys
 
-    def objective(at: _Array) -> float:
+    def objective(at: _Array) -> _Array:
+        """Logarithm of likelihood times prior, but for a constant, of one curve or of each of several."""
         log_odds = np.log(odds) - np.logaddexp(0, at)
-        return float(hits.decoys @ log_odds - total @ np.logaddexp(0, log_odds) - at @ (precision @ at) / 2 + pull @ at)
+        likelihood = log_odds @ hits.decoys - np.logaddexp(0, log_odds) @ total
+        return np.asarray(likelihood - ((at @ precision) * at).sum(-1) / 2 + at @ pull)
 
     def slope_and_information(at: _Array) -> tuple[_Array, _Array]:
-        share = 1 / (1 + np.exp(-np.clip(at, -500, 500)))
+        share = _share(at)
         decoy = odds * (1 - share) / (1 + odds * (1 - share))
         information = np.diag(total * decoy * (1 - decoy) * share**2) + precision
         return share * (total * decoy - hits.decoys) - precision @ at + pull, information
@@ -208,11 +214,27 @@ def _fit(hits: _Hits, odds: _Array, precision: _Array, pull: _Array, curve: _Arr
         if abs(value - before) < 1e-6:
             break
     information = slope_and_information(curve)[1]
-    deviation = np.sqrt(np.diag(np.linalg.inv(information)))
-    mean = (1 / (1 + np.exp(-np.clip(curve[:, None] + deviation[:, None] * _NODES, -500, 500)))) @ _WEIGHTS
+    normal = _normal(draws, len(curve))
+    around = curve + np.linalg.solve(np.linalg.cholesky(information).T, normal.T).T
+    weight = objective(around) - value + (normal**2).sum(1) / 2  # logarithm of the posterior over what was drawn from
+    highest = weight.max()
+    weight = np.exp(weight - highest)
+    mean: _Array = weight @ _share(around) / weight.sum()
     volume = (np.linalg.slogdet(precision)[1] - np.linalg.slogdet(information)[1]) / 2
     # What the prior's mean alone adds is the same for every stiffness: the random walk knows nothing of the line.
-    return curve, mean, value + float(volume)
+    return curve, mean, float(value + volume + highest + np.log(weight.mean()))
+
+
+def _share(log_odds: _Array) -> _Array:
+    share: _Array = 1 / (1 + np.exp(-np.clip(log_odds, -500, 500)))
+    return share
+
+
+@cache
+def _normal(draws: int, num: int) -> _Array:
+    """The same draws of a standard normal at every call, each with its mirror image; (draws, num)."""
+    half = np.random.default_rng(0).standard_normal((draws // 2, num))
+    return np.concatenate([half, -half])
 
 
 def _rising(share: _Array, hits: _Array) -> _Array:

@@ -134,9 +134,9 @@ def reliability(
         raise InputError(f"bins is {bins}: give a number of 1 or more, or edges that rise")
     inside = (estimate >= edges[0]) & (estimate <= edges[-1])
     place = np.minimum(np.searchsorted(edges, estimate[inside], side="right") - 1, len(edges) - 2)
+    num, ones = len(edges) - 1, np.ones(len(place))
     pairs, expected, right = (
-        np.bincount(place, weights=weights, minlength=len(edges) - 1)
-        for weights in (None, estimate[inside], correct[inside])
+        np.bincount(place, each, num).astype(np.float64) for each in (ones, estimate[inside], correct[inside])
     )
     low, high = _wilson(right, pairs)
     empty = pairs == 0
@@ -150,7 +150,7 @@ def reliability(
     return pa.table(columns | {name: pa.array(share, mask=empty) for name, share in shares.items()})
 
 
-def _wilson(right: _FloatCurve, pairs: npt.NDArray[Any]) -> tuple[_FloatCurve, _FloatCurve]:
+def _wilson(right: _FloatCurve, pairs: _FloatCurve) -> tuple[_FloatCurve, _FloatCurve]:
     """Wilson's 95 % score interval for a share, of `right` of `pairs`."""
     many = np.maximum(pairs, 1)
     share, square = right / many, _NORMAL_95**2
