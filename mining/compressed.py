@@ -461,8 +461,8 @@ def _joined(parts: list[_Asked]) -> _Asked:
 
 
 def _bytes_per_row(dim: int, probes: int, width: int) -> int:
-    """What a query row needs during a search: itself and its lists, twice as they are joined; candidates, merged."""
-    return dim * 8 + probes * 24 + width * 12 * 4
+    """What a query row needs during a search: itself and its lists, twice while they are joined; candidates, merged."""
+    return dim * 8 + probes * 24 + width * 96
 
 
 def _grid(start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:
