@@ -1,6 +1,5 @@
 """The compressed index: the same bytes however cut, interrupted or remembered, and files that are never trusted."""
 
-import json
 import logging
 import shutil
 import subprocess
@@ -178,8 +177,7 @@ def test_short_rows_search_more_lists_until_they_have_enough(made: Path, caplog:
     assert (index >= 0).all() and all(len(set(row)) == k for row in index)
     again = index_in(made).search(src, 33, 40, k, probes=1, width=k, memory=1)
     assert (again[1] == index[13:]).all() and (again[0] == cosine[13:]).all()
-    every = index_in(made).search(src, 0, 4, ROWS, probes=1)[1]
-    assert all(sorted(row) == list(range(ROWS)) for row in every.tolist())
+    assert (np.sort(index_in(made).search(src, 0, 4, ROWS, probes=1)[1]) == np.arange(ROWS)).all()
 
 
 BUILD = """
@@ -292,9 +290,8 @@ def test_faiss_keeps_to_one_thread_in_each_of_ours(made: Path) -> None:
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(3)
     try:
-        assert engine._in_threads(lambda place: (place, faiss.omp_get_max_threads()), range(4)) == [
-            (place, 1) for place in range(4)
-        ]
+        found = engine._in_threads(lambda place: (place, faiss.omp_get_max_threads()), range(4))
+        assert found == [(place, 1) for place in range(4)]
         assert faiss.omp_get_max_threads() == 3
     finally:
         faiss.omp_set_num_threads(before)
@@ -386,7 +383,7 @@ def test_small_sides_are_compared_in_full_and_the_log_says_so(caplog: pytest.Log
 def test_merging_is_sorting_whatever_comes_first(data: st.DataObject) -> None:
     width = data.draw(st.integers(1, 5))
     total = data.draw(st.integers(0, 14))
-    scores = data.draw(st.lists(st.sampled_from([-0.5, 0.25, 0.5, 1.0]), min_size=total, max_size=total))
+    scores = data.draw(st.lists(st.sampled_from([-0.5, 0.5, 1.0]), min_size=total, max_size=total))
     order = data.draw(st.permutations(range(4)))
     cuts = sorted(data.draw(st.lists(st.integers(0, total), min_size=3, max_size=3)))
     bounds = list(zip([0, *cuts], [*cuts, total], strict=True))
@@ -437,29 +434,6 @@ def test_fingerprints_know_content_type_and_shape() -> None:
     kinds: list[Array] = [rows, other, rows.astype(np.float16), rows.reshape(3, 4), rows[:3]]
     assert len({fingerprint_of(Vectors(kind, "")) for kind in kinds}) == 5
     assert fingerprint_of(Vectors(rows, "src")) == fingerprint_of(Vectors(rows.copy(), "tgt"))
-
-
-def test_training_takes_a_seeded_sample_of_unit_rows() -> None:
-    rng = np.random.default_rng(1)
-    rows = rng.standard_normal((500, 6)).astype(np.float16)
-    side = Vectors(rows, "tgt")
-    sample = faiss_search._sample(side, 200)
-    assert sample.shape == (200, 6) and np.allclose((sample**2).sum(1), 1, atol=1e-6)
-    order = np.flatnonzero((side.all_unit()[:, None] == sample[None]).all(2).any(1))
-    assert len(order) == 200 and (side.all_unit()[order] == sample).all() and order[-1] > 450
-    assert (faiss_search._sample(side, 200) == sample).all()
-    assert (faiss_search._sample(side, 500) == side.all_unit()).all()
-
-
-def test_marks_say_what_a_file_was_made_from(tmp_path: Path) -> None:
-    path = str(tmp_path / "x.faiss")
-    marked.write(path, {"a": 1, "b": 2}, b"data")
-    assert marked.check(path, {"b": 2, "a": 1}).size == 4
-    with pytest.raises(StorageError, match="was made from other rows"):
-        marked.check(path, {"a": 1, "b": 3})
-    (tmp_path / "x.json").write_text(json.dumps([1]), encoding="utf-8")
-    with pytest.raises(StorageError, match=r"x\.json: is not a readable mark"):
-        marked.check(path, {"a": 1, "b": 2})
 
 
 class FakeGpu:
@@ -521,6 +495,6 @@ def test_indexes_that_make_no_sense(tmp_path: Path) -> None:
         CompressedIndex(few, str(tmp_path), "")
     with pytest.raises(InputError, match=r"s3://bucket/x: a compressed index needs a local folder"):
         CompressedIndex(sides()[1], "s3://bucket/x", "")
-    assert index_in(Path(tmp_path)).folder == CompressedIndex(sides()[1], f"file://{tmp_path}", "").folder
+    assert index_in(tmp_path).folder == CompressedIndex(sides()[1], f"file://{tmp_path}", "").folder
     with pytest.raises(InputError, match="src has 2 dimensions and tgt 8"):
         index_in(tmp_path).search(Vectors(few.rows, "src"), 0, 1, 1)
