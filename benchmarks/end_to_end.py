@@ -4,9 +4,10 @@ The usual way reads the same files, normalises, builds a flat index of faiss on 
 ratio margins with numpy, and walks the candidates from the best margin in Python, taking a pair where neither of its
 rows is taken. Each way runs in a process of its own; ways take turns, and medians are compared. Printed are seconds,
 the ratio, memory beside what was there before, where the time goes on both sides, and whether the pairs are the same.
-Run it as
+How fast faiss is depends on the kernels that its OpenBLAS takes: --kernels measures with others too. Run it as
 
     python -m benchmarks.end_to_end 100000 100000 384
+    python -m benchmarks.end_to_end 100000 100000 384 --kernels SkylakeX
 """
 
 import argparse
@@ -32,6 +33,7 @@ from benchmarks.measured import (
     print_parts,
     seconds_of,
     watch_exact,
+    with_kernels,
 )
 
 PEER = "usual way"
@@ -50,6 +52,9 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kind", choices=list(KINDS), default="embeddings")
+    parser.add_argument(
+        "--kernels", nargs="+", default=[], help="values of OPENBLAS_CORETYPE to measure faiss with too"
+    )
     parser.add_argument("--threshold", type=float, help="least margin; every chosen pair by default")
     options = parser.parse_args()
     if len(options.sizes) != 3:
@@ -63,16 +68,17 @@ def main() -> None:
         write(Path(folder, "src.parquet"), src)
         write(Path(folder, "tgt.parquet"), tgt)
         del src, tgt
-        runs = by_turns((PEER, OURS), options.rounds, measure_one, folder, options.k, options.threshold)
+        names = dict.fromkeys([PEER, OURS, *with_kernels([PEER], options.kernels)])
+        runs = by_turns(names, options.rounds, measure_one, folder, options.k, options.threshold)
     usual, own = runs[PEER], runs[OURS]
-    print(f"\n{'':<12} {'median s':>9} {'least':>8} {'most':>8} {'ratio':>7} {'MiB':>7} {'pairs':>8}")
+    print(f"\n{'':<22} {'median s':>9} {'least':>8} {'most':>8} {'ratio':>7} {'MiB':>7} {'pairs':>8}")
     for name, done in runs.items():
         each = [run.seconds for run in done]
         print(
-            f"{name:<12} {seconds_of(done):>9.2f} {min(each):>8.2f} {max(each):>8.2f} "
-            f"{seconds_of(usual) / seconds_of(done):>6.2f}× {peak_of(done):>7.0f} {len(done[0].result):>8}"
+            f"{name:<22} {seconds_of(done):>9.2f} {min(each):>8.2f} {max(each):>8.2f} "
+            f"{seconds_of(done) / seconds_of(own):>6.2f}× {peak_of(done):>7.0f} {len(done[0].result):>8}"
         )
-    print("MiB: at most, with the embeddings, which each way loads itself")
+    print("ratio: so many times as long as ours; MiB: at most, with the embeddings, which each way loads itself")
     print_difference(own[0].result, usual[0].result, copies, options.threshold)
     print_parts(f"where the time goes: {PEER}", {name: part_of(usual, name) for name in PEER_PARTS}, seconds_of(usual))
     print_parts(

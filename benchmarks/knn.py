@@ -3,9 +3,12 @@
 The peer normalises both sides, builds a flat inner-product index on each, and searches both with the k wanted. It gives
 no defined order among ties. Every method runs in a process of its own on the same vectors; methods take turns, and
 medians are compared. Printed are seconds, ratios, memory beside the inputs, whether any neighbour found is further away
-than the peer's, and where the exact search's time goes, beside bare products in float32. Run it as
+than the peer's, and where the exact search's time goes, beside bare products in float32. How fast faiss is depends on
+the kernels that its OpenBLAS takes, often not the best ones of the processor: --kernels measures with others too. Run
+it as
 
     python -m benchmarks.knn 16384 16384 1024
+    python -m benchmarks.knn 16384 16384 1024 --kernels SkylakeX
     python -m benchmarks.knn 16384 16384 1024 --hurt
 """
 
@@ -30,6 +33,7 @@ from benchmarks.measured import (
     print_parts,
     seconds_of,
     watch_exact,
+    with_kernels,
 )
 
 PEER = "faiss, both ways"
@@ -51,6 +55,9 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("float16", "float32"), default="float16")
     parser.add_argument("--kind", choices=list(KINDS), default="paired")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument(
+        "--kernels", nargs="+", default=[], help="values of OPENBLAS_CORETYPE to measure faiss with too"
+    )
     parser.add_argument("--no-parts", action="store_true", help="leave out where the time of `exact` goes")
     parser.add_argument("--hurt", nargs="*", choices=list(KINDS), help="`exact` on hurtful data against random rows")
     options = parser.parse_args()
@@ -58,7 +65,9 @@ def main() -> None:
     print(f"{sizes[0]} × {sizes[1]} × {sizes[2]} {options.dtype}, k {options.k}, medians of {options.rounds}")
     print(conditions(), flush=True)
     if options.hurt is None:
-        compare(sizes, options.kind, options.dtype, options.k, options.rounds, options.methods, not options.no_parts)
+        others = with_kernels([method for method in options.methods if method != "exact"], options.kernels)
+        methods = list(dict.fromkeys([*options.methods, *others]))
+        compare(sizes, options.kind, options.dtype, options.k, options.rounds, methods, not options.no_parts)
     else:
         hurt(sizes, options.hurt or list(HURTFUL), options.dtype, options.k, options.rounds)
 
@@ -72,21 +81,19 @@ def compare(
         names = [*methods, *((BARE, GEMM) if parts and "exact" in methods else ())]
         runs = by_turns(names, rounds, measure_one, folder, k)
         first = methods[0]
-        print(f"\n{kind + ' rows':<20} {'median s':>9} {'least':>8} {'most':>8} {'ratio':>7} {'MiB':>7} {'lower':>6}")
+        print(f"\n{kind + ' rows':<28} {'median s':>9} {'least':>8} {'most':>8} {'ratio':>7} {'MiB':>7} {'lower':>6}")
         for method in methods:
             done = runs[method]
             each = [run.seconds for run in done]
             lower = places_below(src, tgt, done[0].result, runs[first][0].result)
             print(
-                f"{method:<20} {seconds_of(done):>9.2f} {min(each):>8.2f} {max(each):>8.2f} "
+                f"{method:<28} {seconds_of(done):>9.2f} {min(each):>8.2f} {max(each):>8.2f} "
                 f"{seconds_of(runs[first]) / seconds_of(done):>6.2f}× {peak_of(done):>7.0f} {lower:>6}"
             )
     print(f"ratio: {first} takes so many times as long; MiB: at most, beside the inputs; lower: places below {first}")
-    if PEER in runs:
-        rate = 4 * sizes[0] * sizes[1] * sizes[2] / seconds_of(runs[PEER]) / 1e9
-        print(f"{PEER}: {rate:.0f} GFLOP/s, all its steps counted in the seconds")
-    if {"exact", "faiss-flat"} <= set(methods):
-        print(f"exact against faiss-flat: {seconds_of(runs['faiss-flat']) / seconds_of(runs['exact']):.2f}×")
+    for other in [method for method in methods if "exact" in methods and method != "exact"]:
+        rate = 4 * sizes[0] * sizes[1] * sizes[2] / seconds_of(runs[other]) / 1e9
+        print(f"exact against {other}, {rate:.0f} GFLOP/s: {seconds_of(runs[other]) / seconds_of(runs['exact']):.2f}×")
     if GEMM in runs:
         print_exact_parts(runs)
 

@@ -88,13 +88,38 @@ def resident(what: str) -> float:
 
 
 def by_turns(names: Iterable[str], rounds: int, run: Callable[..., Measured], *more: Any) -> dict[str, list[Measured]]:
-    """Call run(name, *more) for each name in turn, as many rounds, each in a fresh process with memory of its own."""
+    """Call run(name, *more) for each name in turn, as many rounds, each in a fresh process with memory of its own.
+
+    A name like `method [Haswell]` runs `method` with OPENBLAS_CORETYPE so, which chooses the kernels of products.
+    """
     runs: dict[str, list[Measured]] = {name: [] for name in names}
     for _ in range(rounds):
         for name, done in runs.items():
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                done.append(pool.apply(run, (name, *more)))
+            plain, _, kernels = name.removesuffix("]").partition(" [")
+            with kernels_of_products(kernels), multiprocessing.get_context("spawn").Pool(1) as pool:
+                done.append(pool.apply(run, (plain, *more)))
     return runs
+
+
+def with_kernels(names: Iterable[str], kernels: Iterable[str]) -> list[str]:
+    """Names as `by_turns` takes them, once as they are and once for each choice of kernels."""
+    names = list(names)
+    return names + [f"{name} [{kernel}]" for kernel in kernels for name in names]
+
+
+@contextmanager
+def kernels_of_products(kernels: str) -> Iterator[None]:
+    """Let processes that start inside have OPENBLAS_CORETYPE so, unless it is empty."""
+    before = os.environ.get("OPENBLAS_CORETYPE")
+    if kernels:
+        os.environ["OPENBLAS_CORETYPE"] = kernels
+    try:
+        yield
+    finally:
+        if kernels and before is None:
+            del os.environ["OPENBLAS_CORETYPE"]
+        elif kernels and before is not None:
+            os.environ["OPENBLAS_CORETYPE"] = before
 
 
 def seconds_of(runs: list[Measured]) -> float:
