@@ -125,6 +125,8 @@ def test_killed_in_every_stage(whole: SmallRun, tmp_path: Path) -> None:
     moments: list[tuple[str, Callable[[Path], bool]]] = [
         ("the first recording is done", lambda folder: len(marks(folder, "speech")) >= 1),
         ("the first text is done", lambda folder: len(marks(folder, "text")) >= 1),
+        ("the first side is gathered", lambda folder: len(marks(folder, "gather")) >= 1),
+        ("the first neighbours are found", lambda folder: len(marks(folder, "search")) >= 1),
         ("mining begins", _at("mine")),
         ("the first direction is mined", lambda folder: len(marks(folder, "mine")) >= 1),
         ("the corpus begins", _at("corpus")),
