@@ -26,8 +26,8 @@ def index_description(rows: int, dim: int) -> tuple[str, int]:
     """The faiss index_factory string for so many rows, and the number of inverted lists to search for each query.
 
     Codes of up to 64 bytes with two or more dimensions each; about 4 √rows lists, of which 39 rows train each. One list
-    in 16 is searched: of true pairs among 100,000 × 100,000 rows, 3 in 1,000 were then out of reach from both sides, with
-    twice the lists and the time 1.4.
+    in 16 is searched: of true pairs among 100,000 × 100,000 rows, 3 in 1,000 were then out of reach from both sides,
+    and 1.4 with twice the lists and the time.
     """
     pieces = max(piece for piece in range(1, 65) if dim % piece == 0 and (piece == 1 or dim // piece >= 2))
     lists = 1 << int(np.log2(min(4 * np.sqrt(rows), rows / 39, _TRAINING_ROWS / 39)))
