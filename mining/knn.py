@@ -154,8 +154,9 @@ def _exact(
     forward: Found
     backward: Found
     if device is None:
-        rows = {"src_rows": ours.first, "tgt_rows": theirs.first}
-        forward, backward = one_pass(src, tgt, *widths, **rows, memory=memory, threads=threads)
+        forward, backward = one_pass(
+            src, tgt, *widths, src_rows=ours.first, tgt_rows=theirs.first, memory=memory, threads=threads
+        )
     else:
         from seamlessalign.mining.tiles import one_pass as on_device
 

@@ -5,7 +5,7 @@ import functools
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ _POINTER, _INT, _LONG, _DOUBLE, _FLOAT = (
 
 
 class _Side(ctypes.Structure):
-    _fields_: Sequence[Any] = [
+    _fields_: ClassVar[Sequence[Any]] = [
         ("rows", _POINTER),
         ("half", _LONG),
         ("row", _POINTER),

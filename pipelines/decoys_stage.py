@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 STAGE = "decoys"
 TABLE = "state/mining/decoys"
 _SEED = 20230822
+_NO_ORIGIN = ["", ""]
 _BATCH = 512  # sentences embedded between two reports of progress
 
 
@@ -35,7 +36,7 @@ class Decoys:
     kind: str
     rows: npt.NDArray[np.float32]  # (num_decoys, dim)
     centred: bool  # about a mean of their own
-    made_from: list[list[str]]  # ids of the rows that each was made from; none for real ones
+    made_from: list[list[str]]  # ids of two rows that each was made from, empty for none; no line: taken as equal
 
 
 def kind_of(side: Side, context: Context) -> str:
@@ -81,7 +82,7 @@ def sides_to_embed(context: Context) -> list[Side]:
 def digest_parts(side: Side, context: Context) -> list[Any]:
     """What a side's decoys depend on besides the rows of the side."""
     config, kind = context.config.mining.decoys, kind_of(side, context)
-    parts: list[Any] = [kind, config.count]
+    parts: list[Any] = [kind, config.count, config.same_kind]
     if kind == "texts":
         parts += [[file.uri, file.version] for file in find_texts(config.texts)]
     if kind == "sides":
@@ -127,7 +128,7 @@ def _choose(side: Side, kind: str, context: Context) -> tuple[list[str], list[li
         if kind == "texts":
             given = _read_texts(context)
             chosen = [given[row] for row in choose_decoys(given, count, _SEED, avoid=sentences)]
-            return chosen, [[] for _ in chosen]
+            return chosen, [_NO_ORIGIN for _ in chosen]
         made = make_decoys(sentences, min(count, len(sentences)), _SEED)
     except InputError as error:
         log.warning("side %s: no decoys, and so no estimate of precision: %s", side, error)
@@ -141,14 +142,14 @@ def of_side(side: Side, context: Context, dim: int) -> Decoys:
     if kind in ("texts", "made"):
         table = storage.read_table(_uri(side, context))
         rows = storage.embeddings_of(table) if len(table) else np.zeros((0, dim))
-        return Decoys(kind, rows.astype(np.float32), centred=False, made_from=table.column("made_from").to_pylist())
+        return Decoys(kind, rows.astype(np.float32), centred=False, made_from=_origins(table, kind, context))
     if kind == "lent":
         table = storage.read_table(_uri(sides_to_embed(context)[0], context))
         if not len(table):
             return Decoys("none", np.zeros((0, dim), np.float32), centred=True, made_from=[])
         lent = unit_rows(storage.embeddings_of(table).astype(np.float32))
         shift = lent.mean(0, dtype=np.float64)
-        return Decoys(kind, (lent - shift).astype(np.float32), centred=True, made_from=[["", ""]] * len(table))
+        return Decoys(kind, (lent - shift).astype(np.float32), centred=True, made_from=[_NO_ORIGIN] * len(table))
     if kind == "sides":
         other = Side.parse(config.sides[str(side)])
         uris = context.side_files(other)
@@ -157,8 +158,15 @@ def of_side(side: Side, context: Context, dim: int) -> Decoys:
         every = unit_rows(every[np.isfinite(every).all(1) & every.any(1)])
         chosen = np.unique(np.linspace(0, len(every) - 1, min(config.count, len(every))).astype(np.int64))
         own_mean = every.mean(0, dtype=np.float64) if len(every) else np.zeros(dim)
-        return Decoys(kind, (every[chosen] - own_mean).astype(np.float32), centred=True, made_from=[])
+        origins = [] if config.same_kind else [_NO_ORIGIN] * len(chosen)
+        return Decoys(kind, (every[chosen] - own_mean).astype(np.float32), centred=True, made_from=origins)
     return Decoys("none", np.zeros((0, dim), np.float32), centred=True, made_from=[])
+
+
+def _origins(table: pa.Table, kind: str, context: Context) -> list[list[str]]:
+    if kind == "texts" and context.config.mining.decoys.same_kind:
+        return []
+    return list(table.column("made_from").to_pylist())
 
 
 def _embedded(texts: list[str], side: Side, embedder: Any) -> npt.NDArray[np.float32]:

@@ -83,9 +83,7 @@ def process(side: Side, digest: str, context: Context) -> Mark:
             _write_rows(path, uris, sizes, order, mean, decoys, dim)
         metadata = {"seamlessalign.digest": digest, "seamlessalign.decoys": str(len(decoys.rows))}
         written = storage.write_table(table_uri, table.take(pa.array(order)), metadata=metadata)
-        made_from = np.zeros((0, 2), np.int64)
-        if decoys.kind in ("made", "lent"):
-            made_from = _places(decoys.made_from, ids[order])
+        made_from = _places(decoys.made_from, ids[order])
         with storage.local_target(made_uri) as path, path.open("wb") as file:
             np.save(file, made_from)
     line = tally.line(

@@ -111,7 +111,7 @@ def load_sides(name: str, context: Context) -> Sides:
 
 def backend_of(sides: Sides, context: Context) -> str:
     """The backend of a direction: `faiss-flat` gives what `exact` gives and is done as that."""
-    wanted = context.config.mining.backend
+    wanted: str = context.config.mining.backend
     if wanted == "auto":
         src, tgt = sides.src_rows, sides.tgt_rows
         device = context.device if context.device != "cpu" else None

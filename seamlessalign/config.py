@@ -159,6 +159,7 @@ class DecoysConfig(_Section):
     sides: dict[str, str] = {}  # side → another that has none of its counterparts, such as frA: deA
     made: bool = True  # where there is neither, make sentences up out of the text side's own
     count: int = Field(2000, ge=1)  # rows of a side at most
+    same_kind: bool = False  # texts, sides: a random sample of the collection itself, taken as equal to it
 
 
 class MiningConfig(_Section):

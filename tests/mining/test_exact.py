@@ -23,7 +23,7 @@ ISAS = range(native.best_isa() + 1)
 
 def unit(rows: Array) -> npt.NDArray[np.float64]:
     wide = rows.astype(np.float64)
-    return wide / np.linalg.norm(wide, axis=1)[:, None]
+    return np.asarray(wide / np.linalg.norm(wide, axis=1)[:, None], np.float64)
 
 
 def check(found: Any, scores: npt.NDArray[np.float64], width: int) -> None:

@@ -49,7 +49,8 @@ def _ledger(run: SmallRun) -> list[LedgerLine]:
 
 def test_it_says_nothing_but_how_far_it_is(run: SmallRun) -> None:
     for line in run.err.splitlines():
-        assert re.match(r"(speech|text|decoys|gather|search|mine|corpus) +(\[[█░]+\] +\d+% +)?[\d.]+(/[\d.]+)? ", line), line
+        stages = "speech|text|decoys|gather|search|mine|corpus"
+        assert re.match(rf"({stages}) +(\[[█░]+\] +\d+% +)?[\d.]+(/[\d.]+)? ", line), line
     assert "recordings" in run.out and str(run.folder / "report.html") in run.out
     assert (run.folder / "report.html").read_text(encoding="utf-8").startswith("<!")
 
