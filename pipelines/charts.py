@@ -33,6 +33,28 @@ class Bar:
     title: str  # shown while the pointer rests on the bar
 
 
+@dataclass(frozen=True)
+class Reliability:
+    """One point of a reliability diagram: pairs whose estimates lie in `[low, high)`."""
+
+    low: float
+    high: float
+    pairs: int
+    estimate: float  # their mean
+    right: float  # the share that is right
+    right_low: float  # its interval
+    right_high: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """One point of a curve over a cut: rows at or above `at`."""
+
+    at: float
+    kept: int
+    rejected: int
+
+
 def histogram(bins: Sequence[Bin], *, threshold: float | None, title: str, x_label: str, y_label: str) -> Markup:
     """Stacked bars of kept (below) and rejected (on top) rows, with the threshold as a dashed line.
 
@@ -106,6 +128,102 @@ def horizontal_bars(bars: Sequence[Bar], *, title: str, x_label: str, label_widt
         )
     parts.append(_line("axis", label_width, top, label_width, foot))
     parts.append(_text(x_label, (label_width + WIDTH - right) / 2, height - 5, "middle", "label"))
+    return _svg(title, height, parts)
+
+
+def reliability_diagram(points: Sequence[Reliability], *, title: str, x_label: str, y_label: str) -> Markup:
+    """Share that is right over the estimate, with intervals; on the diagonal the estimate holds.
+
+    A point is larger the more pairs it stands for, and their number is written below it. `points` are in order and not
+    empty.
+    """
+    left, right, top, bottom = 46.0, 10.0, 24.0, 58.0
+    side = WIDTH - left - right  # the diagonal rises at 45 degrees
+    foot, height = top + side, top + side + bottom
+    most = max(point.pairs for point in points)
+
+    def x_of(value: float) -> float:
+        return left + value * side
+
+    def y_of(value: float) -> float:
+        return foot - value * side
+
+    parts: list[Markup] = []
+    for tick in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
+        parts.append(_line("grid", left, y_of(tick), WIDTH - right, y_of(tick)))
+        parts.append(_line("grid", x_of(tick), top, x_of(tick), foot))
+        parts.append(_text(f"{tick:g}", left - 5, y_of(tick) + 4, "end"))
+        parts.append(_text(f"{tick:g}", x_of(tick), foot + 15, "middle"))
+    parts.append(_line("diagonal", x_of(0), y_of(0), x_of(1), y_of(1)))
+    for point in points:
+        x, radius = x_of(point.estimate), 3.0 + 5.0 * math.sqrt(point.pairs / most)
+        told = (
+            f"{point.pairs:,} pairs estimated at {point.low:.4g} to {point.high:.4g}, {point.estimate:.3f} on average: "
+            f"{point.right:.3f} right ({point.right_low:.3f} to {point.right_high:.3f})"
+        )
+        parts.append(
+            tag(
+                "g",
+                tag("title", told),
+                _line("interval", x, y_of(point.right_low), x, y_of(point.right_high)),
+                _line("interval", x - 3, y_of(point.right_low), x + 3, y_of(point.right_low)),
+                _line("interval", x - 3, y_of(point.right_high), x + 3, y_of(point.right_high)),
+                tag("circle", class_="point", cx=x, cy=y_of(point.right), r=radius),
+            )
+        )
+        parts.append(_text(short_count(point.pairs), x_of((point.low + point.high) / 2), foot + 31, "middle", "count"))
+    parts.append(_text("pairs", left - 5, foot + 31, "end", "count"))
+    parts.append(_text(x_label, left + side / 2, height - 6, "middle", "label"))
+    parts.append(_text(y_label, 4, 11, "start", "label"))
+    return _svg(title, height, parts)
+
+
+def curve_over_cut(
+    steps: Sequence[Step], *, cut: float | None, cut_label: str, title: str, x_label: str, y_label: str
+) -> Markup:
+    """How many rows are left as a cut rises from 0 to 1: kept ones (below) and rejected ones (on top), and the cut.
+
+    `steps` rise from 0 to 1. Where the rejected ones would make the kept ones too small to see, the top is cut off, and
+    a note says how many there are.
+    """
+    left, right, top, bottom, height = 46.0, 10.0, 26.0, 40.0, 190.0
+    whole = max(step.kept + step.rejected for step in steps)
+    most_kept = max(step.kept for step in steps)
+    tallest = float(max(min(whole, 4 * most_kept) if most_kept else whole, 1))
+    ticks = nice_ticks(0.0, tallest, 3, whole=True)
+    cut_off = whole > ticks[-1]
+
+    def x_of(value: float) -> float:
+        return left + value * (WIDTH - left - right)
+
+    def y_of(rows: float) -> float:
+        return height - bottom - min(rows / ticks[-1], 1.0) * (height - top - bottom)
+
+    def area(kind: str, tops: Sequence[float]) -> Markup:
+        # A row is at or above every cut up to its own value: the count holds until the next step, and falls there.
+        corners = [(x_of(steps[0].at), y_of(0)), (x_of(steps[0].at), y_of(tops[0]))]
+        for step, before, after in zip(steps[1:], tops, tops[1:], strict=False):
+            corners += [(x_of(step.at), y_of(before)), (x_of(step.at), y_of(after))]
+        corners.append((x_of(steps[-1].at), y_of(0)))
+        return tag("polygon", class_=kind, points=" ".join(f"{x:.1f},{y:.1f}" for x, y in corners))
+
+    parts: list[Markup] = []
+    for tick in ticks:
+        parts.append(_line("grid", left, y_of(tick), WIDTH - right, y_of(tick)))
+        parts.append(_text(short_count(tick), left - 5, y_of(tick) + 4, "end"))
+    parts.append(area("rejected", [float(step.kept + step.rejected) for step in steps]))
+    parts.append(area("kept", [float(step.kept) for step in steps]))
+    for tick in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
+        parts.append(_line("axis", x_of(tick), y_of(0), x_of(tick), y_of(0) + 4))
+        parts.append(_text(f"{tick:g}", x_of(tick), y_of(0) + 16, "middle"))
+    parts.append(_line("axis", left, y_of(0), WIDTH - right, y_of(0)))
+    parts.append(_text(x_label, (left + WIDTH - right) / 2, height - 6, "middle", "label"))
+    parts.append(_text(y_label + (f" (up to {whole:,}, cut off here)" if cut_off else ""), 4, 11, "start", "label"))
+    if cut is not None:
+        x, at_right = x_of(cut), cut > 0.55
+        parts.append(_line("threshold", x, top - 8, x, y_of(0)))
+        place = (x - 5, "end") if at_right else (x + 5, "start")
+        parts.append(_text(cut_label, place[0], top + 6, place[1], "threshold-label halo"))
     return _svg(title, height, parts)
 
 

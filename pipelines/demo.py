@@ -29,8 +29,8 @@ _RULE = (
 )
 _ESTIMATE_RULE = (
     "Estimates are compared with what is right among all candidates, whatever became of them: an estimate is made for "
-    "each candidate before filters and overlaps. A span that holds too little or too much of its prompt counts as wrong "
-    "even beside the right sentence; decoys know nothing of that."
+    "each candidate before filters and overlaps. A span that holds too little or too much of its prompt counts as "
+    "wrong even beside the right sentence; decoys know nothing of that."
 )
 _GRID = 41  # thresholds tried around the one used
 _CUTS = (0.5, 0.8, 0.9, 0.95)  # estimated precisions that the run might have been cut at
@@ -91,9 +91,10 @@ def evaluation_text(evaluation: dict[str, Any]) -> str:
             f"{'direction':<10} {'cut at':>6} {'kept':>5} {'expected':>8} {'precision':>9} {'recall':>6} {'F1':>5}",
         ]
     for direction, cut in cuts:
+        expected, precision = _two_digits(cut["expected_precision"]), _two_digits(cut["precision"])
         lines.append(
-            f"{direction:<10} {cut['min_precision']:>6.2f} {cut['kept']:>5} {_two_digits(cut['expected_precision']):>8} "
-            f"{_two_digits(cut['precision']):>9} {cut['recall']:>6.2f} {cut['f1']:>5.2f}"
+            f"{direction:<10} {cut['min_precision']:>6.2f} {cut['kept']:>5} {expected:>8} {precision:>9} "
+            f"{cut['recall']:>6.2f} {cut['f1']:>5.2f}"
         )
     rules = [evaluation["rule"], "Expected: the mean estimated precision of what is kept." if cuts else ""]
     return "\n".join([*lines, " ".join(filter(None, rules)), evaluation["note"], ""])

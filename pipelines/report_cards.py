@@ -16,7 +16,7 @@ def sample_section(samples: dict[str, list[Sample]]) -> list[Markup]:
     if not samples:
         return []
     about = (
-        "Kept pairs from the highest margin to the lowest, then rejected pairs just below the threshold. "
+        "Kept pairs from the highest margin to the lowest, then rejected pairs that came nearest to being kept. "
         "Rejected pairs have no audio: none was cut."
     )
     pieces = [tag("p", about, class_="about")]

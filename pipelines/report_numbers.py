@@ -4,6 +4,7 @@ A folder may be half finished: a table that is missing is `None` here, and the p
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,12 +20,10 @@ import yaml
 
 from seamlessalign import storage
 from seamlessalign.errors import InputError, StorageError
-from seamlessalign.pipelines.charts import Bin
+from seamlessalign.pipelines.report_counts import ONLY_THE_CUT, MarginCounts, PrecisionCounts
 from seamlessalign.rows import LedgerLine
 
 _BATCH_ROWS = 1 << 16
-_FINE_BIN = 0.001  # width of the bins that margins are first counted in
-_SHOWN_BINS = 48  # at most so many bars in a histogram
 _SHOWN_QUARANTINE = 200  # lines of the quarantine that are kept for the page
 
 
@@ -38,49 +37,19 @@ class LanguageHours:
     speech_dropped: int = 0  # speech samples of recordings that were dropped
 
 
-@dataclass
-class MarginCounts:
-    """Rows by margin, in fine bins counted from `origin`, so that no bin has rows on both sides of the threshold."""
+@dataclass(frozen=True)
+class CutRule:
+    """What decided which pairs of a direction are good enough."""
 
-    origin: float
-    kept: Counter[int] = field(default_factory=Counter)
-    rejected: Counter[int] = field(default_factory=Counter)
-    not_finite: int = 0
+    threshold: float | None  # a margin; None where precision decides, or the table does not say and nothing was kept
+    origin: str  # for people
+    min_precision: float | None  # where each pair must be so sure
+    decoys: str | None  # what precision was estimated with, for people; None where there were no decoys
 
-    def add(self, margins: npt.NDArray[np.float64], kept: npt.NDArray[np.bool_]) -> None:
-        """Count rows: margins and whether each was kept, both of shape (rows,)."""
-        finite = np.isfinite(margins)
-        self.not_finite += int((~finite).sum())
-        # A margin of zero neighbours' similarity can be huge; beyond a million it is only ever a tail.
-        numbers = np.floor((np.clip(margins, -1e6, 1e6) - self.origin) / _FINE_BIN)
-        for counts, wanted in ((self.kept, kept & finite), (self.rejected, ~kept & finite)):
-            values, sizes = np.unique(numbers[wanted].astype(np.int64), return_counts=True)
-            counts.update(dict(zip(values.tolist(), sizes.tolist(), strict=True)))
-
-    def bins(self, *, from_origin: bool = False) -> list[Bin]:
-        """At most 49 bars that hold every finite row; a thousandth of the rows at each end is put into the end bars.
-
-        With `from_origin`, only the rows at or above the origin.
-        """
-        numbers = sorted(n for n in self.kept.keys() | self.rejected.keys() if n >= 0 or not from_origin)
-        if not numbers:
-            return []
-        sizes = np.cumsum([self.kept[n] + self.rejected[n] for n in numbers])
-        low = numbers[int(np.searchsorted(sizes, sizes[-1] * 0.001, side="right"))]
-        high = numbers[int(np.searchsorted(sizes, sizes[-1] * 0.999, side="left"))]
-        # Wide bins are counted from the origin too: the threshold stays an edge.
-        wide = max(1, -(-(high - low + 1) // _SHOWN_BINS))
-        first, last = low // wide, high // wide
-        kept, rejected = Counter[int](), Counter[int]()
-        for number in numbers:
-            place = min(max(number // wide, first), last)
-            kept[place] += self.kept[number]
-            rejected[place] += self.rejected[number]
-        width = wide * _FINE_BIN
-        return [
-            Bin(self.origin + place * width, self.origin + (place + 1) * width, kept[place], rejected[place])
-            for place in range(first, last + 1)
-        ]
+    @property
+    def by_precision(self) -> bool:
+        """Whether estimated precision decides."""
+        return self.threshold is None and bool(self.origin)
 
 
 @dataclass
@@ -88,9 +57,9 @@ class DirectionNumbers:
     """The pairs table of one direction."""
 
     direction: str
-    threshold: float | None  # None where the table does not say and nothing was kept
-    threshold_origin: str
+    rule: CutRule
     margins: MarginCounts
+    precision: PrecisionCounts = field(default_factory=PrecisionCounts)
     rows: int = 0
     kept: int = 0
     samples_kept: int = 0  # of the first audio side of kept pairs
@@ -270,7 +239,8 @@ def _row_count(uri: str) -> int:
         return int(file.metadata.num_rows)
 
 
-_PAIR_COLUMNS = ["margin", "kept", "drop_reason", "src_uri", "src_start", "src_end", "tgt_uri", "tgt_start", "tgt_end"]
+_PAIR_COLUMNS = ["margin", "precision_estimate", "kept", "drop_reason"]
+_PAIR_COLUMNS += [f"{side}_{name}" for side in ("src", "tgt") for name in ("uri", "start", "end")]
 
 
 def _read_pairs(run_dir: str) -> tuple[list[DirectionNumbers] | None, int]:
@@ -282,8 +252,9 @@ def _read_pairs(run_dir: str) -> tuple[list[DirectionNumbers] | None, int]:
     audio = _KeptAudio()
     directions = []
     for name, uris in parts.items():
-        threshold, origin = threshold_of(uris)
-        numbers = DirectionNumbers(name, threshold, origin, MarginCounts(threshold or 0.0))
+        rule = rule_of(uris)
+        origin = lowest_kept_margin(uris) if rule.threshold is None else rule.threshold
+        numbers = DirectionNumbers(name, rule, MarginCounts(origin or 0.0))
         for uri in uris:
             for batch in batches_of(uri, _PAIR_COLUMNS):
                 _add_pairs(numbers, batch)
@@ -294,23 +265,39 @@ def _read_pairs(run_dir: str) -> tuple[list[DirectionNumbers] | None, int]:
     return directions, audio.covered()
 
 
-def threshold_of(uris: list[str]) -> tuple[float | None, str]:
-    """Threshold of a direction's pairs and where it came from: the schema's metadata, else the lowest kept margin."""
+def rule_of(uris: list[str]) -> CutRule:
+    """The rule that a direction's pairs were cut by, from the schema's metadata; else the lowest kept margin."""
     with open_parquet(uris[0], []) as file:
-        metadata = file.schema_arrow.metadata or {}
+        metadata = {key: value.decode("utf-8", "replace") for key, value in (file.schema_arrow.metadata or {}).items()}
+    decoys = metadata.get(b"seamlessalign.decoys", "none")
+    told = None if decoys in ("", "none") else decoys
     written = metadata.get(b"seamlessalign.threshold")
-    if written is not None:
-        try:
-            return float(written), metadata.get(b"seamlessalign.threshold_origin", b"").decode("utf-8", "replace")
-        except ValueError as error:
-            raise StorageError(f"{uris[0]}: its threshold is not a number: {written[:40]!r}") from error
+    if written is None:
+        return CutRule(lowest_kept_margin(uris), "lowest kept margin; the table does not say", None, told)
+    try:
+        threshold = float(written)
+    except ValueError as error:
+        raise StorageError(f"{uris[0]}: its threshold is not a number: {written[:40]!r}") from error
+    try:
+        minimum = json.loads(metadata.get(b"seamlessalign.mining", "{}")).get("min_precision")
+        min_precision = None if minimum is None else float(minimum)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise StorageError(f"{uris[0]}: its metadata seamlessalign.mining is damaged; mine again") from error
+    origin = metadata.get(b"seamlessalign.threshold_origin", "")
+    if math.isfinite(threshold):
+        return CutRule(threshold, origin, None, told)
+    return CutRule(None, origin or "estimated precision", min_precision, told)
+
+
+def lowest_kept_margin(uris: list[str]) -> float | None:
+    """The lowest margin among the kept pairs of a direction; None where nothing was kept."""
     lowest = None
     for uri in uris:
         for batch in batches_of(uri, ["margin", "kept"]):
             value = pc.min(batch.filter(batch["kept"])["margin"]).as_py()
             if value is not None and (lowest is None or value < lowest):
                 lowest = float(value)
-    return lowest, "lowest kept margin; the table does not say"
+    return lowest
 
 
 def _add_pairs(numbers: DirectionNumbers, batch: pa.RecordBatch) -> None:
@@ -321,6 +308,16 @@ def _add_pairs(numbers: DirectionNumbers, batch: pa.RecordBatch) -> None:
     reasons = batch.filter(pc.invert(batch["kept"]))["drop_reason"]
     for counted in pc.value_counts(reasons).to_pylist():
         numbers.dropped[counted["values"] or "no reason given"] += counted["counts"]
+    estimates = batch["precision_estimate"].to_numpy(zero_copy_only=False).astype(np.float32)
+    only_cut = pc.is_in(batch["drop_reason"], pa.array(sorted(ONLY_THE_CUT))).to_numpy(zero_copy_only=False)
+    numbers.precision.add(estimates, _lengths(batch), kept, only_cut & ~kept)
+
+
+def _lengths(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """Samples of the first side that is audio, 0 where none is; (rows,)."""
+    lengths = [pc.subtract(batch[f"{side}_end"], batch[f"{side}_start"]) for side in ("src", "tgt")]
+    found: npt.NDArray[np.int64] = pc.fill_null(pc.coalesce(*lengths), 0).to_numpy(zero_copy_only=False)
+    return found.astype(np.int64)
 
 
 class _KeptAudio:
@@ -332,14 +329,13 @@ class _KeptAudio:
 
     def add(self, kept: pa.RecordBatch) -> int:
         """Remember both sides' spans; returns the samples of the first side that is audio, summed over the rows."""
-        lengths = [pc.subtract(kept[f"{side}_end"], kept[f"{side}_start"]) for side in ("src", "tgt")]
         for side in ("src", "tgt"):
             spans = kept.select([f"{side}_uri", f"{side}_start", f"{side}_end"]).drop_null()
             coded = spans[0].dictionary_encode()
             places = [self._numbers.setdefault(uri, len(self._numbers)) for uri in coded.dictionary.to_pylist()]
             numbers = np.array(places, dtype=np.int64)[coded.indices.to_numpy()]
             self._spans.append(np.stack([numbers, spans[1].to_numpy(), spans[2].to_numpy()]))
-        return int(pc.sum(pc.coalesce(*lengths)).as_py() or 0)
+        return int(_lengths(kept).sum())
 
     def covered(self) -> int:
         """Samples inside at least one span."""

@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from seamlessalign.pipelines.charts import Bar, histogram, horizontal_bars
-from seamlessalign.pipelines.markup import Markup, join, tag
+from seamlessalign.pipelines.charts import Bar, horizontal_bars
+from seamlessalign.pipelines.markup import Markup, tag
 from seamlessalign.pipelines.report_cards import sample_section
-from seamlessalign.pipelines.report_numbers import DirectionNumbers, LanguageHours, RunNumbers
+from seamlessalign.pipelines.report_directions import directions_section, evaluation_section
+from seamlessalign.pipelines.report_numbers import LanguageHours, RunNumbers
+from seamlessalign.pipelines.report_parts import hours, row_of, table_of, tidy
 from seamlessalign.pipelines.report_samples import Sample
 from seamlessalign.rows import SAMPLE_RATE, LedgerLine
 
@@ -20,7 +22,6 @@ STAGES = {  # in the order of the run; what one row of each is called
     "corpus": "pairs with audio",
 }
 _SHOWN_LANGUAGES = 30  # bars in the chart; the table beside it has all
-_CROWDED = 12  # how many times taller the tallest bar may be than the tallest kept part before a second chart is drawn
 
 
 def title_of(numbers: RunNumbers) -> str:
@@ -33,8 +34,8 @@ def sections_of(numbers: RunNumbers, samples: dict[str, list[Sample]]) -> Iterat
     stages = _stages(numbers.ledger or [])
     sections = [
         ("funnel", "From audio to pairs", _funnel(numbers, stages)),
-        ("evaluation", "Measured against the truth", _evaluation(numbers)),
-        ("directions", "Directions", _directions(numbers)),
+        ("evaluation", "Measured against the truth", evaluation_section(numbers.evaluation)),
+        ("directions", "Directions", directions_section(numbers.directions or [])),
         ("languages", "Languages", _languages(numbers)),
         ("drops", "What was dropped, and why", _drops(stages)),
         ("speed", "Speed and memory", _speed(stages)),
@@ -47,20 +48,6 @@ def sections_of(numbers: RunNumbers, samples: dict[str, list[Sample]]) -> Iterat
     yield tag("nav", *(tag("a", heading, href=f"#{name}") for name, heading, _ in shown), aria_label="Sections")
     for name, heading, content in shown:
         yield tag("section", tag("h2", heading), *content, id=name)
-
-
-def hours(samples: int) -> str:
-    """Samples at 16 kHz as a length of time for reading: 1,234.5 h, 12.34 h, 18.9 min, 4.2 s."""
-    seconds = samples / SAMPLE_RATE
-    if seconds == 0:
-        return "0 h"
-    if seconds >= 3600:
-        return f"{seconds / 3600:,.1f} h" if seconds >= 360_000 else f"{seconds / 3600:.2f} h"
-    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
-
-
-def _tidy(reason: str) -> str:
-    return reason.replace("_", " ")
 
 
 @dataclass
@@ -187,10 +174,10 @@ def _funnel(numbers: RunNumbers, stages: dict[str, _Stage]) -> list[Markup]:
         what = STAGES.get(name, name)
         entered, kept = stage.total("rows_in"), stage.total("rows_kept")
         share = f"{kept / entered:.1%}" if entered else "–"
-        rows.append(_row(what, f"{entered:,}", f"{kept:,}", share, kind="total"))
+        rows.append(row_of(what, f"{entered:,}", f"{kept:,}", share, kind="total"))
         for reason, number in stage.dropped().most_common():
             rows.append(
-                _row(_tidy(reason), f"−{number:,}", "", f"{number / entered:.1%}" if entered else "–", kind="sub")
+                row_of(tidy(reason), f"−{number:,}", "", f"{number / entered:.1%}" if entered else "–", kind="sub")
             )
     if not bars and not rows:
         return []
@@ -202,83 +189,8 @@ def _funnel(numbers: RunNumbers, stages: dict[str, _Stage]) -> list[Markup]:
             "The last counts distinct audio: a second that several pairs use counts once."
         )
         left.append(tag("p", note, class_="note"))
-    right = [_table(("", "in", "kept", "share"), rows, numeric=(1, 2, 3))] if rows else []
+    right = [table_of(("", "in", "kept", "share"), rows, numeric=(1, 2, 3))] if rows else []
     return [tag("div", tag("div", *left), tag("div", *right), class_="columns")]
-
-
-def _evaluation(numbers: RunNumbers) -> list[Markup]:
-    if numbers.evaluation is None:
-        return []
-    head = ("direction", "speech", "spans", "kept", "precision", "recall", "F1", "threshold", "best F1", "truth")
-    rows = []
-    for line in numbers.evaluation["directions"]:
-        f1 = _figure(line.get("f1"), "{:.3f}")
-        if line.get("f1_low") is not None and line.get("f1_high") is not None:
-            f1 += f" ({_figure(line['f1_low'], '{:.3f}')}–{_figure(line['f1_high'], '{:.3f}')})"
-        best = _figure(line.get("best_f1"), "{:.3f}")
-        if line.get("best_threshold") is not None:
-            best += f" at {_figure(line['best_threshold'], '{:.4g}')}"
-        rows.append(
-            _row(
-                str(line.get("direction", "–")),
-                _figure(line.get("speech_hours"), "{:.2f} h"),
-                _figure(line.get("spans"), "{:,}"),
-                _figure(line.get("kept"), "{:,}"),
-                _figure(line.get("precision"), "{:.3f}"),
-                _figure(line.get("recall"), "{:.3f}"),
-                f1,
-                _figure(line.get("threshold"), "{:.4g}"),
-                best,
-                _figure(line.get("truth"), "{:,}"),
-            )
-        )
-    pieces = [_table(head, rows, numeric=range(1, 10))]
-    if numbers.evaluation.get("note"):
-        pieces.insert(0, tag("p", str(numbers.evaluation["note"]), class_="about"))
-    return pieces
-
-
-def _figure(value: object, form: str) -> str:
-    """A number in its form; what is no number as it stands, and a dash for nothing."""
-    if value is None:
-        return "–"
-    return form.format(value) if isinstance(value, int | float) else str(value)
-
-
-def _directions(numbers: RunNumbers) -> list[Markup]:
-    if not numbers.directions:
-        return []
-    legend = tag("p", tag("span", "kept"), tag("span", "rejected", class_="rest"), class_="legend")
-    return [legend, tag("div", *(_direction(item) for item in numbers.directions), class_="figures")]
-
-
-def _direction(item: DirectionNumbers) -> Markup:
-    facts = [tag("b", f"{item.kept:,}", data_number=f"kept {item.direction}"), f" of {item.rows:,} pairs kept · "]
-    facts += [tag("b", hours(item.samples_kept), data_number=f"hours {item.direction}")]
-    if item.threshold is not None:
-        facts.append(f" · threshold {item.threshold:.4g}")
-        facts.append(f" ({_tidy(item.threshold_origin)})" if item.threshold_origin else "")
-    if item.corpus_rows is None:
-        facts.append(" · corpus not written")
-    elif item.corpus_rows != item.kept:
-        facts.append(f" · {item.corpus_rows:,} written with audio")
-    charts = []
-    bins = item.margins.bins()
-    label = f"Margins of {item.direction}, kept and rejected"
-    if bins:
-        charts.append(histogram(bins, threshold=item.threshold, title=label, x_label="margin", y_label="pairs"))
-    above = item.margins.bins(from_origin=True) if item.threshold is not None else []
-    tallest_kept = max((bar.kept for bar in bins), default=0)
-    if above and tallest_kept and max(bar.kept + bar.rejected for bar in bins) > _CROWDED * tallest_kept:
-        charts.append(
-            histogram(
-                above, threshold=None, title=f"{label}, from the threshold up", x_label="margin",
-                y_label="pairs, from the threshold up",
-            )
-        )  # fmt: skip
-    if item.margins.not_finite:
-        charts.append(tag("p", f"{item.margins.not_finite:,} pairs have no finite margin.", class_="note"))
-    return tag("figure", tag("h3", tag("bdi", item.direction)), tag("p", *facts, class_="facts"), *charts)
 
 
 def _languages(numbers: RunNumbers) -> list[Markup]:
@@ -306,7 +218,7 @@ def _languages(numbers: RunNumbers) -> list[Markup]:
     for name in names:
         item = languages.get(name, LanguageHours())
         rows.append(
-            _row(
+            row_of(
                 name or "unknown",
                 f"{item.recordings:,}",
                 hours(_speech(item)) if item.recordings else "–",
@@ -314,7 +226,7 @@ def _languages(numbers: RunNumbers) -> list[Markup]:
                 f"{sentences[name]:,}" if name in sentences else "–",
             )
         )
-    table = _table(("language", "recordings", "speech", "spans", "sentences"), rows, numeric=(1, 2, 3, 4))
+    table = table_of(("language", "recordings", "speech", "spans", "sentences"), rows, numeric=(1, 2, 3, 4))
     return [tag("div", tag("div", *left), tag("div", table), class_="columns")]
 
 
@@ -329,17 +241,21 @@ def _drops(stages: dict[str, _Stage]) -> list[Markup]:
         reasons = sorted(counts.keys() | samples.keys(), key=lambda reason: (-counts[reason], reason))
         entered = stage.total("samples_in")
         lines = [("kept", stage.total("rows_kept"), stage.total("samples_kept"))]
-        lines += [(_tidy(reason), counts[reason], samples[reason]) for reason in reasons]
+        lines += [(tidy(reason), counts[reason], samples[reason]) for reason in reasons]
         whole = hours(entered) if entered else "–"  # text has no hours
-        rows.append(_row(f"{name}: in", f"{stage.total('rows_in'):,}", whole, check, kind="total"))
-        rows += [_row(what, f"{n:,}", hours(length) if entered else "–", "", kind="sub") for what, n, length in lines]
+        rows.append(row_of(f"{name}: in", f"{stage.total('rows_in'):,}", whole, check, kind="total"))
+        rows += [row_of(what, f"{n:,}", hours(length) if entered else "–", "", kind="sub") for what, n, length in lines]
         if unbalanced:
             listed = ", ".join(unbalanced[:10]) + (" …" if len(unbalanced) > 10 else "")
             notes.append(
                 tag("p", f"{name}: rows or hours do not add up in {len(unbalanced)} shard(s): {listed}", class_="bad")
             )
     about = "✓: in every shard, what went in equals what was kept plus what was dropped, in rows and in samples."
-    return [tag("p", about, class_="about"), _table(("", "rows", "audio", "balance"), rows, numeric=(1, 2, 3)), *notes]
+    return [
+        tag("p", about, class_="about"),
+        table_of(("", "rows", "audio", "balance"), rows, numeric=(1, 2, 3)),
+        *notes,
+    ]
 
 
 def _speed(stages: dict[str, _Stage]) -> list[Markup]:
@@ -358,9 +274,9 @@ def _speed(stages: dict[str, _Stage]) -> list[Markup]:
             rate = _rate(samples / SAMPLE_RATE / spent) if samples and spent > 0 else "–"
             rows = _rate(stage.total("rows_in") / spent) if spent > 0 else "–"
             kind = "total" if step == "all steps" else None
-            steps.append(_row(name, _tidy(step), _duration(spent), rate, rows, kind=kind))
+            steps.append(row_of(name, tidy(step), _duration(spent), rate, rows, kind=kind))
         resources.append(
-            _row(
+            row_of(
                 name,
                 f"{len(stage.lines):,}",
                 _bytes(max(line.peak_rss for line in stage.lines)),
@@ -369,8 +285,8 @@ def _speed(stages: dict[str, _Stage]) -> list[Markup]:
             )
         )
     head = ("stage", "step", "core time", "audio h / core-h", "rows / core-s")
-    pieces = [_table(head, steps, numeric=(2, 3, 4))] if steps else []
-    table = _table(("stage", "shards", "peak memory", "read", "written"), resources, numeric=(1, 2, 3, 4))
+    pieces = [table_of(head, steps, numeric=(2, 3, 4))] if steps else []
+    table = table_of(("stage", "shards", "peak memory", "read", "written"), resources, numeric=(1, 2, 3, 4))
     return [
         *pieces,
         tag("p", "Core time is the work of all processes; peak memory is that of one of them.", class_="note"),
@@ -382,14 +298,14 @@ def _quarantine(numbers: RunNumbers) -> list[Markup]:
     quarantine = numbers.quarantine
     if not quarantine.total:
         return [tag("p", "Nothing had to be set aside.", class_="about")]
-    listed = [f"{_tidy(reason)} {number:,}" for reason, number in quarantine.reasons.most_common()]
+    listed = [f"{tidy(reason)} {number:,}" for reason, number in quarantine.reasons.most_common()]
     listed += [f"lines that cannot be read {quarantine.unparsed:,}"] if quarantine.unparsed else []
     about = [tag("b", f"{quarantine.total:,}", data_number="quarantined"), " set aside: ", ", ".join(listed), "."]
     rows = [
-        _row(_tidy(line["reason"]), tag("code", tag("bdi", line["uri"][:500])), tag("bdi", line["detail"][:500]))
+        row_of(tidy(line["reason"]), tag("code", tag("bdi", line["uri"][:500])), tag("bdi", line["detail"][:500]))
         for line in quarantine.lines
     ]
-    pieces = [tag("p", *about, class_="about"), _table(("reason", "input", "detail"), rows, long=(1, 2))]
+    pieces = [tag("p", *about, class_="about"), table_of(("reason", "input", "detail"), rows, long=(1, 2))]
     if quarantine.reasons.total() > len(rows):
         note = f"The first {len(rows):,} are shown; all are in the folder quarantine of the run."
         pieces.append(tag("p", note, class_="note"))
@@ -404,10 +320,10 @@ def _models(ledger: Sequence[LedgerLine]) -> list[Markup]:
     if not used:
         return []
     rows = [
-        _row(name, ", ".join(sorted(stages)), tag("code", fingerprint))
+        row_of(name, ", ".join(sorted(stages)), tag("code", fingerprint))
         for (name, fingerprint), stages in sorted(used.items())
     ]
-    return [_table(("model", "used in", "SHA-256"), rows, long=(2,))]
+    return [table_of(("model", "used in", "SHA-256"), rows, long=(2,))]
 
 
 def _bytes(number: int) -> str:
@@ -425,26 +341,3 @@ def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
-
-
-def _row(*cells: str, kind: str | None = None) -> tuple[tuple[str, ...], str | None]:
-    return cells, kind
-
-
-def _table(
-    head: Sequence[str],
-    rows: Sequence[tuple[tuple[str, ...], str | None]],
-    *,
-    numeric: Sequence[int] = (),
-    long: Sequence[int] = (),
-) -> Markup:
-    """A table that scrolls by itself where the screen is narrow; the columns of numbers stand right."""
-    classes = ["number" if index in numeric else "long" if index in long else None for index in range(len(head))]
-    body = [
-        tag("tr", *(tag("td", cell, class_=kind) for cell, kind in zip(cells, classes, strict=True)), class_=row_kind)
-        for cells, row_kind in rows
-    ]
-    headings = tag("tr", *(tag("th", text, class_=kind, scope="col") for text, kind in zip(head, classes, strict=True)))
-    # A box that scrolls must be reachable by keyboard.
-    table = tag("table", tag("thead", headings), tag("tbody", join(*body)))
-    return tag("div", table, class_="scroll", tabindex=0)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seamlessalign.errors import StorageError
-from seamlessalign.pipelines.report_numbers import batches_of, open_parquet, parts_of, threshold_of
+from seamlessalign.pipelines.report_numbers import batches_of, lowest_kept_margin, open_parquet, parts_of, rule_of
 
 AUDIO_BYTES = 1_500_000  # of all samples together; in base64 that is 2 MB of the page
 _NEAR_MISSES = 64  # rejected pairs looked at, of which those are shown that repeat no side of another
@@ -91,10 +91,17 @@ def _spread(uris: list[str], number: int, in_corpus: bool) -> list[_Place]:
 
 
 def _near_misses(uris: list[str], number: int) -> list[_Place]:
-    """Rejected pairs with the highest margins below the threshold (where there are none, nearest to it above)."""
+    """Rejected pairs with the highest margins below the threshold (where there are none, nearest to it above).
+
+    Where precision decides, the lowest kept margin stands for the threshold: the estimate falls with the margin.
+    """
     if not uris or number < 1:
         return []
-    threshold = threshold_of(uris)[0] or 0.0
+    threshold = rule_of(uris).threshold
+    if threshold is None:
+        threshold = lowest_kept_margin(uris)
+    if threshold is None:  # nothing was kept
+        threshold = 1e9
     best: list[tuple[bool, float, str, int, str, str]] = []
     for uri in uris:
         offset = 0

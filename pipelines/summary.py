@@ -1,8 +1,11 @@
-"""What a finished run did, as text for the terminal: counts of every stage, speed of every step, peak memory."""
+"""What a finished run did, as text for the terminal: counts of every stage, how sure the pairs are, speed, memory."""
 
 from collections import Counter
 from collections.abc import Iterable
 
+import numpy as np
+
+from seamlessalign.pipelines.report_numbers import batches_of, parts_of, rule_of
 from seamlessalign.pipelines.run import RunResult
 from seamlessalign.rows import SAMPLE_RATE, LedgerLine
 
@@ -10,10 +13,15 @@ _WITH_HOURS = ("recordings", "segments", "pairs", "corpus")
 
 
 def summary_text(result: RunResult) -> str:
-    """Stages with rows in, kept and dropped by reason; hours of audio per core-hour of each step; peak memory."""
+    """What the run did, of its ledger and its pairs.
+
+    Stages with rows in, kept and dropped by reason; estimated precision of the kept pairs of each direction; hours of
+    audio per core-hour of each step; peak memory.
+    """
     lines = ["", f"{'stage':<12} {'in':>9} {'kept':>9} {'hours in':>9} {'kept':>9}  dropped"]
     for stage in dict.fromkeys(line.stage for line in result.lines):
         lines.append(_stage_line(stage, [line for line in result.lines if line.stage == stage]))
+    lines += _precision_lines(result.folder.root)
     lines += ["", *_speed_lines(result.lines)]
     if result.quarantined:
         lines.append(f"{result.quarantined} inputs could not be read: {result.folder.root}/quarantine says which")
@@ -51,6 +59,23 @@ def _stage_line(stage: str, lines: list[LedgerLine]) -> str:
     reasons = ", ".join(f"{reason} {number}" for reason, number in dropped.most_common()) or "-"
     rows_in, rows_kept = sum(line.rows_in for line in lines), sum(line.rows_kept for line in lines)
     return f"{stage:<12} {rows_in:>9} {rows_kept:>9} {hours}  {reasons}"
+
+
+def _precision_lines(root: str) -> list[str]:
+    """How many of the kept pairs are expected to be wrong, by direction; nothing where there were no decoys."""
+    shown = []
+    for direction, uris in parts_of(root, "pairs").items():
+        kept, right = 0, 0.0
+        for uri in uris:
+            for batch in batches_of(uri, ["kept", "precision_estimate"]):
+                estimates = batch.filter(batch["kept"])["precision_estimate"].drop_null()
+                kept += len(estimates)
+                right += float(estimates.to_numpy().sum(dtype=np.float64))
+        if kept:
+            decoys = rule_of(uris).decoys or "-"
+            shown.append(f"{direction:<12} {kept:>9} {right / kept:>19.2f} {kept - right:>14.0f}  {decoys}")
+    head = f"{'direction':<12} {'kept':>9} {'estimated precision':>19} {'expected wrong':>14}  decoys"
+    return ["", head, *shown] if shown else []
 
 
 def _speed_lines(lines: list[LedgerLine]) -> list[str]:

@@ -54,10 +54,14 @@ def tone(seconds: float, pitch: float, kind: str) -> bytes:
 
 
 class FakeRun:
-    """A run folder with consistent tables, made of random rows; the rows stay here as plain dictionaries."""
+    """A run folder with consistent tables, made of random rows; the rows stay here as plain dictionaries.
 
-    def __init__(self, root: str, *, rejected: int = 900, kind: str = "opus") -> None:
+    One direction has an estimated precision, 0.5 at the threshold; with `by_precision` it was cut there by that.
+    """
+
+    def __init__(self, root: str, *, rejected: int = 900, kind: str = "opus", by_precision: bool = False) -> None:
         self.root = root
+        self.by_precision = by_precision
         self.random = np.random.default_rng(7)
         self.recordings = self._recordings()
         self.spans = {"fra": 800, "deu": 640}
@@ -93,16 +97,18 @@ class FakeRun:
         corpus: list[dict[str, Any]] = []
         for number, margin in enumerate([*good, *bad]):
             is_kept = number < kept and number % 10 != 9
-            reason = None if is_kept else "overlap" if number < kept else "below_threshold"
+            below = "below_precision" if self.by_precision and direction == "eng-frA" else "below_threshold"
+            reason = None if is_kept else "overlap" if number < kept else below
             source = sources[number % len(sources)]
             start = int(self.random.integers(0, source["num_samples"] - 12 * 16_000))
             end = start + int(self.random.integers(2 * 16_000, 10 * 16_000))
             text = TEXTS[number % len(TEXTS)] + ("" if number < 6 else f" {number}")
             ids = sentence_id(text, "eng"), segment_id(source["recording_id"], start, end)
+            estimate = float(np.float32(1 / (1 + np.exp(-30 * (margin - threshold))))) if lang == "fra" else None
             row = asdict(
                 Pair(
                     pair_id(*ids), direction, *ids, "eng", lang, None, None, None, text, source["uri"], start, end,
-                    None, float(np.float32(margin)), 0.8 + number / 20_000, 0, 1, None, is_kept, reason,
+                    None, float(np.float32(margin)), 0.8 + number / 20_000, 0, 1, estimate, is_kept, reason,
                 )
             )  # fmt: skip
             pairs.append(row)
@@ -133,7 +139,12 @@ class FakeRun:
             metadata = {
                 "seamlessalign.threshold": thresholds[direction],
                 "seamlessalign.threshold_origin": "fitted <b>",
+                "seamlessalign.decoys": "700 on the side eng: <i>given</i>" if direction == "eng-frA" else "none",
             }
+            if self.by_precision and direction == "eng-frA":
+                metadata["seamlessalign.threshold"] = "-inf"
+                metadata["seamlessalign.threshold_origin"] = "estimated precision of each pair at least 0.5"
+                metadata["seamlessalign.mining"] = '{"fdr": null, "min_precision": 0.5}'
             table = pa.Table.from_pylist(pairs, PAIRS).replace_schema_metadata(metadata)
             half = len(pairs) // 2
             self.write(f"pairs/direction={direction}/part-00000.parquet", table[:half])
@@ -197,12 +208,39 @@ class FakeRun:
                 {
                     "direction": "eng-frA", "speech_hours": 8.25, "spans": 800, "kept": 135, "precision": 0.961,
                     "recall": 0.842, "f1": 0.8976, "f1_low": 0.871, "f1_high": 0.921, "threshold": 1.12,
-                    "best_threshold": 1.105, "best_f1": 0.904, "truth": "read <speech>",
-                }
+                    "best_threshold": 1.105, "best_f1": 0.904, "truth": "read <speech>", "expected_precision": 0.912,
+                    "reliability": [
+                        self._bin(0.0, 0.25, 400, 0.031, 0.0425, 0.027, 0.067),
+                        self._bin(0.25, 0.5, 0, None, None, None, None),
+                        self._bin(0.5, 0.75, 50, 0.61, 0.58, 0.442, 0.706),
+                        self._bin(0.75, 1.0, 100, 0.94, 0.97, 0.915, 0.99),
+                    ],
+                    "at_precision": [
+                        {
+                            "min_precision": 0.5, "kept": 135, "expected_precision": 0.912, "precision": 0.961,
+                            "precision_low": 0.914, "precision_high": 0.983, "recall": 0.842, "f1": 0.898,
+                        },
+                        {
+                            "min_precision": 0.9, "kept": 0, "expected_precision": None, "precision": None,
+                            "precision_low": None, "precision_high": None, "recall": 0.0, "f1": 0.0,
+                        },
+                        {
+                            "min_precision": 0.95, "kept": 0, "expected_precision": None, "precision": None,
+                            "precision_low": None, "precision_high": None, "recall": 0.0, "f1": 0.0,
+                        },
+                    ],
+                },
+                {"direction": "eng-deA", "kept": 54, "threshold": None, "reliability": [], "at_precision": []},
             ],
+            "estimate_rule": "Compared over <all> candidates.",
             "note": "The truth is known because the recordings were read from these sentences.",
         }  # fmt: skip
         self.put("evaluation.json", json.dumps(evaluation).encode())
+
+    @staticmethod
+    def _bin(low: float, high: float, pairs: int, *shares: float | None) -> dict[str, float | None]:
+        names = ("mean_estimate", "precision", "precision_low", "precision_high")
+        return {"low": low, "high": high, "pairs": pairs, **dict(zip(names, shares, strict=True))}
 
     def put(self, name: str, data: bytes) -> None:
         storage.write_bytes_atomic(storage.join(self.root, name), data)

@@ -1,10 +1,12 @@
 """The report of a run folder: its numbers against plain sums, hostile strings, missing tables."""
 
+import re
 import shutil
 from base64 import b64decode
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +15,11 @@ import pytest
 from seamlessalign import storage
 from seamlessalign.errors import InputError, StorageError
 from seamlessalign.pipelines import report_samples
+from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.report import build_report
+from seamlessalign.pipelines.report_parts import hours
+from seamlessalign.pipelines.run import RunResult
+from seamlessalign.pipelines.summary import summary_text
 from seamlessalign.rows import LedgerLine
 from tests.pipelines.fake_run import FakeRun, Page
 
@@ -98,16 +104,88 @@ def test_hours_by_language(finished: tuple[FakeRun, str, Page]) -> None:
 def test_models_evaluation_and_date_are_shown(finished: tuple[FakeRun, str, Page]) -> None:
     _, _, page = finished
     assert page.row("whisper-base") == ["whisper-base", "recordings, segments", "cd" * 32]
-    assert page.row("eng-frA", "8.25 h")[6:] == ["0.898 (0.871–0.921)", "1.12", "0.904 at 1.105", "read <speech>"]
+    assert page.row("eng-frA", "8.25 h")[4:] == [
+        "0.912", "0.961", "0.842", "0.898 (0.871–0.921)", "1.12", "0.904 at 1.105", "read <speech>",
+    ]  # fmt: skip
     assert "read from these sentences" in page.text
     assert "UTC · configuration 0123456789abcdef" in page.text
+
+
+def test_reliability_is_drawn_where_precision_was_estimated(finished: tuple[FakeRun, str, Page]) -> None:
+    _, source, page = finished
+    assert "Compared over <all> candidates." in page.text
+    assert source.count('aria-label="Reliability of the estimated precision of ') == 1  # none of eng-deA
+    assert page.elements["circle"] == 3  # an empty bin is not drawn
+    assert "50 pairs estimated at 0.5 to 0.75, 0.610 on average: 0.580 right (0.442 to 0.706)" in page.text
+    mean, right = (400 * 0.031 + 50 * 0.61 + 100 * 0.94) / 550, (400 * 0.0425 + 50 * 0.58 + 100 * 0.97) / 550
+    assert f"550 candidates · estimated to be right {mean:.2f} · right {right:.2f}" in page.text
+    assert page.row("0.5", "135", "0.912") == ["0.5", "135", "0.912", "0.961 (0.91–0.98)", "0.842", "0.898"]
+    assert page.row("0.9", "0", "–") == ["0.9", "0", "–", "–", "0.000", "0.000"]
+    assert [cells for cells in page.cells if cells[:3] == ["0.95", "0", "–"]] == []  # nothing below what keeps nothing
+
+
+def test_estimated_precision_says_what_another_cut_would_leave(finished: tuple[FakeRun, str, Page]) -> None:
+    run, source, page = finished
+    pairs = run.pairs["eng-frA"]
+    kept = [row for row in pairs if row["kept"]]
+    assert float(page.numbers["expected eng-frA"]) == pytest.approx(mean_estimate(kept), abs=0.0051)
+    wrong = sum(1 - row["precision_estimate"] for row in kept)
+    assert f"About {wrong:,.0f} of the kept pairs are expected to be wrong." in page.text
+    assert "The estimate comes from decoys (700 on the side eng: <i>given</i>)." in page.text
+    for cut in (0.5, 0.8, 0.9, 0.95):
+        left = [row for row in pairs if row["precision_estimate"] >= cut and row["drop_reason"] != "overlap"]
+        samples = sum(row["tgt_end"] - row["tgt_start"] for row in left)
+        cells = page.row(f"{cut:g}", f"{len(left):,}", hours(samples))
+        assert int(cells[3]) == pytest.approx(sum(1 - row["precision_estimate"] for row in left), abs=0.51)
+    assert source.count("with at least so much estimated precision") == 2  # title and label of one chart
+    lowest = min(row["precision_estimate"] for row in kept)
+    assert f"lowest kept {lowest:.2f}" in page.text
+    assert page.text.count("No precision is estimated: there were no decoys.") == 1
+    assert "expected eng-deA" not in page.numbers
+
+
+def mean_estimate(rows: list[dict[str, Any]]) -> float:
+    return float(sum(row["precision_estimate"] for row in rows) / len(rows))
+
+
+def test_summary_says_how_many_pairs_are_expected_to_be_wrong(finished: tuple[FakeRun, str, Page]) -> None:
+    run, _, _ = finished
+    lines = summary_text(RunResult(RunFolder(run.root), run.ledger, 0, 0)).split("\n")
+    kept = [row for row in run.pairs["eng-frA"] if row["kept"]]
+    wrong = len(kept) * (1 - mean_estimate(kept))
+    told = [line.split(maxsplit=4) for line in lines if line.startswith("eng-")]
+    assert told == [["eng-frA", f"{len(kept)}", f"{mean_estimate(kept):.2f}", f"{wrong:.0f}", told[0][4]]]
+    assert told[0][4] == "700 on the side eng: <i>given</i>"  # of eng-deA, without decoys, nothing is said
+
+
+def test_where_precision_decides_there_is_no_threshold(tmp_path: Path) -> None:
+    run = FakeRun(str(tmp_path / "run"), rejected=2000, by_precision=True)
+    page = Page(Path(build_report(run.root)).read_text("utf-8"))
+    shown = re.sub(r"\s+", " ", page.text)
+    assert "estimated precision of each pair at least 0.5" in shown
+    assert "cut at 0.50" in shown
+    assert not re.search(r"-inf|−inf|\bnan\b", shown)
+    assert "threshold 1.15" in shown and "threshold 1.12" not in shown  # the other direction has one
+    assert "from the lowest kept up" in shown  # bars of what was kept, since the rest is so much more
+    near = sorted(row["margin"] for row in run.pairs["eng-frA"] if row["drop_reason"] == "below_precision")[-1]
+    assert f"margin {near:.4f}" in shown
+
+
+def test_damaged_metadata_names_the_file(tmp_path: Path) -> None:
+    run = FakeRun(str(tmp_path), rejected=20)
+    path = tmp_path / "pairs/direction=eng-frA/part-00000.parquet"
+    for key, value, told in (("mining", "[1]", "mining is damaged"), ("threshold", "x", "threshold is not a number")):
+        metadata = {"seamlessalign.threshold": "1.1", f"seamlessalign.{key}": value}
+        run.write("pairs/direction=eng-frA/part-00000.parquet", pq.read_table(path).replace_schema_metadata(metadata))
+        with pytest.raises(StorageError, match=rf"part-00000\.parquet: .*{told}"):
+            build_report(run.root)
 
 
 def test_hostile_strings_stay_text(finished: tuple[FakeRun, str, Page]) -> None:
     _, source, page = finished
     assert page.elements["script"] == 0
     assert page.elements["img"] == 0
-    assert page.elements["em"] == 0
+    assert page.elements["em"] == page.elements["i"] == 0
     assert not {name for name in page.attributes if name.startswith("on")}
     assert "talks & <em>speeches</em>" in page.text
     assert 's3://bucket/<script>window.stolen=1</script>/it\'s "here"␊and there.mp3' in page.text

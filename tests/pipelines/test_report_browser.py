@@ -34,6 +34,15 @@ def test_browser_plays_every_sample(tmp_path: Path, kind: str) -> None:
                  return {ready: a.readyState, seconds: a.duration, error: a.error && a.error.message};
                }))"""
         )
+        outside = page.evaluate(
+            """[...document.querySelectorAll('svg')].flatMap(svg => {
+                 const box = svg.viewBox.baseVal;
+                 return [...svg.querySelectorAll('text, circle, polygon, line')].filter(part => {
+                   const b = part.getBBox();
+                   return b.x < -1 || b.y < -1 || b.x + b.width > box.width + 1 || b.y + b.height > box.height + 1;
+                 }).map(part => part.outerHTML);
+               })"""
+        )
         sizes = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth, typeof window.stolen]")
         foreign = page.evaluate("document.querySelectorAll('script, iframe, object, img').length")
     assert len(audio) == 8
@@ -43,6 +52,7 @@ def test_browser_plays_every_sample(tmp_path: Path, kind: str) -> None:
         assert 0.9 < item["seconds"] < 3.2
     assert sizes == [400, 400, "undefined"]  # nothing sticks out on a narrow screen, nothing hostile ran
     assert foreign == 0
+    assert outside == []  # every part of a chart is inside it
     complaints = [
         event
         for event in page.events

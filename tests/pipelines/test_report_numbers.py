@@ -1,5 +1,6 @@
 """The sums behind a report and the pieces of its page, against slow references."""
 
+import re
 from collections import Counter
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -9,9 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seamlessalign.pipelines.charts import Bar, Bin, histogram, horizontal_bars, nice_ticks, short_count
+from seamlessalign.pipelines.charts import (
+    Bar,
+    Bin,
+    Reliability,
+    Step,
+    curve_over_cut,
+    histogram,
+    horizontal_bars,
+    nice_ticks,
+    reliability_diagram,
+    short_count,
+)
 from seamlessalign.pipelines.markup import escape, tag
-from seamlessalign.pipelines.report_numbers import MarginCounts, covered_samples
+from seamlessalign.pipelines.report_counts import MarginCounts, PrecisionCounts
+from seamlessalign.pipelines.report_numbers import covered_samples
 from tests.pipelines.fake_run import Page
 
 finite = st.floats(-5, 5, width=32)
@@ -57,6 +70,39 @@ def test_histogram_bins_are_counted_right() -> None:
     for bar in bins[1:-1]:
         assert bar.kept + bar.rejected == pytest.approx(((margins >= bar.low) & (margins < bar.high)).sum(), abs=2)
         assert (bar.kept == 0) == (bar.high < 1.0 + 1e-9)
+
+
+estimated = st.one_of(
+    st.sampled_from([0.0, 0.5, 0.8, 0.9, 0.95, 1.0, float("nan")]), st.floats(0, 1, width=32, allow_subnormal=False)
+)
+
+
+@given(st.lists(st.tuples(estimated, st.integers(0, 9), st.sampled_from(["kept", "cut", "other"]))))
+def test_precision_counts_against_a_slow_count(rows: list[tuple[float, int, str]]) -> None:
+    counts = PrecisionCounts()
+    for part in (rows[::2], rows[1::2]):
+        counts.add(
+            np.array([estimate for estimate, _, _ in part], np.float32),
+            np.array([samples for _, samples, _ in part], np.int64),
+            np.array([what == "kept" for *_, what in part], np.bool_),
+            np.array([what == "cut" for *_, what in part], np.bool_),
+        )
+    known = [(np.float32(estimate), samples, what) for estimate, samples, what in rows if not np.isnan(estimate)]
+    kept = [float(estimate) for estimate, _, what in known if what == "kept"]
+    assert counts.estimated == len(known)
+    assert counts.num_kept == len(kept)
+    assert counts.expected_right == pytest.approx(sum(kept))
+    assert counts.lowest_kept == (min(kept) if kept else None)
+    for cut in (0.0, 0.5, 0.8, 0.9, 0.95, 1.0):
+        left = [row for row in known if row[0] >= np.float32(cut) and row[2] != "other"]
+        rows_left, samples_left, right = counts.at_least(cut)
+        assert (rows_left, samples_left) == (len(left), sum(samples for _, samples, _ in left))
+        assert right == pytest.approx(sum(float(estimate) for estimate, _, _ in left), abs=1e-6)
+    steps = counts.steps()
+    assert [step.at for step in steps] == pytest.approx(np.linspace(0, 1, 101))
+    for step in steps:
+        for what, number in (("kept", step.kept), ("cut", step.rejected)):
+            assert number == sum(row[2] == what and row[0] >= np.float32(step.at) for row in known)
 
 
 spans = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40), st.integers(0, 20)), max_size=25)
@@ -111,12 +157,54 @@ def test_charts_draw_to_scale_and_say_what_they_show() -> None:
     assert widths[0] == pytest.approx(widths[1] * 3, abs=0.05) == pytest.approx(widths[2] * 1.5, abs=0.05)
 
 
-def _attributes(markup: str, element: str, name: str) -> list[float]:
+def test_reliability_diagram_is_to_scale() -> None:
+    points = [Reliability(0.0, 0.5, 900, 0.25, 0.5, 0.4, 0.6), Reliability(0.5, 1.0, 100, 0.75, 1.0, 0.9, 1.0)]
+    chart = reliability_diagram(points, title="Reliability of <a>", x_label="estimated", y_label="right")
+    (x1, x2), (y1, y2) = _attributes(chart, "circle", "cx"), _attributes(chart, "circle", "cy")
+    small, large = sorted(_attributes(chart, "circle", "r"))
+    assert x2 - x1 == pytest.approx(y1 - y2, abs=0.02)  # on both axes half of the range, which is a square
+    assert large > 1.5 * small
+    assert "<title>Reliability of &lt;a&gt;</title>" in chart and 'role="img"' in chart
+    diagonal = {name: _attributes(chart, "line", name, "diagonal")[0] for name in ("x1", "y1", "x2", "y2")}
+    slope = (diagonal["y1"] - diagonal["y2"]) / (diagonal["x2"] - diagonal["x1"])
+    assert slope == pytest.approx(1)
+    assert y2 == pytest.approx(diagonal["y2"])  # all are right
+    assert x1 == pytest.approx((3 * diagonal["x1"] + diagonal["x2"]) / 4, abs=0.02)
+    low, high = (_attributes(chart, "line", name, "interval")[0] for name in ("y1", "y2"))
+    assert low - high == pytest.approx(0.2 * (diagonal["y1"] - diagonal["y2"]), abs=0.02)
+    assert low - y1 == pytest.approx(y1 - high, abs=0.02)
+
+
+def test_curve_over_a_cut_is_to_scale_and_says_what_it_leaves_out() -> None:
+    steps = [Step(0.0, 100, 300), Step(0.5, 100, 0), Step(1.0, 25, 0)]
+    chart = curve_over_cut(steps, cut=0.5, cut_label="cut at 0.50", title="t", x_label="x", y_label="pairs")
+    areas = [[tuple(map(float, corner.split(","))) for corner in text.split()] for text in _texts(chart, "points")]
+    rejected, kept = ([foot - y for _, y in corners] for corners in areas for foot in [corners[0][1]])
+    assert max(rejected) == pytest.approx(4 * max(kept), rel=0.01)
+    assert kept[-2] == pytest.approx(max(kept) / 4, rel=0.02)
+    places = [x for x, _ in areas[1]]
+    assert _attributes(chart, "line", "x1", "threshold") == pytest.approx([(min(places) + max(places)) / 2], abs=0.06)
+    assert "cut off" not in chart
+    crowded = curve_over_cut(
+        [Step(0.0, 10, 123_456), Step(1.0, 0, 0)], cut=None, cut_label="", title="t", x_label="x", y_label="pairs"
+    )
+    assert "up to 123,466, cut off here" in crowded and "threshold" not in crowded
+    nothing = curve_over_cut(
+        [Step(0.0, 0, 0), Step(1.0, 0, 0)], cut=0.9, cut_label="c", title="t", x_label="", y_label=""
+    )
+    assert "nan" not in nothing
+
+
+def _texts(markup: str, name: str) -> list[str]:
+    return re.findall(rf'{name}="([^"]*)"', markup)
+
+
+def _attributes(markup: str, element: str, name: str, kind: str | None = None) -> list[float]:
     found: list[float] = []
 
     class Reader(HTMLParser):
         def handle_starttag(self, tag_name: str, attributes: list[tuple[str, str | None]]) -> None:
-            if tag_name == element:
+            if tag_name == element and kind in (None, dict(attributes).get("class")):
                 found.append(float(dict(attributes)[name] or "nan"))
 
     Reader().feed(markup)
