@@ -94,6 +94,7 @@ class _Pass:
         threads: int | None,
         isa: int | None,
     ) -> None:
+        self.scored = 0  # pairs that were scored in float32
         self.isa = native.best_isa() if isa is None else isa
         self.threads = threads or len(os.sched_getaffinity(0))
         self.padded = -(-src.dim // 64) * 64
@@ -128,7 +129,6 @@ class _Pass:
         self.part = min(part, -(-len(self.x.order) // native.TILE_ROWS) * native.TILE_ROWS)
 
     def run(self) -> tuple[Found, Found]:
-        self.scored = 0
         with ThreadPoolExecutor(self.threads) as pool:
             kept: list[_Coded] = list(self._coded_columns(pool)) if self.keep_y else []
             for begin in range(0, len(self.x.order), self.part):

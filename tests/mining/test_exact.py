@@ -1,8 +1,10 @@
 """The compiled scan: exact on every instruction set, in any parts, on data made to hurt; and its pieces."""
 
+import dataclasses
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +218,17 @@ def test_sides_on_disk_larger_than_the_memory_allowed(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[0]) < 300
+
+
+def test_numbers_of_rows_beyond_32_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    far, plain = 2**33 + 5, exact._Side.scan_side
+    monkeypatch.setattr(
+        exact._Side, "scan_side", lambda self, *rest: dataclasses.replace(plain(self, *rest), first=far)
+    )
+    src, tgt = (Vectors(rows, "") for rows in np.random.default_rng(6).standard_normal((2, 40, 8)).astype(np.float32))
+    one = exact._Pass(src, tgt, None, None, (3, 3), 1 << 20, 1, None)
+    with ThreadPoolExecutor(1) as pool:
+        rows = one.x.coded(0, 40, pool, 1, one.isa)
+        one._scan(pool, rows, next(iter(one._coded_columns(pool))))
+    for side in (one.x, one.y):
+        assert side.index.min() >= far and side.index.max() < far + 40

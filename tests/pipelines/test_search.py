@@ -145,6 +145,17 @@ def test_ranges_that_are_done_stay_when_resources_change(tmp_path: Path) -> None
     assert ranges(1, [("both", 100, 200), ("both", 150, 300), ("src", 0, 7)]) == [(0, 100), (100, 200), (200, 400)]
 
 
+def test_a_plan_for_more_rows_than_32_bits_can_number(tmp_path: Path) -> None:
+    many = 3 * 2**31
+    context = context_of(config_of(tmp_path, ["eng-frA"], backend="auto"))
+    plan = plan_search("eng-frA", many, many, 1024, context, Workers(2, 1, "cpu"), 1e11)
+    assert plan.backend == search_stage.COMPRESSED
+    assert plan.tasks * plan.rows_per_task >= 2 * many and plan.shuffled == 2 * many * 16 * 12
+    assert plan.operations == 2.0 * many * many * 1024
+    task = search_stage.SearchTask("eng-frA", "src", many - 7, many, search_stage.COMPRESSED)
+    assert search_stage.range_of(task.name) == ("src", many - 7, many)
+
+
 def test_rows_that_cannot_be_compared_are_rejects(tmp_path: Path) -> None:
     text, speech = vectors(30, 20)
     text[3], text[7], text[9] = 0, np.nan, np.inf
