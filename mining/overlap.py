@@ -3,6 +3,8 @@
 Two spans of one recording are in conflict when they overlap by more than `max_overlap` times the length of the shorter.
 """
 
+from array import array
+from bisect import bisect_left
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,10 @@ from seamlessalign.errors import InputError
 
 Bools = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
+Weights = npt.NDArray[np.float64]
+
+_CONFLICTS = 1 << 22  # about how many are listed together while pairs are improved
+_ROUNDING = 1e-12  # relative: sums that are apart by less are equal
 
 
 def resolve_overlaps(
@@ -35,13 +41,7 @@ def resolve_overlaps(
     """
     spans = _Spans(recording, start, end, max_overlap, "")
     weight = _checked_weight(weight, len(spans.start))
-    keep = np.zeros(len(weight), bool)
-    order = np.lexsort((spans.start, spans.end, spans.recording))
-    bounds = np.flatnonzero(np.diff(spans.recording[order], prepend=-1, append=-1))
-    for left, right in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-        rows = order[left:right]
-        keep[rows[_best_chain(spans.start[rows], spans.end[rows], spans.allowed[rows], weight[rows])]] = True
-    return keep
+    return _best(spans, weight, np.arange(len(weight)))
 
 
 def resolve_overlaps_two_sides(
@@ -56,10 +56,17 @@ def resolve_overlaps_two_sides(
 ) -> Bools:
     """Pairs of spans without conflict on either side, with a great sum of weights; (num_pairs,) bool.
 
-    The best sum cannot be found at scale (maximum weight independent set of 2-track intervals). Pairs are taken from
-    the heaviest down, then improved: a pair is put in, what it conflicts with taken out, and what thereby became free
-    filled in again from the heaviest down; the change stays when the sum is greater, until no pair gives one. Never
-    worse than the first walk, and deterministic. Arguments and errors as in `resolve_overlaps`.
+    The best sum cannot be found at scale (maximum weight independent set of 2-track intervals; Bar-Yehuda, Halldórsson,
+    Naor, Shachnai and Shapira 2006, "Scheduling split intervals"). Pairs that hang together through overlaps are solved
+    together, apart from all others. They start from the best of three choices: from the heaviest pair down; exact on
+    the source side, then on the target side among what is left; and the other way round. Where the sum is that of the
+    exact choice of one side alone it is the best there can be. Else it is improved: a pair is put in, what it conflicts
+    with taken out, and what thereby became free filled in again from the heaviest down; the change stays when the sum
+    is greater, until no pair gives one.
+
+    Never worse than from the heaviest down, and deterministic. O(n log n) but for the improvement, whose time goes with
+    the number of conflicts; where pairs that hang together have more than four million they are improved in parts.
+    Arguments and errors as in `resolve_overlaps`.
     """
     sides = [
         _Spans(src_recording, src_start, src_end, max_overlap, "src "),
@@ -68,7 +75,20 @@ def resolve_overlaps_two_sides(
     if len(sides[0].start) != len(sides[1].start):
         raise InputError(f"src has {len(sides[0].start)} spans and tgt {len(sides[1].start)}: one of each makes a pair")
     weight = _checked_weight(weight, len(sides[0].start))
-    return _improved(_conflicts(sides), weight)
+    if not len(weight):
+        return np.zeros(0, bool)
+    cluster = _together([side.clusters() for side in sides])
+    everything = np.arange(len(weight))
+    exact = [_best(side, weight, everything) for side in sides]
+    choices = [_from_the_heaviest(sides, weight)]
+    for first, second in ((0, 1), (1, 0)):
+        choices.append(_best(sides[second], weight, np.flatnonzero(exact[first])))
+    sums = np.array([np.bincount(cluster, weight * choice) for choice in choices])
+    bound = np.min([np.bincount(cluster, weight * choice) for choice in exact], axis=0)
+    keep: Bools = np.array(choices)[sums.argmax(0)[cluster], everything]
+    open_ = (sums.max(0) < bound * (1 - _ROUNDING))[cluster]
+    _improve(sides, weight, keep, cluster, open_)
+    return keep
 
 
 class _Spans:
@@ -90,6 +110,7 @@ class _Spans:
         self.start, self.end = start.astype(np.int64), end.astype(np.int64)
         self.recording: Integers = np.unique(recording, return_inverse=True)[1].reshape(-1).astype(np.int64)
         length = self.end - self.start
+        self.max_overlap = max_overlap
         if (length <= 0).any():
             row = int(np.flatnonzero(length <= 0)[0])
             raise InputError(f"{side}span {row} is [{start[row]}, {end[row]}): its end must be after its start")
@@ -97,8 +118,33 @@ class _Spans:
         # The small addition keeps products such as 0.29 * 100 = 28.999… at the whole number they stand for.
         self.allowed: Integers = np.minimum(np.floor(max_overlap * length + 1e-9).astype(np.int64), length - 1)
 
+    def part(self, rows: Integers) -> "_Spans":
+        """Some of the spans."""
+        return _Spans(self.recording[rows], self.start[rows], self.end[rows], self.max_overlap, "")
 
-def _checked_weight(weight: npt.NDArray[Any], rows: int) -> npt.NDArray[np.float64]:
+    def in_a_row(self) -> tuple[Integers, Integers]:
+        """Starts and ends with the recordings laid one behind the other, so that those of several never overlap."""
+        recordings = int(self.recording.max(initial=-1)) + 1
+        first = np.full(recordings, np.iinfo(np.int64).max)
+        last = np.full(recordings, np.iinfo(np.int64).min)
+        np.minimum.at(first, self.recording, self.start)
+        np.maximum.at(last, self.recording, self.end)
+        length = last - first
+        shift = (np.cumsum(length) - length - first)[self.recording]
+        return self.start + shift, self.end + shift
+
+    def clusters(self) -> Integers:
+        """Numbers (num_spans,) that are equal for spans that hang together: a gap in time parts them."""
+        start, end = self.in_a_row()
+        order = np.argsort(start, kind="stable")
+        reach = np.maximum.accumulate(end[order])
+        begins = np.append(True, start[order][1:] >= reach[:-1])
+        numbers = np.empty(len(order), np.int64)
+        numbers[order] = np.cumsum(begins) - 1
+        return numbers
+
+
+def _checked_weight(weight: npt.NDArray[Any], rows: int) -> Weights:
     weight = np.asarray(weight).astype(np.float64)
     if weight.shape != (rows,):
         raise InputError(f"weight has shape {weight.shape} for {rows} spans: give one number each")
@@ -109,8 +155,37 @@ def _checked_weight(weight: npt.NDArray[Any], rows: int) -> npt.NDArray[np.float
     return weight
 
 
-def _best_chain(start: Integers, end: Integers, allowed: Integers, weight: npt.NDArray[np.float64]) -> list[int]:
-    """Positions of the heaviest chain of spans of one recording.
+def _best(spans: _Spans, weight: Weights, rows: Integers) -> Bools:
+    """The heaviest of the spans `rows` that have no conflict, as a mask over all spans."""
+    keep = np.zeros(len(weight), bool)
+    start, end = spans.in_a_row()
+    order = rows[np.lexsort((start[rows], end[rows]))]
+    start, end, allowed = start[order], end[order], spans.allowed[order]
+    chain = _best_chain_of_overlapping(start, end, allowed, weight[order]) if allowed.any() else None
+    keep[order[_best_chain(start, end, weight[order]) if chain is None else chain]] = True
+    return keep
+
+
+def _best_chain(start: Integers, end: Integers, weight: Weights) -> list[int]:
+    """Positions of the heaviest chain of spans that do not overlap; spans by end."""
+    before = np.searchsorted(end, start, side="right").tolist()  # how many spans end in time
+    sums = [0.0]
+    for place, own in enumerate(weight.tolist()):
+        with_it = sums[before[place]] + own
+        sums.append(with_it if with_it > sums[-1] else sums[-1])
+    chain: list[int] = []
+    place = len(before)
+    while place:
+        if sums[place] > sums[place - 1]:
+            chain.append(place - 1)
+            place = before[place - 1]
+        else:
+            place -= 1
+    return chain
+
+
+def _best_chain_of_overlapping(start: Integers, end: Integers, allowed: Integers, weight: Weights) -> list[int]:
+    """Positions of the heaviest chain of spans of which some may overlap.
 
     Span j may come before i when end_j <= start_i + allowed_i and end_j - allowed_j <= start_i. A sweep over time asks
     for the best j at start_i + allowed_i, when only spans with earlier ends have entered, by the second
@@ -152,76 +227,181 @@ def _best_chain(start: Integers, end: Integers, allowed: Integers, weight: npt.N
     return chain
 
 
-def _conflicts(sides: list[_Spans]) -> list[list[int]]:
+def _together(numbers: list[Integers]) -> Integers:
+    """Numbers (num_pairs,) from 0 that are equal for pairs that hang together through the numbers of any side."""
+    label = np.arange(len(numbers[0]))
+    while True:
+        new = label
+        for side in numbers:
+            least = np.full(int(side.max()) + 1, len(label))
+            np.minimum.at(least, side, new)
+            new = least[side]
+        new = new[new]  # labels are pairs: what hangs together with them is taken over, so that few rounds suffice
+        if (new == label).all():
+            return np.unique(label, return_inverse=True)[1].reshape(-1).astype(np.int64)
+        label = new
+
+
+def _from_the_heaviest(sides: list[_Spans], weight: Weights) -> Bools:
+    """Pairs taken from the heaviest down where they do not conflict with any that was taken before.
+
+    What was taken from a recording is free of conflicts, so that its starts and its ends are in the same order, and a
+    span has to be compared with the one before it and the one after it only (see `resolve_overlaps`).
+    """
+    keep = np.zeros(len(weight), bool)
+    columns = [
+        (side.recording.tolist(), side.start.tolist(), side.end.tolist(), side.allowed.tolist()) for side in sides
+    ]
+    taken: list[dict[int, tuple[list[int], list[int]]]] = [{} for _ in sides]  # of a recording: starts and rows
+    for row in np.argsort(-weight, kind="stable").tolist():
+        places = []
+        for (recording, start, end, allowed), lists in zip(columns, taken, strict=True):
+            begin = start[row]
+            starts, rows = lists.setdefault(recording[row], ([], []))
+            place = bisect_left(starts, begin)
+            if place and end[rows[place - 1]] - begin > min(allowed[row], allowed[rows[place - 1]]):
+                break
+            if place < len(starts):
+                after = rows[place]
+                if min(end[row], end[after]) - starts[place] > min(allowed[row], allowed[after]):
+                    break
+            places.append((place, starts, rows, begin))
+        else:
+            keep[row] = True
+            for place, starts, rows, begin in places:
+                starts.insert(place, begin)
+                rows.insert(place, row)
+    return keep
+
+
+def _improve(sides: list[_Spans], weight: Weights, keep: Bools, cluster: Integers, open_: Bools) -> None:
+    """Improve what is kept of the pairs that are open, in place, so many at a time that their conflicts fit.
+
+    Pairs that hang together stay together as far as they fit; what is kept of the others is left alone then.
+    """
+    rows = np.flatnonzero(open_)
+    if not len(rows):
+        return
+    rows = rows[np.lexsort((sides[0].in_a_row()[0][rows], cluster[rows]))]
+    filled = np.cumsum(_most_conflicts(sides, rows)) // _CONFLICTS
+    for batch in np.split(rows, np.flatnonzero(np.diff(filled)) + 1):
+        others = keep.copy()
+        others[batch] = False
+        outside = np.flatnonzero(others)
+        some = batch[~np.logical_or.reduce([_conflict_with(side, outside, batch) for side in sides])]
+        if len(some):
+            keep[some] = _improved(_conflicts([side.part(some) for side in sides]), weight[some], keep[some])
+
+
+def _conflict_with(side: _Spans, kept: Integers, rows: Integers) -> Bools:
+    """Which of the spans `rows` conflict with any of `kept`, which are free of conflicts among themselves.
+
+    The nearest before and after are enough to look at (see `_from_the_heaviest`).
+    """
+    start, end = side.in_a_row()
+    kept = kept[np.argsort(start[kept], kind="stable")]
+    found = np.zeros(len(rows), bool)
+    if not len(kept):
+        return found
+    place = np.searchsorted(start[kept], start[rows], side="left")
+    for there, at in ((place > 0, place - 1), (place < len(kept), place)):
+        near = kept[np.clip(at, 0, len(kept) - 1)]
+        overlap = np.minimum(end[rows], end[near]) - np.maximum(start[rows], start[near])
+        found |= there & (overlap > np.minimum(side.allowed[rows], side.allowed[near]))
+    return found
+
+
+def _later(side: _Spans) -> tuple[Integers, Integers]:
+    """Spans by recording and start; and for each in that order how many after it begin before it ends."""
+    start, end = side.in_a_row()
+    order = np.argsort(start, kind="stable")
+    return order, np.searchsorted(start[order], end[order], side="left") - np.arange(len(order)) - 1
+
+
+def _most_conflicts(sides: list[_Spans], rows: Integers) -> Integers:
+    """For each of the pairs `rows` at most how many conflicts are found from it on, on both sides."""
+    most = np.zeros(len(rows), np.int64)
+    for side in sides:
+        order, count = _later(side.part(rows))
+        most[order] += count
+    return most
+
+
+def _conflicts(sides: list[_Spans]) -> "list[array[int]]":
     """For each pair the pairs that it conflicts with on any side, ascending."""
     edges = [_conflicts_of_side(side) for side in sides]
     one, two = (np.concatenate(column) for column in zip(*edges, strict=True))
     rows = len(sides[0].start)
-    key = np.unique(np.concatenate([one * rows + two, two * rows + one]))
-    neighbours = np.split(key % max(rows, 1), np.searchsorted(key // max(rows, 1), np.arange(1, rows)))
-    return [part.tolist() for part in neighbours[:rows]]
+    key = np.concatenate([one * rows + two, two * rows + one])
+    del edges, one, two
+    key.sort()
+    key = key[np.append(True, key[1:] != key[:-1])] if len(key) else key
+    ends = np.searchsorted(key, (np.arange(rows) + 1) * rows).tolist()
+    others = array("i", (key % rows).astype(np.intc).tobytes())  # lists of Python's numbers take ten times the memory
+    return [others[begin:end] for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def _conflicts_of_side(side: _Spans) -> tuple[Integers, Integers]:
-    order = np.lexsort((side.start, side.recording))
-    start, end, recording = side.start[order], side.end[order], side.recording[order]
-    # Ranks of times keep recording and time in one sortable number.
-    times = np.unique(np.concatenate([start, end]))
-    starts = recording * len(times) + np.searchsorted(times, start)
-    ends = recording * len(times) + np.searchsorted(times, end)
-    count = (
-        np.searchsorted(starts, ends, side="left") - np.arange(len(order)) - 1
-    )  # later ones that begin before its end
+    order, count = _later(side)
+    start, end, allowed = side.start[order], side.end[order], side.allowed[order]
     one = np.repeat(np.arange(len(order)), count)
     two = one + 1 + np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     overlap = np.minimum(end[one], end[two]) - start[two]
-    allowed = side.allowed[order]
     bad = overlap > np.minimum(allowed[one], allowed[two])
     return order[one[bad]], order[two[bad]]
 
 
-def _improved(conflicts: list[list[int]], weight: npt.NDArray[np.float64]) -> Bools:
-    weights = weight.tolist()
+def _improved(conflicts: "list[array[int]]", weight: Weights, start: Bools) -> Bools:
+    """What is kept, from `start` on, after no pair that is put in gives a greater sum any more."""
+    weights, keep = weight.tolist(), start.tolist()
     order = np.argsort(-weight, kind="stable").tolist()
     place = {row: number for number, row in enumerate(order)}
-    blocked = [0] * len(weights)  # how many kept pairs each conflicts with
-    keep = [False] * len(weights)
+    blocked = [sum(keep[other] for other in near) for near in conflicts]  # how many kept pairs each conflicts with
 
-    def put(row: int) -> None:
-        keep[row] = True
-        for other in conflicts[row]:
-            blocked[other] += 1
-
-    def take(row: int) -> None:
-        keep[row] = False
-        for other in conflicts[row]:
-            blocked[other] -= 1
-
-    for row in order:
-        if not blocked[row]:
-            put(row)
-    changed = True
-    while changed:
-        changed = False
-        for row in order:
+    tries = order
+    while tries:
+        swapped: set[int] = set()
+        for row in tries:
             if keep[row]:
                 continue
             out = [other for other in conflicts[row] if keep[other]]
-            for other in out:
-                take(other)
-            put(row)
-            freed = {near for other in out for near in conflicts[other]}
-            into = [row]
-            for near in sorted(freed, key=place.__getitem__):
-                if not keep[near] and not blocked[near]:
-                    put(near)
-                    into.append(near)
-            lost = sum(weights[other] for other in out)
-            if sum(weights[other] for other in into) > lost * (1 + 1e-12):  # more than rounding, so that it ends
-                changed = True
+            into, gain = _filled(row, out, conflicts, blocked, weights, place)
+            if gain <= sum(weights[other] for other in out) * (1 + _ROUNDING):  # more than rounding, so that it ends
                 continue
-            for other in into:
-                take(other)
-            for other in out:
-                put(other)
+            swapped.update(out, into)
+            for rows, now in ((out, False), (into, True)):
+                for other in rows:
+                    keep[other] = now
+                    for near in conflicts[other]:
+                        blocked[near] += 1 if now else -1
+        # A pair has another chance where what it would push out, or what would come in for that, has changed.
+        touched = {one for other in swapped for one in (other, *conflicts[other])}
+        kept = {other for one in touched for other in conflicts[one] if keep[other]}
+        again = touched.union(*(conflicts[other] for other in kept))
+        tries = sorted((row for row in again if not keep[row]), key=place.__getitem__)
     return np.asarray(keep, bool)
+
+
+def _filled(
+    row: int,
+    out: list[int],
+    conflicts: "list[array[int]]",
+    blocked: list[int],
+    weights: list[float],
+    place: dict[int, int],
+) -> tuple[list[int], float]:
+    """What can be kept in place of `out` when `row` is, from the heaviest down, and its weight."""
+    most, met = len(out), dict[int, int]()
+    for other in out:
+        for near in conflicts[other]:
+            if blocked[near] <= most:
+                met[near] = met.get(near, 0) + 1
+    own = set(conflicts[row])
+    free = [near for near, times in met.items() if times == blocked[near] and near != row and near not in own]
+    into, gain = [row], weights[row]
+    for near in sorted(free, key=place.__getitem__):
+        if near not in own:
+            into.append(near)
+            gain += weights[near]
+            own.update(conflicts[near])
+    return into, gain

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seamlessalign.errors import InputError
-from seamlessalign.mining import resolve_overlaps, resolve_overlaps_two_sides
+from seamlessalign.mining import overlap, resolve_overlaps, resolve_overlaps_two_sides
 from tests.mining import slow
 
 Span = tuple[int, int, int]
@@ -84,6 +84,70 @@ def test_two_sides_are_nearly_best_on_small_cases() -> None:
         keep = resolve_overlaps_two_sides(*columns(src), *columns(tgt), np.array(weight))
         totals += slow.greedy_subset(weight, bad), reached(keep, weight, bad), slow.best_subset(weight, bad)
     assert totals[0] < 0.95 * totals[2] and totals[1] > 0.985 * totals[2]
+
+
+def random_pairs(rng: np.random.Generator, count: int, length: int) -> tuple[list[Span], list[Span], list[float]]:
+    src, tgt = (
+        [
+            (int(recording), int(start), int(start + size))
+            for recording, start, size in zip(
+                rng.integers(0, 3, count), rng.integers(0, length, count), rng.integers(2, 30, count), strict=True
+            )
+        ]
+        for _ in range(2)
+    )
+    return src, tgt, (1 + rng.random(count)).tolist()
+
+
+@pytest.mark.parametrize("conflicts", [1, 40, 1 << 20])
+def test_two_sides_improved_in_parts(conflicts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlap, "_CONFLICTS", conflicts)
+    totals = np.zeros(2)
+    for seed in range(12):
+        src, tgt, weight = random_pairs(np.random.default_rng(seed), 80, 200)
+        share = SHARES[seed % 3]
+        bad = bad_couples(src, share) | bad_couples(tgt, share)
+        keep = resolve_overlaps_two_sides(*columns(src), *columns(tgt), np.array(weight), share)
+        greedy, got = slow.greedy_subset(weight, bad), reached(keep, weight, bad)
+        assert got >= greedy - 1e-9
+        totals += greedy, got
+    assert totals[1] > totals[0] * (1.06 if conflicts > 40 else 1.01 if conflicts > 1 else 1)
+
+
+def test_two_sides_that_overlap_alike_are_exact() -> None:
+    """Where both sides hang together in the same way, the best choice for one side is the best there is."""
+    rng = np.random.default_rng(1)
+    src, _, weight = random_pairs(rng, 3000, 9000)
+    tgt = [(recording, start + 1000, end + 1000) for recording, start, end in src]
+    one = resolve_overlaps(*columns(src), np.array(weight))
+    two = resolve_overlaps_two_sides(*columns(src), *columns(tgt), np.array(weight))
+    assert np.array(weight)[two].sum() == pytest.approx(np.array(weight)[one].sum())
+
+
+def test_what_hangs_together_does_not_depend_on_the_rest() -> None:
+    """Far apart in time, two groups of pairs give what each gives alone."""
+    rng = np.random.default_rng(2)
+    parts = [random_pairs(rng, 40, 60) for _ in range(2)]
+    alone = [
+        resolve_overlaps_two_sides(*columns(src), *columns(tgt), np.array(weight)).tolist()
+        for src, tgt, weight in parts
+    ]
+    src, tgt = (
+        near + [(recording, start + 10**6, end + 10**6) for recording, start, end in far]
+        for near, far in ((parts[0][0], parts[1][0]), (parts[0][1], parts[1][1]))
+    )
+    weight = np.array(parts[0][2] + parts[1][2])
+    assert resolve_overlaps_two_sides(*columns(src), *columns(tgt), weight).tolist() == alone[0] + alone[1]
+
+
+def test_two_sides_of_many_spans_are_quick() -> None:
+    rng = np.random.default_rng(0)
+    start = rng.integers(0, 10_000_000, 20_000)
+    end = start + rng.integers(16_000, 320_000, 20_000)
+    recording = rng.integers(0, 50, 20_000)
+    weight = 1 + rng.random(20_000)
+    keep = resolve_overlaps_two_sides(recording, start, end, recording, start + 7, end + 7, weight)
+    assert keep.sum() > 1000
 
 
 def test_two_light_pairs_beat_one_heavy() -> None:
