@@ -108,11 +108,13 @@ def rank(neighbours: Neighbours, rows: Indices, others: Indices) -> npt.NDArray[
 def _put_forward(neighbours: Neighbours, margin: Floats, depth: int, alike: Alike | None) -> _Columns:
     """The `depth` best candidates of each row that are alike the best: row, the other row, margin and cosine."""
     index, cosine = neighbours.index, neighbours.cosine
-    if depth == 1:
-        tied = margin == margin.max(1, keepdims=True)
-        best = np.where(tied, index, np.iinfo(np.int64).max).argmin(1)[:, None]
-    else:
-        best = np.lexsort((index, -margin), axis=1)[:, :depth]
+    places, left = [], margin if depth == 1 else margin.copy()
+    for _ in range(min(depth, index.shape[1])):
+        tied = left == left.max(1, keepdims=True)
+        places.append(np.where(tied, index, np.iinfo(np.int64).max).argmin(1)[:, None])
+        if depth > 1:
+            np.put_along_axis(left, places[-1], -np.inf, 1)
+    best = np.concatenate(places, 1)
     rows: Indices = np.repeat(np.arange(len(index), dtype=np.int64), best.shape[1])
     other: Indices = np.take_along_axis(index, best, 1)
     columns: _Columns = (

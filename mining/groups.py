@@ -26,7 +26,7 @@ Bools = npt.NDArray[np.bool_]
 
 NEAR = 0.7  # cosine of centred rows of one side from which they count as the same
 SHARED = 0.5  # of the shorter span, from which two spans count as the same speech
-_LINES = 1 << 9  # lists looked at together
+_LINES = 1 << 11  # lists looked at together
 
 
 @dataclass(frozen=True)
