@@ -1,6 +1,7 @@
 """Mining as a whole: neighbours both ways, margins, a choice of pairs, and what each pair is worth."""
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import pyarrow.compute as pc
 
 from seamlessalign.errors import InputError
 from seamlessalign.mining.attraction import weight_of_made
-from seamlessalign.mining.choose import ONCE_PER_TARGET, check_strategy, choose
+from seamlessalign.mining.choose import DEPTH, ONCE_PER_TARGET, check_strategy, choose
+from seamlessalign.mining.groups import Alike, Near
 from seamlessalign.mining.knn import Neighbours, check_k, neighbours
-from seamlessalign.mining.margin import check_margin, margins
+from seamlessalign.mining.margin import WIDER, check_margin, margins, nearest
 from seamlessalign.mining.precision import estimate_precision
 from seamlessalign.mining.vectors import Vectors
 
@@ -21,6 +23,15 @@ log = logging.getLogger(__name__)
 _MAX_K = 2**15  # ranks are int16
 _DECIMALS = 4  # of an estimate: what is beyond depends on the processor's way to add
 _TURNED = {"forward": "backward", "backward": "forward"}  # strategies seen from the other side
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Which rows of either side say the same, and how many neighbours that do not (of sources, of targets) count."""
+
+    src: Alike
+    tgt: Alike
+    k: int | tuple[int, int]
 
 
 def mine_pairs(
@@ -34,6 +45,7 @@ def mine_pairs(
     decoys: npt.NDArray[Any] | None = None,
     device: str | None = None,
     made_from: npt.NDArray[Any] | None = None,
+    near_duplicates: float | None = None,
 ) -> pa.Table:
     """Pairs of rows that probably mean the same: those of `mine_candidates` with a margin of `threshold` or more.
 
@@ -51,6 +63,7 @@ def mine_pairs(
         decoys=decoys,
         device=device,
         made_from=made_from,
+        near_duplicates=near_duplicates,
     )
     if threshold is None:
         return pairs
@@ -69,6 +82,7 @@ def mine_candidates(
     decoys: npt.NDArray[Any] | None = None,
     device: str | None = None,
     made_from: npt.NDArray[Any] | None = None,
+    near_duplicates: float | None = None,
 ) -> pa.Table:
     """Every pair that the strategy chooses, whatever its margin.
 
@@ -80,20 +94,32 @@ def mine_candidates(
     targets in neighbourhoods, ranks and choice, are never returned, and give the column precision_estimate float32:
     the probability that this one pair is right (see `precision.py`). Where the decoys are self-made, made_from (Z, p)
     names the targets that each was made from, -1 for none: how much less they attract than real sentences is measured,
-    and the estimate errs on the low side (see `attraction.py`). Raises InputError as `neighbours` does, for a made_from
-    that does not fit, and for a margin or strategy that does not exist.
+    and the estimate errs on the low side (see `attraction.py`). The same serves real decoys of another kind.
+
+    near_duplicates: rows of one side with this cosine or more say the same: among anybody's neighbours they count once,
+    for which `WIDER` times as many are found, and in `max` a row whose best is taken falls back on what says the same (see
+    `groups.py`). Raises InputError as `neighbours` does, for a made_from that does not fit, and for a margin, strategy
+    or cosine that cannot be.
     """
     check_margin(margin)
     check_strategy(strategy)
+    if near_duplicates is not None and not 0 < near_duplicates <= 1:
+        raise InputError(f"near_duplicates is {near_duplicates}: give a cosine above 0 and at most 1, or None")
     if max(check_k(k)) > _MAX_K:
         raise InputError(f"k is {k}: at most {_MAX_K} neighbours have a rank")
     if made_from is not None and (decoys is None or len(made_from) != len(decoys)):
         there = 0 if decoys is None else len(decoys)
         raise InputError(f"made_from has {len(made_from)} rows and decoys {there}: give one row per decoy")
-    forward, backward = neighbours(src, _with_decoys(tgt, decoys), k, backend, device)
+    targets, widths, repeats = _with_decoys(tgt, decoys), check_k(k), None
+    if near_duplicates is not None:
+        same = [Near(rows, near_duplicates) for rows in (src, targets)]
+        repeats = Repeats(same[0], same[1], k)
+        widths = WIDER * widths[0], WIDER * widths[1]
+    forward, backward = neighbours(src, targets, widths, backend, device)
     return pairs_of(
-        forward, backward, margin=margin, strategy=strategy, num_src=len(src), num_tgt=len(tgt), made_from=made_from
-    )
+        forward, backward, margin=margin, strategy=strategy, num_src=len(src), num_tgt=len(tgt), made_from=made_from,
+        repeats=repeats,
+    )  # fmt: skip
 
 
 def pairs_of(
@@ -105,22 +131,33 @@ def pairs_of(
     num_src: int,
     num_tgt: int,
     made_from: npt.NDArray[Any] | None = None,
+    repeats: Repeats | None = None,
 ) -> pa.Table:
-    """`mine_candidates` from neighbours that are already found.
+    """`mine_candidates` from neighbours that are found, `WIDER` times as many as wanted where there are repeats.
 
     Rows from num_src on of the sources, or from num_tgt on of the targets, are decoys; those of one side at most.
     """
     if len(forward.index) > num_src:  # decoys among the sources: the same seen from the other side
         turned = _TURNED.get(strategy, strategy)
         pairs = pairs_of(
-            backward, forward, margin=margin, strategy=turned, num_src=num_tgt, num_tgt=num_src, made_from=made_from
-        )
+            backward, forward, margin=margin, strategy=turned, num_src=num_tgt, num_tgt=num_src, made_from=made_from,
+            repeats=None if repeats is None else Repeats(repeats.tgt, repeats.src, check_k(repeats.k)[::-1]),
+        )  # fmt: skip
         names = {"src": "tgt", "tgt": "src", "forward_rank": "backward_rank", "backward_rank": "forward_rank"}
         pairs = pairs.rename_columns([names.get(name, name) for name in pairs.column_names])
         order = np.lexsort((pairs["tgt"].to_numpy(), pairs["src"].to_numpy(), -pairs["margin"].to_numpy()))
         return pairs.take(pa.array(order)).select([*empty_pairs().column_names, "precision_estimate"])
-    forward_margin, backward_margin = margins(forward, backward, margin)
-    pairs = choose(forward, backward, forward_margin, backward_margin, strategy)
+    if repeats is None:
+        forward_margin, backward_margin = margins(forward, backward, margin)
+        pairs = choose(forward, backward, forward_margin, backward_margin, strategy)
+    else:
+        alike = {"src_alike": repeats.src, "tgt_alike": repeats.tgt}
+        ahead, back = check_k(repeats.k)
+        forward_margin, backward_margin = margins(forward, backward, margin, k=repeats.k, **alike)
+        forward, forward_margin = nearest(forward, ahead), forward_margin[:, :ahead]
+        backward, backward_margin = nearest(backward, back), backward_margin[:, :back]
+        depth = DEPTH if strategy == "max" else 1
+        pairs = choose(forward, backward, forward_margin, backward_margin, strategy, depth, **alike)
     columns: dict[str, npt.NDArray[Any]] = {
         "src": pairs.src,
         "tgt": pairs.tgt,

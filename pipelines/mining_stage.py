@@ -18,7 +18,8 @@ from seamlessalign.config import MiningConfig
 from seamlessalign.embedders import load_card
 from seamlessalign.errors import ConfigError, ModelError
 from seamlessalign.languages import Direction, Side
-from seamlessalign.mining.mine import empty_pairs, pairs_of
+from seamlessalign.mining.groups import Near
+from seamlessalign.mining.mine import Repeats, empty_pairs, pairs_of
 from seamlessalign.mining.overlap import resolve_overlaps, resolve_overlaps_two_sides
 from seamlessalign.mining.precision import keep_fdr, keep_precision
 from seamlessalign.pipelines import decoys_stage, search_stage
@@ -107,11 +108,18 @@ def candidates_of(task: MiningTask, context: Context) -> Candidates:
         forward, backward = search_stage.merged(task.direction, list(task.searched), sides, context)
         pairs = pairs_of(
             forward, backward, margin=mining.margin, strategy=mining.strategy, num_src=src.num_rows,
-            num_tgt=tgt.num_rows, made_from=sides.made_from,
+            num_tgt=tgt.num_rows, made_from=sides.made_from, repeats=_repeats(sides, mining),
         )  # fmt: skip
     if "precision_estimate" not in pairs.column_names:
         pairs = pairs.append_column("precision_estimate", pa.nulls(len(pairs), pa.float32()))
     return Candidates(direction.src, direction.tgt, src.table, tgt.table, pairs, _decoys_described(sides))
+
+
+def _repeats(sides: Sides, mining: MiningConfig) -> Repeats | None:
+    if mining.near_duplicates is None:
+        return None
+    src, tgt = (Near(rows, mining.near_duplicates) for rows in (sides.src_rows, sides.tgt_rows))
+    return Repeats(src, tgt, mining.k)
 
 
 def check(direction: Direction, context: Context) -> None:

@@ -285,7 +285,7 @@ def _search_digest(name: str, context: Context, sides: dict[str, str]) -> str:
     direction, mining = Direction.parse(name), context.config.mining
     compressed = mining.backend if mining.backend in ("auto", search_stage.COMPRESSED) else search_stage.EXACT
     rows = [sides[str(direction.src)], sides[str(direction.tgt)]]
-    return digest("search", SCHEMA_VERSION, name, rows, mining.k, compressed)
+    return digest("search", SCHEMA_VERSION, name, rows, search_stage.list_width(mining), compressed)
 
 
 def _mine_digest(name: str, context: Context, sides: dict[str, str]) -> str:

@@ -48,17 +48,18 @@ def plan_search(
     direction: str, num_src: int, num_tgt: int, dim: int, context: Context, workers: Workers, rate: float
 ) -> SearchPlan:
     """Plan a direction of so many rows, decoys counted in. `rate`: products per second of one worker, measured."""
-    k, wanted = context.config.mining.k, context.config.mining.backend
+    k, wanted = search_stage.list_width(context.config.mining), context.config.mining.backend
     device = context.device if context.device != "cpu" else None
     choice = choose_backend(num_src, num_tgt, dim, device)
     backend, why = (choice.backend, choice.why) if wanted == "auto" else (wanted, "the configuration says so")
     padded = -(-dim // 64) * 64
     products = float(num_src) * num_tgt
     kf, kb = min(k, num_tgt), min(k, num_src)
-    step = search_stage.rows_per_task(max(num_src, 1), num_tgt, dim, context, workers.processes)
+    scanned = 0 if backend == search_stage.COMPRESSED else num_tgt
+    step = search_stage.rows_per_task(max(num_src, 1), scanned, context, workers.processes)
     tasks = -(-num_src // step) if num_src and num_tgt else 0
     if backend == search_stage.COMPRESSED:
-        back = search_stage.rows_per_task(max(num_tgt, 1), num_src, dim, context, workers.processes)
+        back = search_stage.rows_per_task(max(num_tgt, 1), 0, context, workers.processes)
         tasks += -(-num_tgt // back)
         shuffled = (num_src * kf + num_tgt * kb) * 12
     else:
@@ -66,7 +67,7 @@ def plan_search(
     checked = tasks * float(num_tgt) * dim + float(num_src) * dim
     seconds = products * padded / rate / workers.processes
     seconds += (tasks * _TASK_SECONDS + checked / _CHECKED_PER_SECOND) / workers.processes
-    memory = search_stage.task_memory(min(step, num_src), num_tgt, k)
+    memory = search_stage.task_memory(min(step, num_src), scanned, k)
     return SearchPlan(
         direction, num_src, num_tgt, False, backend, why, tasks, min(step, num_src), memory, 2 * products * dim,
         shuffled, seconds,
@@ -107,7 +108,7 @@ def plans(context: Context, workers: Workers, recordings: list[Shard], texts: li
     """The plan of every direction of a run."""
     config = context.config
     dim = load_card(config.speech.embedder).dim
-    rate = measure_rate(dim, config.mining.k, workers.threads)
+    rate = measure_rate(dim, search_stage.list_width(config.mining), workers.threads)
     found = []
     for name in config.directions:
         direction = Direction.parse(name)

@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from seamlessalign import storage
+from seamlessalign.config import MiningConfig
 from seamlessalign.errors import StorageError
 from seamlessalign.languages import Direction
 from seamlessalign.mining import Neighbours
 from seamlessalign.mining.knn import between, choose_backend
+from seamlessalign.mining.margin import WIDER
 from seamlessalign.mining.vectors import Vectors
 from seamlessalign.pipelines import decoys_stage, gather_stage
 from seamlessalign.pipelines.context import Context, Stopwatch, advance
@@ -129,7 +131,7 @@ def plan(name: str, sides: Sides, context: Context, workers: int, done: list[tup
     tasks = []
     for side, rows in parts.items():
         other = sizes["tgt"] if side in ("both", "src") else sizes["src"]
-        step = rows_per_task(rows, other, sides.src_rows.shape[1], context, workers)
+        step = rows_per_task(rows, other if backend == EXACT else 0, context, workers)
         covered = sorted({(begin, end) for one, begin, end in done if one == side and end <= rows})
         at = 0
         for begin, end in [*covered, (rows, rows)]:
@@ -144,12 +146,20 @@ def plan(name: str, sides: Sides, context: Context, workers: int, done: list[tup
     return tasks
 
 
-def rows_per_task(rows: int, other: int, dim: int, context: Context, workers: int) -> int:
-    """Rows of a task: as many as its memory allows, and not fewer tasks than workers unless they would be small."""
+def list_width(mining: MiningConfig) -> int:
+    """Neighbours of each row that are found: more than k where those that say the same count once."""
+    return mining.k * (1 if mining.near_duplicates is None else WIDER)
+
+
+def rows_per_task(rows: int, other: int, context: Context, workers: int) -> int:
+    """Rows of a task: as many as its memory allows, and not fewer tasks than workers unless they would be small.
+
+    other: rows that a scan keeps lists for as well; 0 for the compressed search.
+    """
     resources = context.config.resources
     if resources.mining_tasks != "auto":
         return max(1, -(-rows // resources.mining_tasks))
-    by_memory = rows_in_memory(int(resources.mining_memory_gb * 2**30), other, context.config.mining.k)
+    by_memory = rows_in_memory(int(resources.mining_memory_gb * 2**30), other, list_width(context.config.mining))
     by_workers = max(_LEAST_ROWS, -(-rows // max(1, workers)))
     return max(1, min(rows, by_memory, by_workers))
 
@@ -217,7 +227,8 @@ def process_index(task: IndexTask, digest: str, context: Context) -> Mark:
 
 def merged(name: str, tasks: list[SearchTask], sides: Sides, context: Context) -> tuple[Neighbours, Neighbours]:
     """Neighbours of both sides from the tasks' lists. Raises StorageError naming a file that is damaged."""
-    k = min(context.config.mining.k, len(sides.tgt_rows)), min(context.config.mining.k, len(sides.src_rows))
+    wanted = list_width(context.config.mining)
+    k = min(wanted, len(sides.tgt_rows)), min(wanted, len(sides.src_rows))
     shapes = (len(sides.src_rows), k[0]), (len(sides.tgt_rows), k[1])
     forward, backward = (_Lists(shape) for shape in shapes)
     for task in tasks:
@@ -283,7 +294,7 @@ def load_arrays(uri: str) -> dict[str, npt.NDArray[Any]]:
 
 
 def _search(task: SearchTask, sides: Sides, context: Context) -> dict[str, npt.NDArray[Any]]:
-    k = context.config.mining.k
+    k = list_width(context.config.mining)
     src, tgt = sides.src_rows, sides.tgt_rows
     device = context.device if context.device != "cpu" else None
     if task.backend == EXACT:

@@ -173,6 +173,7 @@ class MiningConfig(_Section):
     fdr: float | None = Field(None, gt=0, lt=1)  # in its place: the share of wrong pairs among all that are kept
     decoys: DecoysConfig = DecoysConfig()
     backend: Literal["auto", "exact", "faiss-flat", "faiss-ivfpq"] = "auto"
+    near_duplicates: float | None = Field(0.7, gt=0, le=1)  # cosine of centred rows from which neighbours count once
     centre: bool = True  # subtract the mean of the run's own rows, per language
     max_overlap: float = Field(0.0, ge=0, lt=1)  # share of the shorter span that two kept pairs may have in common
     filters: FiltersConfig = FiltersConfig()

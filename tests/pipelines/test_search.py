@@ -16,6 +16,7 @@ from seamlessalign import storage
 from seamlessalign.errors import ConfigError, StorageError
 from seamlessalign.languages import Side
 from seamlessalign.mining import mine_candidates
+from seamlessalign.mining.margin import WIDER
 from seamlessalign.pipelines import decoys_stage, gather_stage, search_stage
 from seamlessalign.pipelines.beam_stage import shards_done
 from seamlessalign.pipelines.context import Context
@@ -64,7 +65,7 @@ def test_pairs_are_those_of_mine_candidates(whole: dict[str, bytes], tmp_path: P
     context = with_tasks(tmp_path, 3)
     assert mine(context) == whole
     sides = [gather_stage.load(side, context) for side in (ENG, FRA)]
-    wanted = mine_candidates(sides[0].rows, sides[1].rows)
+    wanted = mine_candidates(sides[0].rows, sides[1].rows, near_duplicates=0.7)
     pairs = pq.read_table(pa.BufferReader(whole["eng-frA"]))
     assert pairs["margin"].to_pylist() == wanted["margin"].to_pylist()
     ids = sides[0].table["sentence_id"].take(wanted["src"]).to_pylist()
@@ -150,7 +151,8 @@ def test_a_plan_for_more_rows_than_32_bits_can_number(tmp_path: Path) -> None:
     context = context_of(config_of(tmp_path, ["eng-frA"], backend="auto"))
     plan = plan_search("eng-frA", many, many, 1024, context, Workers(2, 1, "cpu"), 1e11)
     assert plan.backend == search_stage.COMPRESSED
-    assert plan.tasks * plan.rows_per_task >= 2 * many and plan.shuffled == 2 * many * 16 * 12
+    assert plan.tasks * plan.rows_per_task >= 2 * many and plan.shuffled == 2 * many * 16 * WIDER * 12
+    assert plan.memory <= 4 * 2**30
     assert plan.operations == 2.0 * many * many * 1024
     task = search_stage.SearchTask("eng-frA", "src", many - 7, many, search_stage.COMPRESSED)
     assert search_stage.range_of(task.name) == ("src", many - 7, many)
