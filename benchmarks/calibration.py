@@ -85,13 +85,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--directions", nargs="*", default=list(DIRECTIONS))
     parser.add_argument("--repeats", type=int, default=12, help="trials of the small shapes; larger ones get fewer")
     parser.add_argument("--demo", type=Path, help="folder of a finished demo")
+    parser.add_argument("--near-duplicates", type=float, help="as runs have it: the cosine from which rows count once")
     options = parser.parse_args(arguments)
     if options.demo:
         print_demo(options.demo)
     pairs = [tuple(name.split("-")) for name in options.directions]
     rows = load_rows(options.cache, {lang for pair in pairs for lang in pair}, {tgt for _, tgt in pairs})
     for kind in ("real", "made"):
-        trials = {f"{src}-{tgt}": list(run_trials(rows, src, tgt, kind, options.repeats)) for src, tgt in pairs}
+        trials = {
+            f"{src}-{tgt}": list(run_trials(rows, src, tgt, kind, options.repeats, options.near_duplicates))
+            for src, tgt in pairs
+        }
         together = [trial for each in trials.values() for trial in each]
         print(f"\n## {kind} decoys, {len(together)} trials: estimate / came true (pairs)")
         for name, kept in DEFINITIONS.items():
@@ -149,16 +153,24 @@ def print_table(name: str, groups: dict[str, list[Trial]], kept: Callable[[Trial
         print(f"| {group} | " + " | ".join(cells) + " |", flush=True)
 
 
-def run_trials(rows: Rows, src: str, tgt: str, kind: str, repeats: int) -> Iterator[Trial]:
+def run_trials(
+    rows: Rows, src: str, tgt: str, kind: str, repeats: int, near_duplicates: float | None = None
+) -> Iterator[Trial]:
     """Mine every shape several times with `real` or `made` decoys."""
     for shape in SHAPES:
         rng = np.random.default_rng(sum(shape))
         for _ in range(max(2, min(repeats, 3000 // (shape[0] + shape[1])))):
-            yield run_trial(rows, src, tgt, kind, shape, rng)
+            yield run_trial(rows, src, tgt, kind, shape, rng, near_duplicates)
 
 
 def run_trial(
-    rows: Rows, src: str, tgt: str, kind: str, shape: tuple[int, int, int], rng: np.random.Generator
+    rows: Rows,
+    src: str,
+    tgt: str,
+    kind: str,
+    shape: tuple[int, int, int],
+    rng: np.random.Generator,
+    near_duplicates: float | None = None,
 ) -> Trial:
     """Draw sentences, mine them, and look which pairs are right."""
     paired, alone_src, alone_tgt = shape
@@ -183,6 +195,7 @@ def run_trial(
         unit_rows(tgt_rows - mean),
         decoys=unit_rows(decoys - mean),
         made_from=made_from,
+        near_duplicates=near_duplicates,
     )
     correct = src_ids[mined["src"].to_numpy()] == tgt_ids[mined["tgt"].to_numpy()]
     return Trial(shape, mined["precision_estimate"].to_numpy(), correct)

@@ -97,9 +97,9 @@ def mine_candidates(
     and the estimate errs on the low side (see `attraction.py`). The same serves real decoys of another kind.
 
     near_duplicates: rows of one side with this cosine or more say the same: among anybody's neighbours they count once,
-    for which `WIDER` times as many are found, and in `max` a row whose best is taken falls back on what says the same (see
-    `groups.py`). Raises InputError as `neighbours` does, for a made_from that does not fit, and for a margin, strategy
-    or cosine that cannot be.
+    for which `WIDER` times as many are found, and in `max` a row whose best is taken falls back on what says the same
+    (see `groups.py`). Raises InputError as `neighbours` does, for a made_from that does not fit, and for a margin,
+    strategy or cosine that cannot be.
     """
     check_margin(margin)
     check_strategy(strategy)
