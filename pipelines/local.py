@@ -86,7 +86,7 @@ class LocalExecutor:
         size = max(1, min(self._most_per_group, len(tasks) // (4 * self.workers.processes)))
         groups = [tasks[start : start + size] for start in range(0, len(tasks), size)]
         with _workers_without_interrupt():
-            waiting: set[Future[None]] = {self._pool.submit(_do_group, stage, group, context) for group in groups}
+            waiting: set[Future[None]] = {self._pool.submit(do_group, stage, group, context) for group in groups}
         try:
             while waiting:
                 done, waiting = wait(waiting, _LOOK_SECONDS, FIRST_COMPLETED)
@@ -139,7 +139,8 @@ def _begin_worker(progress: Any, threads: int) -> None:
     set_progress(lambda stage, amount: progress.put(amount))
 
 
-def _do_group(stage: str, tasks: "list[ShardTask]", context: Context) -> None:
+def do_group(stage: str, tasks: "list[ShardTask]", context: Context) -> None:
+    """Do a group of shards in this process, as one Beam pipeline."""
     from seamlessalign.pipelines.beam_stage import run_in_memory
 
     try:

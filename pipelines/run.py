@@ -42,6 +42,7 @@ from seamlessalign.pipelines.pair_filters import lexicons_digest
 from seamlessalign.pipelines.progress import Progress
 from seamlessalign.pipelines.search_plan import audio_seconds
 from seamlessalign.pipelines.search_stage import IndexTask, SearchTask
+from seamlessalign.pipelines.slurm import SlurmExecutor
 from seamlessalign.rows import SCHEMA_VERSION, LedgerLine
 
 STAGES = (
@@ -86,8 +87,11 @@ class RunResult:
         return 3 if self.quarantined else 0
 
 
-def run(config: RunConfig) -> RunResult:
-    """Do a run, or what is left of it.
+Executor = LocalExecutor | SlurmExecutor
+
+
+def run(config: RunConfig, executor_name: str = "local") -> RunResult:
+    """Do a run, or what is left of it, by worker processes (`local`) or job arrays (`slurm`).
 
     Raises:
         ConfigError, InputError, StorageError, ModelError: something the user can mend; nothing is lost.
@@ -103,7 +107,8 @@ def run(config: RunConfig) -> RunResult:
     if _has_text(config):
         _check_inputs("text", texts)
     models = _model_digests(config)
-    workers = share_out(config.resources)
+    slurm = SlurmExecutor(config.resources, folder.root) if executor_name == "slurm" else None
+    workers = slurm.workers if slurm is not None else share_out(config.resources)
     context = Context(config, folder.root, workers.device, workers.threads)
     for name in config.directions:
         mining_stage.check(Direction.parse(name), context)  # raises now, not after hours of embedding
@@ -112,7 +117,7 @@ def run(config: RunConfig) -> RunResult:
     with _only_driver(folder):
         storage.remove_unfinished(folder.root)
         _write_config(folder, config, models)
-        executor = LocalExecutor(workers, config.resources.shards_per_group)
+        executor: Executor = slurm or LocalExecutor(workers, config.resources.shards_per_group)
         try:
             count = _Count()
             speech = _speech_tasks(config, recordings, models)
@@ -209,9 +214,7 @@ def _text_tasks(config: RunConfig, texts: list[Any], models: dict[str, str]) -> 
     ]
 
 
-def _mine_and_cut(
-    context: Context, executor: LocalExecutor, upstream: tuple[list[str], list[str]], count: _Count
-) -> None:
+def _mine_and_cut(context: Context, executor: Executor, upstream: tuple[list[str], list[str]], count: _Count) -> None:
     """Everything behind the embeddings. `upstream`: digests of the shards of speech and of text."""
     config, folder = context.config, context.folder
     decoys = _decoys_tasks(context, upstream[1])
@@ -227,7 +230,7 @@ def _mine_and_cut(
 
 def _choose_and_cut(
     context: Context,
-    executor: LocalExecutor,
+    executor: Executor,
     sides: dict[str, str],
     searched: dict[str, list[SearchTask]],
     count: _Count,
@@ -300,7 +303,7 @@ def _is_mined(name: str, wanted: dict[str, str], marks: dict[str, Mark]) -> bool
 
 
 def _search(
-    context: Context, executor: LocalExecutor, sides: dict[str, str], due: list[str], count: _Count
+    context: Context, executor: Executor, sides: dict[str, str], due: list[str], count: _Count
 ) -> dict[str, list[SearchTask]]:
     """Find the neighbours of the directions that are due; returns the tasks whose lists hold them.
 
@@ -342,7 +345,7 @@ def _do_stage(
     tasks: list[ShardTask],
     total: float,
     context: Context,
-    executor: LocalExecutor,
+    executor: Executor,
     kept: Sequence[str] = (),
 ) -> tuple[int, int]:
     """Do the shards of a stage that are not done; returns how many were and how many had been before.

@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--output", metavar="DIR", help="folder of the run; run again to go on")
     run.add_argument(
-        "--executor", choices=["local"], default="local", help="where shards are done (default: %(default)s)"
+        "--executor", choices=["local", "slurm"], default="local", help="where shards are done (default: %(default)s)"
     )
     run.add_argument("--dry-run", action="store_true", help="show what would be done, and do nothing")
     run.set_defaults(command=_run)
@@ -141,7 +141,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from seamlessalign.pipelines.run import run
     from seamlessalign.pipelines.summary import summary_text
 
-    result = run(config)
+    result = run(config, arguments.executor)
     print(summary_text(result))
     print(f"report: {build_report(result.folder.root)}")
     return result.exit_status

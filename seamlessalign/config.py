@@ -193,6 +193,19 @@ class CorpusConfig(_Section):
     audio_format: Literal["flac", "opus"] = "flac"
 
 
+class SlurmConfig(_Section):
+    """What a task asks of Slurm, with `--executor slurm`."""
+
+    partition: str | None = None
+    account: str | None = None
+    minutes: int = Field(720, ge=1)
+    memory_gb: float = Field(8.0, gt=0)
+    cpus: PositiveInt = 2
+    gpus: int = Field(0, ge=0)
+    parallel: PositiveInt = 64  # tasks that run at a time
+    retries: int = Field(2, ge=0)  # of a task that was killed, timed out or lost
+
+
 class ResourcesConfig(_Section):
     """Where and how fast a run works; nothing here changes its results."""
 
@@ -201,6 +214,7 @@ class ResourcesConfig(_Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     shards_per_group: int = Field(8, ge=1)  # shards that one Beam pipeline takes at a time
     mining_memory_gb: float = Field(4.0, ge=0.5)  # GiB that one task of the neighbour search takes at most
+    slurm: SlurmConfig = SlurmConfig()
     mining_tasks: PositiveInt | Literal["auto"] = "auto"  # tasks of each direction; auto: as memory and workers ask
 
 

@@ -1,0 +1,96 @@
+"""Mining as tasks of a job array on a real Slurm: the bytes of a local search, also when a task is killed."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from seamlessalign import storage
+from seamlessalign.config import ResourcesConfig
+from seamlessalign.errors import ConfigError, SeamlessAlignError
+from seamlessalign.languages import Side
+from seamlessalign.pipelines import gather_stage, search_stage
+from seamlessalign.pipelines.beam_stage import ShardTask
+from seamlessalign.pipelines.context import Context
+from seamlessalign.pipelines.ledger import read_marks
+from seamlessalign.pipelines.slurm import SlurmExecutor
+from tests.pipelines.made_sides import config_of, context_of, search_tasks, vectors, write_segments, write_sentences
+from tests.pipelines.real_slurm import slurm
+
+SMALL = {"memory_gb": 1.5, "cpus": 1, "minutes": 5, "parallel": 4}
+
+
+def prepared(root: Path, tasks: int) -> tuple[Context, list[ShardTask]]:
+    """A run's folder with gathered sides, and the search of its direction in so many tasks."""
+    text, speech = vectors(400, 300)
+    write_sentences(root, "eng", text, [0])
+    write_segments(root, "fra", speech, [0])
+    resources = {"mining_tasks": tasks, "shards_per_group": 1, "slurm": SMALL}
+    context = context_of(config_of(root, ["eng-frA"], resources=resources))
+    for side in (Side("eng", False), Side("fra", True)):
+        gather_stage.process(side, "gathered", context)
+    return context, search_tasks(context, "eng-frA")
+
+
+def lists_of(context: Context) -> dict[str, bytes]:
+    uris = storage.list_files(context.folder.table(search_stage.TABLE))
+    return {context.folder.relative(uri): storage.read_bytes(uri) for uri in uris}
+
+
+def locally(root: Path, tasks: int) -> dict[str, bytes]:
+    context, shards = prepared(root, tasks)
+    for shard in shards:
+        assert isinstance(shard.shard, search_stage.SearchTask)
+        search_stage.process(shard.shard, shard.digest, context)
+    return lists_of(context)
+
+
+@pytest.mark.slow
+def test_an_array_writes_the_lists_of_a_local_search_though_a_task_is_killed(tmp_path: Path) -> None:
+    pytest.importorskip("submitit", reason="needs the extra 'slurm'")
+    wanted = locally(tmp_path / "local", 4)
+    context, tasks = prepared(tmp_path / "slurm", 4)
+    (tmp_path / "daemons").mkdir()
+    with slurm(tmp_path / "daemons"):
+        executor = SlurmExecutor(context.config.resources, context.root)
+        killed: list[int] = []
+        killer = threading.Thread(target=_kill_one_task, args=(tmp_path, killed))
+        killer.start()
+        done: list[float] = []
+        executor.execute(search_stage.STAGE, tasks, context, done.append)
+        killer.join()
+        assert len(killed) == 1
+        assert sum(done) == 4 and len(read_marks(context.folder, search_stage.STAGE)) == 4
+        assert lists_of(context) == wanted
+        # an error of a task is the error of the stage, in one line
+        rows = Path(context.folder.table(gather_stage.TABLE)) / "eng.npy"
+        rows.write_bytes(rows.read_bytes()[:1000])
+        for mark in (Path(context.root) / "state/done/search").iterdir():
+            mark.unlink()
+        with pytest.raises(SeamlessAlignError, match=r"eng.npy: is not a whole array of rows") as error:
+            executor.execute(search_stage.STAGE, tasks[:1], context, done.append)
+        assert "\n" not in str(error.value)
+
+
+def _kill_one_task(root: Path, killed: list[int]) -> None:
+    """SIGKILL to the first python that a task of the array starts."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not killed:
+        found = subprocess.run(["pgrep", "-f", f"submitit.core._submit {root}"], capture_output=True, text=True)
+        for pid in map(int, found.stdout.split()):
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+            break
+        time.sleep(0.05)
+
+
+def test_where_there_is_no_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ConfigError, match="there is no sbatch here"):
+        SlurmExecutor(ResourcesConfig(), str(tmp_path))
+    with pytest.raises(ConfigError, match="on a disk that all nodes share"):
+        SlurmExecutor(ResourcesConfig(), "s3://bucket/run")
