@@ -27,10 +27,14 @@ _UNITS = {
 
 
 class Progress:
-    """The progress of one stage. Speech is counted in seconds of audio, the rest in rows."""
+    """The progress of one stage. Speech is counted in seconds of audio, the rest in rows; or, `in_shards`, in shards."""
 
-    def __init__(self, folder: RunFolder, stage: str, total: float, out: TextIO = sys.stderr) -> None:
+    def __init__(
+        self, folder: RunFolder, stage: str, total: float, out: TextIO = sys.stderr, *, in_shards: bool = False
+    ) -> None:
         self.stage = stage
+        self._in_hours = stage == "speech" and not in_shards
+        self._unit = "shards" if in_shards else _UNITS[stage]
         self.total = total
         self.done = 0.0
         self._folder = folder
@@ -77,13 +81,13 @@ class Progress:
         elapsed = max(time.monotonic() - self._begun, 1e-6)
         rate = self.done / elapsed
         share = min(self.done / self.total, 1.0) if self.total else 0.0
-        scale = 3600.0 if self.stage == "speech" else 1.0
-        form = ".2f" if self.stage == "speech" else ".0f"
+        scale = 3600.0 if self._in_hours else 1.0
+        form = ".2f" if self._in_hours else ".0f"
         amount = f"{self.done / scale:{form}}" + (f"/{self.total / scale:{form}}" if self.total else "")
-        speed = f"{rate / 3600:.4f} h/s ({rate:.1f} × real time)" if self.stage == "speech" else f"{rate:.1f}/s"
+        speed = f"{rate / 3600:.4f} h/s ({rate:.1f} × real time)" if self._in_hours else f"{rate:.1f}/s"
         bar = f"[{'█' * round(share * _WIDTH):░<{_WIDTH}}] {share:4.0%}  " if self.total else ""
         eta = f"  {clock((self.total - self.done) / rate)} left" if self.total > self.done and rate else ""
-        return f"{self.stage:<7} {bar}{amount} {_UNITS[self.stage]}  {speed}{eta}"
+        return f"{self.stage:<7} {bar}{amount} {self._unit}  {speed}{eta}"
 
     def _show(self) -> None:
         self._out.write(f"\r\x1b[K{self.line()}" if self._is_terminal else f"{self.line()}\n")

@@ -368,7 +368,9 @@ def _do_stage(
         share = len(pending) / len(tasks)
         if stage == speech_stage.STAGE:
             total = _audio_seconds(pending)
-        progress = Progress(folder, stage, total if stage == speech_stage.STAGE else total * share)
+        total = total if stage == speech_stage.STAGE else total * share
+        in_shards = isinstance(executor, SlurmExecutor)  # its tasks tell only when they are done
+        progress = Progress(folder, stage, len(pending) if in_shards else total, in_shards=in_shards)
         try:
             executor.execute(stage, pending, context, progress.advance)
         except KeyboardInterrupt:
