@@ -27,7 +27,7 @@ _UNITS = {
 
 
 class Progress:
-    """The progress of one stage. Speech is counted in seconds of audio, the rest in rows; or, `in_shards`, in shards."""
+    """The progress of one stage: speech in seconds of audio, the rest in rows; or, `in_shards`, in shards."""
 
     def __init__(
         self, folder: RunFolder, stage: str, total: float, out: TextIO = sys.stderr, *, in_shards: bool = False
