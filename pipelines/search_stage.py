@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from seamlessalign import storage
 from seamlessalign.config import MiningConfig
-from seamlessalign.errors import StorageError
+from seamlessalign.errors import ConfigError, StorageError
 from seamlessalign.languages import Direction
 from seamlessalign.mining import Neighbours
 from seamlessalign.mining.knn import between, choose_backend
@@ -165,9 +165,19 @@ def rows_per_task(rows: int, other: int, context: Context, workers: int) -> int:
 
 
 def rows_in_memory(memory: int, other: int, k: int) -> int:
-    """Rows that a task of so many bytes can scan against `other` rows; at least `_LEAST_ROWS`."""
-    fixed, each = task_memory(0, other, k), task_memory(1, other, k) - task_memory(0, other, k)
-    return max(_LEAST_ROWS, (memory - fixed) // each)
+    """Rows that a task of so many bytes can scan against `other` rows.
+
+    Raises ConfigError where it would be fewer than are worth a task, since the lists of the other side alone take more.
+    """
+    fixed = task_memory(0, other, k)
+    each = task_memory(1, other, k) - fixed
+    if memory < fixed + each * min(_LEAST_ROWS, max(other, 1)):
+        wanted = (fixed + each * 100_000) / 2**30
+        raise ConfigError(
+            f"resources.mining_memory_gb is {memory / 2**30:g}: the neighbour lists of {other:,} rows need "
+            f"{wanted:.1f} or more in every task; raise it, or set mining.backend to faiss-ivfpq"
+        )
+    return (memory - fixed) // each
 
 
 def task_memory(rows: int, other: int, k: int) -> int:

@@ -213,7 +213,7 @@ class ResourcesConfig(_Section):
     threads: PositiveInt | Literal["auto"] = "auto"  # threads of each worker
     device: Literal["auto", "cpu", "cuda"] = "auto"
     shards_per_group: int = Field(8, ge=1)  # shards that one Beam pipeline takes at a time
-    mining_memory_gb: float = Field(4.0, ge=0.5)  # GiB that one task of the neighbour search takes at most
+    mining_memory_gb: float = Field(4.0, ge=1)  # GiB that one task of the neighbour search takes at most
     slurm: SlurmConfig = SlurmConfig()
     mining_tasks: PositiveInt | Literal["auto"] = "auto"  # tasks of each direction; auto: as memory and workers ask
 

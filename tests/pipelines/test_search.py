@@ -158,6 +158,15 @@ def test_a_plan_for_more_rows_than_32_bits_can_number(tmp_path: Path) -> None:
     assert search_stage.range_of(task.name) == ("src", many - 7, many)
 
 
+def test_memory_that_cannot_be_kept_is_told_before_anything_is_searched(tmp_path: Path) -> None:
+    context = context_of(config_of(tmp_path, ["eng-frA"], resources={"mining_memory_gb": 1.5}))
+    few = search_stage.rows_per_task(10**7, 10_000, context, 1)
+    assert search_stage.task_memory(few, 10_000, 16 * WIDER) <= 1.5 * 2**30
+    assert search_stage.task_memory(few + 1, 10_000, 16 * WIDER) > 1.5 * 2**30
+    with pytest.raises(ConfigError, match=r"mining_memory_gb is 1.5: the neighbour lists of 10,000,000 rows need 17.9"):
+        search_stage.rows_per_task(10**7, 10**7, context, 1)
+
+
 def test_rows_that_cannot_be_compared_are_rejects(tmp_path: Path) -> None:
     text, speech = vectors(30, 20)
     text[3], text[7], text[9] = 0, np.nan, np.inf
