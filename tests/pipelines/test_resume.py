@@ -113,7 +113,7 @@ def test_a_changed_input_is_read_again(first: SmallRun, folder: Path) -> None:
     finally:
         os.utime(text, ns=(was.st_atime_ns, was.st_mtime_ns))
     after = _all_marks(folder)
-    assert (done.shards_done, done.shards_kept) == (9, 11)  # the direction between two speeches is as it was
+    assert (done.shards_done, done.shards_kept) == (14, 6)  # speech against speech too: the text lends it decoys
     assert after["speech"] == before["speech"]
     assert after["text"]["part-00000"] != before["text"]["part-00000"]
     assert after["text"]["part-00001"] == before["text"]["part-00001"]
