@@ -153,6 +153,8 @@ def _exact(
     widths = min(k[0] + _SPARE, len(theirs.first)), min(k[1] + _SPARE, len(ours.first))
     forward: Found
     backward: Found
+    if device is None and src.dim > native.MAX_DIM:
+        device = "cpu"  # codes' products would leave 32 bits
     if device is None:
         forward, backward = one_pass(
             src, tgt, *widths, src_rows=ours.first, tgt_rows=theirs.first, memory=memory, threads=threads

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seamlessalign.errors import InputError
-from seamlessalign.mining import neighbours
+from seamlessalign.mining import native, neighbours
 from seamlessalign.mining.certify import best_certain, best_in_full
 from seamlessalign.mining.exact import Found
 from seamlessalign.mining.flat import search_error
@@ -148,6 +148,15 @@ def test_compressed_index_finds_most_neighbours_with_exact_cosines() -> None:
     assert np.mean(hits) >= 0.9 * 8
     again = cosines(Vectors(src, ""), Vectors(tgt, ""), np.arange(700), found[0].index)
     assert (again == found[0].cosine).all() and (np.diff(found[0].cosine, axis=1) <= 0).all()
+
+
+def test_more_dimensions_than_codes_can_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    src, tgt = np.random.default_rng(10).standard_normal((2, 20, 9)).astype(np.float32)
+    wanted = neighbours(src, tgt, 3, "exact")
+    monkeypatch.setattr(native, "MAX_DIM", 8)
+    monkeypatch.setattr(native, "scan", None)
+    for one, two in zip(wanted, neighbours(src, tgt, 3, "exact"), strict=True):
+        assert (one.index == two.index).all() and (one.cosine == two.cosine).all()
 
 
 def test_as_many_neighbours_as_each_side_wants() -> None:
