@@ -52,7 +52,7 @@ def best_in_full(
 ) -> tuple[Floats, Indices]:
     """The k nearest of some query rows, all scores computed in float64; both (len(query_rows), k)."""
     cosine, index = np.empty((len(query_rows), k), np.float32), np.empty((len(query_rows), k), np.int64)
-    step = max(1, _SCORES // len(other_rows))
+    step = max(1, _SCORES // max(len(other_rows), query.dim))
     for start in range(0, len(query_rows), step):
         rows = query_rows[start : start + step]
         unit = query.rows[rows] * query.scale[rows, None]

@@ -187,7 +187,7 @@ class _Side:
         places = (runs[:, None] * _RUN + np.arange(_RUN)).ravel()
         self.order_of: Indices = places[places < len(rows)]  # place in the list of rows, by place in the scan
         self.order: Indices = np.ascontiguousarray(rows[self.order_of], np.int64)  # row number, by place in the scan
-        padded = -(-len(rows) // native.TILE_COLUMNS) * native.TILE_COLUMNS
+        padded = -(-len(rows) // native.TILE_COLUMNS) * native.TILE_COLUMNS + native.TILE_ROWS
         self.floor = np.full(padded, np.iinfo(np.int32).min, np.int32)
         self.score = np.full((len(rows), width), -np.inf, np.float32)
         self.index = np.full((len(rows), width), -1, np.int64)

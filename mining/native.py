@@ -208,13 +208,19 @@ def exact_cosines(
 def hash_rows(rows: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
     """A 64-bit hash of the bytes of every row of a C-contiguous array."""
     out = np.empty(len(rows), np.uint64)
-    library().hash_rows(rows.ctypes.data, rows.strides[0], len(rows), out.ctypes.data)
+    library().hash_rows(rows.ctypes.data, _row_bytes(rows), len(rows), out.ctypes.data)
     return out
 
 
 def first_different(rows: npt.NDArray[Any], one: npt.NDArray[np.int64], two: npt.NDArray[np.int64]) -> int:
     """The first place where rows one[place] and two[place] of an array differ in their bytes; -1 for none."""
-    return int(library().first_different(rows.ctypes.data, rows.strides[0], one.ctypes.data, two.ctypes.data, len(one)))
+    return int(
+        library().first_different(rows.ctypes.data, _row_bytes(rows), one.ctypes.data, two.ctypes.data, len(one))
+    )
+
+
+def _row_bytes(rows: npt.NDArray[Any]) -> int:
+    return int(rows.shape[1]) * rows.itemsize  # not its stride, which for a single row may be anything
 
 
 def walk_one_to_one(

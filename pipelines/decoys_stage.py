@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from seamlessalign import storage
 from seamlessalign.embedders.card import unit_rows
-from seamlessalign.errors import ConfigError, InputError, UnreadableError
+from seamlessalign.errors import ConfigError, InputError, StorageError, UnreadableError
 from seamlessalign.languages import Direction, Side
 from seamlessalign.mining.decoys import choose_decoys, make_decoys
 from seamlessalign.pipelines.context import Context, Stopwatch, advance
@@ -65,7 +65,14 @@ def check(context: Context) -> None:
         if name not in sides:
             known = ", ".join(sorted(sides))
             raise ConfigError(f"mining.decoys.sides: no direction has a side {name!r}; there are {known}")
-        if Side.parse(other) == Side.parse(name):
+        parsed = Side.parse(other)
+        languages = context.config.speech_languages() if parsed.is_audio else context.config.text_languages()
+        if parsed.lang not in languages:
+            section = "speech" if parsed.is_audio else "text"
+            raise ConfigError(
+                f"mining.decoys.sides: {name}: {other} is not kept: add {parsed.lang} to {section}.languages"
+            )
+        if parsed == Side.parse(name):
             raise ConfigError(f"mining.decoys.sides: {name} cannot be its own decoys")
     for file in find_texts(config.texts):
         if file.problem is not None:
@@ -146,21 +153,45 @@ def of_side(side: Side, context: Context, dim: int) -> Decoys:
     if kind == "lent":
         table = storage.read_table(_uri(sides_to_embed(context)[0], context))
         if not len(table):
-            return Decoys("none", np.zeros((0, dim), np.float32), centred=True, made_from=[])
+            return _none(dim)
         lent = unit_rows(storage.embeddings_of(table).astype(np.float32))
-        shift = lent.mean(0, dtype=np.float64)
+        shift = lent.mean(0, dtype=np.float64) if context.config.mining.centre else np.zeros(dim)
         return Decoys(kind, (lent - shift).astype(np.float32), centred=True, made_from=[_NO_ORIGIN] * len(table))
     if kind == "sides":
-        other = Side.parse(config.sides[str(side)])
-        uris = context.side_files(other)
-        parts = [storage.embeddings_of(storage.read_table(uri, ["embedding"])) for uri in uris]
-        every = np.concatenate(parts).astype(np.float32) if parts else np.zeros((0, dim), np.float32)
-        every = unit_rows(every[np.isfinite(every).all(1) & every.any(1)])
-        chosen = np.unique(np.linspace(0, len(every) - 1, min(config.count, len(every))).astype(np.int64))
-        own_mean = every.mean(0, dtype=np.float64) if len(every) else np.zeros(dim)
-        origins = [] if config.same_kind else [_NO_ORIGIN] * len(chosen)
-        return Decoys(kind, (every[chosen] - own_mean).astype(np.float32), centred=True, made_from=origins)
+        return _of_other_side(Side.parse(config.sides[str(side)]), context, dim)
+    return _none(dim)
+
+
+def _none(dim: int) -> Decoys:
     return Decoys("none", np.zeros((0, dim), np.float32), centred=True, made_from=[])
+
+
+def _of_other_side(other: Side, context: Context, dim: int) -> Decoys:
+    """Rows spread evenly over another side's, in the order of ids, less that side's mean."""
+    from seamlessalign.pipelines.gather_stage import embeddings, look_through, mean_of
+
+    key, config = "segment_id" if other.is_audio else "sentence_id", context.config.mining
+    uris = context.side_files(other)
+    tables = [storage.read_table(uri, [key]) for uri in uris]
+    sizes = [len(table) for table in tables]
+    if not sum(sizes):
+        return _none(dim)
+    good, found = look_through(uris, sizes)
+    if found != dim:
+        raise StorageError(f"{uris[0]}: has {found} dimensions, the side that it gives decoys to {dim}: embed it again")
+    ids = np.concatenate([table.column(key).to_numpy(zero_copy_only=False).astype(str) for table in tables])
+    candidates = np.flatnonzero(good)
+    order = candidates[np.unique(ids[candidates], return_index=True)[1]]
+    shift = mean_of(uris, sizes, order, dim) if config.centre else np.zeros(dim)
+    chosen = order[np.unique(np.linspace(0, len(order) - 1, min(config.decoys.count, len(order))).astype(np.int64))]
+    rows, begin = np.empty((len(chosen), dim), np.float32), 0
+    for uri, size in zip(uris, sizes, strict=True):
+        here = (chosen >= begin) & (chosen < begin + size)
+        if here.any():
+            rows[here] = unit_rows(embeddings(uri, size)[chosen[here] - begin])
+        begin += size
+    origins = [] if config.decoys.same_kind else [_NO_ORIGIN] * len(chosen)
+    return Decoys("sides", (rows - shift).astype(np.float32), centred=True, made_from=origins)
 
 
 def _origins(table: pa.Table, kind: str, context: Context) -> list[list[str]]:

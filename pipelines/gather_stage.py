@@ -30,7 +30,7 @@ BAD_EMBEDDING = "bad_embedding"  # NaN, Inf or all zeros: such a row is near to 
 _AUDIO_COLUMNS = ["segment_id", "recording_id", "uri", "start", "end", "lang_prob"]
 _TEXT_COLUMNS = ["sentence_id", "text", "lang_prob"]
 _FRACTION = 2.0**36  # sums of unit rows are whole numbers of this fraction: exact in any order, to 134 million rows
-_WRITTEN = 1 << 22  # elements written at a time
+_NOTHING = 1e-5  # length below which what is left of a unit row is rounding
 
 Half = npt.NDArray[np.float16]
 
@@ -67,7 +67,7 @@ def process(side: Side, digest: str, context: Context) -> Mark:
         schema = segments_schema(1) if side.is_audio else sentences_schema(1)
         empty = pa.schema([schema.field(column) for column in columns]).empty_table()
         table = pa.concat_tables(tables) if tables else empty
-        good, dim = _look_through(uris, sizes)
+        good, dim = look_through(uris, sizes)
         ids = table.column(key).to_numpy(zero_copy_only=False).astype(str)
         candidates = np.flatnonzero(good)
         order = candidates[np.unique(ids[candidates], return_index=True)[1]]  # by id, the first row of each
@@ -75,7 +75,7 @@ def process(side: Side, digest: str, context: Context) -> Mark:
         tally.keep(len(order), int(samples[order].sum()))
         tally.drop(BAD_EMBEDDING, int((~good).sum()), int(samples[~good].sum()))
         tally.drop("duplicate", len(candidates) - len(order), int(samples[candidates].sum() - samples[order].sum()))
-        mean = _mean(uris, sizes, order, dim) if context.config.mining.centre and len(order) else np.zeros(dim)
+        mean = mean_of(uris, sizes, order, dim) if context.config.mining.centre and len(order) else np.zeros(dim)
         decoys = decoys_stage.of_side(side, context, dim)
     with watch.step("write rows"):
         rows_uri, table_uri, made_uri = (_uri(name, kind, context) for kind in ("npy", "parquet", "made.npy"))
@@ -140,18 +140,18 @@ def _places(made_from: list[list[str]], ids: npt.NDArray[np.str_]) -> npt.NDArra
     return np.where(ids[place] == wanted, place, -1).astype(np.int64)
 
 
-def _embeddings(uri: str, rows: int) -> npt.NDArray[np.float32]:
+def embeddings(uri: str, rows: int) -> npt.NDArray[np.float32]:
     table = storage.read_table(uri, ["embedding"])
     if len(table) != rows:
         raise StorageError(f"{uri}: changed while it was read; run again")
     return storage.embeddings_of(table).astype(np.float32)
 
 
-def _look_through(uris: list[str], sizes: list[int]) -> tuple[npt.NDArray[np.bool_], int]:
+def look_through(uris: list[str], sizes: list[int]) -> tuple[npt.NDArray[np.bool_], int]:
     """Which rows have an embedding that can be compared, and the dimensions of all."""
     good, dims = [np.zeros(0, bool)], set()
     for uri, size in zip(uris, sizes, strict=True):
-        rows = _embeddings(uri, size)
+        rows = embeddings(uri, size)
         norms = np.linalg.norm(rows.astype(np.float64), axis=1)
         good.append(np.isfinite(norms) & (norms > 0))
         dims.add(rows.shape[1])
@@ -160,13 +160,13 @@ def _look_through(uris: list[str], sizes: list[int]) -> tuple[npt.NDArray[np.boo
     return np.concatenate(good), dims.pop() if dims else 0
 
 
-def _mean(uris: list[str], sizes: list[int], order: npt.NDArray[np.int64], dim: int) -> npt.NDArray[np.float64]:
+def mean_of(uris: list[str], sizes: list[int], order: npt.NDArray[np.int64], dim: int) -> npt.NDArray[np.float64]:
     """The mean of the chosen rows, the same to the last bit in whatever files they lie."""
     chosen = np.zeros(sum(sizes), bool)
     chosen[order] = True
     total, begin = np.zeros(dim, np.int64), 0
     for uri, size in zip(uris, sizes, strict=True):
-        rows = _embeddings(uri, size)[chosen[begin : begin + size]]
+        rows = embeddings(uri, size)[chosen[begin : begin + size]]
         begin += size
         for start in range(0, len(rows), 4096):
             unit = unit_rows(rows[start : start + 4096])
@@ -196,11 +196,20 @@ def _write_rows(
     for uri, size in zip(uris, sizes, strict=True):
         there = place[begin : begin + size]
         begin += size
-        rows = _embeddings(uri, size)
-        out[there[there >= 0]] = unit_rows(unit_rows(rows[there >= 0]) - shift).astype(np.float16)
+        rows = embeddings(uri, size)
+        out[there[there >= 0]] = _centred(rows[there >= 0], shift)
     if len(decoys.rows):
-        out[len(order) :] = unit_rows(decoys.rows if decoys.centred else unit_rows(decoys.rows) - shift)
+        out[len(order) :] = unit_rows(decoys.rows) if decoys.centred else _centred(decoys.rows, shift)
     out.flush()
+
+
+def _centred(rows: npt.NDArray[np.float32], shift: npt.NDArray[np.float32]) -> Half:
+    """Rows of unit length less the mean, of unit length again; what is the mean itself, as an only row is, stays."""
+    unit = unit_rows(rows)
+    centred = unit - shift
+    nothing = np.linalg.norm(centred, axis=1) < _NOTHING
+    centred[nothing] = unit[nothing]
+    return unit_rows(centred).astype(np.float16)
 
 
 def _samples(table: pa.Table) -> npt.NDArray[np.int64]:

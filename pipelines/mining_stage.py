@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from seamlessalign import storage
 from seamlessalign.config import MiningConfig
 from seamlessalign.embedders import load_card
-from seamlessalign.errors import ConfigError, ModelError
+from seamlessalign.errors import ConfigError, ModelError, StorageError
 from seamlessalign.languages import Direction, Side
 from seamlessalign.mining.groups import Near
 from seamlessalign.mining.mine import Repeats, empty_pairs, pairs_of
@@ -102,8 +102,10 @@ def candidates_of(task: MiningTask, context: Context) -> Candidates:
     mining, direction = context.config.mining, Direction.parse(task.direction)
     sides = search_stage.load_sides(task.direction, context)
     src, tgt = sides.src, sides.tgt
-    if not task.searched:
+    if not (src.num_rows and tgt.num_rows):
         pairs = empty_pairs()
+    elif not task.searched:
+        raise StorageError(f"direction {task.direction}: its neighbours were not found yet; run again")
     else:
         forward, backward = search_stage.merged(task.direction, list(task.searched), sides, context)
         pairs = pairs_of(

@@ -141,7 +141,7 @@ def choose_again(config: RunConfig) -> RunResult:
     if config.output is None:
         raise ConfigError("no output folder: give the folder of a run")
     folder = RunFolder(config.output)
-    workers = share_out(config.resources)
+    workers = share_out(config.resources.model_copy(update={"device": "cpu"}))  # nothing here needs another
     context = Context(config, folder.root, workers.device, workers.threads)
     for name in config.directions:
         mining_stage.check(Direction.parse(name), context)
@@ -177,8 +177,7 @@ def _is_searched(name: str, context: Context, sides: dict[str, str]) -> bool:
         for shard, mark in marks.items()
         if mark.digest == base and shard.startswith(f"direction={name}.")
     ]
-    wanted = search_stage.plan(name, search_stage.load_sides(name, context), context, 1, ranges)
-    return {(task.side, task.begin, task.end) for task in wanted} <= set(ranges)
+    return search_stage.is_covered(search_stage.load_sides(name, context), ranges)
 
 
 def plan_inputs(config: RunConfig) -> tuple[list[Shard], list[Shard]]:
@@ -224,7 +223,8 @@ def _mine_and_cut(context: Context, executor: Executor, upstream: tuple[list[str
     sides = {task.name.removeprefix("side="): task.digest for task in gathered}
     wanted = {name: _mine_digest(name, context, sides) for name in config.directions}
     marks = read_marks(folder, mining_stage.STAGE)
-    due = [name for name in config.directions if not _is_mined(name, wanted, marks)]
+    files = {folder.relative(uri) for uri in storage.list_files(folder.table("pairs"))}
+    due = [name for name in config.directions if not _is_mined(name, wanted, marks, files)]
     _choose_and_cut(context, executor, sides, _search(context, executor, sides, due, count), count)
 
 
@@ -297,9 +297,9 @@ def _mine_digest(name: str, context: Context, sides: dict[str, str]) -> str:
     return digest("mine", SCHEMA_VERSION, name, chosen, _search_digest(name, context, sides))
 
 
-def _is_mined(name: str, wanted: dict[str, str], marks: dict[str, Mark]) -> bool:
+def _is_mined(name: str, wanted: dict[str, str], marks: dict[str, Mark], files: set[str]) -> bool:
     mark = marks.get(f"direction={name}")
-    return mark is not None and mark.digest == wanted[name]
+    return mark is not None and mark.digest == wanted[name] and set(mark.outputs) <= files
 
 
 def _search(

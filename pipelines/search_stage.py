@@ -146,6 +146,21 @@ def plan(name: str, sides: Sides, context: Context, workers: int, done: list[tup
     return tasks
 
 
+def is_covered(sides: Sides, done: list[tuple[str, int, int]]) -> bool:
+    """Whether ranges (side, begin, end) that are done hold the lists of all rows, whatever backend found them."""
+    if not (sides.src.num_rows and sides.tgt.num_rows):
+        return True
+
+    def whole(side: str, rows: int) -> bool:
+        at = 0
+        for begin, end in sorted((begin, end) for one, begin, end in done if one == side):
+            at = max(at, end) if begin <= at else at
+        return at >= rows
+
+    src, tgt = len(sides.src_rows), len(sides.tgt_rows)
+    return whole("both", src) or (whole("src", src) and whole("tgt", tgt))
+
+
 def list_width(mining: MiningConfig) -> int:
     """Neighbours of each row that are found: more than k where those that say the same count once."""
     return mining.k * (1 if mining.near_duplicates is None else WIDER)

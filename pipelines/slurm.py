@@ -24,16 +24,16 @@ from seamlessalign.pipelines.ledger import read_marks
 from seamlessalign.pipelines.local import Workers, do_group
 
 _LOOK_SECONDS = 1.0
-_GONE_LOOKS = 3  # times that a task is missing in the queue, and its shards unmarked, before it counts as lost
+GONE_SECONDS = 90.0  # without a place in the queue or a mark, until a task is lost: NFS shows new files late
 
 
 @dataclass
 class _Array:
-    """One submission: its jobs, and how often each was missing."""
+    """One submission: its jobs, and since when each is missing."""
 
     jobs: list[Any]
     groups: list[list[ShardTask]]
-    missing: dict[int, int] = field(default_factory=dict)
+    missing: dict[int, float] = field(default_factory=dict)
 
 
 class SlurmExecutor:
@@ -107,11 +107,11 @@ class SlurmExecutor:
                         del open_[number]
                         continue
                     if queued is None or job.job_id in queued or job.job_id.split("_")[0] in queued:
-                        array.missing[number] = 0
+                        array.missing.pop(number, None)
                         continue
                     _raise_its_error(job)
-                    array.missing[number] = array.missing.get(number, 0) + 1
-                    if array.missing[number] >= _GONE_LOOKS:
+                    since = array.missing.setdefault(number, time.monotonic())
+                    if time.monotonic() - since >= GONE_SECONDS:
                         del open_[number]
         except BaseException:
             for job in open_.values():

@@ -165,7 +165,7 @@ class DecoysConfig(_Section):
 class MiningConfig(_Section):
     """How pairs are found and chosen."""
 
-    k: int = Field(16, ge=1)
+    k: int = Field(16, ge=1, le=2**15)  # neighbours; their ranks are int16
     margin: Literal["ratio", "distance", "absolute"] = "ratio"
     strategy: Literal["forward", "backward", "union", "intersect", "max"] = "max"
     threshold: Literal["auto"] | float = "auto"  # auto: the embedder's own
@@ -215,7 +215,7 @@ class ResourcesConfig(_Section):
     shards_per_group: int = Field(8, ge=1)  # shards that one Beam pipeline takes at a time
     mining_memory_gb: float = Field(4.0, ge=1)  # GiB that one task of the neighbour search takes at most
     slurm: SlurmConfig = SlurmConfig()
-    mining_tasks: PositiveInt | Literal["auto"] = "auto"  # tasks of each direction; auto: as memory and workers ask
+    mining_tasks: PositiveInt | Literal["auto"] = "auto"  # of a direction, whatever memory that takes
 
 
 class RunConfig(_Section):

@@ -164,6 +164,12 @@ def test_rows_whose_hashes_meet_by_chance_stay_apart(monkeypatch: pytest.MonkeyP
     assert classes_of(Vectors(rows, "")).of_row.tolist() == [0, 1, 0, 2]
 
 
+def test_a_single_row_may_have_any_stride() -> None:
+    rows = np.lib.stride_tricks.as_strided(np.ones(3, np.float32), (1, 3), (10**12, 4))
+    forward, _ = neighbours(rows, np.eye(3, dtype=np.float32), 2, "exact")
+    assert forward.index.tolist() == [[0, 1]]
+
+
 def test_walk_takes_what_is_free() -> None:
     src, tgt = np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 1, 1])
     assert native.walk_one_to_one(src, tgt, 3, 2).tolist() == [0, 3]

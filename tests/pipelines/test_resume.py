@@ -102,6 +102,13 @@ def test_what_is_gone_or_does_not_belong_is_mended(first: SmallRun, folder: Path
     assert not list(folder.rglob(".writing-*"))
 
 
+def test_a_table_of_pairs_that_is_gone_is_made_again(first: SmallRun, folder: Path) -> None:
+    (folder / "pairs/direction=eng-frA/part-00000.parquet").unlink()
+    done = _run(first, folder)
+    assert (done.shards_done, done.shards_kept) == (1, 19)
+    assert hashes(folder) == hashes(first.folder)
+
+
 @pytest.mark.slow
 def test_a_changed_input_is_read_again(first: SmallRun, folder: Path) -> None:
     text = first.config.parent / "texts" / "a.txt"

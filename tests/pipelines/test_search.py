@@ -196,6 +196,19 @@ def test_shards_with_the_same_ids_count_once(tmp_path: Path) -> None:
     assert storage.read_bytes(context.folder.table(gather_stage.TABLE) + "/eng.npy") == once
 
 
+@pytest.mark.parametrize("num", [1, 3])
+def test_a_side_whose_rows_are_all_its_mean_is_left_as_it_is(tmp_path: Path, num: int) -> None:
+    text, speech = vectors(30, 20, dim=1024)
+    text = np.repeat(speech[4:5], num, 0)
+    write_sentences(tmp_path, "eng", text, [0])
+    write_segments(tmp_path, "fra", speech, [0])
+    context = context_of(config_of(tmp_path, ["eng-frA"], threshold=-9.0))
+    (pairs,) = mine(context).values()
+    assert pq.read_table(pa.BufferReader(pairs)).num_rows == num
+    rows = gather_stage.load(ENG, context).rows.astype(np.float32)
+    assert np.abs(rows @ speech[4] / np.linalg.norm(speech[4]) - 1).max() < 1e-3
+
+
 @pytest.mark.parametrize("empty", ["eng", "fra"])
 def test_an_empty_side_gives_an_empty_table(tmp_path: Path, empty: str) -> None:
     text, speech = vectors(40, 20)
@@ -271,6 +284,20 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     assert not [file for file in (tmp_path / gather_stage.TABLE).rglob("*") if file.is_file()]
 
 
+def test_decoys_are_not_centred_where_the_sides_are_not(tmp_path: Path) -> None:
+    """All rows have a direction in common and no pair is right: decoys must show it."""
+    rng = np.random.default_rng(7)
+    text, speech, foreign = (rng.standard_normal((400, DIM)).astype(np.float32) + 1.5 for _ in range(3))
+    write_sentences(tmp_path, "eng", text, [0])
+    write_segments(tmp_path, "fra", speech, [0])
+    write_segments(tmp_path, "deu", foreign, [0])
+    decoys = {"sides": {"frA": "deA"}, "made": False, "same_kind": True}
+    context = context_of(config_of(tmp_path, ["eng-frA"], centre=False, decoys=decoys))
+    (pairs,) = mine(context).values()
+    estimate = pq.read_table(pa.BufferReader(pairs))["precision_estimate"].to_numpy(zero_copy_only=False)
+    assert len(estimate) > 50 and estimate.mean() < 0.2
+
+
 def test_where_decoys_come_from(tmp_path: Path) -> None:
     (tmp_path / "d.txt").write_text("one more sentence that nobody says\n")
     texts = {"texts": [str(tmp_path / "d.txt")]}
@@ -280,7 +307,9 @@ def test_where_decoys_come_from(tmp_path: Path) -> None:
         (texts, {"eng": "texts", "frA": "lent", "esA": "lent"}),
         ({"sides": {"frA": "deA"}}, {"eng": "made", "frA": "sides", "esA": "lent"}),
     ):
-        context = context_of(config_of(tmp_path, DIRECTIONS, decoys=decoys))
+        config = config_of(tmp_path, DIRECTIONS, decoys=decoys)
+        speech = config.speech.model_copy(update={"languages": ["fra", "spa", "deu"]})
+        context = context_of(config.model_copy(update={"speech": speech}))
         assert side_kinds(context) == kinds
         decoys_stage.check(context)
     only = context_of(config_of(tmp_path, ["eng-frA"], decoys={}))
@@ -288,6 +317,7 @@ def test_where_decoys_come_from(tmp_path: Path) -> None:
     for decoys, told in (
         ({"sides": {"itA": "deA"}}, "no direction has a side 'itA'; there are eng, esA, frA"),
         ({"sides": {"frA": "frA"}}, "frA cannot be its own decoys"),
+        ({"sides": {"frA": "itA"}}, "frA: itA is not kept: add ita to speech.languages"),
         ({"texts": [str(tmp_path / "no.txt")]}, "no.txt: there is no such file"),
     ):
         with pytest.raises(ConfigError, match=told):
@@ -296,9 +326,10 @@ def test_where_decoys_come_from(tmp_path: Path) -> None:
 
 def test_another_sides_rows_compete_as_decoys_and_are_never_paired(tmp_path: Path) -> None:
     write_sides(tmp_path)
-    write_segments(tmp_path, "deu", np.random.default_rng(5).standard_normal((500, DIM)).astype(np.float32), [0])
+    foreign = np.random.default_rng(5).standard_normal((500, DIM)).astype(np.float32)
     results = []
     for tasks in (1, 4):
+        write_segments(tmp_path, "deu", foreign, [0] if tasks == 1 else [0, 100, 350])
         root = tmp_path / str(tasks)
         for table in ("segments", "sentences"):
             (root / table).parent.mkdir(exist_ok=True)

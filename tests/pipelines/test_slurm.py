@@ -50,7 +50,10 @@ def locally(root: Path, tasks: int) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_an_array_writes_the_lists_of_a_local_search_though_a_task_is_killed(tmp_path: Path) -> None:
+def test_an_array_writes_the_lists_of_a_local_search_though_a_task_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seamlessalign.pipelines.slurm.GONE_SECONDS", 3.0)
     pytest.importorskip("submitit", reason="needs the extra 'slurm'")
     wanted = locally(tmp_path / "local", 4)
     context, tasks = prepared(tmp_path / "slurm", 4)
