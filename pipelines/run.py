@@ -170,14 +170,17 @@ def choose_again(config: RunConfig) -> RunResult:
 
 def _is_searched(name: str, context: Context, sides: dict[str, str]) -> bool:
     """Whether the lists of all rows of a direction are there."""
-    base = _search_digest(name, context, sides)
-    marks = read_marks(context.folder, search_stage.STAGE)
-    ranges = [
+    ranges = _done_ranges(name, _search_digest(name, context, sides), read_marks(context.folder, search_stage.STAGE))
+    return search_stage.is_covered(search_stage.load_sides(name, context), ranges)
+
+
+def _done_ranges(name: str, base: str, marks: dict[str, Mark]) -> list[tuple[str, int, int]]:
+    """Side, begin and end of every range of a direction whose lists were found under the digest `base`."""
+    return [
         search_stage.range_of(shard)
         for shard, mark in marks.items()
         if mark.digest == base and shard.startswith(f"direction={name}.")
     ]
-    return search_stage.is_covered(search_stage.load_sides(name, context), ranges)
 
 
 def plan_inputs(config: RunConfig) -> tuple[list[Shard], list[Shard]]:
@@ -319,11 +322,7 @@ def _search(
     for name in due:
         base = _search_digest(name, context, sides)
         both = search_stage.load_sides(name, context)
-        ranges = [
-            search_stage.range_of(shard)
-            for shard, mark in before.items()
-            if mark.digest == base and shard.startswith(f"direction={name}.")
-        ]
+        ranges = _done_ranges(name, base, before)
         searched[name] = search_stage.plan(name, both, context, executor.workers.processes, ranges)
         tasks += [ShardTask(search_stage.STAGE, task.name, base, task) for task in searched[name]]
         total += sum(search_stage.products(task, both) for task in searched[name])

@@ -4,8 +4,9 @@ Row counts are those of the tables where they are there, else guessed from the i
 measurement on this machine, made when the plan is asked for.
 """
 
+import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -116,14 +117,12 @@ def plans(context: Context, workers: Workers, recordings: list[Shard], texts: li
             count_rows(side, context, recordings, texts) for side in (direction.src, direction.tgt)
         )
         plan = plan_search(name, src, tgt, dim, context, workers, rate)
-        found.append(SearchPlan(**{**plan.__dict__, "guessed": one or two}))
+        found.append(replace(plan, guessed=one or two))
     return found
 
 
 def audio_seconds(shards: list[Shard]) -> float:
     """How long the recordings of shards say they are: a guess, for a header may lie and a remote file is not opened."""
-    import contextlib
-
     import soundfile
 
     total = 0.0
