@@ -89,7 +89,7 @@ def measure_rate(dim: int, k: int, threads: int) -> float:
 
 
 def count_rows(side: Side, context: Context, recordings: list[Shard], texts: list[Shard]) -> tuple[int, bool]:
-    """Rows of a side with its decoys, and whether they are guessed from the inputs."""
+    """Rows of a side without decoys, and whether they are guessed from the inputs."""
     config = context.config
     guessed = False
     files = context.side_files(side)
@@ -100,9 +100,7 @@ def count_rows(side: Side, context: Context, recordings: list[Shard], texts: lis
         rows, guessed = round(audio_seconds(recordings) * SPANS_PER_SECOND / max(languages, 1)), True
     else:
         rows, guessed = _lines(texts) // max(len(config.text_languages()), 1), True
-    kind = decoys_stage.kind_of(side, context)
-    decoys = 0 if kind == "none" else config.mining.decoys.count
-    return rows + (min(decoys, rows) if kind == "made" else decoys), guessed
+    return rows, guessed
 
 
 def plans(context: Context, workers: Workers, recordings: list[Shard], texts: list[Shard]) -> list[SearchPlan]:
@@ -116,6 +114,13 @@ def plans(context: Context, workers: Workers, recordings: list[Shard], texts: li
         (src, one), (tgt, two) = (
             count_rows(side, context, recordings, texts) for side in (direction.src, direction.tgt)
         )
+        kinds = {
+            "src": decoys_stage.kind_of(direction.src, context),
+            "tgt": decoys_stage.kind_of(direction.tgt, context),
+        }
+        beside, most = search_stage.side_of_decoys(kinds), config.mining.decoys.count
+        src += (min(most, src) if kinds["src"] == "made" else most) if beside == "src" else 0
+        tgt += (min(most, tgt) if kinds["tgt"] == "made" else most) if beside == "tgt" else 0
         plan = plan_search(name, src, tgt, dim, context, workers, rate)
         found.append(replace(plan, guessed=one or two))
     return found

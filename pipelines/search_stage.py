@@ -98,17 +98,23 @@ def load_sides(name: str, context: Context) -> Sides:
         side: decoys_stage.kind_of(parsed, context) if gathered.num_decoys else "none"
         for side, parsed, gathered in (("src", direction.src, src), ("tgt", direction.tgt, tgt))
     }
-    # real sentences tell more than made ones; of two alike the target's are taken
-    order = ("sides", "texts", "made", "lent", "none")
-    decoys = min(("tgt", "src"), key=lambda side: order.index(kinds[side]))
-    kind = kinds[decoys]
-    if kind == "none":
-        decoys = "none"
+    decoys = side_of_decoys(kinds)
+    kind = kinds.get(decoys, "none")
     return Sides(
         src, tgt, src.rows if decoys == "src" else src.rows[: src.num_rows],
         tgt.rows if decoys == "tgt" else tgt.rows[: tgt.num_rows], decoys, kind,
         {"src": src.made_from, "tgt": tgt.made_from}.get(decoys),
     )  # fmt: skip
+
+
+def side_of_decoys(kinds: dict[str, str]) -> str:
+    """Which side's decoys compete, `src`, `tgt` or `none`, by where each side's come from.
+
+    Real sentences tell more than made ones; of two alike the target's are taken.
+    """
+    order = ("sides", "texts", "made", "lent", "none")
+    side = min(("tgt", "src"), key=lambda one: order.index(kinds[one]))
+    return "none" if kinds[side] == "none" else side
 
 
 def backend_of(sides: Sides, context: Context) -> str:
