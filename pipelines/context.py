@@ -1,6 +1,8 @@
 """What every shard needs to be done: the configuration, the run's folder, and a way to say how far it is."""
 
 import contextlib
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -68,9 +70,9 @@ def advance(stage: str, amount: float) -> None:
 
 
 def use_threads(threads: int) -> None:
-    """Let the numeric libraries of this process use so many threads."""
-    import faiss
-    import torch
-
-    torch.set_num_threads(threads)
-    faiss.omp_set_num_threads(threads)
+    """Let the numeric libraries of this process use so many threads: those loaded now, and those loaded later."""
+    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(threads)  # read when they are loaded
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+    if "faiss" in sys.modules:
+        sys.modules["faiss"].omp_set_num_threads(threads)

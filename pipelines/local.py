@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from seamlessalign.config import ResourcesConfig
 from seamlessalign.errors import ConfigError, SeamlessAlignError
-from seamlessalign.pipelines.context import Context, set_progress
+from seamlessalign.pipelines.context import Context, set_progress, use_threads
 
 if TYPE_CHECKING:  # a worker imports this module before it is told to keep Beam quiet
     from seamlessalign.pipelines.beam_stage import ShardTask
@@ -134,7 +134,7 @@ def _begin_worker(progress: Any, threads: int) -> None:
     logging.basicConfig(format="seamlessalign: %(message)s", level=logging.ERROR)
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     logging.getLogger("seamlessalign").setLevel(logging.WARNING)
-    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
+    use_threads(threads)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     set_progress(lambda stage, amount: progress.put(amount))
 

@@ -207,7 +207,7 @@ def task_memory(rows: int, other: int, k: int) -> int:
     The libraries that a worker has loaded, the working memory of the scan, and for every row that takes part its list
     of neighbours as found, in order, and exact.
     """
-    base, work = 700 << 20, work_memory(other)
+    base, work = 320 << 20, work_memory(other)
     return base + work + (rows + other) * (k + 4) * 12 * 4
 
 
