@@ -210,7 +210,7 @@ def bare_products(src: Any, tgt: Any, k: int) -> None:
     from seamlessalign.mining.vectors import Vectors
 
     scan = native.scan
-    high = np.full(max(len(src), len(tgt)) + native.TILE_ROWS * native.TILE_COLUMNS, np.iinfo(np.int32).max, np.int32)
+    high = np.full(max(len(src), len(tgt)) + native.TILE_ROWS * native.TILE_COLUMNS, np.inf, np.float32)
 
     def products(x: native.ScanSide, y: native.ScanSide, *more: Any, **options: Any) -> int:
         x, y = (dataclasses.replace(side, floor=high[: len(side.floor)]) for side in (x, y))
@@ -218,11 +218,12 @@ def bare_products(src: Any, tgt: Any, k: int) -> None:
 
     one, two = Vectors(src, "src"), Vectors(tgt, "tgt")
     ours, theirs = distinct.classes_of(one).first, distinct.classes_of(two).first
-    native.scan = products
+    native.scan, guess_from = products, exact._GUESS_FROM
+    exact._GUESS_FROM = 0  # a sample of products more
     try:
         exact.one_pass(one, two, min(k, len(theirs)), min(k, len(ours)), src_rows=ours, tgt_rows=theirs)
     finally:
-        native.scan = scan
+        native.scan, exact._GUESS_FROM = scan, guess_from
 
 
 if __name__ == "__main__":

@@ -17,13 +17,7 @@ ISA_NAMES = ("portable", "avx2", "avx512-vnni")
 TILE_ROWS, TILE_COLUMNS = 12, 32
 MAX_DIM = 32_768  # dimensions whose sums of products of codes fit 32 bits
 
-_POINTER, _INT, _LONG, _DOUBLE, _FLOAT = (
-    ctypes.c_void_p,
-    ctypes.c_int,
-    ctypes.c_int64,
-    ctypes.c_double,
-    ctypes.c_float,
-)
+_POINTER, _INT, _LONG = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
 
 
 class _Side(ctypes.Structure):
@@ -32,8 +26,12 @@ class _Side(ctypes.Structure):
         ("half", _LONG),
         ("row", _POINTER),
         ("scale", _POINTER),
+        ("start", _POINTER),
+        ("step", _POINTER),
         ("term", _POINTER),
         ("floor", _POINTER),
+        ("lost", _POINTER),
+        ("spare", _POINTER),
         ("score", _POINTER),
         ("index", _POINTER),
         ("width", _LONG),
@@ -46,18 +44,24 @@ class ScanSide:
     """One side of a scan over n rows. Arrays are C-contiguous.
 
     rows (any, dim) float16 or float32: where the rows are; row (n,) int64: their numbers there; scale (n,) float32: one
-    over their norms; codes uint8 from `encode`; term and floor (n padded to whole tiles,) int32: what belongs to the
-    row in the bound of a cosine, and the number of steps that the bound must reach to be of interest to it; score
-    (n, width) float32 and index (n, width) int64: heaps of the best so far, -inf and -1 at first; first: the number
-    that the first row is given in the other side's `index`.
+    over their norms; codes uint8 from `encode`. By row and padded to whole tiles: start int32, with which its sums of
+    products of codes begin (the rows' side only), step float32, term float32, what belongs to the row in the bound of a
+    cosine, and floor float32, what the bound must reach to be of interest to it. The bound of a pair is less than these
+    say by the `lost` (n,) of either times the `spare` (n,) of the other, float32. score (n, width) float32 and index
+    (n, width) int64: heaps of the best so far, -inf and -1 at first; first: the number that the first row is given in
+    the other side's `index`.
     """
 
     rows: npt.NDArray[Any]
     row: npt.NDArray[np.int64]
     scale: npt.NDArray[np.float32]
     codes: npt.NDArray[np.uint8]
-    term: npt.NDArray[np.int32]
-    floor: npt.NDArray[np.int32]
+    start: npt.NDArray[np.int32]
+    step: npt.NDArray[np.float32]
+    term: npt.NDArray[np.float32]
+    floor: npt.NDArray[np.float32]
+    lost: npt.NDArray[np.float32]
+    spare: npt.NDArray[np.float32]
     score: npt.NDArray[np.float32]
     index: npt.NDArray[np.int64]
     first: int
@@ -68,8 +72,12 @@ class ScanSide:
             self.rows.dtype == np.float16,
             self.row.ctypes.data,
             self.scale.ctypes.data,
+            self.start.ctypes.data,
+            self.step.ctypes.data,
             self.term.ctypes.data,
             self.floor.ctypes.data,
+            self.lost.ctypes.data,
+            self.spare.ctypes.data,
             self.score.ctypes.data,
             self.index.ctypes.data,
             self.score.shape[1],
@@ -79,7 +87,7 @@ class ScanSide:
 
 @dataclass(frozen=True)
 class Rotation:
-    """How a side's rows become codes: less a mean, signs flipped, Walsh-Hadamard by blocks, in steps.
+    """How a side's rows become codes: less a mean, signs flipped, Walsh-Hadamard by blocks, in steps of each row's own.
 
     mean (dim,) float32, other_mean (dim,) float64: that of the other side; signs (dim,) float32 of 1 and -1.
     """
@@ -88,7 +96,6 @@ class Rotation:
     other_mean: npt.NDArray[np.float64]
     signs: npt.NDArray[np.float32]
     padded: int  # dimensions of a code, a multiple of 64
-    step: float
     levels: int  # codes are -levels … levels
     packed: bool  # the columns' side: unsigned, with `levels + 1` added, four dimensions of 32 rows side by side
 
@@ -109,12 +116,12 @@ def library() -> ctypes.CDLL:
     except OSError as error:
         raise SeamlessAlignError(f"{spec.origin}: cannot be loaded: {error}; install the package again") from error
     loaded.scan_rows.argtypes = [
-        _INT, _LONG, _LONG, _DOUBLE, _POINTER, _POINTER, ctypes.POINTER(_Side), ctypes.POINTER(_Side),
-        _LONG, _LONG, _LONG, _POINTER,
+        _INT, _LONG, _LONG, _POINTER, _POINTER, ctypes.POINTER(_Side), ctypes.POINTER(_Side), _LONG, _LONG, _LONG,
+        _POINTER,
     ]  # fmt: skip
     loaded.scan_rows.restype = _LONG
     loaded.encode_rows.argtypes = [
-        _INT, _POINTER, _LONG, _LONG, _LONG, _POINTER, _POINTER, _LONG, _POINTER, _POINTER, _POINTER, _LONG, _FLOAT,
+        _INT, _POINTER, _LONG, _LONG, _LONG, _POINTER, _POINTER, _LONG, _POINTER, _POINTER, _POINTER, _LONG,
         ctypes.c_int32, ctypes.c_int32, _LONG, _POINTER, _LONG, _POINTER, _POINTER, _POINTER,
     ]  # fmt: skip
     loaded.encode_rows.restype = None
@@ -145,19 +152,18 @@ def scan(
     columns: int,
     *,
     padded: int,
-    steps: float,
     locks: npt.NDArray[np.uint8],
     isa: int,
 ) -> int:
     """Scan rows begin … end of x against `columns` rows of y; both sides' heaps and floors change in place.
 
-    begin is a multiple of TILE_ROWS. `steps` are those in a cosine of one; locks (columns,) uint8, zeros, let several
-    threads scan different rows against the same columns. Returns how many inner products were computed in float32.
+    begin is a multiple of TILE_ROWS. locks (columns,) uint8, zeros, let several threads scan different rows against the
+    same columns. Returns how many inner products were computed in float32.
     """
     one, two = x._struct(), y._struct()
     return int(
         library().scan_rows(
-            isa, x.rows.shape[1], padded, steps, x.codes.ctypes.data, y.codes.ctypes.data, one, two, begin, end,
+            isa, x.rows.shape[1], padded, x.codes.ctypes.data, y.codes.ctypes.data, one, two, begin, end,
             columns, locks.ctypes.data,
         )
     )  # fmt: skip
@@ -174,15 +180,15 @@ def encode(
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
     """Write the codes of rows (numbers `row`) to places `first` and on of `codes` (whole tiles of places × padded).
 
-    scale has one over the norm of every row in `rows`. Returns the sum of each code (n,) and, (n, 3), each row's inner
-    product with the other side's mean, the length of what the code loses, and the length of what it keeps.
+    scale has one over the norm of every row in `rows`. Returns the sum of each code (n,) and, (n, 4), each row's inner
+    product with the other side's mean, the length of what the code loses, the length of what it keeps, and its step.
     """
     block = how.padded & -how.padded
-    sums, about = np.empty(len(row), np.int32), np.empty((len(row), 3), np.float64)
+    sums, about = np.empty(len(row), np.int32), np.empty((len(row), 4), np.float64)
     scratch = np.empty(how.padded + 16, np.float32)
     library().encode_rows(
         isa, rows.ctypes.data, rows.dtype == np.float16, rows.shape[1], how.padded, row.ctypes.data, scale.ctypes.data,
-        len(row), how.mean.ctypes.data, how.other_mean.ctypes.data, how.signs.ctypes.data, block, how.step, how.levels,
+        len(row), how.mean.ctypes.data, how.other_mean.ctypes.data, how.signs.ctypes.data, block, how.levels,
         how.zero, how.packed, codes.ctypes.data, first, sums.ctypes.data, about.ctypes.data, scratch.ctypes.data,
     )  # fmt: skip
     return sums, about

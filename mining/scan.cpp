@@ -39,30 +39,41 @@ float half_to_float(uint16_t half) {
     return value;
 }
 
-// Tiles: out[r][c] = row_term[r] + column_term[c] + sum of codes' products; bit c of reached[r] tells whether it reaches
-// the lower of its row's and its column's floor. Returns whether any does; `out` is only written then. The columns'
-// codes are unsigned.
+// What a tile needs of its rows, or of its columns. The bound of a pair is start + codes' products, times both steps,
+// plus both terms; a pair is of interest from the lower of both floors on.
+struct Edge {
+    const int32_t* start;  // of rows only
+    const float* step;
+    const float* term;
+    const float* floor;
+};
 
-bool tile_portable(const int8_t* x, int64_t stride, const uint8_t* y, int64_t fours, const int32_t* row_term,
-                   const int32_t* column_term, const int32_t* row_floor, const int32_t* column_floor, int32_t* out,
-                   uint32_t* reached) {
+// Tiles: out[r][c] = bound; bit c of reached[r] tells whether it is of interest. Returns whether any is; `out` is only
+// written then. The columns' codes are unsigned.
+
+bool tile_portable(const int8_t* x, int64_t stride, const uint8_t* y, int64_t fours, const Edge& rows,
+                   const Edge& columns, float* out, uint32_t* reached) {
+    int32_t sum[ROWS][COLUMNS];
     for (int r = 0; r < ROWS; r++)
-        for (int c = 0; c < COLUMNS; c++) out[r * COLUMNS + c] = row_term[r] + column_term[c];
+        for (int c = 0; c < COLUMNS; c++) sum[r][c] = rows.start[r];
     for (int64_t four = 0; four < fours; four++) {
         const uint8_t* column = y + four * COLUMNS * 4;
         for (int r = 0; r < ROWS; r++) {
             const int8_t* row = x + r * stride + four * 4;
             for (int c = 0; c < COLUMNS; c++)
-                out[r * COLUMNS + c] += row[0] * column[4 * c] + row[1] * column[4 * c + 1] +
-                                        row[2] * column[4 * c + 2] + row[3] * column[4 * c + 3];
+                sum[r][c] += row[0] * column[4 * c] + row[1] * column[4 * c + 1] + row[2] * column[4 * c + 2] +
+                             row[3] * column[4 * c + 3];
         }
     }
     uint32_t any = 0;
     for (int r = 0; r < ROWS; r++) {
         reached[r] = 0;
         for (int c = 0; c < COLUMNS; c++) {
-            const int32_t floor = row_floor[r] < column_floor[c] ? row_floor[r] : column_floor[c];
-            reached[r] |= static_cast<uint32_t>(out[r * COLUMNS + c] >= floor) << c;
+            const float bound =
+                static_cast<float>(sum[r][c]) * (rows.step[r] * columns.step[c]) + (rows.term[r] + columns.term[c]);
+            const float floor = rows.floor[r] < columns.floor[c] ? rows.floor[r] : columns.floor[c];
+            reached[r] |= static_cast<uint32_t>(bound >= floor) << c;
+            out[r * COLUMNS + c] = bound;
         }
         any |= reached[r];
     }
@@ -72,19 +83,15 @@ bool tile_portable(const int8_t* x, int64_t stride, const uint8_t* y, int64_t fo
 #ifdef X86
 
 // Column codes are at most 127, so that the sums of two products that vpmaddubsw makes fit 16 bits.
-__attribute__((target("avx2"))) bool tile_avx2(const int8_t* x, int64_t stride, const uint8_t* y, int64_t fours,
-                                               const int32_t* row_term, const int32_t* column_term,
-                                               const int32_t* row_floor, const int32_t* column_floor, int32_t* out,
-                   uint32_t* reached) {
+__attribute__((target("avx2,fma"))) bool tile_avx2(const int8_t* x, int64_t stride, const uint8_t* y, int64_t fours,
+                                                   const Edge& rows, const Edge& columns, float* out,
+                                                   uint32_t* reached) {
     const __m256i ones = _mm256_set1_epi16(1);
     uint32_t any = 0;
     for (int first = 0; first < ROWS; first += 2) {
         __m256i sum[2][4];
         for (int r = 0; r < 2; r++)
-            for (int v = 0; v < 4; v++)
-                sum[r][v] = _mm256_add_epi32(
-                    _mm256_set1_epi32(row_term[first + r]),
-                    _mm256_loadu_si256(reinterpret_cast<const __m256i*>(column_term + 8 * v)));
+            for (int v = 0; v < 4; v++) sum[r][v] = _mm256_set1_epi32(rows.start[first + r]);
         const int8_t* top = x + first * stride;
         for (int64_t four = 0; four < fours; four++) {
             __m256i column[4];
@@ -100,34 +107,32 @@ __attribute__((target("avx2"))) bool tile_avx2(const int8_t* x, int64_t stride, 
             }
         }
         for (int r = 0; r < 2; r++) {
+            const int at = first + r;
+            const __m256 step = _mm256_set1_ps(rows.step[at]), term = _mm256_set1_ps(rows.term[at]);
             uint32_t bits = 0;
             for (int v = 0; v < 4; v++) {
-                const __m256i floor = _mm256_min_epi32(
-                    _mm256_set1_epi32(row_floor[first + r]),
-                    _mm256_loadu_si256(reinterpret_cast<const __m256i*>(column_floor + 8 * v)));
-                const __m256i reach = _mm256_cmpeq_epi32(_mm256_max_epi32(sum[r][v], floor), sum[r][v]);
-                bits |= static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(reach))) << (8 * v);
-                _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + (first + r) * COLUMNS + 8 * v), sum[r][v]);
+                const __m256 bound = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[r][v]),
+                                                     _mm256_mul_ps(step, _mm256_loadu_ps(columns.step + 8 * v)),
+                                                     _mm256_add_ps(term, _mm256_loadu_ps(columns.term + 8 * v)));
+                const __m256 floor =
+                    _mm256_min_ps(_mm256_set1_ps(rows.floor[at]), _mm256_loadu_ps(columns.floor + 8 * v));
+                bits |= static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(bound, floor, _CMP_GE_OQ))) << (8 * v);
+                _mm256_storeu_ps(out + at * COLUMNS + 8 * v, bound);
             }
-            reached[first + r] = bits;
+            reached[at] = bits;
             any |= bits;
         }
     }
     return any;
 }
 
-__attribute__((target("avx512f,avx512bw,avx512vnni"))) bool tile_vnni(
-    const int8_t* x, int64_t stride, const uint8_t* y, int64_t fours, const int32_t* row_term,
-    const int32_t* column_term, const int32_t* row_floor, const int32_t* column_floor, int32_t* out,
-                   uint32_t* reached) {
+__attribute__((target("avx512f,avx512bw,avx512vnni"))) bool tile_vnni(const int8_t* x, int64_t stride,
+                                                                      const uint8_t* y, int64_t fours,
+                                                                      const Edge& rows, const Edge& columns,
+                                                                      float* out, uint32_t* reached) {
     __m512i sum[ROWS][2];
-    const __m512i term0 = _mm512_loadu_si512(column_term), term1 = _mm512_loadu_si512(column_term + 16);
 #pragma GCC unroll 12
-    for (int r = 0; r < ROWS; r++) {
-        const __m512i row = _mm512_set1_epi32(row_term[r]);
-        sum[r][0] = _mm512_add_epi32(row, term0);
-        sum[r][1] = _mm512_add_epi32(row, term1);
-    }
+    for (int r = 0; r < ROWS; r++) sum[r][0] = sum[r][1] = _mm512_set1_epi32(rows.start[r]);
     for (int64_t four = 0; four < fours; four++) {
         const __m512i column0 = _mm512_loadu_si512(y + four * 128), column1 = _mm512_loadu_si512(y + four * 128 + 64);
 #pragma GCC unroll 12
@@ -135,33 +140,42 @@ __attribute__((target("avx512f,avx512bw,avx512vnni"))) bool tile_vnni(
             int32_t codes;
             std::memcpy(&codes, x + r * stride + four * 4, 4);
             const __m512i row = _mm512_set1_epi32(codes);
-            sum[r][0] = _mm512_dpbusd_epi32(sum[r][0], column0, row);
-            sum[r][1] = _mm512_dpbusd_epi32(sum[r][1], column1, row);
+            // not intrinsics: with those GCC 12 keeps sums on the stack, at half the speed
+            asm("vpdpbusd %2, %1, %0" : "+v"(sum[r][0]) : "v"(column0), "v"(row));
+            asm("vpdpbusd %2, %1, %0" : "+v"(sum[r][1]) : "v"(column1), "v"(row));
         }
     }
-    const __m512i floor0 = _mm512_loadu_si512(column_floor), floor1 = _mm512_loadu_si512(column_floor + 16);
+    const __m512 step0 = _mm512_loadu_ps(columns.step), step1 = _mm512_loadu_ps(columns.step + 16);
+    const __m512 term0 = _mm512_loadu_ps(columns.term), term1 = _mm512_loadu_ps(columns.term + 16);
+    const __m512 floor0 = _mm512_loadu_ps(columns.floor), floor1 = _mm512_loadu_ps(columns.floor + 16);
     uint32_t any = 0;
 #pragma GCC unroll 12
     for (int r = 0; r < ROWS; r++) {
-        const __m512i floor = _mm512_set1_epi32(row_floor[r]);
-        const uint32_t low = _mm512_cmpge_epi32_mask(sum[r][0], _mm512_min_epi32(floor, floor0));
-        const uint32_t high = _mm512_cmpge_epi32_mask(sum[r][1], _mm512_min_epi32(floor, floor1));
+        const __m512 step = _mm512_set1_ps(rows.step[r]), term = _mm512_set1_ps(rows.term[r]);
+        const __m512 floor = _mm512_set1_ps(rows.floor[r]);
+        const __m512 bound0 =
+            _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][0]), _mm512_mul_ps(step, step0), _mm512_add_ps(term, term0));
+        const __m512 bound1 =
+            _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][1]), _mm512_mul_ps(step, step1), _mm512_add_ps(term, term1));
+        const uint32_t low = _mm512_cmp_ps_mask(bound0, _mm512_min_ps(floor, floor0), _CMP_GE_OQ);
+        const uint32_t high = _mm512_cmp_ps_mask(bound1, _mm512_min_ps(floor, floor1), _CMP_GE_OQ);
         reached[r] = low | high << 16;
         any |= reached[r];
+        sum[r][0] = _mm512_castps_si512(bound0);
+        sum[r][1] = _mm512_castps_si512(bound1);
     }
     if (!any) return false;
 #pragma GCC unroll 12
     for (int r = 0; r < ROWS; r++) {
-        _mm512_storeu_si512(out + r * COLUMNS, sum[r][0]);
-        _mm512_storeu_si512(out + r * COLUMNS + 16, sum[r][1]);
+        _mm512_storeu_ps(out + r * COLUMNS, _mm512_castsi512_ps(sum[r][0]));
+        _mm512_storeu_ps(out + r * COLUMNS + 16, _mm512_castsi512_ps(sum[r][1]));
     }
     return true;
 }
 
 #endif
 
-using Tile = bool (*)(const int8_t*, int64_t, const uint8_t*, int64_t, const int32_t*, const int32_t*, const int32_t*,
-                      const int32_t*, int32_t*, uint32_t*);
+using Tile = bool (*)(const int8_t*, int64_t, const uint8_t*, int64_t, const Edge&, const Edge&, float*, uint32_t*);
 
 Tile tile_of(int isa) {
 #ifdef X86
@@ -272,19 +286,17 @@ void replace_worst(float* score, int64_t* index, int64_t width, float new_score,
     index[hole] = new_index;
 }
 
-// The largest whole number of steps that a score certainly reaches.
-int32_t floor_of(float score, double steps) {
-    if (!(score > -4.0f)) return INT32_MIN;  // -inf: there is still room
-    return static_cast<int32_t>(std::floor(static_cast<double>(score) * steps)) - 1;
-}
-
 struct Side {
     const void* rows;
     int64_t half;         // rows are float16 rather than float32
     const int64_t* row;   // number of each scanned row in `rows`
     const float* scale;   // one over the norm, by scanned row
-    const int32_t* term;  // by scanned row, padded to whole tiles
-    int32_t* floor;       // by scanned row, padded to whole tiles
+    const int32_t* start;  // these four by scanned row, padded to whole tiles
+    const float* step;
+    const float* term;
+    float* floor;
+    const float* lost;   // these two by scanned row: how much lower the bound of a pair is than the tile says is
+    const float* spare;  // one side's `lost` times the other's `spare`, and the other way round
     float* score;         // (scanned rows, width) heaps
     int64_t* index;
     int64_t width;
@@ -292,47 +304,51 @@ struct Side {
 };
 
 template <class X, class Y>
-int64_t scan(int isa, int64_t dim, int64_t padded, double steps, const int8_t* x_codes, const uint8_t* y_codes,
+int64_t scan(int isa, int64_t dim, int64_t padded, const int8_t* x_codes, const uint8_t* y_codes,
              const Side& x, const Side& y, int64_t begin, int64_t end, int64_t columns, uint8_t* locks) {
     const Tile tile = tile_of(isa);
     const X* x_rows = static_cast<const X*>(x.rows);
     const Y* y_rows = static_cast<const Y*>(y.rows);
-    alignas(64) int32_t bound[ROWS * COLUMNS];
+    alignas(64) float bound[ROWS * COLUMNS];
     uint32_t reached[ROWS];
     int64_t scored = 0;
     for (int64_t left = 0; left < columns; left += COLUMNS) {
         const uint8_t* strip = y_codes + left * padded;
         const uint32_t present = columns - left < COLUMNS ? (1u << (columns - left)) - 1 : ~0u;
+        const Edge edge = {nullptr, y.step + left, y.term + left, y.floor + left};
         for (int64_t top = begin; top < end; top += ROWS) {
-            if (!tile(x_codes + top * padded, padded, strip, padded / 4, x.term + top, y.term + left, x.floor + top,
-                      y.floor + left, bound, reached))
+            if (!tile(x_codes + top * padded, padded, strip, padded / 4,
+                      {x.start + top, x.step + top, x.term + top, x.floor + top}, edge, bound, reached))
                 continue;
             const int64_t bottom = end - top < ROWS ? end - top : ROWS;
             for (int64_t r = 0; r < bottom; r++) {
                 const int64_t i = top + r;
                 for (uint32_t bits = reached[r] & present; bits; bits &= bits - 1) {
                     const int64_t c = __builtin_ctz(bits), j = left + c;
-                    const int32_t reach = bound[r * COLUMNS + c];
-                    if (reach < x.floor[i] && reach < y.floor[j]) continue;
+                    const float most = bound[r * COLUMNS + c] - x.lost[i] * y.spare[j] - x.spare[i] * y.lost[j];
+                    if (most < x.floor[i] && most < y.floor[j]) continue;
                     const float score = dot(isa, x_rows + x.row[i] * dim, y_rows + y.row[j] * dim, dim) * x.scale[i] *
                                         y.scale[j];
                     scored++;
-                    float* own = x.score + i * x.width;
-                    int64_t* own_index = x.index + i * x.width;
-                    if (worse(own[0], own_index[0], score, y.first + j)) {
-                        replace_worst(own, own_index, x.width, score, y.first + j);
-                        x.floor[i] = floor_of(own[0], steps);
+                    if (x.width && score >= x.floor[i]) {
+                        float* own = x.score + i * x.width;
+                        int64_t* own_index = x.index + i * x.width;
+                        if (worse(own[0], own_index[0], score, y.first + j)) {
+                            replace_worst(own, own_index, x.width, score, y.first + j);
+                            if (own[0] > x.floor[i]) x.floor[i] = own[0];
+                        }
                     }
-                    float* other = y.score + j * y.width;
-                    int64_t* other_index = y.index + j * y.width;
-                    if (score < other[0]) continue;  // a stale worst is only ever lower
-                    while (__atomic_test_and_set(locks + j, __ATOMIC_ACQUIRE)) {
+                    if (y.width && score >= y.floor[j]) {  // a stale floor is only ever lower
+                        float* other = y.score + j * y.width;
+                        int64_t* other_index = y.index + j * y.width;
+                        while (__atomic_test_and_set(locks + j, __ATOMIC_ACQUIRE)) {
+                        }
+                        if (worse(other[0], other_index[0], score, x.first + i)) {
+                            replace_worst(other, other_index, y.width, score, x.first + i);
+                            if (other[0] > y.floor[j]) y.floor[j] = other[0];
+                        }
+                        __atomic_clear(locks + j, __ATOMIC_RELEASE);
                     }
-                    if (worse(other[0], other_index[0], score, x.first + i)) {
-                        replace_worst(other, other_index, y.width, score, x.first + i);
-                        y.floor[j] = floor_of(other[0], steps);
-                    }
-                    __atomic_clear(locks + j, __ATOMIC_RELEASE);
                 }
             }
         }
@@ -340,8 +356,10 @@ int64_t scan(int isa, int64_t dim, int64_t padded, double steps, const int8_t* x
     return scored;
 }
 
+#define IN_PLACE __attribute__((always_inline)) inline  // so that it is compiled for its caller's instruction set
+
 // In place: values of each block of `block` (a power of two) by the orthonormal Walsh-Hadamard matrix.
-void hadamard(float* values, int64_t size, int64_t block) {
+IN_PLACE void hadamard(float* values, int64_t size, int64_t block) {
     for (int64_t begin = 0; begin < size; begin += block)
         for (int64_t half = 1; half < block; half *= 2)
             for (int64_t group = begin; group < begin + block; group += 2 * half)
@@ -357,17 +375,22 @@ void hadamard(float* values, int64_t size, int64_t block) {
 // Sums in float64 in 32 lanes: dimension d goes to lane d mod 32, in order, and lanes are added pairwise. The product of
 // two float32 is exact in float64, so fused or not, on any processor and from either side, the bits are the same.
 template <class X, class Y>
+double sum_lanes(double* lanes, const X* x, const Y* y, int64_t left) {
+    for (int64_t lane = 0; lane < left; lane++)
+        lanes[lane] += static_cast<double>(value_at(x, lane)) * static_cast<double>(value_at(y, lane));
+    for (int width = 16; width; width /= 2)
+        for (int lane = 0; lane < width; lane++) lanes[lane] += lanes[lane + width];
+    return lanes[0];
+}
+
+template <class X, class Y>
 double dot_exact(const X* x, const Y* y, int64_t dim) {
     double sum[32] = {};
     int64_t place = 0;
     for (; place + 32 <= dim; place += 32)
         for (int lane = 0; lane < 32; lane++)
             sum[lane] += static_cast<double>(value_at(x, place + lane)) * static_cast<double>(value_at(y, place + lane));
-    for (int lane = 0; place + lane < dim; lane++)
-        sum[lane] += static_cast<double>(value_at(x, place + lane)) * static_cast<double>(value_at(y, place + lane));
-    for (int width = 16; width; width /= 2)
-        for (int lane = 0; lane < width; lane++) sum[lane] += sum[lane + width];
-    return sum[0];
+    return sum_lanes(sum, x + place, y + place, dim - place);
 }
 
 #ifdef X86
@@ -387,14 +410,35 @@ __attribute__((target("avx2,fma,f16c"))) double dot_exact_avx2(const X* x, const
         }
     double lanes[32];
     for (int v = 0; v < 8; v++) _mm256_storeu_pd(lanes + 4 * v, sum[v]);
-    for (int lane = 0; place + lane < dim; lane++)
-        lanes[lane] += static_cast<double>(value_at(x, place + lane)) * static_cast<double>(value_at(y, place + lane));
-    for (int width = 16; width; width /= 2)
-        for (int lane = 0; lane < width; lane++) lanes[lane] += lanes[lane + width];
-    return lanes[0];
+    return sum_lanes(lanes, x + place, y + place, dim - place);
+}
+
+WIDE __m256 load8_wide(const float* row) { return _mm256_loadu_ps(row); }
+WIDE __m256 load8_wide(const uint16_t* row) {
+    return _mm256_maskz_cvtph_ps(0xff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(row)));
+}
+
+template <class X, class Y>
+__attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"))) double dot_exact_avx512(const X* x, const Y* y,
+                                                                                     int64_t dim) {
+    __m512d sum[4] = {_mm512_setzero_pd(), _mm512_setzero_pd(), _mm512_setzero_pd(), _mm512_setzero_pd()};
+    int64_t place = 0;
+    for (; place + 32 <= dim; place += 32)
+        for (int v = 0; v < 4; v++)
+            sum[v] = _mm512_fmadd_pd(_mm512_cvtps_pd(load8_wide(x + place + 8 * v)),
+                                     _mm512_cvtps_pd(load8_wide(y + place + 8 * v)), sum[v]);
+    double lanes[32];
+    for (int v = 0; v < 4; v++) _mm512_storeu_pd(lanes + 8 * v, sum[v]);
+    return sum_lanes(lanes, x + place, y + place, dim - place);
 }
 
 #endif
+
+constexpr int64_t AHEAD = 2;  // rows that are fetched from memory before their turn
+
+inline void fetch(const void* row, int64_t bytes) {
+    for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(static_cast<const char*>(row) + line);
+}
 
 template <class X, class Y>
 void score_exactly(int isa, const X* x, const Y* y, int64_t dim, const int64_t* x_row, const double* x_scale,
@@ -402,17 +446,20 @@ void score_exactly(int isa, const X* x, const Y* y, int64_t dim, const int64_t* 
     for (int64_t i = 0; i < count; i++) {
         const X* row = x + x_row[i] * dim;
         for (int64_t c = 0; c < each; c++) {
-            const int64_t j = y_row[i * each + c];
+            const int64_t at = i * each + c, j = y_row[at];
+            if (at + AHEAD < count * each) fetch(y + y_row[at + AHEAD] * dim, dim * static_cast<int64_t>(sizeof(Y)));
             double sum;
 #ifdef X86
-            if (isa != PORTABLE)
+            if (isa == VNNI)
+                sum = dot_exact_avx512(row, y + j * dim, dim);
+            else if (isa == AVX2)
                 sum = dot_exact_avx2(row, y + j * dim, dim);
             else
 #endif
                 sum = dot_exact(row, y + j * dim, dim);
             // one product of the scales first: it is the same from both sides
             const double cosine = sum * (x_scale[x_row[i]] * y_scale[j]);
-            out[i * each + c] = static_cast<float>(cosine > 1 ? 1 : cosine < -1 ? -1 : cosine);
+            out[at] = static_cast<float>(cosine > 1 ? 1 : cosine < -1 ? -1 : cosine);
         }
     }
 }
@@ -436,19 +483,21 @@ void widen(int isa, const uint16_t* row, int64_t dim, float* out) {
 }
 
 template <class Number>
-double sum_of(const Number* lanes, int count) {
+IN_PLACE double sum_of(const Number* lanes, int count) {
     double sum = 0;
     for (int lane = 0; lane < count; lane++) sum += lanes[lane];
     return sum;
 }
 
+constexpr double CLIP = 4;  // standard deviations that the largest code stands for; what is beyond is a remainder too
+
 template <class Row>
-void encode(int isa, const Row* rows, int64_t dim, int64_t padded, const int64_t* row, const double* scale,
-            int64_t count, const float* mean, const double* other_mean, const float* signs, int64_t block, float step,
+IN_PLACE void encode(int isa, const Row* rows, int64_t dim, int64_t padded, const int64_t* row, const double* scale,
+            int64_t count, const float* mean, const double* other_mean, const float* signs, int64_t block,
             int32_t levels, int32_t zero, int64_t packed, uint8_t* codes, int64_t first, int32_t* sums, double* about,
             float* scratch) {
     constexpr float whole = 12582912.0f;  // 1.5 * 2^23: what is added to it loses its fraction, to nearest even
-    const float per_step = 1.0f / step, most = static_cast<float>(levels);
+    const float most = static_cast<float>(levels);
     for (int64_t i = 0; i < count; i++) {
         widen(isa, rows + row[i] * dim, dim, scratch);
         const double unit = scale[row[i]];
@@ -460,7 +509,18 @@ void encode(int isa, const Row* rows, int64_t dim, int64_t padded, const int64_t
         }
         std::memset(scratch + dim, 0, (padded - dim) * sizeof(float));
         hadamard(scratch, padded, block);
-        float lost[16] = {}, size[16] = {}, sum[16] = {};
+        float squares[16] = {}, largest[16] = {}, lost[16] = {}, size[16] = {}, sum[16] = {};
+        for (int64_t d = 0; d < padded; d += 16)
+            for (int lane = 0; lane < 16; lane++) {
+                const float value = scratch[d + lane], length = value < 0 ? -value : value;
+                squares[lane] += value * value;
+                largest[lane] = largest[lane] < length ? length : largest[lane];
+            }
+        float top = static_cast<float>(CLIP * std::sqrt(sum_of(squares, 16) / static_cast<double>(padded)));
+        float longest = 0;
+        for (float one : largest) longest = longest < one ? one : longest;
+        if (longest < top) top = longest;
+        const float step = top > 1e-12f ? top / most : 1e-12f, per_step = 1.0f / step;
         for (int64_t d = 0; d < padded; d += 16)
             for (int lane = 0; lane < 16; lane++) {
                 const float exact = scratch[d + lane], steps = exact * per_step;
@@ -484,12 +544,25 @@ void encode(int isa, const Row* rows, int64_t dim, int64_t padded, const int64_t
                 out[d] = static_cast<uint8_t>(static_cast<int32_t>(scratch[d]) + zero);
         }
         sums[i] = static_cast<int32_t>(sum_of(sum, 16));
-        about[3 * i] = sum_of(towards, 8);
+        about[4 * i] = sum_of(towards, 8);
         // float32 sums of dim / 16 squares are right to dim / 16 * 2^-24: at most 1.3e-4 for 32,768 dimensions
-        about[3 * i + 1] = std::sqrt(sum_of(lost, 16)) * (1 + 2e-4);
-        about[3 * i + 2] = std::sqrt(sum_of(size, 16)) * (1 + 2e-4);
+        about[4 * i + 1] = std::sqrt(sum_of(lost, 16)) * (1 + 2e-4);
+        about[4 * i + 2] = std::sqrt(sum_of(size, 16)) * (1 + 2e-4);
+        about[4 * i + 3] = step;
     }
 }
+
+template <class... Arguments>
+void encode_portable(Arguments... arguments) {
+    encode(arguments...);
+}
+
+#ifdef X86
+template <class... Arguments>
+__attribute__((target("avx2,fma"))) void encode_avx2(Arguments... arguments) {
+    encode(arguments...);
+}
+#endif
 
 }  // namespace
 
@@ -506,27 +579,33 @@ int best_isa() {
     return PORTABLE;
 }
 
-int64_t scan_rows(int isa, int64_t dim, int64_t padded, double steps, const int8_t* x_codes, const uint8_t* y_codes,
-                  const Side* x, const Side* y, int64_t begin, int64_t end, int64_t columns, uint8_t* locks) {
-    if (x->half && y->half)
-        return scan<uint16_t, uint16_t>(isa, dim, padded, steps, x_codes, y_codes, *x, *y, begin, end, columns, locks);
-    if (x->half)
-        return scan<uint16_t, float>(isa, dim, padded, steps, x_codes, y_codes, *x, *y, begin, end, columns, locks);
-    if (y->half)
-        return scan<float, uint16_t>(isa, dim, padded, steps, x_codes, y_codes, *x, *y, begin, end, columns, locks);
-    return scan<float, float>(isa, dim, padded, steps, x_codes, y_codes, *x, *y, begin, end, columns, locks);
+int64_t scan_rows(int isa, int64_t dim, int64_t padded, const int8_t* x_codes, const uint8_t* y_codes, const Side* x,
+                  const Side* y, int64_t begin, int64_t end, int64_t columns, uint8_t* locks) {
+    const auto of = [&](auto x_value, auto y_value) {
+        return scan<decltype(x_value), decltype(y_value)>(isa, dim, padded, x_codes, y_codes, *x, *y, begin, end,
+                                                          columns, locks);
+    };
+    if (x->half) return y->half ? of(uint16_t(), uint16_t()) : of(uint16_t(), float());
+    return y->half ? of(float(), uint16_t()) : of(float(), float());
 }
 
-void encode_rows(int isa, const void* rows, int64_t half, int64_t dim, int64_t padded, const int64_t* row, const double* scale,
-                 int64_t count, const float* mean, const double* other_mean, const float* signs, int64_t block,
-                 float step, int32_t levels, int32_t zero, int64_t packed, uint8_t* codes, int64_t first,
+void encode_rows(int isa, const void* rows, int64_t half, int64_t dim, int64_t padded, const int64_t* row,
+                 const double* scale, int64_t count, const float* mean, const double* other_mean, const float* signs,
+                 int64_t block, int32_t levels, int32_t zero, int64_t packed, uint8_t* codes, int64_t first,
                  int32_t* sums, double* about, float* scratch) {
+    const auto of = [&](auto values) {
+#ifdef X86
+        if (isa != PORTABLE)
+            return encode_avx2(isa, values, dim, padded, row, scale, count, mean, other_mean, signs, block, levels, zero,
+                               packed, codes, first, sums, about, scratch);
+#endif
+        encode_portable(isa, values, dim, padded, row, scale, count, mean, other_mean, signs, block, levels, zero, packed,
+                        codes, first, sums, about, scratch);
+    };
     if (half)
-        encode(isa, static_cast<const uint16_t*>(rows), dim, padded, row, scale, count, mean, other_mean, signs, block,
-               step, levels, zero, packed, codes, first, sums, about, scratch);
+        of(static_cast<const uint16_t*>(rows));
     else
-        encode(isa, static_cast<const float*>(rows), dim, padded, row, scale, count, mean, other_mean, signs, block, step,
-               levels, zero, packed, codes, first, sums, about, scratch);
+        of(static_cast<const float*>(rows));
 }
 
 void exact_cosines(int isa, const void* x, int64_t x_half, const void* y, int64_t y_half, int64_t dim,

@@ -114,6 +114,41 @@ def test_exact_on_data_made_to_hurt(name: str) -> None:
         assert found.index.tobytes() == same.index.tobytes() and found.cosine.tobytes() == same.cosine.tobytes()
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", ["random", "documents", "hubs"])
+def test_rows_whose_guess_was_too_high_are_scanned_again(name: str, isa: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best of a sample as a guess is too high for most rows; what is found is exact all the same."""
+    monkeypatch.setattr(exact, "guess_rank", lambda expected: 1)
+    rng = np.random.default_rng(7)
+    src, tgt = hurtful(name, 900, 64) if name != "random" else rng.standard_normal((2, 900, 64)).astype(np.float32)
+    scores = unit(src) @ unit(tgt).T
+    for memory in (1, 1 << 30):
+        one = exact._Pass(Vectors(src, ""), Vectors(tgt, ""), None, None, (7, 9), memory, 2, isa)
+        found = one.run()
+        check(found[0], scores, 7)
+        check(found[1], scores.T, 9)
+        assert 90 < one.again < 1800
+
+
+def test_guesses_save_scores_and_are_hardly_ever_too_high(monkeypatch: pytest.MonkeyPatch) -> None:
+    src, tgt = np.random.default_rng(8).standard_normal((2, 6000, 64)).astype(np.float32)
+    scored = {}
+    for sample in (0, exact._GUESS_FROM):
+        monkeypatch.setattr(exact, "_GUESS_FROM", sample)
+        one = exact._Pass(Vectors(src, ""), Vectors(tgt, ""), None, None, (20, 20), 1 << 30, 1, None)
+        one.run()
+        scored[sample] = one.scored
+    assert scored[exact._GUESS_FROM] < 0.75 * scored[0], scored
+    assert one.again <= 1.5 * exact._WRONG_GUESSES * 12_000
+
+
+@given(st.floats(0.001, 8))
+def test_guess_rank_is_the_quantile_of_a_poisson(expected: float) -> None:
+    rank, draws = exact.guess_rank(expected), np.random.default_rng(9).poisson(expected, 200_000)
+    share = exact._WRONG_GUESSES
+    assert (draws >= rank).mean() < share + 0.002 and (draws >= rank - 1).mean() > share - 0.002
+
+
 def test_few_pairs_are_scored_whatever_the_order() -> None:
     """Work is counted, not timed: pairs that the 8-bit bound lets through, against rows in random order."""
     counts = {}
@@ -233,8 +268,7 @@ def test_numbers_of_rows_beyond_32_bits(monkeypatch: pytest.MonkeyPatch) -> None
     )
     src, tgt = (Vectors(rows, "") for rows in np.random.default_rng(6).standard_normal((2, 40, 8)).astype(np.float32))
     one = exact._Pass(src, tgt, None, None, (3, 3), 1 << 20, 1, None)
-    with ThreadPoolExecutor(1) as pool:
-        rows = one.x.coded(0, 40, pool, 1, one.isa)
-        one._scan(pool, rows, next(iter(one._coded_columns(pool))))
+    with ThreadPoolExecutor(1) as one.pool:
+        one._scan(next(one._parts(one.x)), next(one._parts(one.y)), one.x.best, one.y.best)
     for side in (one.x, one.y):
-        assert side.index.min() >= far and side.index.max() < far + 40
+        assert side.best.index.min() >= far and side.best.index.max() < far + 40
