@@ -41,7 +41,7 @@ def check(found: Any, scores: npt.NDArray[np.float64], width: int) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.integers(1, 70),
     st.integers(1, 70),
@@ -51,8 +51,14 @@ def check(found: Any, scores: npt.NDArray[np.float64], width: int) -> None:
 )
 def test_candidates_of_any_shape(isa: int, num_src: int, num_tgt: int, dim: int, kind: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    src = rng.standard_normal((num_src, dim)).astype(kind)
-    tgt = (rng.standard_normal((num_tgt, dim)) + rng.integers(0, 3)).astype(rng.choice(["f2", "f4"]))
+    src, tgt = rng.standard_normal((num_src, dim)), rng.standard_normal((num_tgt, dim)) + rng.integers(0, 3)
+    if seed % 4 == 1:  # few dimensions carry most of each row, others of each
+        src, tgt = src**5, tgt**5
+    if seed % 4 == 2:  # rows of very different lengths, in a few groups of next to equal ones
+        groups = rng.standard_normal((4, dim))
+        src, tgt = (groups[rng.integers(0, 4, len(side))] + 0.01 * side for side in (src, tgt))
+        src *= np.exp(2 * rng.standard_normal((num_src, 1)))
+    src, tgt = src.astype(kind), tgt.astype(rng.choice(["f2", "f4"]))
     widths = int(rng.integers(1, num_tgt + 1)), int(rng.integers(1, num_src + 1))
     found = exact.one_pass(Vectors(src, ""), Vectors(tgt, ""), *widths, isa=isa)
     scores = unit(src) @ unit(tgt).T
