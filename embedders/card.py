@@ -81,6 +81,11 @@ def load_card(name: str) -> Card:
     )
 
 
+def has_card(name: str) -> bool:
+    """Whether the package carries a card of this name."""
+    return resources.files("seamlessalign.embedders").joinpath("cards", f"{name}.yaml").is_file()
+
+
 def card_digest(name: str) -> str:
     """First 16 hex digits of the SHA-256 of a card: rows depend on its means, choices on its thresholds."""
     return hashlib.sha256(b"".join(_card_files(name))).hexdigest()[:16]

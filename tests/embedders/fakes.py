@@ -25,6 +25,7 @@ class RecordingEncoder:
     """Encodes each text to `text_row`."""
 
     dim = DIM
+    truncated = 0
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []

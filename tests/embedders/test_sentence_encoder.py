@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from seamlessalign.embedders.sentence_encoder import SentenceEncoder, batches
+from seamlessalign.embedders.text import load_text_embedder
 from seamlessalign.errors import ModelError
+from seamlessalign.model_files import find_model
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{i}" for i in range(60))]
 MODES = ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken", ("cls", "mean")]
@@ -45,7 +47,7 @@ def _transformer(folder: Path, family: str = "bert") -> Path:
     return folder
 
 
-def _saved(folder: Path, mode: Any = "mean", family: str = "bert", dense: bool = False, unit: bool = True) -> Any:
+def _saved(folder: Path, mode: Any = "mean", family: str = "bert", dense: int = 0, unit: bool = True) -> Any:
     """The package's own model, saved as it saves it."""
     import torch
     from sentence_transformers import SentenceTransformer
@@ -56,7 +58,7 @@ def _saved(folder: Path, mode: Any = "mean", family: str = "bert", dense: bool =
     parts: list[Any] = [body, Pooling(16, mode)]
     if dense:
         torch.manual_seed(2)
-        parts.append(Dense(width, 10, activation_function=torch.nn.Tanh()))
+        parts.append(Dense(width, dense, activation_function=torch.nn.Tanh()))
     if unit:
         parts.append(Normalize())
     model = SentenceTransformer(modules=parts, device="cpu")
@@ -76,7 +78,7 @@ def test_every_pooling_gives_the_packages_rows(tmp_path: Path, mode: Any) -> Non
 @pytest.mark.parametrize("family", ["bert", "xlm-roberta"])
 @pytest.mark.parametrize("unit", [False, True])
 def test_dense_layers_and_families(tmp_path: Path, family: str, unit: bool) -> None:
-    model = _saved(tmp_path, "cls", family, dense=True, unit=unit)
+    model = _saved(tmp_path, "cls", family, dense=10, unit=unit)
     encoder = SentenceEncoder(tmp_path / "saved")
     assert encoder.dim == 10
     assert np.abs(encoder.encode(_texts()) - model.encode(_texts())).max() < 1e-5
@@ -102,6 +104,18 @@ def test_half_precision_stays_near(tmp_path: Path, dtype: str) -> None:
     whole, half = (SentenceEncoder(tmp_path / "saved", dtype=kind).encode(_texts()) for kind in ("float32", dtype))
     assert 0 < np.abs(whole - half).max() < (3e-2 if dtype == "bfloat16" else 4e-3)
     assert (np.sum(whole * half, 1) > 0.999).all()
+
+
+@pytest.mark.parametrize(("name", "dense"), [("labse", 768), ("sentence-transformers", 10)])
+def test_a_directory_by_its_name(tmp_path: Path, name: str, dense: int) -> None:
+    model = _saved(tmp_path, "cls", dense=dense)
+    embedder = load_text_embedder(name, str(tmp_path / "saved"))
+    wanted = model.encode(["w1 w2", "w3"])
+    assert np.abs(embedder.embed(["W1, w2!", "w3"], "fra") - wanted).max() < 1e-5  # as it sounds; no mean was fitted
+    before = embedder.models[name]
+    place = tmp_path / "saved" / "2_Dense" / "model.safetensors"
+    place.write_bytes(place.read_bytes() + b" ")
+    assert find_model(name, str(tmp_path / "saved")).sha256 != before  # the parts' weights count too
 
 
 def test_a_transformers_directory_is_pooled_by_the_mean(tmp_path: Path) -> None:
@@ -188,7 +202,7 @@ def test_what_is_wrong_with_a_directory_is_told(
     tmp_path: Path, harm: Callable[[Path], None], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    _saved(tmp_path, dense=True)
+    _saved(tmp_path, dense=10)
     harm(tmp_path / "saved")
     with pytest.raises(ModelError, match=told) as caught:
         SentenceEncoder(tmp_path / "saved")

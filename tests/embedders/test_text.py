@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from seamlessalign.embedders import Card, TextEmbedder, load_card, load_text_embedder
-from seamlessalign.embedders.text import _E5, spoken_form
+from seamlessalign.embedders.sentence_encoder import SentenceEncoder
+from seamlessalign.embedders.text import spoken_form
 from seamlessalign.errors import InputError, ModelError
 from seamlessalign.model_files import ModelFiles
 from tests.embedders.fakes import DIM, RecordingEncoder, text_row
@@ -165,21 +166,25 @@ def _slow_rows(files: ModelFiles, texts: list[str], positions: int = 64) -> Floa
     return np.asarray(rows, np.float32)
 
 
+def _e5(files: ModelFiles) -> SentenceEncoder:
+    return SentenceEncoder(files.directory, prefix="query: ")
+
+
 class TestDirectory:
     TEXTS = ("w1", "w2 w3 w4", "w5 unknown w6", "w7 " * 30, "w8", "w9 " * 200, "w1 w2")
 
     def test_rows_are_those_of_the_slow_reference(self, tmp_path: Path) -> None:
         files = _directory(tmp_path, 32)
         texts = [text.strip() for text in self.TEXTS]
-        found = _E5(files, "cpu").encode(texts)
+        found = _e5(files).encode(texts)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, _slow_rows(files, texts), atol=2e-5)
 
     def test_many_batches_keep_their_order(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         files = _directory(tmp_path, 32)
         texts = [" ".join(f"w{(i * j) % 40}" for j in range(1 + i % 7)) for i in range(50)]
-        monkeypatch.setattr("seamlessalign.embedders.text._BATCH_TOKENS", 40)
-        np.testing.assert_allclose(_E5(files, "cpu").encode(texts), _slow_rows(files, texts), atol=2e-5)
+        monkeypatch.setattr("seamlessalign.embedders.sentence_encoder._BATCH_TOKENS", 40)
+        np.testing.assert_allclose(_e5(files).encode(texts), _slow_rows(files, texts), atol=2e-5)
 
     def test_a_directory_is_loaded_by_name(self, tmp_path: Path) -> None:
         files = _directory(tmp_path, 384)
