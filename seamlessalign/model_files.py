@@ -10,12 +10,14 @@ A name is looked up in this order:
 The network comes last so that the same installation gives the same rows whether or not it is online.
 """
 
+import csv
 import hashlib
 import importlib.metadata
 import importlib.util
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +37,10 @@ class KnownModel:
     hub: str | None = None  # repository on the Hugging Face hub
     packages: tuple[tuple[str, str], ...] = ()  # (module, file of weights inside it), joined in this order
     package_sha256: str | None = None  # of the joined weights
+    one_of: tuple[str, ...] = ()  # a directory must hold one of these too
+    url: str | None = None  # of its published file, which people fetch themselves
+    shelf: str | None = None  # a folder of `$SEAMLESSALIGN_MODELS` where it may lie together with others
+    lang: str = ""  # ISO 639-3, with which its name ends, where there is one for each language
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,32 @@ class ModelFiles:
     directory: Path  # holds the other files
     sha256: str = field(default="")  # of the weights
 
+
+def _sonar_models() -> Iterator[KnownModel]:
+    """SONAR's checkpoints as `sonar.tsv` lists them; each may also lie as .safetensors, or ported to transformers."""
+    table = resources.files("seamlessalign").joinpath("sonar.tsv").read_text(encoding="utf-8")
+    for row in csv.DictReader(table.splitlines(), delimiter="\t"):
+        file, lang = row["url"].rpartition("/")[2], row["lang"]
+        converted = f"{file.removesuffix('.pt')}.safetensors"
+        yield KnownModel(
+            row["name"],
+            f"SONAR speech encoder: {lang}" if lang else _SONAR_TEXT[row["name"]],
+            (converted, file) if lang else (converted, file, "model.safetensors"),
+            (),
+            "cointegrated/SONAR_200_text_encoder" if row["name"] == "sonar" else None,
+            one_of=() if lang else SONAR_TOKENIZERS,
+            url=row["url"],
+            shelf="sonar",
+            lang=lang,
+        )
+
+
+SONAR_TOKENIZERS = ("sentencepiece.source.256000.model", "sentencepiece.bpe.model")  # published; in transformers' ports
+_SONAR_TEXT = {
+    "sonar": "SONAR text encoder: embeddings of 1024 dimensions, 202 languages",
+    "sonar-decoder": "SONAR text decoder: embeddings back to text",
+    "sonar-decoder-finetuned": "SONAR text decoder, tuned further",
+}
 
 KNOWN_MODELS = {
     model.name: model
@@ -102,6 +134,7 @@ KNOWN_MODELS = {
             ("classifier.ckpt", "label_encoder.txt"),
             "speechbrain/lang-id-voxlingua107-ecapa",
         ),
+        *_sonar_models(),
     )
 }
 
@@ -118,11 +151,13 @@ def find_model(name: str, directory: str | None = None, *, online: bool = True) 
         ModelError: unknown name, nothing found, a file missing, or a package whose weights have another SHA-256.
     """
     if name not in KNOWN_MODELS:
-        raise ModelError(f"model {name!r} is not known; there are {', '.join(sorted(KNOWN_MODELS))}")
+        raise ModelError(f"model {name!r} is not known; there are {', '.join(_groups())}")
     model = KNOWN_MODELS[name]
     shelf = os.environ.get("SEAMLESSALIGN_MODELS")
-    if directory is None and shelf and (Path(shelf) / name).is_dir():
-        directory = str(Path(shelf) / name)
+    if directory is None and shelf:
+        own, shared = Path(shelf) / name, Path(shelf) / (model.shelf or name)
+        if own.is_dir() or (shared.is_dir() and not _lacking(model, shared)):
+            directory = str(own if own.is_dir() else shared)
     if directory is not None:
         return _in_directory(model, Path(directory), "directory", directory)
     cached = _hub_snapshot(model, download=False)
@@ -136,6 +171,11 @@ def find_model(name: str, directory: str | None = None, *, online: bool = True) 
         if downloaded is not None:
             return _in_directory(model, downloaded, "hub", str(model.hub))
     raise ModelError(f"model {name!r} was not found: {_advice(model)}")
+
+
+def lies_in(name: str, directory: str) -> bool:
+    """Whether a directory holds all that a model needs."""
+    return not _lacking(KNOWN_MODELS[name], Path(directory))
 
 
 def read_weights(files: ModelFiles) -> bytes:
@@ -160,6 +200,8 @@ def _in_directory(model: KnownModel, directory: Path, origin: Origin, place: str
 def _lacking(model: KnownModel, directory: Path) -> str:
     """Names of the files that a directory does not hold, for people; empty when it is complete."""
     weights = [] if any((directory / file).is_file() for file in model.weights) else [" or ".join(model.weights)]
+    if model.one_of and not any((directory / file).is_file() for file in model.one_of):
+        weights.append(" or ".join(model.one_of))
     return ", ".join(weights + [file for file in model.files if not (directory / file).is_file()])
 
 
@@ -192,7 +234,7 @@ def _hub_snapshot(model: KnownModel, *, download: bool) -> Path | None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    patterns = [*model.weights, *model.files, "*.json", "*.txt"]
+    patterns = [*model.weights, *model.files, *model.one_of, "*.json", "*.txt"]
     try:
         return Path(snapshot_download(model.hub, allow_patterns=patterns, local_files_only=not download))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError):
@@ -221,7 +263,12 @@ def _described(module: str) -> str:
 
 
 def _advice(model: KnownModel) -> str:
-    ways = [f"put it into a directory and name that under models.{model.name}"]
+    what = model.url or "it"
+    if model.one_of:
+        what += f" and its {model.one_of[0]}"
+    ways = [f"put {what} into a directory and name that under models.{model.name}"]
+    if model.shelf:
+        ways[0] += f", or into $SEAMLESSALIGN_MODELS/{model.shelf}"
     if model.packages:
         ways.append("pip install 'seamlessalign[embedded]'")
     if model.hub:
@@ -229,14 +276,31 @@ def _advice(model: KnownModel) -> str:
     return ", or ".join(ways)
 
 
+def _groups() -> dict[str, list[KnownModel]]:
+    """Models by name; those that there are for each language together, as `sonar-speech-LANG`."""
+    groups: dict[str, list[KnownModel]] = {}
+    for name, model in sorted(KNOWN_MODELS.items()):
+        groups.setdefault(f"{name.removesuffix(model.lang)}LANG" if model.lang else name, []).append(model)
+    return groups
+
+
 def describe_models() -> str:
     """For people: every model, where it would come from now, and the SHA-256 of its weights."""
     lines = []
-    for name, model in sorted(KNOWN_MODELS.items()):
-        try:
-            files = find_model(name, online=False)
-            place = f"{files.origin}: {files.place}\n    sha256 {files.sha256}"
-        except ModelError:
-            place = f"not here; {_advice(model)}"
-        lines.append(f"{name}\n    {model.what}\n    {place}")
+    for name, models in _groups().items():
+        what = models[0].what.replace(models[0].lang, "LANG") if models[0].lang else models[0].what
+        lines.append(f"{name}\n    {what}")
+        absent = []
+        for model in models:
+            try:
+                files = find_model(model.name, online=False)
+                place = f"{model.lang}: {files.place}" if model.lang else f"{files.origin}: {files.place}"
+                lines.append(f"    {place}\n    sha256 {files.sha256}")
+            except ModelError:
+                absent.append(model)
+        if absent and absent[0].lang:
+            lines.append(f"    not here: {' '.join(model.lang for model in absent)}")
+            lines.append(f"    for {absent[0].lang}, as for any other, {_advice(absent[0])}")
+        elif absent:
+            lines.append(f"    not here; {_advice(absent[0])}")
     return "\n".join(lines)

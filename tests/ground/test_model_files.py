@@ -204,13 +204,14 @@ def test_packages_without_metadata(toy: KnownModel, tmp_path: Path, monkeypatch:
 def test_an_unknown_name_lists_those_that_are_known() -> None:
     with pytest.raises(ModelError, match="'whisper-bass'") as caught:
         find_model("whisper-bass")
-    assert all(name in str(caught.value) for name in KNOWN_MODELS)
+    assert all(name in str(caught.value) for name, model in KNOWN_MODELS.items() if not model.lang)
+    assert "sonar-speech-LANG" in str(caught.value) and "sonar-speech-fra" not in str(caught.value)
 
 
 def test_known_models_say_where_they_can_come_from() -> None:
     for name, model in KNOWN_MODELS.items():
         assert model.name == name and model.what and model.weights
-        assert model.hub or model.packages
+        assert model.hub or model.packages or model.url or name == "sentence-transformers"
         assert bool(model.packages) == (model.package_sha256 is not None and len(model.package_sha256) == 64)
 
 
