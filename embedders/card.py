@@ -9,6 +9,7 @@ language, where the embedder has means of its own.
 """
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -28,7 +29,7 @@ class Threshold:
     """A default margin threshold and what it was fitted for."""
 
     value: float
-    precision: float  # of the pairs above it, on the data it was fitted on
+    precision: float  # of the pairs above it, on the data it was fitted on; NaN where that is not known
     fitted_on: str
 
 
@@ -77,7 +78,10 @@ def load_card(name: str) -> Card:
         name,
         int(description["dim"]),
         {key.removeprefix("mean."): value for key, value in sorted(tensors.items())},
-        {kind: Threshold(**values) for kind, values in description.get("thresholds", {}).items()},
+        {
+            kind: Threshold(**{"precision": math.nan, **values})
+            for kind, values in description.get("thresholds", {}).items()
+        },
     )
 
 

@@ -5,6 +5,7 @@ them as text. Whisper's own translation into English is a second view; the mean 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,25 @@ Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
 
-class SpeechEmbedder:
+class SpeechEmbedder(Protocol):
+    """Spans of a recording → unit rows. `models` are the names and SHA-256 of what touches the rows."""
+
+    name: str
+    dim: int
+    card: Card
+    models: Mapping[str, str]
+
+    def embed(
+        self,
+        waveform: Float32,
+        spans: Int64,
+        lang: str,
+        fragments: Int64 | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Float32: ...
+
+
+class TranscribingEmbedder:
     """Transcribe-then-embed. `models` are the names and SHA-256 of what touches the rows."""
 
     def __init__(self, name: str, whisper: Whisper, text: TextEmbedder, card: Card) -> None:
@@ -60,7 +79,7 @@ class SpeechEmbedder:
                 samples that are not finite, or a language that Whisper does not know.
         """
         spans = np.asarray(spans, np.int64).reshape(-1, 2)
-        _check_spans(spans, len(waveform))
+        check_spans(spans, len(waveform))
         if not len(spans):
             return np.zeros((0, self.dim), np.float32)
         if fragments is None:
@@ -118,20 +137,25 @@ def load_speech_embedder(
     """Load a speech embedder by its short name.
 
     Args:
-        name: `transcribe-e5` or `transcribe-labse`, by the text embedder whose space its rows are in.
+        name: `transcribe-e5` or `transcribe-labse`, by the text embedder whose space its rows are in; or `sonar`.
         models: model name → directory, for models that lie in one.
         device: torch device name.
         threads: of the text encoder's own thread pool.
     """
+    if name == "sonar":
+        from seamlessalign.embedders.sonar.speech import load_speech
+
+        return load_speech(models or {}, device)
     if name not in _TEXT_EMBEDDER:
-        raise ModelError(f"speech embedder {name!r} is not known; there are {', '.join(_TEXT_EMBEDDER)}")
+        raise ModelError(f"speech embedder {name!r} is not known; there are {', '.join(_TEXT_EMBEDDER)}, sonar")
     places, text_name = models or {}, _TEXT_EMBEDDER[name]
     whisper = load_whisper("whisper-base", places.get("whisper-base"), device)
     text = load_text_embedder(text_name, places.get(text_name), device, threads)
-    return SpeechEmbedder(name, whisper, text, load_card(name))
+    return TranscribingEmbedder(name, whisper, text, load_card(name))
 
 
-def _check_spans(spans: Int64, num_samples: int) -> None:
+def check_spans(spans: Int64, num_samples: int) -> None:
+    """Raise InputError for the first span that is empty or outside a recording of so many samples."""
     wrong = np.flatnonzero((spans[:, 0] < 0) | (spans[:, 1] > num_samples) | (spans[:, 0] >= spans[:, 1]))
     if len(wrong):
         start, end = spans[wrong[0]]

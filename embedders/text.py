@@ -17,7 +17,7 @@ from seamlessalign.model_files import ModelFiles, find_model
 
 Float32 = npt.NDArray[np.float32]
 
-TEXT_EMBEDDERS = ("e5-small", "labse", "sentence-transformers")
+TEXT_EMBEDDERS = ("e5-small", "labse", "sentence-transformers", "sonar")
 _PREFIXES = {"e5-small": "query: "}  # E5's own for comparing equals with equals
 _MAX_CHARACTERS = 4096  # of a text, more than 512 tokens of nearly any
 
@@ -59,18 +59,26 @@ class TextEmbedder:
         Raises:
             InputError: a blank sentence, which has no meaning to embed.
         """
-        return self.card.centre(self.encode_uncentred(texts), lang)
+        return self.card.centre(self.encode_uncentred(texts, lang), lang)
 
-    def encode_uncentred(self, texts: Sequence[str]) -> Float32:
-        """The encoder's own rows `(len(texts), dim)`, no mean subtracted: what means are fitted on."""
-        for i, text in enumerate(texts):
-            if not text.strip():
-                raise InputError(f"sentence {i} is blank and cannot be embedded")
+    def encode_uncentred(self, texts: Sequence[str], lang: str | None = None) -> Float32:
+        """The encoder's own rows `(len(texts), dim)`, no mean subtracted: what means are fitted on.
+
+        Only an encoder that must be told the language of its texts asks for `lang`.
+        """
+        check_not_blank(texts)
         spoken = [spoken_form(text) for text in texts]
         if not spoken:
             return np.zeros((0, self.dim), np.float32)
         distinct = {text: i for i, text in enumerate(dict.fromkeys(spoken))}  # repeated sentences cost nothing
         return self._encoder.encode(list(distinct))[[distinct[text] for text in spoken]]
+
+
+def check_not_blank(texts: Sequence[str]) -> None:
+    """Raise InputError for the first sentence that has no meaning to embed."""
+    for i, text in enumerate(texts):
+        if not text.strip():
+            raise InputError(f"sentence {i} is blank and cannot be embedded")
 
 
 def spoken_form(text: str) -> str:
@@ -94,7 +102,7 @@ def load_text_embedder(
     """Load a text embedder by its short name; a process keeps one of each.
 
     Args:
-        name: `e5-small`, `labse`, or `sentence-transformers` for any directory in that package's layout.
+        name: `e5-small`, `labse`, `sonar`, or `sentence-transformers` for any directory in that package's layout.
         directory: where its files are; see `model_files` for where they are looked for otherwise.
         device: torch device name.
         threads: of one sentence batch; torch's are those of the process where this is None.
@@ -102,6 +110,10 @@ def load_text_embedder(
     """
     if name not in TEXT_EMBEDDERS:
         raise ModelError(f"text embedder {name!r} is not known; there are {', '.join(TEXT_EMBEDDERS)}")
+    if name == "sonar":
+        from seamlessalign.embedders.sonar.text import load_text
+
+        return load_text(name, directory, device, dtype)
     files = find_model(name, directory)
     encoder: _Encoder
     if files.origin == "package":

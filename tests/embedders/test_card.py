@@ -104,8 +104,8 @@ def test_a_digest_sees_means_and_thresholds(shelf: Path) -> None:
 
 def test_an_unknown_card_names_those_that_there_are(shelf: Path) -> None:
     save_card(_card(), shelf, {})
-    with pytest.raises(ModelError, match="'sonar' has no card; there are toy"):
-        load_card("sonar")
+    with pytest.raises(ModelError, match="'sonor' has no card; there are toy"):
+        load_card("sonor")
 
 
 @pytest.mark.parametrize("name", ["e5-small", "transcribe-e5"])

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from seamlessalign.embedders import Card, SpeechEmbedder, TextEmbedder, load_speech_embedder
+from seamlessalign.embedders import Card, TextEmbedder, load_speech_embedder
+from seamlessalign.embedders.speech import TranscribingEmbedder
 from seamlessalign.errors import InputError, ModelError
 from seamlessalign.model_files import ModelFiles
 from seamlessalign.rows import SAMPLE_RATE
@@ -31,7 +32,7 @@ class Parts:
         self.whisper, self.encoder = RecordingWhisper(), RecordingEncoder()
         files = ModelFiles("e5-small", "directory", "nowhere", (), Path(), "2" * 64)
         text = TextEmbedder("e5-small", files, self.encoder, Card("e5-small", DIM, MEANS))
-        self.embedder = SpeechEmbedder("transcribe-e5", self.whisper, text, Card("transcribe-e5", DIM))
+        self.embedder = TranscribingEmbedder("transcribe-e5", self.whisper, text, Card("transcribe-e5", DIM))
 
 
 @pytest.fixture
@@ -183,6 +184,6 @@ def test_any_runs_of_any_fragments(data: st.DataObject) -> None:
 def test_models_and_dimensions(parts: Parts) -> None:
     assert dict(parts.embedder.models) == {"whisper-base": "1" * 64, "e5-small": "2" * 64}
     with pytest.raises(ModelError, match="its card has 3 dimensions, its text embedder 16"):
-        SpeechEmbedder("transcribe-e5", parts.whisper, parts.embedder._text, Card("x", 3))
+        TranscribingEmbedder("transcribe-e5", parts.whisper, parts.embedder._text, Card("x", 3))
     with pytest.raises(ModelError, match="transcribe-e5"):
-        load_speech_embedder("sonar")
+        load_speech_embedder("sonor")

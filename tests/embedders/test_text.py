@@ -59,7 +59,7 @@ class TestAnyEncoder:
 
     def test_an_unknown_embedder_names_the_known_one(self) -> None:
         with pytest.raises(ModelError, match="e5-small"):
-            load_text_embedder("sonar")
+            load_text_embedder("sonor")
 
 
 class TestSpokenForm:

@@ -1,0 +1,199 @@
+"""SONAR's speech encoders, one for each language: spans of a recording → rows in the space of SONAR's texts."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seamlessalign.embedders.card import Card, load_card
+from seamlessalign.embedders.sonar.batches import batches, torch_dtype
+from seamlessalign.embedders.sonar.checkpoints import SPEECH_ENCODER, Checkpoint, save_tensors
+from seamlessalign.embedders.sonar.features import MIN_SAMPLES, features, num_inputs
+from seamlessalign.embedders.speech import check_spans
+from seamlessalign.errors import InputError, ModelError
+from seamlessalign.model_files import KNOWN_MODELS, find_model, lies_in
+from seamlessalign.rows import SAMPLE_RATE
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+Progress = Callable[[float], None]
+
+FAMILY = "sonar-speech"  # names are sonar-speech-eng, …
+_KEPT = 2  # encoders in memory at a time, of 2.5 to 3 GB each in float32
+_BATCH_INPUTS = 6000  # padded, at 50 a second: two minutes of speech
+_MOST_SECONDS = 60  # of a span; memory grows with the square of its length
+_SILENCE = 2.0**-15  # one step of 16-bit samples; speech moves by more
+
+
+class SonarSpeechEncoder:
+    """Waveforms → SONAR's own rows."""
+
+    def __init__(self, weights: Path, *, device: str = "cpu", dtype: str = "auto") -> None:
+        """Load a checkpoint in any of the known styles.
+
+        Args:
+            weights: the file.
+            device: torch device name.
+            dtype: float32, float16, bfloat16, or auto: float16 on a GPU, else float32. Features are in float32.
+
+        Raises:
+            ModelError: a file that is missing, unsafe, damaged, or not a speech encoder of SONAR.
+        """
+        import torch
+
+        from seamlessalign.embedders.sonar.conformer import build
+
+        self.device = torch.device(device)
+        self.dtype = torch_dtype(dtype, self.device)
+        checkpoint = Checkpoint(weights, SPEECH_ENCODER)
+        self.model: Any = build(checkpoint)
+        checkpoint.load_into(self.model)
+        self.model.to(self.device, self.dtype).eval()
+        self.dim = int(checkpoint.shape("pooler.projection.weight")[0])
+
+    def encode(self, waveforms: Sequence[Float32], progress: Progress | None = None) -> Float32:
+        """Rows of utterances, `(len(waveforms), dim)`, in their order, of any length.
+
+        Args:
+            waveforms: float32 samples at 16 kHz, finite, each with `MIN_SAMPLES` at least.
+            progress: called with the seconds of speech done since the last call.
+        """
+        import torch
+
+        rows = np.empty((len(waveforms), self.dim), np.float32)
+        lengths = [num_inputs(len(waveform)) for waveform in waveforms]
+        for batch in batches(lengths, _BATCH_INPUTS):
+            with torch.inference_mode():
+                inputs = [features(torch.from_numpy(waveforms[i]).to(self.device)) for i in batch]
+                padded = torch.nn.utils.rnn.pad_sequence(inputs, batch_first=True).to(self.dtype)
+                places = torch.arange(padded.shape[1], device=self.device)
+                mask = places < torch.tensor([lengths[i] for i in batch], device=self.device)[:, None]
+                rows[batch] = self.model(padded, mask).float().cpu().numpy()
+            if progress is not None:
+                progress(sum(len(waveforms[i]) for i in batch) / SAMPLE_RATE)
+        return rows
+
+    def save(self, path: Path) -> None:
+        """Write the weights as .safetensors, in the precision they are held in; they load as a checkpoint does."""
+        save_tensors(self.model, path)
+
+
+class SonarSpeechEmbedder:
+    """Spans → unit rows. `models` are the names and SHA-256 of the encoders that this object has used."""
+
+    name = "sonar"
+
+    def __init__(self, card: Card, places: Mapping[str, str], device: str, dtype: str) -> None:
+        self.dim = card.dim
+        self.card = card
+        self.models: Mapping[str, str] = {}
+        self._places = places
+        self._device = device
+        self._dtype = dtype
+
+    def embed(
+        self,
+        waveform: Float32,
+        spans: Int64,
+        lang: str,
+        fragments: Int64 | None = None,
+        progress: Progress | None = None,
+    ) -> Float32:
+        """Embed spans of a recording, each as it is, with the pauses inside.
+
+        Args:
+            waveform: float32 `(num_samples,)` at 16 kHz.
+            spans: int64 `(num_spans, 2)`, samples `[start, end)`; they may overlap.
+            lang: ISO 639-3 of what is spoken; its encoder is loaded when it is first wanted.
+            fragments: what the spans are made of, which makes no difference here.
+            progress: called with the seconds of speech done since the last call: in all, the time that any span covers.
+
+        Returns:
+            float32 `(num_spans, dim)`, rows of unit length; a row of NaN where nothing is heard: where samples do not
+            differ by a step of 16 bits, or the span is shorter than 35 ms.
+
+        Raises:
+            InputError: a span that is empty or outside the recording, samples that are not finite, or a language that
+                has no encoder.
+            ModelError: the language's encoder is missing or damaged.
+        """
+        spans = np.asarray(spans, np.int64).reshape(-1, 2)
+        check_spans(spans, len(waveform))
+        if not len(spans):
+            return np.zeros((0, self.dim), np.float32)
+        encoder = self._encoder(lang)
+        distinct, where = np.unique(spans, axis=0, return_inverse=True)
+        heard, pieces = [], []
+        for i, (start, end) in enumerate(distinct.tolist()):
+            samples = np.ascontiguousarray(waveform[start:end], np.float32)
+            if not np.isfinite(samples).all():
+                raise InputError(f"samples {start}-{end} are not all finite numbers")
+            if len(samples) > _MOST_SECONDS * SAMPLE_RATE:
+                raise InputError(
+                    f"span [{start}, {end}) is longer than the {_MOST_SECONDS} s that SONAR is given; "
+                    "lower speech.spans.max_seconds"
+                )
+            if len(samples) >= MIN_SAMPLES and np.ptp(samples) > _SILENCE:
+                heard.append(i)
+                pieces.append(samples)
+        made = np.full((len(distinct), self.dim), np.nan, np.float32)
+        made[heard] = encoder.encode(pieces, _scaled(progress, _speech_seconds(distinct, fragments), pieces))
+        return self.card.centre(made[where.ravel()], lang)
+
+    def _encoder(self, lang: str) -> SonarSpeechEncoder:
+        name = speech_model(lang)
+        encoder, sha256 = _load_encoder(name, self._place(name), self._device, self._dtype)
+        if encoder.dim != self.dim:
+            raise ModelError(f"model {name!r}: it has {encoder.dim} dimensions, SONAR's card {self.dim}")
+        self.models = {**self.models, name: sha256}
+        return encoder
+
+    def _place(self, name: str) -> str | None:
+        """The directory that was given for a model, or that of the text encoder where it lies there too."""
+        shared = self._places.get(str(KNOWN_MODELS[name].shelf))
+        return self._places.get(name) or (shared if shared and lies_in(name, shared) else None)
+
+
+def speech_model(lang: str) -> str:
+    """The name of a language's encoder. Raises InputError where none was published."""
+    name = f"{FAMILY}-{lang}"
+    if name not in KNOWN_MODELS:
+        known = sorted(other.removeprefix(f"{FAMILY}-") for other in KNOWN_MODELS if other.startswith(f"{FAMILY}-"))
+        raise InputError(f"language {lang!r}: SONAR has no speech encoder for it; there are {', '.join(known)}")
+    return name
+
+
+def load_speech(models: Mapping[str, str], device: str, dtype: str = "auto") -> SonarSpeechEmbedder:
+    """SONAR's speech embedder. `models` maps a name (`sonar-speech-fra`, or `sonar` for all in one) to a directory."""
+    return SonarSpeechEmbedder(load_card("sonar"), models, device, dtype)
+
+
+@lru_cache(maxsize=_KEPT)
+def _load_encoder(name: str, directory: str | None, device: str, dtype: str) -> tuple[SonarSpeechEncoder, str]:
+    files = find_model(name, directory)
+    return SonarSpeechEncoder(files.weights[0], device=device, dtype=dtype), files.sha256
+
+
+def _scaled(progress: Progress | None, total: float, pieces: Sequence[Float32]) -> Progress | None:
+    """Turns seconds of pieces, which overlap, into shares of `total` seconds."""
+    if progress is None:
+        return None
+    if not pieces:
+        progress(total)
+    share = total / max(sum(len(piece) for piece in pieces) / SAMPLE_RATE, 1 / SAMPLE_RATE)
+    return lambda seconds: progress(seconds * share)
+
+
+def _speech_seconds(spans: Int64, fragments: Int64 | None) -> float:
+    """Seconds of the fragments that lie in any span; without fragments, seconds that the spans cover."""
+    spans = spans[np.argsort(spans[:, 0], kind="stable")]
+    reach = np.maximum.accumulate(spans[:, 1])
+    first = np.flatnonzero(np.r_[True, spans[1:, 0] > reach[:-1]])
+    starts, ends = spans[first, 0], reach[np.r_[first[1:] - 1, len(spans) - 1]]
+    parts = np.stack([starts, ends], 1) if fragments is None else np.asarray(fragments, np.int64).reshape(-1, 2)
+    cover = np.searchsorted(starts, parts[:, 0], side="right") - 1
+    inside = (cover >= 0) & (parts[:, 1] <= ends[cover])
+    return float((parts[inside, 1] - parts[inside, 0]).sum()) / SAMPLE_RATE
