@@ -1,6 +1,8 @@
 """From scored candidates to pairs: the strategies of margin mining."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -9,12 +11,35 @@ from seamlessalign.errors import InputError
 from seamlessalign.mining import native
 from seamlessalign.mining.groups import Alike, like_first
 from seamlessalign.mining.knn import Neighbours
+from seamlessalign.mining.lists import InMemory, Lists
 from seamlessalign.mining.vectors import Floats, Indices
 
 STRATEGIES = ("forward", "backward", "union", "intersect", "max")
 DEPTH = 4  # candidates that each row puts forward where it falls back on near-duplicates of its best only
 ONCE_PER_TARGET = ("backward", "intersect", "max")  # no target is in two pairs
-_Columns = tuple[Indices, Indices, Floats, Floats]
+
+
+class Offers(NamedTuple):
+    """Pairs that rows of one side put forward; every array (num_pairs,)."""
+
+    row: Indices
+    other: Indices
+    margin: Floats
+    cosine: Floats
+
+    @property
+    def turned(self) -> "Offers":
+        """The same pairs, the other row first."""
+        return Offers(self.other, self.row, self.margin, self.cosine)
+
+    def some(self, which: npt.NDArray[Any]) -> "Offers":
+        """Those at some places, or under a mask."""
+        return Offers(self.row[which], self.other[which], self.margin[which], self.cosine[which])
+
+    @staticmethod
+    def of(parts: "Sequence[Offers]") -> "Offers":
+        """All together."""
+        return Offers(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -53,29 +78,30 @@ def choose(
     forward then, so that a row falls back on a near-duplicate of its best and not on anything else. Raises InputError
     for a strategy that does not exist and a depth below 1.
     """
+    ahead = put_forward(0, forward, forward_margin, depth, tgt_alike)
+    back = put_forward(0, backward, backward_margin, depth, src_alike)
+    return choose_among(ahead, back, InMemory(forward), InMemory(backward), strategy)
+
+
+def choose_among(
+    ahead: Offers, back: Offers, forward: Lists, backward: Lists, strategy: str, k: tuple[int, int] | None = None
+) -> Chosen:
+    """Choose from what sources and targets put forward. Ranks are places among the first k of either side's lists."""
     check_strategy(strategy)
-    if depth < 1:
-        raise InputError(f"depth is {depth}: every row puts one candidate or more forward")
-    ahead = _put_forward(forward, forward_margin, depth, tgt_alike)
-    tgt, src, *scores = _put_forward(backward, backward_margin, depth, src_alike)
-    back: _Columns = (src, tgt, scores[0], scores[1])
+    back = back.turned
     if strategy == "forward":
-        src, tgt, margin, cosine = ahead
+        pairs = ahead
     elif strategy == "backward":
-        src, tgt, margin, cosine = back
+        pairs = back
     else:
-        shared = _among(back, ahead, len(backward.index))
-        if strategy == "intersect":
-            src, tgt, margin, cosine = _some(back, shared)
-        else:
-            new = _some(back, ~shared)
-            src, tgt = np.concatenate([ahead[0], new[0]]), np.concatenate([ahead[1], new[1]])
-            margin, cosine = np.concatenate([ahead[2], new[2]]), np.concatenate([ahead[3], new[3]])
-    order = np.lexsort((tgt, src, -margin))
+        shared = _among(back, ahead, len(backward))
+        pairs = back.some(shared) if strategy == "intersect" else Offers.of([ahead, back.some(~shared)])
+    order = np.lexsort((pairs.other, pairs.row, -pairs.margin))
     if strategy == "max":
-        order = order[one_to_one(src[order], tgt[order])]
-    src, tgt = src[order], tgt[order]
-    return Chosen(src, tgt, margin[order], cosine[order], rank(forward, src, tgt), rank(backward, tgt, src))
+        order = order[one_to_one(pairs.row[order], pairs.other[order])]
+    src, tgt, margin, cosine = pairs.some(order)
+    ks = k or (forward.width, backward.width)
+    return Chosen(src, tgt, margin, cosine, rank(forward, src, tgt, ks[0]), rank(backward, tgt, src, ks[1]))
 
 
 def check_strategy(strategy: str) -> None:
@@ -97,17 +123,27 @@ def one_to_one(src: Indices, tgt: Indices) -> Indices:
     return native.walk_one_to_one(src, tgt, int(src.max()) + 1, int(tgt.max()) + 1)
 
 
-def rank(neighbours: Neighbours, rows: Indices, others: Indices) -> npt.NDArray[np.int16]:
-    """Place of `others` among the neighbours of `rows`, -1 when not among them; both (num_pairs,)."""
+def rank(lists: Lists, rows: Indices, others: Indices, k: int) -> npt.NDArray[np.int16]:
+    """Place of `others` among the first k neighbours of `rows`, -1 when not among them; both (num_pairs,)."""
     out = np.full(len(rows), -1, np.int16)
-    for place in range(neighbours.index.shape[1]):
-        out[neighbours.index[rows, place] == others] = place
+    order = np.argsort(rows, kind="stable")
+    ordered = rows[order]
+    for begin, part in lists.ranges():
+        first, last = np.searchsorted(ordered, [begin, begin + len(part.index)])
+        pairs, lines = order[first:last], ordered[first:last] - begin
+        for place in range(min(k, lists.width)):
+            out[pairs[part.index[lines, place] == others[pairs]]] = place
     return out
 
 
-def _put_forward(neighbours: Neighbours, margin: Floats, depth: int, alike: Alike | None) -> _Columns:
-    """The `depth` best candidates of each row that are alike the best: row, the other row, margin and cosine."""
-    index, cosine = neighbours.index, neighbours.cosine
+def put_forward(begin: int, lists: Neighbours, margin: Floats, depth: int, alike: Alike | None) -> Offers:
+    """The `depth` best candidates of each row that are alike the best: row, the other row, margin and cosine.
+
+    begin: row of the first of these lists. Raises InputError for a depth below 1.
+    """
+    if depth < 1:
+        raise InputError(f"depth is {depth}: every row puts one candidate or more forward")
+    index, cosine = lists.index, lists.cosine
     places, left = [], margin if depth == 1 else margin.copy()
     for _ in range(min(depth, index.shape[1])):
         tied = left == left.max(1, keepdims=True)
@@ -115,21 +151,17 @@ def _put_forward(neighbours: Neighbours, margin: Floats, depth: int, alike: Alik
         if depth > 1:
             np.put_along_axis(left, places[-1], -np.inf, 1)
     best = np.concatenate(places, 1)
-    rows: Indices = np.repeat(np.arange(len(index), dtype=np.int64), best.shape[1])
+    rows: Indices = np.repeat(np.arange(begin, begin + len(index), dtype=np.int64), best.shape[1])
     other: Indices = np.take_along_axis(index, best, 1)
-    columns: _Columns = (
+    offers = Offers(
         rows,
         other.ravel(),
         np.take_along_axis(margin, best, 1).ravel(),
         np.take_along_axis(cosine, best, 1).ravel(),
     )
-    return columns if alike is None or depth == 1 else _some(columns, like_first(other, alike).ravel())
+    return offers if alike is None or depth == 1 else offers.some(like_first(other, alike).ravel())
 
 
-def _some(columns: _Columns, mask: npt.NDArray[np.bool_]) -> _Columns:
-    return columns[0][mask], columns[1][mask], columns[2][mask], columns[3][mask]
-
-
-def _among(pairs: _Columns, others: _Columns, num_tgt: int) -> npt.NDArray[np.bool_]:
+def _among(pairs: Offers, others: Offers, num_tgt: int) -> npt.NDArray[np.bool_]:
     """Which of these pairs are among the others."""
-    return np.isin(pairs[0] * num_tgt + pairs[1], others[0] * num_tgt + others[1])
+    return np.isin(pairs.row * num_tgt + pairs.other, others.row * num_tgt + others.other)

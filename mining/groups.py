@@ -26,7 +26,7 @@ Bools = npt.NDArray[np.bool_]
 
 NEAR = 0.7  # cosine of centred rows of one side from which they count as the same
 SHARED = 0.5  # of the shorter span, from which two spans count as the same speech
-_LINES = 1 << 11  # lists looked at together
+_PAIRS = 1 << 21  # of rows in lists that are looked at together
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,9 @@ def unlike(index: Indices, alike: Alike) -> Bools:
     Down each list a neighbour counts when it is not alike any that counted before it.
     """
     counts = np.ones(index.shape, bool)
-    for begin in range(0, len(index), _LINES):
-        part = index[begin : begin + _LINES]
+    step = _together(index)
+    for begin in range(0, len(index), step):
+        part = index[begin : begin + step]
         lines = np.flatnonzero(alike.might(part))
         couples = alike.couples(part[lines])
         mine = np.ones((len(lines), index.shape[1]), bool)
@@ -161,11 +162,18 @@ def like_first(index: Indices, alike: Alike) -> Bools:
     """Which rows of each list are alike the first of it, the first included; index and result (num_rows, width)."""
     same = np.zeros(index.shape, bool)
     same[:, 0] = True
-    for begin in range(0, len(index), _LINES):
-        part = index[begin : begin + _LINES]
+    step = _together(index)
+    for begin in range(0, len(index), step):
+        part = index[begin : begin + step]
         lines = np.flatnonzero(alike.might(part))
         same[begin + lines, 1:] = alike.couples(part[lines])[:, 0, 1:]
     return same
+
+
+def _together(index: Indices) -> int:
+    """How many lists are looked at together: few where they are long."""
+    width = max(1, int(index.shape[1]))
+    return max(1, _PAIRS // (width * width))
 
 
 def _repeats(numbers: Indices) -> Bools:

@@ -11,17 +11,26 @@ import pyarrow.compute as pc
 
 from seamlessalign.errors import InputError
 from seamlessalign.mining.attraction import weight_of_made
-from seamlessalign.mining.choose import DEPTH, ONCE_PER_TARGET, check_strategy, choose
+from seamlessalign.mining.choose import (
+    DEPTH,
+    ONCE_PER_TARGET,
+    Offers,
+    check_strategy,
+    choose_among,
+    put_forward,
+)
 from seamlessalign.mining.groups import Alike, Near
 from seamlessalign.mining.knn import Neighbours, check_k, neighbours
-from seamlessalign.mining.margin import WIDER, check_margin, margins, nearest
+from seamlessalign.mining.lists import InMemory, Lists
+from seamlessalign.mining.margin import WIDER, check_margin, nearest, neighbourhoods, scored_margin, warn_of_low
 from seamlessalign.mining.precision import estimate_precision
-from seamlessalign.mining.vectors import Vectors
+from seamlessalign.mining.vectors import Floats, Indices, Vectors
 
 log = logging.getLogger(__name__)
 
 _MAX_K = 2**15  # ranks are int16
 _DECIMALS = 4  # of an estimate: what is beyond depends on the processor's way to add
+_LOOKED_AT = 4  # candidates of a row, the best by margin, that tell how made decoys attract: see attraction.py
 _TURNED = {"forward": "backward", "backward": "forward"}  # strategies seen from the other side
 
 
@@ -123,8 +132,8 @@ def mine_candidates(
 
 
 def pairs_of(
-    forward: Neighbours,
-    backward: Neighbours,
+    forward: Neighbours | Lists,
+    backward: Neighbours | Lists,
     *,
     margin: str,
     strategy: str,
@@ -135,29 +144,36 @@ def pairs_of(
 ) -> pa.Table:
     """`mine_candidates` from neighbours that are found, `WIDER` times as many as wanted where there are repeats.
 
-    Rows from num_src on of the sources, or from num_tgt on of the targets, are decoys; those of one side at most.
+    Rows from num_src on of the sources, or from num_tgt on of the targets, are decoys; those of one side at most. Lists
+    are looked at a range of rows at a time, three times: for the means of neighbourhoods, for what each row puts
+    forward, and for the ranks of what is chosen. So what is kept beside one range is a few numbers a row.
     """
-    if len(forward.index) > num_src:  # decoys among the sources: the same seen from the other side
+    ours = InMemory(forward) if isinstance(forward, Neighbours) else forward
+    theirs = InMemory(backward) if isinstance(backward, Neighbours) else backward
+    if len(ours) > num_src:  # decoys among the sources: the same seen from the other side
         turned = _TURNED.get(strategy, strategy)
         pairs = pairs_of(
-            backward, forward, margin=margin, strategy=turned, num_src=num_tgt, num_tgt=num_src, made_from=made_from,
+            theirs, ours, margin=margin, strategy=turned, num_src=num_tgt, num_tgt=num_src, made_from=made_from,
             repeats=None if repeats is None else Repeats(repeats.tgt, repeats.src, check_k(repeats.k)[::-1]),
         )  # fmt: skip
         names = {"src": "tgt", "tgt": "src", "forward_rank": "backward_rank", "backward_rank": "forward_rank"}
         pairs = pairs.rename_columns([names.get(name, name) for name in pairs.column_names])
         order = np.lexsort((pairs["tgt"].to_numpy(), pairs["src"].to_numpy(), -pairs["margin"].to_numpy()))
         return pairs.take(pa.array(order)).select([*empty_pairs().column_names, "precision_estimate"])
-    if repeats is None:
-        forward_margin, backward_margin = margins(forward, backward, margin)
-        pairs = choose(forward, backward, forward_margin, backward_margin, strategy)
-    else:
-        alike = {"src_alike": repeats.src, "tgt_alike": repeats.tgt}
-        ahead, back = check_k(repeats.k)
-        forward_margin, backward_margin = margins(forward, backward, margin, k=repeats.k, **alike)
-        forward, forward_margin = nearest(forward, ahead), forward_margin[:, :ahead]
-        backward, backward_margin = nearest(backward, back), backward_margin[:, :back]
-        depth = DEPTH if strategy == "max" else 1
-        pairs = choose(forward, backward, forward_margin, backward_margin, strategy, depth, **alike)
+    k = (ours.width, theirs.width) if repeats is None else check_k(repeats.k)
+    src_alike, tgt_alike = (None, None) if repeats is None else (repeats.src, repeats.tgt)
+    means = (
+        neighbourhoods(ours, len(theirs), k[0], tgt_alike),
+        neighbourhoods(theirs, len(ours), k[1], src_alike),
+    )
+    depth = DEPTH if strategy == "max" and repeats is not None else 1
+    num_decoys = len(theirs) - num_tgt
+    few: list[tuple[Floats, Indices, Floats]] | None = [] if num_decoys and made_from is not None else None
+    ahead = _offers(ours, *means, margin, k[0], depth, tgt_alike, few)
+    back = _offers(theirs, *means[::-1], margin, k[1], depth, src_alike)
+    del means
+    pairs = choose_among(ahead, back, ours, theirs, strategy, k)
+    del ahead, back
     columns: dict[str, npt.NDArray[Any]] = {
         "src": pairs.src,
         "tgt": pairs.tgt,
@@ -166,17 +182,50 @@ def pairs_of(
         "forward_rank": pairs.forward_rank,
         "backward_rank": pairs.backward_rank,
     }
-    num_decoys = len(backward.index) - num_tgt
     if num_decoys:
         is_decoy = pairs.tgt >= num_tgt
         weight: npt.NDArray[Any] | float = 1.0
-        if made_from is not None:
+        if made_from is not None and few is not None:
+            cosine, index, forward_margin = (np.concatenate(column) for column in zip(*few, strict=True))
+            forward = Neighbours(cosine, index)
             weight = weight_of_made(pairs.margin, forward, forward_margin, num_tgt, made_from)
         estimate = estimate_precision(pairs.margin, is_decoy, num_tgt, num_decoys, strategy in ONCE_PER_TARGET, weight)
         columns["precision_estimate"] = estimate.round(_DECIMALS)
         columns = {name: column[~is_decoy] for name, column in columns.items()}
         log.info("%d pairs, and %d hits on %d decoys", len(columns["src"]), int(is_decoy.sum()), num_decoys)
     return pa.table({name: pa.array(column) for name, column in columns.items()})
+
+
+def _offers(
+    lists: Lists,
+    own: npt.NDArray[np.float64],
+    others: npt.NDArray[np.float64],
+    kind: str,
+    k: int,
+    depth: int,
+    alike: Alike | None,
+    few: list[tuple[Floats, Indices, Floats]] | None = None,
+) -> Offers:
+    """What the rows of a side put forward of their first k neighbours.
+
+    own, others: mean cosines of either side's neighbourhoods. few: gets the best of each row by margin, as cosine,
+    index and margin.
+    """
+    offers, low = [], 0
+    for begin, part in lists.ranges():
+        part, end = nearest(part, k), begin + len(part.index)
+        score, meaningless = scored_margin(part.cosine, own[begin:end, None], others[part.index], kind)
+        low += meaningless
+        offers.append(put_forward(begin, part, score, depth, alike))
+        if few is not None:
+            best = np.argsort(-score, axis=1, kind="stable")[:, :_LOOKED_AT]
+            few.append((_at(part.cosine, best), _at(part.index, best), _at(score, best)))
+    warn_of_low(low)
+    return Offers.of(offers)
+
+
+def _at(column: npt.NDArray[Any], best: Indices) -> npt.NDArray[Any]:
+    return np.take_along_axis(column, best, 1)
 
 
 def empty_pairs() -> pa.Table:

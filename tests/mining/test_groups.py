@@ -54,7 +54,7 @@ def test_many_lists_are_looked_at_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
     for alike, _ in kinds(3, 40):
         whole = unlike(index, alike), like_first(index, alike)
         with monkeypatch.context() as patch:
-            patch.setattr(groups, "_LINES", 10)
+            patch.setattr(groups, "_PAIRS", 10 * 9 * 9)
             parts = unlike(index, alike), like_first(index, alike)
         assert (whole[0] == parts[0]).all() and (whole[1] == parts[1]).all()
         assert 0 < whole[0].sum() < whole[0].size

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from seamlessalign.errors import InputError
-from seamlessalign.mining import STRATEGIES, mine_candidates, mine_pairs
+from seamlessalign.mining import STRATEGIES, attraction, lists, mine, mine_candidates, mine_pairs
 from tests.mining import slow
 
 Array = npt.NDArray[Any]
@@ -110,6 +110,26 @@ def test_precision_estimates_are_close_to_the_truth() -> None:
         for low, high in ((0.9, 1.0), (0.5, 0.9), (0.0, 0.5)):
             part = (estimate >= low) & (estimate < high)
             assert part.sum() > 20 and abs(right[part].mean() - estimate[part].mean()) < 0.12, (strategy, low)
+
+
+@pytest.mark.parametrize("near_duplicates", [None, 0.7])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_any_range_of_lists_at_a_time_gives_the_same(
+    strategy: str, near_duplicates: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    src, tgt = sides(90, 60)
+    src[80:90] = src[:10]
+    decoys, made_from = 0.5 * (tgt[:40] + tgt[40:80]), np.stack([np.arange(40), np.arange(40, 80)], 1)
+    options: dict[str, Any] = {"strategy": strategy, "near_duplicates": near_duplicates}
+    for more in ({}, {"decoys": decoys}, {"decoys": decoys, "made_from": made_from}):
+        monkeypatch.setattr(lists, "RANGE_BYTES", 1 << 30)
+        whole = mine_candidates(src, tgt, **options, **more)
+        monkeypatch.setattr(lists, "RANGE_BYTES", 20_000)
+        assert mine_candidates(src, tgt, **options, **more).equals(whole)
+
+
+def test_as_many_candidates_are_kept_as_the_attraction_of_decoys_is_measured_from() -> None:
+    assert mine._LOOKED_AT >= attraction._DEPTH
 
 
 @pytest.mark.parametrize(
