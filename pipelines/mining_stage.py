@@ -16,17 +16,18 @@ import pyarrow.compute as pc
 from seamlessalign import storage
 from seamlessalign.config import MiningConfig
 from seamlessalign.embedders import load_card
-from seamlessalign.errors import ConfigError, ModelError, StorageError
+from seamlessalign.errors import ConfigError, ModelError
 from seamlessalign.languages import Direction, Side
 from seamlessalign.mining.groups import Near
 from seamlessalign.mining.mine import Repeats, empty_pairs, pairs_of
 from seamlessalign.mining.overlap import resolve_overlaps, resolve_overlaps_two_sides
 from seamlessalign.mining.precision import keep_fdr, keep_precision
-from seamlessalign.pipelines import decoys_stage, search_stage
+from seamlessalign.pipelines import decoys_stage, gather_stage, search_stage
 from seamlessalign.pipelines.context import Context, Stopwatch, advance
 from seamlessalign.pipelines.ledger import Mark, Tally
 from seamlessalign.pipelines.pair_filters import after_overlaps, before_overlaps, idle_filters
-from seamlessalign.pipelines.search_stage import SearchTask, Sides
+from seamlessalign.pipelines.search_sides import Sides, load_sides
+from seamlessalign.pipelines.search_stage import SearchTask
 from seamlessalign.rows import PAIRS, SAMPLE_RATE, pair_id
 
 log = logging.getLogger(__name__)
@@ -100,21 +101,19 @@ def task_of(name: str, context: Context) -> MiningTask:
 def candidates_of(task: MiningTask, context: Context) -> Candidates:
     """Merge the neighbour lists of a direction and choose pairs by the strategy, whatever their score."""
     mining, direction = context.config.mining, Direction.parse(task.direction)
-    sides = search_stage.load_sides(task.direction, context)
-    src, tgt = sides.src, sides.tgt
-    if not (src.num_rows and tgt.num_rows):
+    sides = load_sides(task.direction, context)
+    if sides.sizes == (0, 0):
         pairs = empty_pairs()
-    elif not task.searched:
-        raise StorageError(f"direction {task.direction}: its neighbours were not found yet; run again")
     else:
-        forward, backward = search_stage.merged(task.direction, list(task.searched), sides, context)
-        pairs = pairs_of(
-            forward, backward, margin=mining.margin, strategy=mining.strategy, num_src=src.num_rows,
-            num_tgt=tgt.num_rows, made_from=sides.made_from, repeats=_repeats(sides, mining),
-        )  # fmt: skip
+        with search_stage.lists(task.direction, task.searched, sides, context) as (forward, backward):
+            pairs = pairs_of(
+                forward, backward, margin=mining.margin, strategy=mining.strategy, num_src=sides.src.num_rows,
+                num_tgt=sides.tgt.num_rows, made_from=sides.made_from, repeats=_repeats(sides, mining),
+            )  # fmt: skip
     if "precision_estimate" not in pairs.column_names:
         pairs = pairs.append_column("precision_estimate", pa.nulls(len(pairs), pa.float32()))
-    return Candidates(direction.src, direction.tgt, src.table, tgt.table, pairs, _decoys_described(sides))
+    src, tgt = (gather_stage.load(side, context).table for side in (direction.src, direction.tgt))
+    return Candidates(direction.src, direction.tgt, src, tgt, pairs, _decoys_described(sides))
 
 
 def _repeats(sides: Sides, mining: MiningConfig) -> Repeats | None:

@@ -8,6 +8,7 @@ from seamlessalign.pipelines.local import share_out
 from seamlessalign.pipelines.progress import clock
 from seamlessalign.pipelines.run import plan_inputs
 from seamlessalign.pipelines.search_plan import SearchPlan, plans
+from seamlessalign.pipelines.search_sizes import over_memory
 
 
 def plan_text(config: RunConfig) -> str:
@@ -32,11 +33,14 @@ def plan_text(config: RunConfig) -> str:
         f"workers    {workers.processes} processes of {workers.threads} threads on {workers.device}",
         "",
         f"{'search':<10} {'rows':>22} {'backend':<11} {'tasks':>5} {'memory each':>11} {'operations':>10} "
-        f"{'passed on':>10} {'time':>8}",
+        f"{'passed on':>10} {'time':>8} {'choice':>10}",
         *(_search_line(plan) for plan in searches),
     ]
     if any(plan.guessed for plan in searches):
         lines.append("rows marked ~ are guessed from the inputs: the plan is exact once they are embedded")
+    for plan in searches:
+        told = over_memory(plan.direction, plan.choice_memory, config.resources)
+        lines += [told] if told is not None else []
     lines += [f"{name}: {why}" for name, why in dict.fromkeys((plan.backend, plan.why) for plan in searches)]
     return "\n".join(lines)
 
@@ -51,7 +55,8 @@ def _search_line(plan: SearchPlan) -> str:
     rows = f"{about}{plan.num_src:,} × {about}{plan.num_tgt:,}"
     return (
         f"{plan.direction:<10} {rows:>22} {plan.backend:<11} {plan.tasks:>5} {size_text(plan.memory):>11} "
-        f"{plan.operations:>10.1e} {size_text(plan.shuffled):>10} {clock(plan.seconds):>8}"
+        f"{plan.operations:>10.1e} {size_text(plan.shuffled):>10} {clock(plan.seconds):>8} "
+        f"{size_text(plan.choice_memory):>10}"
     )
 
 

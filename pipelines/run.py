@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import fcntl
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -41,9 +42,13 @@ from seamlessalign.pipelines.mining_stage import MiningTask
 from seamlessalign.pipelines.pair_filters import lexicons_digest
 from seamlessalign.pipelines.progress import Progress
 from seamlessalign.pipelines.search_plan import audio_seconds
+from seamlessalign.pipelines.search_sides import load_sides
+from seamlessalign.pipelines.search_sizes import choice_memory, list_width, over_memory
 from seamlessalign.pipelines.search_stage import IndexTask, SearchTask
 from seamlessalign.pipelines.slurm import SlurmExecutor
 from seamlessalign.rows import SCHEMA_VERSION, LedgerLine
+
+log = logging.getLogger(__name__)
 
 STAGES = (
     speech_stage.STAGE,
@@ -170,17 +175,8 @@ def choose_again(config: RunConfig) -> RunResult:
 
 def _is_searched(name: str, context: Context, sides: dict[str, str]) -> bool:
     """Whether the lists of all rows of a direction are there."""
-    ranges = _done_ranges(name, _search_digest(name, context, sides), read_marks(context.folder, search_stage.STAGE))
-    return search_stage.is_covered(search_stage.load_sides(name, context), ranges)
-
-
-def _done_ranges(name: str, base: str, marks: dict[str, Mark]) -> list[tuple[str, int, int]]:
-    """Side, begin and end of every range of a direction whose lists were found under the digest `base`."""
-    return [
-        search_stage.range_of(shard)
-        for shard, mark in marks.items()
-        if mark.digest == base and shard.startswith(f"direction={name}.")
-    ]
+    done = search_stage.searched(name, context, _search_digest(name, context, sides))
+    return search_stage.is_complete(load_sides(name, context), done)
 
 
 def plan_inputs(config: RunConfig) -> tuple[list[Shard], list[Shard]]:
@@ -291,7 +287,7 @@ def _search_digest(name: str, context: Context, sides: dict[str, str]) -> str:
     direction, mining = Direction.parse(name), context.config.mining
     compressed = mining.backend if mining.backend in ("auto", search_stage.COMPRESSED) else search_stage.EXACT
     rows = [sides[str(direction.src)], sides[str(direction.tgt)]]
-    return digest("search", SCHEMA_VERSION, name, rows, search_stage.list_width(mining), compressed)
+    return digest("search of rectangles", SCHEMA_VERSION, name, rows, list_width(mining), compressed)
 
 
 def _mine_digest(name: str, context: Context, sides: dict[str, str]) -> str:
@@ -310,22 +306,24 @@ def _search(
 ) -> dict[str, list[SearchTask]]:
     """Find the neighbours of the directions that are due; returns the tasks whose lists hold them.
 
-    How a direction is cut depends on resources; ranges that are done stay as they are, and what a finished direction
+    How a direction is cut depends on resources; what is done stays as it is, and what a finished direction
     was cut into stays too, so that other resources do nothing again.
     """
     folder = context.folder
-    before = read_marks(folder, search_stage.STAGE)
     indexes: dict[str, ShardTask] = {}
     searched: dict[str, list[SearchTask]] = {}
     tasks: list[ShardTask] = []
     total = 0.0
     for name in due:
         base = _search_digest(name, context, sides)
-        both = search_stage.load_sides(name, context)
-        ranges = _done_ranges(name, base, before)
-        searched[name] = search_stage.plan(name, both, context, executor.workers.processes, ranges)
+        done = search_stage.searched(name, context, base)
+        both = load_sides(name, context)
+        told = over_memory(name, choice_memory(*both.sizes), context.config.resources)
+        if told is not None:
+            log.warning("%s", told)
+        searched[name] = search_stage.plan(name, both, context, executor.workers.processes, done)
         tasks += [ShardTask(search_stage.STAGE, task.name, base, task) for task in searched[name]]
-        total += sum(search_stage.products(task, both) for task in searched[name])
+        total += sum(task.products for task in searched[name])
         if any(task.backend == search_stage.COMPRESSED for task in searched[name]):
             for index in (IndexTask(name, "src"), IndexTask(name, "tgt")):
                 indexes[index.name] = ShardTask(search_stage.INDEX_STAGE, index.name, base, index)

@@ -20,10 +20,20 @@ from seamlessalign.pipelines import decoys_stage, search_stage
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.inputs import Shard
 from seamlessalign.pipelines.local import Workers
+from seamlessalign.pipelines.search_sides import side_of_decoys
+from seamlessalign.pipelines.search_sizes import (
+    choice_memory,
+    list_width,
+    query_memory,
+    query_step,
+    scan_memory,
+    scan_step,
+)
 
 SPANS_PER_SECOND = 0.36  # candidate spans of a second of recording: 1,264 in 59 minutes of voice prompts
 _MEASURED_ROWS = 6144  # of each side in the measurement, about a third of a second
 _TASK_SECONDS = 0.5  # to map the sides, check their rows and write the lists, besides what grows with them
+_LINE_BYTES = 12  # of a neighbour in a list: its cosine and its index
 _CHECKED_PER_SECOND = 4e8  # elements of both sides whose norms one core takes
 
 
@@ -38,8 +48,9 @@ class SearchPlan:
     backend: str
     why: str
     tasks: int
-    rows_per_task: int
+    shape: tuple[int, int]  # rows of sources and of targets in a task
     memory: int  # bytes of one task
+    choice_memory: int  # bytes of the task that chooses the pairs
     operations: float  # multiplications and additions of one pass over all pairs
     shuffled: int  # bytes of neighbour lists that tasks write and the next stage reads
     seconds: float
@@ -49,30 +60,37 @@ def plan_search(
     direction: str, num_src: int, num_tgt: int, dim: int, context: Context, workers: Workers, rate: float
 ) -> SearchPlan:
     """Plan a direction of so many rows, decoys counted in. `rate`: products per second of one worker, measured."""
-    k, wanted = search_stage.list_width(context.config.mining), context.config.mining.backend
+    mining, resources = context.config.mining, context.config.resources
+    k, wanted = list_width(mining), mining.backend
     device = context.device if context.device != "cpu" else None
     choice = choose_backend(num_src, num_tgt, dim, device)
     backend, why = (choice.backend, choice.why) if wanted == "auto" else (wanted, "the configuration says so")
-    padded = -(-dim // 64) * 64
-    products = float(num_src) * num_tgt
-    kf, kb = min(k, num_tgt), min(k, num_src)
-    scanned = 0 if backend == search_stage.COMPRESSED else num_tgt
-    step = search_stage.rows_per_task(max(num_src, 1), scanned, context, workers.processes)
-    tasks = -(-num_src // step) if num_src and num_tgt else 0
-    if backend == search_stage.COMPRESSED:
-        back = search_stage.rows_per_task(max(num_tgt, 1), 0, context, workers.processes)
-        tasks += -(-num_tgt // back)
-        shuffled = (num_src * kf + num_tgt * kb) * 12
+    if not (num_src and num_tgt):
+        tasks, shape, memory, lines, read = 0, (0, 0), 0, 0, 0
+    elif backend == search_stage.COMPRESSED:
+        steps = [query_step(rows, k, resources, workers.processes) for rows in (num_src, num_tgt)]
+        cuts = -(-num_src // steps[0]), -(-num_tgt // steps[1])
+        tasks, shape, memory = sum(cuts), (steps[0], num_tgt), query_memory(max(steps), k)
+        lines = num_src * min(k, num_tgt) + num_tgt * min(k, num_src)
+        read = tasks * (num_src + num_tgt)
     else:
-        shuffled = (num_src * kf + tasks * num_tgt * kb) * 12
-    checked = tasks * float(num_tgt) * dim + float(num_src) * dim
-    seconds = products * padded / rate / workers.processes
-    seconds += (tasks * _TASK_SECONDS + checked / _CHECKED_PER_SECOND) / workers.processes
-    memory = search_stage.task_memory(min(step, num_src), scanned, k)
+        shape = scan_step(num_src, num_tgt, k, resources, workers.processes)
+        cuts = -(-num_src // shape[0]), -(-num_tgt // shape[1])
+        tasks, memory = cuts[0] * cuts[1], scan_memory(*shape, k)
+        lines = num_src * _width(num_tgt, shape[1], k) + num_tgt * _width(num_src, shape[0], k)
+        read = num_src * cuts[1] + num_tgt * cuts[0]
+    products = float(num_src) * num_tgt
+    seconds = products * (-(-dim // 64) * 64) / rate / workers.processes
+    seconds += (tasks * _TASK_SECONDS + read * dim / _CHECKED_PER_SECOND) / workers.processes
     return SearchPlan(
-        direction, num_src, num_tgt, False, backend, why, tasks, min(step, num_src), memory, 2 * products * dim,
-        shuffled, seconds,
+        direction, num_src, num_tgt, False, backend, why, tasks, shape, memory, choice_memory(num_src, num_tgt),
+        2 * products * dim, lines * _LINE_BYTES, seconds,
     )  # fmt: skip
+
+
+def _width(others: int, step: int, k: int) -> int:
+    """Neighbours that all lists of a row have together where the other side is cut into steps."""
+    return others // step * min(k, step) + min(k, others % step)
 
 
 def measure_rate(dim: int, k: int, threads: int) -> float:
@@ -107,7 +125,7 @@ def plans(context: Context, workers: Workers, recordings: list[Shard], texts: li
     """The plan of every direction of a run."""
     config = context.config
     dim = load_card(config.speech.embedder).dim
-    rate = measure_rate(dim, search_stage.list_width(config.mining), workers.threads)
+    rate = measure_rate(dim, list_width(config.mining), workers.threads)
     found = []
     for name in config.directions:
         direction = Direction.parse(name)
@@ -118,7 +136,7 @@ def plans(context: Context, workers: Workers, recordings: list[Shard], texts: li
             "src": decoys_stage.kind_of(direction.src, context),
             "tgt": decoys_stage.kind_of(direction.tgt, context),
         }
-        beside, most = search_stage.side_of_decoys(kinds), config.mining.decoys.count
+        beside, most = side_of_decoys(kinds), config.mining.decoys.count
         src += (min(most, src) if kinds["src"] == "made" else most) if beside == "src" else 0
         tgt += (min(most, tgt) if kinds["tgt"] == "made" else most) if beside == "tgt" else 0
         plan = plan_search(name, src, tgt, dim, context, workers, rate)

@@ -1,5 +1,6 @@
 """Run folders with made-up segments and sentences: what mining needs, without audio or models."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from seamlessalign.pipelines.beam_stage import ShardTask
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.ledger import write_mark
 from seamlessalign.pipelines.mining_stage import MiningTask
+from seamlessalign.pipelines.search_sides import load_sides
+from seamlessalign.pipelines.search_stage import SearchTask
 from seamlessalign.rows import Segment, Sentence, segment_id, segments_schema, sentence_id, sentences_schema
 
 Rows = npt.NDArray[np.float32]
@@ -68,15 +71,19 @@ def write_sentences(root: Path, lang: str, rows: Rows, cuts: list[int]) -> list[
     return _write(context, f"sentences/lang={lang}", made, rows, cuts, sentences_schema(rows.shape[1]))
 
 
-def mine(context: Context, order: int = 1) -> dict[str, bytes]:
-    """Gather, search and choose, tasks in order or (-1) from last to first; the tables of pairs by direction."""
+def mine(context: Context, order: int = 1, done: Sequence[SearchTask] = ()) -> dict[str, bytes]:
+    """Gather, search and choose, tasks in order or (-1) from last to first; the tables of pairs by direction.
+
+    done: tasks that another configuration had; they stay, and are done again here.
+    """
     config = context.config
     names = {str(side): side for side in config.sides()}
     for name, side in list(names.items())[::order]:
         write_mark(context.folder, gather_stage.process(side, f"gathered {name}", context))
     for direction in config.directions[::order]:
         tasks = search_stage.plan(
-            direction, search_stage.load_sides(direction, context), context, config.resources.workers, []  # type: ignore[arg-type]
+            direction, load_sides(direction, context), context, config.resources.workers,  # type: ignore[arg-type]
+            [task for task in done if task.direction == direction],
         )  # fmt: skip
         if any(task.backend == search_stage.COMPRESSED for task in tasks):
             for index in (search_stage.IndexTask(direction, "tgt"), search_stage.IndexTask(direction, "src")):
@@ -93,7 +100,7 @@ def mine(context: Context, order: int = 1) -> dict[str, bytes]:
 
 def search_tasks(context: Context, name: str) -> list[ShardTask]:
     """The search of a direction as tasks for an executor."""
-    sides = search_stage.load_sides(name, context)
+    sides = load_sides(name, context)
     tasks = search_stage.plan(name, sides, context, 1, [])
     return [ShardTask(search_stage.STAGE, task.name, "searched", task) for task in tasks]
 

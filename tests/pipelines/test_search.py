@@ -1,6 +1,5 @@
 """Mining in tasks: the same bytes for any number of them, in any order, from any shards, on Beam; bad input."""
 
-import itertools
 import subprocess
 import sys
 import time
@@ -21,7 +20,9 @@ from seamlessalign.pipelines import decoys_stage, gather_stage, search_stage
 from seamlessalign.pipelines.beam_stage import shards_done
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.local import LocalExecutor, Workers, share_out
+from seamlessalign.pipelines.mining_stage import MiningTask, candidates_of
 from seamlessalign.pipelines.search_plan import measure_rate, plan_search
+from seamlessalign.pipelines.search_sides import load_sides
 from tests.pipelines.made_sides import (
     DIM,
     config_of,
@@ -119,52 +120,17 @@ def test_beam_with_two_processes_writes_the_same_lists(whole: dict[str, bytes], 
     assert [storage.read_bytes(uri) for uri in lists] == before
 
 
-def test_ranges_that_are_done_stay_when_resources_change(tmp_path: Path) -> None:
-    write_sides(tmp_path)
-    context = with_tasks(tmp_path, 4)
-    for side in (ENG, FRA):
-        gather_stage.process(side, "gathered", context)
-    sides = search_stage.load_sides("eng-frA", context)
-
-    def ranges(tasks: int, done: list[tuple[str, int, int]]) -> list[tuple[int, int]]:
-        found = search_stage.plan("eng-frA", sides, with_tasks(tmp_path, tasks), 1, done)
-        assert [found[0].begin, found[-1].end] == [0, 400]
-        assert all(one.end == two.begin for one, two in itertools.pairwise(found))
-        return [(task.begin, task.end) for task in found]
-
-    assert ranges(4, []) == [(0, 100), (100, 200), (200, 300), (300, 400)]
-    assert ranges(2, [("both", 100, 200), ("both", 0, 100)]) == [(0, 100), (100, 200), (200, 400)]
-    assert ranges(8, [("both", 100, 200)]) == [
-        (0, 50),
-        (50, 100),
-        (100, 200),
-        (200, 250),
-        (250, 300),
-        (300, 350),
-        (350, 400),
-    ]
-    assert ranges(1, [("both", 100, 200), ("both", 150, 300), ("src", 0, 7)]) == [(0, 100), (100, 200), (200, 400)]
-
-
 def test_a_plan_for_more_rows_than_32_bits_can_number(tmp_path: Path) -> None:
     many = 3 * 2**31
     context = context_of(config_of(tmp_path, ["eng-frA"], backend="auto"))
     plan = plan_search("eng-frA", many, many, 1024, context, Workers(2, 1, "cpu"), 1e11)
     assert plan.backend == search_stage.COMPRESSED
-    assert plan.tasks * plan.rows_per_task >= 2 * many and plan.shuffled == 2 * many * 16 * WIDER * 12
-    assert plan.memory <= 4 * 2**30
+    assert plan.tasks * plan.shape[0] >= 2 * many and plan.shuffled == 2 * many * 16 * WIDER * 12
+    assert plan.memory <= 4 * 2**30 < plan.choice_memory
     assert plan.operations == 2.0 * many * many * 1024
-    task = search_stage.SearchTask("eng-frA", "src", many - 7, many, search_stage.COMPRESSED)
-    assert search_stage.range_of(task.name) == ("src", many - 7, many)
-
-
-def test_memory_that_cannot_be_kept_is_told_before_anything_is_searched(tmp_path: Path) -> None:
-    context = context_of(config_of(tmp_path, ["eng-frA"], resources={"mining_memory_gb": 1.5}))
-    few = search_stage.rows_per_task(10**7, 10_000, context, 1)
-    assert search_stage.task_memory(few, 10_000, 16 * WIDER) <= 1.5 * 2**30
-    assert search_stage.task_memory(few + 1, 10_000, 16 * WIDER) > 1.5 * 2**30
-    with pytest.raises(ConfigError, match=r"mining_memory_gb is 1.5: the neighbour lists of 10,000,000 rows need 17.6"):
-        search_stage.rows_per_task(10**7, 10**7, context, 1)
+    exact = context_of(config_of(tmp_path, ["eng-frA"], backend="exact"))
+    plan = plan_search("eng-frA", many, many, 1024, exact, Workers(2, 1, "cpu"), 1e11)
+    assert plan.tasks * plan.shape[0] * plan.shape[1] >= many**2 and plan.memory <= 4 * 2**30
 
 
 def test_rows_that_cannot_be_compared_are_rejects(tmp_path: Path) -> None:
@@ -242,20 +208,18 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     mine(context)
     rows = tmp_path / gather_stage.TABLE / "eng.npy"
     lists = sorted((tmp_path / search_stage.TABLE / "direction=eng-frA").iterdir())
+    tasks = tuple(search_stage.searched("eng-frA", context))
     for file, told in ((rows, "is not a whole array of rows"), (lists[1], "is not a whole file of neighbours")):
         good = file.read_bytes()
         file.write_bytes(good[: len(good) // 2])
         with pytest.raises(StorageError, match=f"{file}: {told}"):
-            sides = search_stage.load_sides("eng-frA", context)
-            search_stage.merged("eng-frA", search_stage_tasks(context), sides, context)
+            candidates_of(MiningTask("eng-frA", tasks), context)
         file.write_bytes(good)
-    sides = search_stage.load_sides("eng-frA", context)
+    lists[1].unlink()
+    with pytest.raises(StorageError, match=f"{lists[1]}: is not a whole file of neighbours"):
+        candidates_of(MiningTask("eng-frA", tasks), context)
     with pytest.raises(StorageError, match="neighbour lists of some rows are missing"):
-        search_stage.merged("eng-frA", search_stage_tasks(context)[:1], sides, context)
-
-
-def search_stage_tasks(context: Context) -> list[search_stage.SearchTask]:
-    return search_stage.searched("eng-frA", context)
+        candidates_of(MiningTask("eng-frA", tasks[:1]), context)
 
 
 def test_files_of_other_dimensions_are_named(tmp_path: Path) -> None:
@@ -389,7 +353,7 @@ def test_the_plan_is_what_happens(tmp_path: Path, num: int) -> None:
 def search_tasks_of(context: Context, workers: Workers) -> list[Any]:
     from seamlessalign.pipelines.beam_stage import ShardTask
 
-    sides = search_stage.load_sides("eng-frA", context)
+    sides = load_sides("eng-frA", context)
     tasks = search_stage.plan("eng-frA", sides, context, workers.processes, [])
     return [ShardTask(search_stage.STAGE, task.name, "searched", task) for task in tasks]
 
