@@ -1,9 +1,10 @@
-"""How much less than real sentences self-made decoys attract, measured in the search itself and without labels.
+"""How much less than real sentences of the same kind other decoys attract, measured in the search and without labels.
 
 A decoy that was put together from pieces of sentences is nobody's neighbour quite as often as a real sentence is, and
 the difference grows with the score. But every source has one counterpart at most: whatever else is among its nearest
 is wrong, be it target or decoy. How often either occurs there, at a score, tells for how many hits on as many real
-sentences one hit on decoys stands.
+sentences one hit on decoys stands. Few wrong neighbours score as high as the pairs that matter, so the measurement is
+joined with what is known of joined halves: in every language tried, their weight rises much alike.
 """
 
 from dataclasses import dataclass
@@ -16,42 +17,44 @@ from seamlessalign.errors import InputError
 from seamlessalign.mining.knn import Neighbours
 from seamlessalign.mining.vectors import Floats
 
-SAFETY = 1.5  # weights of self-made decoys are raised by it, so that the estimate errs on the low side
+CAUTION = 0.5  # standard deviations by which an estimate stays below its mean where the attraction is measured
+SAFETY = 1.25  # by which the weight is raised for decoys of another kind, of which nothing is known beforehand
 
 _DEPTH = 4  # nearest rows of a source that are looked at, by margin; the first is left out
-_PRIOR_SD = 0.5  # of the logarithm of the weight at the mean score, and of its slope per standard deviation
-_RANGE = (0.05, 0.99)  # quantiles of the scores between which the weight is fitted
-_BEYOND = 0.5  # the weight goes on rising above, by so much of the way from the mean score
+_PRIOR_MEAN = np.array([0.0, 0.2])  # of the logarithm of the weight at the mean score, and of its slope per deviation
+_PRIOR_SD = np.array([0.5, 0.05])  # for decoys made from the targets
+_PRIOR_SD_OTHERS = np.array([0.5, 0.5])  # for others
+_FARTHEST = 6.0  # standard deviations above the mean score up to which the weight rises
 _STEPS = 30  # of Newton's method
 _SETTLED = 1e-9
 
 
 @dataclass(frozen=True)
 class Attraction:
-    """The weight of a hit on a decoy: log-linear in the score within `low` … `high`, constant beyond."""
+    """The weight of a hit on a decoy: log-linear in the score, up to `_FARTHEST` times `scale` above `centre`."""
 
     level: float  # logarithm of the weight at `centre`
     slope: float  # of the logarithm, per `scale`
-    centre: float
-    scale: float
-    low: float
-    high: float
+    centre: float  # mean of the scores of wrong neighbours
+    scale: float  # their standard deviation
 
     def weight(self, score: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
         """Hits on as many real sentences that a hit on decoys of this score stands for; shaped like `score`."""
-        place = (np.clip(np.asarray(score, np.float64), self.low, self.high) - self.centre) / self.scale
-        return np.exp(self.level + self.slope * place)
+        return np.exp(self.level + self.slope * _place(score, self.centre, self.scale))
+
+
+_UNKNOWN = Attraction(0.0, 0.0, 0.0, 1.0)  # nothing to measure: taken as equal
 
 
 def weight_of_made(
     score: Floats, forward: Neighbours, margin: Floats, num_targets: int, made_from: npt.NDArray[np.integer[Any]]
 ) -> npt.NDArray[np.float64]:
-    """Safe weights for `estimate_precision` where decoys are self-made: what is measured, 1 at least, times `SAFETY`.
+    """Weights for `estimate_precision`: what is measured, 1 at least, times `SAFETY` where decoys are not self-made.
 
     Shape (num_hits,). score (num_hits,): margins of the chosen pairs; the rest as for `measure_attraction`.
     """
     measured = measure_attraction(forward, margin, num_targets, made_from).weight(score)
-    return SAFETY * np.maximum(measured, 1.0)
+    return np.maximum(measured, 1.0) * (1.0 if _self_made(made_from) else SAFETY)
 
 
 def measure_attraction(
@@ -72,14 +75,20 @@ def measure_attraction(
         row = int(np.flatnonzero((made_from >= num_targets).any(1))[0])
         raise InputError(f"made_from: row {row} names target {made_from[row].max()}, but there are {num_targets}")
     if margin.shape[1] < 2:
-        return Attraction(0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+        return _UNKNOWN
     order = np.argsort(-margin, axis=1, kind="stable")[:, :_DEPTH]
     index, score = np.take_along_axis(forward.index, order, 1), np.take_along_axis(margin, order, 1)
     counts = ~_relatives_of_first(index, num_targets, made_from)
     counts[:, 0] = False
     counts &= (index >= 0) & np.isfinite(score)
     is_target = (index < num_targets)[counts]
-    return _fit(score[counts].astype(np.float64), is_target, np.log(num_targets / len(made_from)))
+    prior_sd = _PRIOR_SD if _self_made(made_from) else _PRIOR_SD_OTHERS
+    return _fit(score[counts].astype(np.float64), is_target, np.log(num_targets / len(made_from)), prior_sd)
+
+
+def _self_made(made_from: npt.NDArray[np.integer[Any]]) -> bool:
+    """Whether it is known of any decoy from which targets it was made."""
+    return bool((made_from >= 0).any())
 
 
 def _relatives_of_first(
@@ -94,20 +103,25 @@ def _relatives_of_first(
     return np.asarray(shared.any((2, 3)))
 
 
-def _fit(score: npt.NDArray[np.float64], is_target: npt.NDArray[np.bool_], offset: float) -> Attraction:
-    """Log-odds of a target less `offset`, as a straight line in the score, with a Gaussian prior around 0."""
+def _fit(
+    score: npt.NDArray[np.float64], is_target: npt.NDArray[np.bool_], offset: float, prior_sd: npt.NDArray[np.float64]
+) -> Attraction:
+    """Log-odds of a target less `offset`, as a straight line in the score, with a Gaussian prior."""
     if not len(score):
-        return Attraction(0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
-    low, high = (float(value) for value in np.quantile(score, _RANGE))
+        return _UNKNOWN
     centre, scale = float(score.mean()), float(score.std()) or 1.0
-    line = np.stack([np.ones(len(score)), (np.minimum(score, high) - centre) / scale], axis=1)
-    prior = np.eye(2) / _PRIOR_SD**2
-    at = np.zeros(2)
+    line = np.stack([np.ones(len(score)), _place(score, centre, scale)], axis=1)
+    prior = np.diag(prior_sd**-2.0)
+    at = _PRIOR_MEAN
     for _ in range(_STEPS):
         share = 1 / (1 + np.exp(-(line @ at + offset)))
         information = (line * (share * (1 - share))[:, None]).T @ line + prior
-        step = np.linalg.solve(information, line.T @ (is_target - share) - prior @ at)
+        step = np.linalg.solve(information, line.T @ (is_target - share) - prior @ (at - _PRIOR_MEAN))
         at = at + step
         if np.abs(step).max() < _SETTLED:
             break
-    return Attraction(float(at[0]), float(at[1]), centre, scale, low, high + _BEYOND * (high - centre))
+    return Attraction(float(at[0]), float(at[1]), centre, scale)
+
+
+def _place(score: npt.NDArray[np.floating[Any]], centre: float, scale: float) -> npt.NDArray[np.float64]:
+    return np.minimum((np.asarray(score, np.float64) - centre) / scale, _FARTHEST)

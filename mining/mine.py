@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seamlessalign.errors import InputError
-from seamlessalign.mining.attraction import weight_of_made
+from seamlessalign.mining.attraction import CAUTION, weight_of_made
 from seamlessalign.mining.choose import (
     DEPTH,
     ONCE_PER_TARGET,
@@ -189,7 +189,8 @@ def pairs_of(
             cosine, index, forward_margin = (np.concatenate(column) for column in zip(*few, strict=True))
             forward = Neighbours(cosine, index)
             weight = weight_of_made(pairs.margin, forward, forward_margin, num_tgt, made_from)
-        estimate = estimate_precision(pairs.margin, is_decoy, num_tgt, num_decoys, strategy in ONCE_PER_TARGET, weight)
+        once, caution = strategy in ONCE_PER_TARGET, 0.0 if made_from is None else CAUTION
+        estimate = estimate_precision(pairs.margin, is_decoy, num_tgt, num_decoys, once, weight, caution)
         columns["precision_estimate"] = estimate.round(_DECIMALS)
         columns = {name: column[~is_decoy] for name, column in columns.items()}
         log.info("%d pairs, and %d hits on %d decoys", len(columns["src"]), int(is_decoy.sum()), num_decoys)

@@ -5,7 +5,8 @@ readily as a target that has no right partner of its own (Elias and Gygi 2007, "
 where a share q of the target hits of some score is right, there are `decoys / free targets * (1 - q)` decoy hits for
 each target hit. q is found as a smooth, rising function of the score: its log-odds are a cubic smoothing spline, as in
 Käll, Storey and Noble 2008, "Non-parametric estimation of posterior error probabilities", with their smoothness
-averaged over by marginal likelihood. What is reported is q's posterior mean, so that few hits promise little.
+averaged over by marginal likelihood. What is reported is q's posterior mean, so that few hits promise little, or less
+where decoys are not sure to be like the targets.
 """
 
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ _Array = npt.NDArray[np.float64]
 _BINS = 50  # of about equal numbers of hits
 _STIFFNESS = (1e-2, 1e-1, 1e0, 1e1, 1e2, 1e3, 1e4)  # of the spline; the scores' standard deviation is 1
 _LOW = 0.1  # the share of hits that score lower than where the prior is anchored
-_PRIOR_MEAN = np.array([-5.0, 7.0])  # of the log-odds there, and of their slope per standard deviation
-_PRIOR_SD = np.array([2.0, 6.0])
+_PRIOR_MEAN = np.array([-5.0, 3.0])  # of the log-odds there, and of their slope per standard deviation
+_PRIOR_SD = np.array([2.0, 3.0])
 _FARTHEST = 3.0  # scores count up to so many times the distance from their median to their 5 % and 95 % quantiles
 _ROUNDS = 20  # of counting right pairs to find free targets
 _SETTLED = 1e-3  # change of the number of free targets, relative to all
@@ -41,6 +42,7 @@ def estimate_precision(
     num_decoys: int,
     once_per_target: bool,
     weight: npt.NDArray[np.floating[Any]] | float = 1.0,
+    caution: float = 0.0,
 ) -> Floats:
     """Estimate for every hit how likely a target hit with its score is right; (num_hits,) float32, in [0, 1].
 
@@ -50,8 +52,9 @@ def estimate_precision(
     the estimate and the estimate made again until both agree, from all targets free, which is the safe side.
 
     weight, one number or (num_hits,): for how many hits on as many real sentences a hit on decoys of this score stands.
-    Above 1 where decoys attract less than real sentences do (`attraction.py` measures it). Raises InputError for shapes
-    that differ, scores that are no numbers, weights that are not positive, and no decoys.
+    Above 1 where decoys attract less than real sentences do (`attraction.py` measures it). caution: how many standard
+    deviations of its posterior the estimate stays below the mean. Raises InputError for shapes that differ, scores that
+    are no numbers, weights that are not positive, a negative caution, and no decoys.
     """
     scores, is_decoy = np.asarray(score, np.float64), np.asarray(is_decoy, bool)
     if scores.ndim != 1 or scores.shape != is_decoy.shape:
@@ -63,6 +66,8 @@ def estimate_precision(
     weights = np.broadcast_to(np.asarray(weight, np.float64), scores.shape)
     if not (weights > 0).all():
         raise InputError(f"weight of hit {int(np.flatnonzero(~(weights > 0))[0])} is not positive")
+    if not caution >= 0:
+        raise InputError(f"caution is {caution}: give a number of standard deviations, 0 or more")
     if not len(scores):
         return np.empty(0, np.float32)
     place = _standardised(scores)
@@ -77,7 +82,7 @@ def estimate_precision(
         free = left
         if settled:
             break
-    right = _averaged(hits, num_decoys / (hits.weight * np.maximum(free, 0.5)), curves, _LAST_DRAWS)
+    right = _averaged(hits, num_decoys / (hits.weight * np.maximum(free, 0.5)), curves, _LAST_DRAWS, caution)
     return np.interp(place, hits.place, right).astype(np.float32)
 
 
@@ -144,19 +149,23 @@ def _standardised(score: _Array) -> _Array:
     return np.asarray((score - score.mean()) / spread if spread > 0 else np.zeros(len(score)), np.float64)
 
 
-def _averaged(hits: _Hits, odds: _Array, curves: list[_Array], draws: int) -> _Array:
-    """Posterior mean of the share of right hits per bin, over stiffnesses weighted by their marginal likelihood.
+def _averaged(hits: _Hits, odds: _Array, curves: list[_Array], draws: int, caution: float = 0.0) -> _Array:
+    """Posterior mean of the share of right hits per bin, less `caution` times its standard deviation.
+
+    Both are over all stiffnesses, weighted by their marginal likelihood.
 
     odds (num_bins,): decoy hits per wrong target hit. curves: log-odds per stiffness to start from, replaced by those
     found.
     """
-    evidence, means = [], []
+    evidence, moments = [], []
     for number, stiffness in enumerate(_STIFFNESS):
-        curves[number], mean, known = _fit(hits, odds, *_prior(hits.place, hits.low, stiffness), curves[number], draws)
-        means.append(mean)
+        curves[number], found, known = _fit(hits, odds, *_prior(hits.place, hits.low, stiffness), curves[number], draws)
+        moments.append(found)
         evidence.append(known)
     share = np.exp(np.array(evidence) - max(evidence))
-    return _rising(share @ np.array(means) / share.sum(), hits.targets + hits.decoys)
+    mean, square = np.tensordot(share, np.array(moments), 1) / share.sum()
+    safe = np.maximum(mean - caution * np.sqrt(np.maximum(square - mean**2, 0)), 0)
+    return _rising(safe, hits.targets + hits.decoys)
 
 
 def _prior(place: _Array, low: float, stiffness: float) -> tuple[_Array, _Array]:
@@ -182,10 +191,10 @@ def _prior(place: _Array, low: float, stiffness: float) -> tuple[_Array, _Array]
 def _fit(
     hits: _Hits, odds: _Array, precision: _Array, pull: _Array, curve: _Array, draws: int
 ) -> tuple[_Array, _Array, float]:
-    """Most probable log-odds, posterior mean of the share of right hits, logarithm of the marginal likelihood.
+    """Most probable log-odds, posterior means of the share of right hits and of its square, log marginal likelihood.
 
     A hit of a bin is on a decoy with the odds `odds * (1 - share)`. The mode is found by Fisher scoring, with steps
-    halved until they help; mean and likelihood by importance sampling from the normal distribution around the mode,
+    halved until they help; means and likelihood by importance sampling from the normal distribution around the mode,
     which alone would be too wide where a share is near 0 or 1.
     """
     total = hits.targets + hits.decoys
@@ -219,10 +228,11 @@ def _fit(
     weight = objective(around) - value + (normal**2).sum(1) / 2  # logarithm of the posterior over what was drawn from
     highest = weight.max()
     weight = np.exp(weight - highest)
-    mean: _Array = weight @ _share(around) / weight.sum()
+    share = _share(around)
+    moments = np.stack([weight @ share, weight @ share**2]) / weight.sum()
     volume = (np.linalg.slogdet(precision)[1] - np.linalg.slogdet(information)[1]) / 2
     # What the prior's mean alone adds is the same for every stiffness: the random walk knows nothing of the line.
-    return curve, mean, float(value + volume + highest + np.log(weight.mean()))
+    return curve, moments, float(value + volume + highest + np.log(weight.mean()))
 
 
 def _share(log_odds: _Array) -> _Array:

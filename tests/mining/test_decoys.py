@@ -100,14 +100,27 @@ def test_attraction_is_measured(slope: float) -> None:
     found = measure_attraction(forward, margin, 300, NO_ORIGINS)
     score = np.array([-0.4, 0.0, 0.5, 1.0], np.float32)
     assert found.weight(score) == pytest.approx(np.exp(slope * score), rel=0.12)
-    assert found.weight(np.array([50.0])) == found.weight(np.array([found.high]))  # not beyond what was seen
-    safe = weight_of_made(score, forward, margin, 300, NO_ORIGINS)
-    assert safe == pytest.approx(SAFETY * np.maximum(1, found.weight(score)))
+    far = found.centre + 6 * found.scale
+    assert found.weight(np.array([far])) == found.weight(np.array([50.0]))  # not beyond what can be said
+    used = weight_of_made(score, forward, margin, 300, NO_ORIGINS)
+    assert used == pytest.approx(SAFETY * np.maximum(1, found.weight(score)))
+
+
+def test_how_joined_halves_attract_is_known_beforehand() -> None:
+    origins = np.stack([np.arange(300), np.roll(np.arange(300), 1)], axis=1)
+    score = np.linspace(-1, 2, 7).astype(np.float32)
+    few, many = (drawn(0, 0.0, num_sources) for num_sources in (50, 50_000))
+    for (forward, margin), low, high in ((few, 0.1, 0.25), (many, -0.05, 0.05)):
+        made = measure_attraction(forward, margin, 300, origins)
+        assert low < made.slope < high  # enough neighbours prevail
+        assert weight_of_made(score, forward, margin, 300, origins) == pytest.approx(np.maximum(1, made.weight(score)))
 
 
 def test_few_neighbours_move_the_weight_little() -> None:
     forward, margin = drawn(0, 5.0, num_sources=1)
-    assert measure_attraction(forward, margin, 300, NO_ORIGINS).weight(margin[0]).max() < 2.5
+    for origins, slope in ((NO_ORIGINS, 0.4), (np.arange(600).reshape(300, 2) % 300, 0.21)):
+        found = measure_attraction(forward, margin, 300, origins)
+        assert abs(found.level) < 0.2 and 0.2 <= found.slope < slope
     one = Neighbours(margin[:, :1], forward.index[:, :1])
     assert measure_attraction(one, margin[:, :1], 300, NO_ORIGINS).weight(margin[0]).tolist() == [1.0] * 6
 
@@ -138,7 +151,9 @@ def test_relatives_of_the_first_do_not_count(seed: int) -> None:
     index = np.array([[num_targets, other] for _, other in kept]).reshape(-1, 2)
     alone = Neighbours(np.zeros((len(kept), 2), np.float32), index)
     scores = np.array([[9.0, score] for score, _ in kept], np.float32).reshape(-1, 2)
-    expected = measure_attraction(alone, scores, num_targets, np.full((num_decoys, 2), -1))
+    unrelated = np.full((num_decoys, 2), -1)
+    unrelated[1:, 0] = made_from.max()  # self-made decoys as well, though none related to the first
+    expected = measure_attraction(alone, scores, num_targets, unrelated)
     at = np.linspace(-2, 2, 7)
     assert found.weight(at) == pytest.approx(expected.weight(at), rel=1e-6)
 

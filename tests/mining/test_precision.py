@@ -159,6 +159,21 @@ def test_far_outliers_change_little() -> None:
     assert np.abs(estimate_precision(score, is_decoy, 800, 400, once_per_target=False) - plain)[2:].max() < 0.03
 
 
+def test_caution_weighs_where_little_is_known() -> None:
+    less = {}
+    for count in (40, 4000):
+        rng = np.random.default_rng(0)
+        score = np.concatenate([rng.normal(3, 1, count), rng.normal(0, 1, 2 * count)]).astype(np.float32)
+        plain, careful = (
+            estimate_precision(score, np.arange(3 * count) >= 2 * count, count, count, once_per_target=False, caution=c)
+            for c in (0.0, 1.0)
+        )
+        assert (careful <= plain + 1e-6).all() and careful.min() >= 0
+        assert (np.diff(careful[np.argsort(score)]) >= 0).all()
+        less[count] = float((plain - careful).mean())
+    assert 0.02 < less[40] < 0.15 and 0 < less[4000] < 0.02
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -167,6 +182,7 @@ def test_far_outliers_change_little() -> None:
         ({"num_decoys": 0}, "0 decoys among 5 targets"),
         ({"num_targets": 0}, "4 decoys among 0 targets"),
         ({"weight": np.array([1, 1, 0])}, "weight of hit 2 is not positive"),
+        ({"caution": -0.5}, "caution is -0.5"),
     ],
 )
 def test_what_cannot_be_counted(changed: dict[str, object], message: str) -> None:
