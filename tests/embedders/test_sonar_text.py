@@ -181,8 +181,10 @@ class TestTokenizer:
 
         assert list(TAGS) == list(FAIRSEQ_LANGUAGE_CODES) and len(set(TAGS)) == 202
 
-    def test_every_code_of_the_table_is_a_tag(self) -> None:
-        assert {language.sonar for language in all_languages() if language.sonar} <= set(TAGS)
+    def test_every_tag_is_in_the_table_but_for_second_scripts(self) -> None:
+        known = {language.sonar for language in all_languages() if language.sonar}
+        other_scripts = {"ace_Arab", "bjn_Arab", "kas_Deva", "knc_Arab", "taq_Tfng", "zho_Hant"}
+        assert known == set(TAGS) - other_scripts
 
     def test_a_directory_without_one_is_refused(self, tmp_path: Path, folder: Path) -> None:
         (tmp_path / ENCODER).write_bytes((folder / ENCODER).read_bytes())

@@ -139,7 +139,7 @@ def test_a_direction_that_is_none_is_told_what_to_write(text: str, told: str) ->
 
 
 @pytest.mark.parametrize(
-    ("code", "told"), [("frq", "'fra'"), ("engl", "'eng'"), ("fr", "'fra'"), ("zho_Hans", "'cmn'"), ("deux", "'deu'")]
+    ("code", "told"), [("fraa", "'fra'"), ("engl", "'eng'"), ("fr", "'fra'"), ("zho_Hans", "'cmn'"), ("deux", "'deu'")]
 )
 def test_an_unknown_language_is_told_the_nearest(code: str, told: str) -> None:
     with pytest.raises(ConfigError) as caught:
