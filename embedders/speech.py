@@ -140,12 +140,12 @@ def load_speech_embedder(
         name: `transcribe-e5` or `transcribe-labse`, by the text embedder whose space its rows are in; or `sonar`.
         models: model name → directory, for models that lie in one.
         device: torch device name.
-        threads: of the text encoder's own thread pool.
+        threads: of the text encoder's own thread pool, or of torch for `sonar`.
     """
     if name == "sonar":
         from seamlessalign.embedders.sonar.speech import load_speech
 
-        return load_speech(models or {}, device)
+        return load_speech(models or {}, device, threads)
     if name not in _TEXT_EMBEDDER:
         raise ModelError(f"speech embedder {name!r} is not known; there are {', '.join(_TEXT_EMBEDDER)}, sonar")
     places, text_name = models or {}, _TEXT_EMBEDDER[name]

@@ -113,7 +113,7 @@ def load_text_embedder(
     if name == "sonar":
         from seamlessalign.embedders.sonar.text import load_text
 
-        return load_text(name, directory, device, dtype)
+        return load_text(name, directory, device, threads, dtype)
     files = find_model(name, directory)
     encoder: _Encoder
     if files.origin == "package":

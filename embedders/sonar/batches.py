@@ -1,4 +1,4 @@
-"""Batches of like length, and the precision that a model runs in."""
+"""Batches of like length, and the precision and the threads that a model runs with."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,3 +27,11 @@ def torch_dtype(dtype: str, device: Any) -> Any:
     if dtype not in DTYPES:
         raise ModelError(f"dtype is {dtype!r}: choose one of auto, {', '.join(DTYPES)}")
     return getattr(torch, dtype)
+
+
+def use_threads(threads: int | None) -> None:
+    """Let torch use so many threads of the processor; None leaves it as it is."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seamlessalign.embedders.card import Card, load_card
-from seamlessalign.embedders.sonar.batches import batches, torch_dtype
+from seamlessalign.embedders.sonar.batches import batches, torch_dtype, use_threads
 from seamlessalign.embedders.sonar.checkpoints import SPEECH_ENCODER, Checkpoint, save_tensors
 from seamlessalign.embedders.sonar.features import MIN_SAMPLES, features, num_inputs
 from seamlessalign.embedders.speech import check_spans
@@ -67,7 +67,7 @@ class SonarSpeechEncoder:
         lengths = [num_inputs(len(waveform)) for waveform in waveforms]
         for batch in batches(lengths, _BATCH_INPUTS):
             with torch.inference_mode():
-                inputs = [features(torch.from_numpy(waveforms[i]).to(self.device)) for i in batch]
+                inputs = [features(torch.tensor(waveforms[i], device=self.device)) for i in batch]
                 padded = torch.nn.utils.rnn.pad_sequence(inputs, batch_first=True).to(self.dtype)
                 places = torch.arange(padded.shape[1], device=self.device)
                 mask = places < torch.tensor([lengths[i] for i in batch], device=self.device)[:, None]
@@ -166,8 +166,11 @@ def speech_model(lang: str) -> str:
     return name
 
 
-def load_speech(models: Mapping[str, str], device: str, dtype: str = "auto") -> SonarSpeechEmbedder:
+def load_speech(
+    models: Mapping[str, str], device: str, threads: int | None = None, dtype: str = "auto"
+) -> SonarSpeechEmbedder:
     """SONAR's speech embedder. `models` maps a name (`sonar-speech-fra`, or `sonar` for all in one) to a directory."""
+    use_threads(threads)
     return SonarSpeechEmbedder(load_card("sonar"), models, device, dtype)
 
 

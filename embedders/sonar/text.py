@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seamlessalign.embedders.card import load_card
-from seamlessalign.embedders.sonar.batches import batches, torch_dtype
+from seamlessalign.embedders.sonar.batches import batches, torch_dtype, use_threads
 from seamlessalign.embedders.sonar.checkpoints import NUM_HEADS, TEXT_ENCODER, Checkpoint, save_tensors
 from seamlessalign.embedders.sonar.tokenizer import EOS, PAD, Tokenizer
 from seamlessalign.embedders.text import TextEmbedder, check_not_blank
@@ -99,8 +99,9 @@ class SonarTextEmbedder(TextEmbedder):
         return self._encoder.encode(list(distinct), lang)[[distinct[text] for text in texts]]
 
 
-def load_text(name: str, directory: str | None, device: str, dtype: str) -> SonarTextEmbedder:
+def load_text(name: str, directory: str | None, device: str, threads: int | None, dtype: str) -> SonarTextEmbedder:
     """Load SONAR's text embedder; its card has no means, so that rows are SONAR's own, made to unit length."""
+    use_threads(threads)
     files = find_model(name, directory)
     return SonarTextEmbedder(
         name, files, SonarTextEncoder(files.weights[0], device=device, dtype=dtype), load_card(name)

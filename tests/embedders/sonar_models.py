@@ -38,9 +38,9 @@ class _Maker:
         self.made[f"{name}.weight"] = 1 + _random(self.generator, dim)
         self.made[f"{name}.bias"] = _random(self.generator, dim)
 
-    def attention(self, name: str, dim: int = DIM) -> None:
+    def attention(self, name: str) -> None:
         for part in "qkvo":
-            self.linear(f"{name}.{part}", dim, dim)
+            self.linear(f"{name}.{part}", DIM, DIM)
 
 
 def random_text(vocab: int, *, decoder: bool, layers: int = 2, seed: int = 0) -> Weights:
