@@ -144,7 +144,8 @@ def find_model(name: str, directory: str | None = None, *, online: bool = True) 
 
     Args:
         name: a key of `KNOWN_MODELS`.
-        directory: where it is, when that is known; nothing else is then tried.
+        directory: where it is, when that is known; nothing else is then tried. Of a model that is published as one
+            file, this may be the file.
         online: whether step 4, a download, is allowed.
 
     Raises:
@@ -159,6 +160,9 @@ def find_model(name: str, directory: str | None = None, *, online: bool = True) 
         if own.is_dir() or (shared.is_dir() and not _lacking(model, shared)):
             directory = str(own if own.is_dir() else shared)
     if directory is not None:
+        if model.url and Path(directory).is_file():  # published as one file, which may have any name
+            file = Path(directory)
+            return ModelFiles(name, "directory", directory, (file,), file.parent, _sha256_joined((file,)))
         return _in_directory(model, Path(directory), "directory", directory)
     cached = _hub_snapshot(model, download=False)
     if cached is not None and not _lacking(model, cached):  # a part is there when a download broke off

@@ -53,11 +53,14 @@ class Tokenizer:
         Raises:
             InputError: a language that SONAR does not know, or a text of which nothing is left.
         """
-        tag = self.tag(lang)
-        rows = []
-        for i, pieces in enumerate(self._pieces.Encode(list(texts))):
+        tag, rows = self.tag(lang), []
+        for i, text in enumerate(texts):
+            try:
+                pieces = self._pieces.Encode(text.encode())
+            except UnicodeEncodeError as error:
+                raise InputError(f"sentence {i} is not Unicode: {error.reason}") from error
             if not pieces:
-                raise InputError(f"sentence {i} has nothing that SONAR's tokenizer reads: {texts[i][:20]!r}")
+                raise InputError(f"sentence {i} has nothing that SONAR's tokenizer reads: {text[:20]!r}")
             rows.append([tag, *(self._token(piece) for piece in pieces), EOS])
         return rows
 
