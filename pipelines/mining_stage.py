@@ -33,6 +33,7 @@ from seamlessalign.rows import PAIRS, SAMPLE_RATE, pair_id
 log = logging.getLogger(__name__)
 
 STAGE = "mine"
+_LINES = 1 << 16  # pairs whose ids are made at a time
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,10 @@ def choose(
     overlaps[left[~stays]] = True
     reasons = pc.if_else(pa.array(overlaps), "overlap", reasons)
     reasons = after_overlaps(src, tgt, columns, margins, mining.filters, reasons)
-    named = reasons.to_pylist()
+    reasons = pa.chunked_array([reasons]) if isinstance(reasons, pa.Array) else reasons
+    words = reasons.combine_chunks().dictionary_encode()  # so that a reason is one string, however many pairs it drops
+    of_word = words.dictionary.to_pylist()
+    named = [None if word is None else of_word[word] for word in words.indices.to_pylist()]
     return np.array([reason is None for reason in named], bool), named
 
 
@@ -198,15 +202,23 @@ def _not_good_enough(pairs: pa.Table, mining: MiningConfig, threshold: float) ->
 def pairs_table(name: str, candidates: Candidates, kept: npt.NDArray[np.bool_], reasons: list[str | None]) -> pa.Table:
     """The rows of the table `pairs`, best margin first."""
     columns = _side_columns(candidates, "src") | _side_columns(candidates, "tgt")
-    ids = list(zip(columns["src_id"].to_pylist(), columns["tgt_id"].to_pylist(), strict=True))
-    columns["pair_id"] = pa.array([pair_id(a, b) for a, b in ids], pa.string())
-    columns["direction"] = pa.array([name] * len(ids), pa.string())
+    columns["pair_id"] = _pair_ids(columns["src_id"], columns["tgt_id"])
+    columns["direction"] = pa.array([name] * len(kept), pa.string())
     for column in ("margin", "cosine", "forward_rank", "backward_rank", "precision_estimate"):
         columns[column] = candidates.pairs.column(column)
     columns["kept"] = pa.array(kept)
     columns["drop_reason"] = pa.array(reasons, pa.string())
     nothing = pa.nulls(len(kept))
     return pa.table([columns.get(field.name, nothing) for field in PAIRS], names=PAIRS.names).cast(PAIRS)
+
+
+def _pair_ids(src: Any, tgt: Any) -> pa.Array:
+    """Ids of pairs from those of their sides, some at a time: strings of Python take several times as much memory."""
+    made = [pa.array([], pa.string())]
+    for begin in range(0, len(src), _LINES):
+        both = zip(src.slice(begin, _LINES).to_pylist(), tgt.slice(begin, _LINES).to_pylist(), strict=True)
+        made.append(pa.array([pair_id(a, b) for a, b in both], pa.string()))
+    return pa.concat_arrays(made)
 
 
 def _side_columns(candidates: Candidates, prefix: str) -> dict[str, Any]:
@@ -239,9 +251,12 @@ def _without_overlaps(
     max_overlap: float,
 ) -> npt.NDArray[np.bool_]:
     def span(prefix: str) -> tuple[Any, Any, Any]:
-        picked = [columns[f"{prefix}_{name}"].take(pa.array(left)) for name in ("recording", "start", "end")]
-        recording, start, end = (column.to_numpy(zero_copy_only=False) for column in picked)
-        return recording.astype(str), start.astype(np.int64), end.astype(np.int64)
+        recording, start, end = (
+            columns[f"{prefix}_{name}"].take(pa.array(left)) for name in ("recording", "start", "end")
+        )
+        numbers = pc.rank(recording, tiebreaker="dense")  # in the order of their ids, which take more memory
+        picked = (column.to_numpy(zero_copy_only=False).astype(np.int64) for column in (numbers, start, end))
+        return next(picked), next(picked), next(picked)
 
     if not len(left):
         return np.zeros(0, bool)

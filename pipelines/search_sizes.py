@@ -11,7 +11,7 @@ from seamlessalign.mining.margin import WIDER
 LEAST_ROWS = 2048  # of a task: below, reading the other side costs more than comparing
 _BASE = 320 << 20  # bytes of the libraries that a worker has loaded
 _A_PLACE = 4 * 12  # bytes for each neighbour of a row in a task: as found, in order, and exact
-_A_ROW = 600  # bytes for each row of a direction while its pairs are chosen
+_A_ROW = 800  # bytes for each row of a direction while its pairs are chosen
 _SPARE = 4  # neighbours more than wanted that a search finds
 
 

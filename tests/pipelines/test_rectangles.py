@@ -1,5 +1,8 @@
 """The plane of all pairs cut into rectangles: every pair once, what is done kept, memory kept, and the same bytes."""
 
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -10,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seamlessalign import storage
 from seamlessalign.config import ResourcesConfig
 from seamlessalign.errors import ConfigError, StorageError
 from seamlessalign.mining import lists, neighbours
-from seamlessalign.pipelines import gather_stage, search_stage
+from seamlessalign.pipelines import gather_stage, mining_stage, search_stage
 from seamlessalign.pipelines.ledger import write_mark
 from seamlessalign.pipelines.mining_stage import MiningTask, candidates_of
 from seamlessalign.pipelines.rectangles import Rectangle, covers, cut, disjoint
@@ -175,6 +179,40 @@ def test_a_task_that_overlaps_counts_for_nothing(tmp_path: Path, monkeypatch: py
     assert candidates_of(MiningTask("eng-frA", tuple(found)), context).pairs.equals(wanted)
     without = [task for task in found if task != tasks[3]]
     assert not search_stage.is_complete(load_sides("eng-frA", context), without)
+
+
+def test_a_search_that_was_killed_goes_on(whole: dict[str, bytes], tmp_path: Path) -> None:
+    """With other resources even: what had its mark is not done again."""
+    write_sides(tmp_path)
+    script = (
+        "import sys, time\n"
+        "from tests.pipelines.test_rectangles import *\n"
+        "search_stage.scan_step = lambda *_: (90, 70)\n"
+        "context = context_of(config_of(Path(sys.argv[1]), ['eng-frA']))\n"
+        "for side in (ENG, FRA): gather_stage.process(side, 'gathered', context)\n"
+        "for task in search_stage.plan('eng-frA', load_sides('eng-frA', context), context, 1, []):\n"
+        "    write_mark(context.folder, search_stage.process(task, 'searched', context))\n"
+        "    time.sleep(0.05)\n"
+    )
+    house = Path(__file__).parents[2]
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=house) as search:
+        marks, until = tmp_path / "state/done/search", time.monotonic() + 60
+        while len(list(marks.glob("*.json"))) < 4 and search.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        search.kill()
+    context = with_tasks(tmp_path, 2)
+    done = search_stage.searched("eng-frA", context)
+    assert 4 <= len(done) < 25
+    written = {task.uri(context): Path(task.uri(context)).stat().st_mtime_ns for task in done}
+    tasks = search_stage.plan("eng-frA", load_sides("eng-frA", context), context, 1, done)
+    assert set(done) < set(tasks)
+    for task in tasks:
+        if task not in done:
+            search_stage.process(task, "searched", context)
+    assert written == {uri: Path(uri).stat().st_mtime_ns for uri in written}
+    mining_stage.process(MiningTask("eng-frA", tuple(tasks)), "mined", context)
+    pairs = context.folder.table("pairs", "direction=eng-frA", "part-00000")
+    assert storage.read_bytes(pairs) == whole["eng-frA"]
 
 
 def test_merged_lists_are_those_of_one_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,13 +16,15 @@ from seamlessalign.errors import ConfigError, StorageError
 from seamlessalign.languages import Side
 from seamlessalign.mining import mine_candidates
 from seamlessalign.mining.margin import WIDER
-from seamlessalign.pipelines import decoys_stage, gather_stage, search_stage
-from seamlessalign.pipelines.beam_stage import shards_done
+from seamlessalign.pipelines import decoys_stage, gather_stage, mining_stage, search_stage
+from seamlessalign.pipelines.beam_stage import ShardTask, shards_done
 from seamlessalign.pipelines.context import Context
+from seamlessalign.pipelines.ledger import read_marks
 from seamlessalign.pipelines.local import LocalExecutor, Workers, share_out
 from seamlessalign.pipelines.mining_stage import MiningTask, candidates_of
 from seamlessalign.pipelines.search_plan import measure_rate, plan_search
 from seamlessalign.pipelines.search_sides import load_sides
+from seamlessalign.pipelines.search_sizes import list_width
 from tests.pipelines.made_sides import (
     DIM,
     config_of,
@@ -317,48 +319,63 @@ def number(row: dict[str, Any], side: str) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num", [30_000, 60_000])
-def test_the_plan_is_what_happens(tmp_path: Path, num: int) -> None:
-    """Tasks and bytes exactly, memory not above, time within a factor of two and a half, at two sizes."""
+@pytest.mark.parametrize(
+    ("num", "cuts", "mining"),
+    [(30_000, (2, 1), {}), (60_000, (2, 1), {}), (30_000, (2, 2), {"k": 300, "near_duplicates": None})],
+)
+def test_the_plan_is_what_happens(tmp_path: Path, num: int, cuts: tuple[int, int], mining: dict[str, Any]) -> None:
+    """Tasks and bytes exactly, memory not above, time within a factor of two and a half; also where columns are cut."""
     dim = 384
     text, speech = vectors(num, num, dim=dim)
     write_sentences(tmp_path, "eng", text, [0])
     write_segments(tmp_path, "fra", speech, [0])
-    config = config_of(tmp_path, ["eng-frA"], resources={"workers": 2, "mining_memory_gb": 1})
+    config = config_of(tmp_path, ["eng-frA"], resources={"workers": 2, "mining_memory_gb": 1}, **mining)
     context = context_of(config)
     for side in (ENG, FRA):
         gather_stage.process(side, "gathered", context)
     workers = share_out(config.resources)
     assert workers == Workers(2, 1, "cpu")
-    plan = plan_search("eng-frA", num, num, dim, context, workers, measure_rate(dim, 16, 1))
+    plan = plan_search("eng-frA", num, num, dim, context, workers, measure_rate(dim, list_width(config.mining), 1))
     tasks = search_tasks_of(context, workers)
-    assert plan.tasks == len(tasks) and plan.operations == 2.0 * num * num * dim
-    executor = LocalExecutor(workers, 1)
-    try:
-        begun = time.monotonic()
-        executor.execute(search_stage.STAGE, tasks, context, lambda amount: None)
-        seconds = time.monotonic() - begun
-    finally:
-        executor.close()
+    assert plan.tasks == len(tasks) == cuts[0] * cuts[1] and plan.operations == 2.0 * num * num * dim
+    assert plan.shape == (num // cuts[0], num // cuts[1])
+    seconds = executed(search_stage.STAGE, tasks, context, workers)
     lines = [line for mark in marks_of(context).values() for line in mark.lines]
     written = sum(line.bytes_written for line in lines)
     assert 0 <= written - plan.shuffled < 1024 * len(tasks)  # what is more are the files' heads
-    mapped = 2 * num * dim * 2
-    assert max(line.peak_rss for line in lines) <= plan.memory + mapped
+    mapped = sum(plan.shape) * dim * 2
+    peak = max(line.peak_rss for line in lines)
+    assert peak <= plan.memory + mapped
     assert plan.memory <= 2**30
-    print(f"{num}: planned {plan.seconds:.1f} s, took {seconds:.1f} s with the start of two workers")
+    task = MiningTask("eng-frA", tuple(task.shard for task in tasks))
+    choosing = executed(mining_stage.STAGE, [ShardTask(mining_stage.STAGE, "eng-frA", "mined", task)], context, workers)
+    (line,) = next(iter(read_marks(context.folder, mining_stage.STAGE).values())).lines
+    assert line.peak_rss <= plan.choice_memory + 2 * num * dim * 2
+    assert plan.choice_memory <= 2**30
+    print(
+        f"{num}: planned {plan.seconds:.1f} s, took {seconds:.1f} s with the start of two workers, {choosing:.1f} s to "
+        f"choose; memory {peak >> 20} of {(plan.memory + mapped) >> 20} MiB, to choose {line.peak_rss >> 20} of "
+        f"{(plan.choice_memory + 4 * num * dim) >> 20}; {written >> 20} MiB passed on"
+    )
     assert plan.seconds / 2.5 < seconds < plan.seconds * 2.5 + 15  # workers load their libraries first
 
 
-def search_tasks_of(context: Context, workers: Workers) -> list[Any]:
-    from seamlessalign.pipelines.beam_stage import ShardTask
+def executed(stage: str, tasks: list[Any], context: Context, workers: Workers) -> float:
+    """Do tasks in worker processes of their own; returns the seconds that takes."""
+    executor = LocalExecutor(workers, 1)
+    try:
+        begun = time.monotonic()
+        executor.execute(stage, tasks, context, lambda amount: None)
+        return time.monotonic() - begun
+    finally:
+        executor.close()
 
+
+def search_tasks_of(context: Context, workers: Workers) -> list[Any]:
     sides = load_sides("eng-frA", context)
     tasks = search_stage.plan("eng-frA", sides, context, workers.processes, [])
     return [ShardTask(search_stage.STAGE, task.name, "searched", task) for task in tasks]
 
 
 def marks_of(context: Context) -> dict[str, Any]:
-    from seamlessalign.pipelines.ledger import read_marks
-
     return read_marks(context.folder, search_stage.STAGE)
