@@ -7,7 +7,7 @@ must go through. Sizes are read off the tensors.
 
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,17 @@ _MOST_NAMED = 5  # tensors named in an error
 
 def _hf_special_tokens(table: Any) -> Any:
     """Rows of an embedding table: fairseq 2 begins `<pad> <unk> <s> </s>`, transformers `<s> <pad> </s> <unk>`."""
-    table = table.clone()
-    table[:4] = table[[2, 0, 3, 1]]
-    return table
+    import torch
+
+    return torch.cat([table[[2, 0, 3, 1]], table[4:]]) if len(table) > 4 else table
 
 
 def _pooling_query(table: Any) -> Any:
     """What the pooler's decoder is asked with: the embedding of `<s>`, scaled, at position 0 of sines and cosines."""
     import torch
 
+    if len(table) < 3:
+        return table
     dim = table.shape[1]
     query = table[2].float() * dim**0.5
     return (query + torch.cat([torch.zeros(dim // 2), torch.ones(dim - dim // 2)]))[None]
@@ -175,12 +177,15 @@ class Checkpoint:
             )
         self._style = part.styles[self.style]
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor, from which sizes are read off. Raises ModelError where it is not there."""
+    def shape(self, name: str, axes: int = 2) -> tuple[int, ...]:
+        """The shape of a tensor, from which sizes are read off. Raises ModelError where it is not there or not such."""
         file_name = self._style.file_name(name)
         if file_name not in self._tensors:
             raise ModelError(f"{self.path}: is no whole SONAR {self.part.what}: lacks 1 tensor at least: {file_name}")
-        return tuple(self._tensors[file_name].shape)
+        shape = tuple(self._tensors[file_name].shape)
+        if len(shape) != axes or 0 in shape:
+            raise ModelError(f"{self.path}: is no SONAR {self.part.what}: {file_name} is {_size(shape)}")
+        return shape
 
     def num_layers(self, prefix: str) -> int:
         """How many layers there are below a name such as `encoder.layers`."""
@@ -207,16 +212,19 @@ class Checkpoint:
             if file_name in self._tensors
         }
         shapes = [
-            f"{names[name]} is {_shape(tensor)} where {_shape(wanted[name])} is due"
+            f"{names[name]} is {_size(tensor.shape)} where {_size(wanted[name].shape)} is due"
             for name, tensor in tensors.items()
             if tensor.shape != wanted[name].shape
         ]
+        numbers = sorted(names[name] for name, tensor in tensors.items() if not tensor.is_floating_point())
         broken = sorted(names[name] for name, tensor in tensors.items() if not tensor.isfinite().all())
         faults = []
         if missing:
             faults.append(f"lacks {_counted(missing)}")
         if shapes:
             faults.append(_listed(shapes))
+        if numbers:
+            faults.append(f"has whole numbers in {_counted(numbers)}")
         if broken:
             faults.append(f"has values that are not finite in {_counted(broken)}")
         if unknown:
@@ -254,6 +262,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
             return dict(load_file(path))
         with torch.serialization.safe_globals(_SHELLS):
             held = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        tensors = _tensors_of(held)
     except Exception as error:
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         if foreign:
@@ -263,7 +272,6 @@ def read_tensors(path: Path) -> dict[str, Any]:
             ) from error
         first = (str(error).strip() or error.__class__.__name__).splitlines()[0]
         raise ModelError(f"{path}: cannot be read: {first}; get it again") from error
-    tensors = _tensors_of(held)
     if not tensors:
         raise ModelError(f"{path}: holds no tensors under 'model', 'state_dict' or at its top")
     return tensors
@@ -284,9 +292,11 @@ def _tensors_of(held: Any) -> dict[str, Any]:
     inner = next((held[key] for key in ("model", "state_dict") if isinstance(held.get(key), dict)), held)
     tensors = {str(name): value for name, value in inner.items() if isinstance(value, torch.Tensor)}
     if isinstance(held.get("embed_tokens"), _SHELLS[0]):
-        table = vars(held["embed_tokens"]).get("_parameters", {}).get("weight")
+        table = dict(vars(held["embed_tokens"]).get("_parameters", {})).get("weight")
         if isinstance(table, torch.Tensor):
             tensors.setdefault("embed_tokens.weight", table.detach())
+    if any(tensor.layout != torch.strided or tensor.is_quantized for tensor in tensors.values()):
+        raise ValueError("it holds tensors that are sparse or quantized")
     return tensors
 
 
@@ -298,8 +308,8 @@ def _equal(one: Any, other: Any) -> bool:
     return one.shape == other.shape and bool((one == other).all())
 
 
-def _shape(tensor: Any) -> str:
-    return "×".join(map(str, tensor.shape)) or "a number"
+def _size(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape)) or "a number"
 
 
 def _counted(names: list[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from seamlessalign.embedders.sonar.checkpoints import Checkpoint
+from seamlessalign.embedders.sonar.features import NUM_BINS, STACKED
 from seamlessalign.embedders.sonar.pooler import AttentionPooler
 from seamlessalign.errors import ModelError
 
@@ -40,16 +41,22 @@ def build(checkpoint: Checkpoint) -> SpeechNetwork:
     """A network of the sizes that a checkpoint has, not yet filled. Raises ModelError where one is missing."""
     from transformers import SeamlessM4TConfig
 
-    dim, num_inputs = checkpoint.shape("feature_projection.projection.weight")
-    heads = checkpoint.shape("encoder.layers.0.self_attn.pos_bias_u")[0]
+    dim, num_features = checkpoint.shape("feature_projection.projection.weight")
+    heads, head_dim = checkpoint.shape("encoder.layers.0.self_attn.pos_bias_u")
+    kernel = checkpoint.shape("encoder.layers.0.conv_module.depthwise_conv.weight", axes=3)[2]
+    if num_features != STACKED * NUM_BINS or heads * head_dim != dim or kernel % 2 == 0:
+        raise ModelError(
+            f"{checkpoint.path}: is no SONAR speech encoder: it takes {num_features} features into {dim} dimensions, "
+            f"with {heads} heads of {head_dim} and a convolution of {kernel}"
+        )
     config = SeamlessM4TConfig(
         hidden_size=dim,
-        feature_projection_input_dim=num_inputs,
+        feature_projection_input_dim=num_features,
         speech_encoder_layers=checkpoint.num_layers("encoder.layers"),
         speech_encoder_attention_heads=heads,
         speech_encoder_intermediate_size=checkpoint.shape("encoder.layers.0.ffn1.intermediate_dense.weight")[0],
         speech_encoder_hidden_act="swish",
-        conv_depthwise_kernel_size=checkpoint.shape("encoder.layers.0.conv_module.depthwise_conv.weight")[2],
+        conv_depthwise_kernel_size=kernel,
         position_embeddings_type="relative",
         attn_implementation="sdpa",
     )

@@ -119,7 +119,7 @@ def m2m_config(checkpoint: Checkpoint, side: str) -> Any:
     vocab_size, dim = checkpoint.shape("embed_tokens.weight")
     layers, ffn_dim = checkpoint.num_layers("layers"), checkpoint.shape("layers.0.fc1.weight")[0]
     heads = num_heads(checkpoint.path, f"{side}_attention_heads")
-    if dim % heads:
+    if heads < 1 or dim % heads:
         raise ModelError(f"{checkpoint.path}: {heads} heads cannot share {dim} dimensions; say how many in config.json")
     return M2M100Config(
         vocab_size=vocab_size,

@@ -121,6 +121,47 @@ def test_a_layer_with_a_monstrous_number_does_not_make_as_many(folder: Path, tok
         SonarTextEncoder(folder / "w.pt")
 
 
+@pytest.mark.parametrize(
+    ("part", "name", "tensor", "told"),
+    [
+        ("text encoder", "encoder_frontend.embed.weight", torch.zeros(3), "embed.weight is 3$"),
+        ("text encoder", "encoder_frontend.embed.weight", torch.zeros(2, DIM), "embeds 2 tokens"),
+        ("text encoder", "encoder_frontend.embed.weight", torch.zeros(238, 60), "16 heads cannot share 60"),
+        ("text encoder", "encoder.layers.0.ffn.inner_proj.weight", torch.tensor(1.0), "is a number$"),
+        (
+            "text encoder",
+            "layer_norm.weight",
+            torch.ones(DIM, dtype=torch.int8),
+            "whole numbers in 1 tensor",
+        ),
+        ("text encoder", "layer_norm.weight", torch.ones(DIM).to_sparse(), "sparse or quantized"),
+        ("speech encoder", "encoder_frontend.model_dim_proj.weight", torch.zeros(DIM, 80), "takes 80 features"),
+        ("speech encoder", "encoder.layers.0.self_attn.sdpa.u_bias", torch.zeros(3, 5), "3 heads of 5"),
+        ("speech encoder", "encoder.layers.0.conv.depthwise_conv.weight", torch.zeros(DIM, 1, 30), "convolution of 30"),
+        ("speech encoder", "encoder_pooler.decoder_frontend.embed.weight", torch.zeros(2, DIM), "embed.weight is 2×64"),
+    ],
+)
+def test_odd_tensors_are_told(
+    part: str, name: str, tensor: Any, told: str, folder: Path, tokenizer: tuple[bytes, int]
+) -> None:
+    held = _held(part, "fairseq 2", tokenizer[1])
+    assert name in _state(held)
+    _state(held)[name] = tensor
+    torch.save(held, folder / "w.pt")
+    with pytest.raises(ModelError, match=told):
+        PARTS[part](folder / "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("config", "told"), [('{"encoder_attention_heads": 0}', "0 heads cannot share"), ("[]", "JSON"), ("{", "JSON")]
+)
+def test_a_config_that_is_wrong_is_told(config: str, told: str, folder: Path, tokenizer: tuple[bytes, int]) -> None:
+    torch.save(_held("text encoder", "fairseq 2", tokenizer[1]), folder / "w.pt")
+    (folder / "config.json").write_text(config)
+    with pytest.raises(ModelError, match=told):
+        SonarTextEncoder(folder / "w.pt")
+
+
 class _Malicious:
     def __init__(self, marker: Path) -> None:
         self.marker = marker
