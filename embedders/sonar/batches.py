@@ -1,9 +1,14 @@
-"""Batches of like length, and the precision and the threads that a model runs with."""
+"""How SONAR's models run: in batches of like length, in a precision, on so many threads."""
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from seamlessalign.errors import ModelError
+
+Float32 = npt.NDArray[np.float32]
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -27,6 +32,13 @@ def torch_dtype(dtype: str, device: Any) -> Any:
     if dtype not in DTYPES:
         raise ModelError(f"dtype is {dtype!r}: choose one of auto, {', '.join(DTYPES)}")
     return getattr(torch, dtype)
+
+
+def check_finite(rows: Float32, dtype: Any) -> Float32:
+    """The rows. Raises ModelError where one is not finite, as when numbers grow out of float16."""
+    if not np.isfinite(rows).all():
+        raise ModelError(f"SONAR's rows are not finite in {str(dtype).removeprefix('torch.')}; load it in float32")
+    return rows
 
 
 def use_threads(threads: int | None) -> None:

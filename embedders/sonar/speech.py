@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seamlessalign.embedders.card import Card, load_card
-from seamlessalign.embedders.sonar.batches import batches, torch_dtype, use_threads
+from seamlessalign.embedders.sonar.batches import batches, check_finite, torch_dtype, use_threads
 from seamlessalign.embedders.sonar.checkpoints import SPEECH_ENCODER, Checkpoint, save_tensors
 from seamlessalign.embedders.sonar.features import MIN_SAMPLES, features, num_inputs
 from seamlessalign.embedders.speech import check_spans
@@ -55,11 +55,14 @@ class SonarSpeechEncoder:
         self.dim = int(checkpoint.shape("pooler.projection.weight")[0])
 
     def encode(self, waveforms: Sequence[Float32], progress: Progress | None = None) -> Float32:
-        """Rows of utterances, `(len(waveforms), dim)`, in their order, of any length.
+        """Rows of utterances, `(len(waveforms), dim)`, in their order, not of unit length.
 
         Args:
             waveforms: float32 samples at 16 kHz, finite, each with `MIN_SAMPLES` at least.
             progress: called with the seconds of speech done since the last call.
+
+        Raises:
+            ModelError: rows that are not finite in this precision.
         """
         import torch
 
@@ -74,7 +77,7 @@ class SonarSpeechEncoder:
                 rows[batch] = self.model(padded, mask).float().cpu().numpy()
             if progress is not None:
                 progress(sum(len(waveforms[i]) for i in batch) / SAMPLE_RATE)
-        return rows
+        return check_finite(rows, self.dtype)
 
     def save(self, path: Path) -> None:
         """Write the weights as .safetensors, in the precision they are held in; they load as a checkpoint does."""
@@ -108,17 +111,18 @@ class SonarSpeechEmbedder:
             waveform: float32 `(num_samples,)` at 16 kHz.
             spans: int64 `(num_spans, 2)`, samples `[start, end)`; they may overlap.
             lang: ISO 639-3 of what is spoken; its encoder is loaded when it is first wanted.
-            fragments: what the spans are made of, which makes no difference here.
-            progress: called with the seconds of speech done since the last call: in all, the time that any span covers.
+            fragments: what the spans are made of, which makes no difference to their rows.
+            progress: called with the seconds done since the last call: in all, those of the fragments that lie in spans,
+                or those that spans cover.
 
         Returns:
             float32 `(num_spans, dim)`, rows of unit length; a row of NaN where nothing is heard: where samples do not
             differ by a step of 16 bits, or the span is shorter than 35 ms.
 
         Raises:
-            InputError: a span that is empty or outside the recording, samples that are not finite, or a language that
-                has no encoder.
-            ModelError: the language's encoder is missing or damaged.
+            InputError: a span that is empty or outside the recording, one longer than 60 s, samples that are not
+                finite, or a language that has no encoder.
+            ModelError: the language's encoder is missing or damaged, or its rows are not finite in this precision.
         """
         spans = np.asarray(spans, np.int64).reshape(-1, 2)
         check_spans(spans, len(waveform))

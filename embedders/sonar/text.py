@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seamlessalign.embedders.card import load_card
-from seamlessalign.embedders.sonar.batches import batches, torch_dtype, use_threads
+from seamlessalign.embedders.sonar.batches import batches, check_finite, torch_dtype, use_threads
 from seamlessalign.embedders.sonar.checkpoints import NUM_HEADS, TEXT_ENCODER, Checkpoint, save_tensors
 from seamlessalign.embedders.sonar.tokenizer import EOS, PAD, Tokenizer
 from seamlessalign.embedders.text import TextEmbedder, check_not_blank
@@ -50,10 +50,15 @@ class SonarTextEncoder:
         self.dim = int(self.model.config.d_model)
 
     def encode(self, texts: Sequence[str], lang: str | None = None) -> Float32:
-        """Rows of sentences in one language (ISO 639-3), `(len(texts), dim)`, in their order, of any length.
+        """Rows of sentences in one language, `(len(texts), dim)`, in their order, not of unit length.
+
+        Args:
+            texts: sentences.
+            lang: ISO 639-3; it must be given.
 
         Raises:
             InputError: no language, one that SONAR does not know, or a sentence of which its tokenizer leaves nothing.
+            ModelError: rows that are not finite in this precision.
         """
         import torch
 
@@ -68,7 +73,7 @@ class SonarTextEncoder:
             for place, i in enumerate(batch):
                 padded[place, : len(tokens[i])] = torch.tensor(tokens[i])
             rows[batch] = self._rows(padded.to(self.device)).cpu().numpy()
-        return rows
+        return check_finite(rows, self.model.dtype)
 
     def save(self, path: Path) -> None:
         """Write the weights as .safetensors, in the precision they are held in; they load as a checkpoint does."""

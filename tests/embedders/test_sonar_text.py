@@ -128,6 +128,14 @@ class TestEncoder:
         rows = SonarTextEncoder(folder / ENCODER, dtype=dtype).encode(TEXTS, "eng")
         assert 0 < np.abs(_unit(rows) - _unit(wanted)).max() < HALF[dtype]
 
+    def test_numbers_that_grow_out_of_half_precision_are_told(self, tmp_path: Path, pieces: Any) -> None:
+        weights = sonar_models.random_text(_vocab(pieces), decoder=False, layers=1)
+        weights["norm.weight"] *= 1e6
+        file = _write(tmp_path, pieces, weights, "fairseq 2", decoder=False)
+        assert np.isfinite(SonarTextEncoder(file).encode(["the cat"], "eng")).all()
+        with pytest.raises(ModelError, match="not finite in float16; load it in float32"):
+            SonarTextEncoder(file, dtype="float16").encode(["the cat"], "eng")
+
     def test_batches_keep_the_order(
         self, encoder: SonarTextEncoder, wanted: Float32, monkeypatch: pytest.MonkeyPatch
     ) -> None:
