@@ -112,7 +112,7 @@ class SonarSpeechEmbedder:
             spans: int64 `(num_spans, 2)`, samples `[start, end)`; they may overlap.
             lang: ISO 639-3 of what is spoken; its encoder is loaded when it is first wanted.
             fragments: what the spans are made of, which makes no difference to their rows.
-            progress: called with the seconds done since the last call: in all, those of the fragments that lie in spans,
+            progress: called with the seconds done since the last call: in all, those of fragments that lie in spans,
                 or those that spans cover.
 
         Returns:
