@@ -19,10 +19,11 @@ import yaml
 
 from seamlessalign import storage
 from seamlessalign.config import RunConfig, digest, dump_config
+from seamlessalign.embedders import speech_models
 from seamlessalign.embedders.card import card_digest
 from seamlessalign.errors import ConfigError, InputError, SeamlessAlignError, StorageError
-from seamlessalign.languages import Direction, to_model_code
-from seamlessalign.model_files import KNOWN_MODELS, find_model
+from seamlessalign.languages import Direction
+from seamlessalign.model_files import KNOWN_MODELS, find_model, place_of
 from seamlessalign.pipelines import (
     corpus_stage,
     decoys_stage,
@@ -287,7 +288,7 @@ def _search_digest(name: str, context: Context, sides: dict[str, str]) -> str:
     direction, mining = Direction.parse(name), context.config.mining
     compressed = mining.backend if mining.backend in ("auto", search_stage.COMPRESSED) else search_stage.EXACT
     rows = [sides[str(direction.src)], sides[str(direction.tgt)]]
-    return digest("search of rectangles", SCHEMA_VERSION, name, rows, list_width(mining), compressed)
+    return digest("search in rectangles", SCHEMA_VERSION, name, rows, list_width(mining), compressed)
 
 
 def _mine_digest(name: str, context: Context, sides: dict[str, str]) -> str:
@@ -395,12 +396,12 @@ def _text_digest(config: RunConfig, models: dict[str, str]) -> str:
 
 def _model_digests(config: RunConfig) -> dict[str, str]:
     """SHA-256 of every model that the run will load; raises before any work where one is missing."""
-    names = {"whisper-base", "e5-small"}
+    names = set(speech_models(config.speech.embedder, config.speech_languages()))
     if config.speech.lang is None:
         names.add(config.speech.lid.model)
     if _has_text(config):
         names |= {config.text.lid.model, config.text.embedder}
-    return {name: find_model(name, config.models.get(name)).sha256 for name in sorted(names)}
+    return {name: find_model(name, place_of(name, config.models)).sha256 for name in sorted(names)}
 
 
 def _files(shard: Shard) -> list[dict[str, Any]]:
@@ -416,9 +417,10 @@ def _check_models(config: RunConfig) -> None:
         if name not in KNOWN_MODELS:
             near = difflib.get_close_matches(name, KNOWN_MODELS, n=1, cutoff=0.0)[0]
             raise ConfigError(f"models: there is no model {name!r}; did you mean {near!r}?")
-    for lang in config.speech_languages():
-        if to_model_code(lang, "whisper") is None:
-            raise ConfigError(f"language {lang!r}: {config.speech.embedder} cannot hear it: Whisper does not know it")
+    try:
+        speech_models(config.speech.embedder, config.speech_languages())
+    except InputError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _check_inputs(section: str, files: list[Any]) -> None:

@@ -23,7 +23,10 @@ from seamlessalign.pipelines.rectangles import Rectangle
 
 @dataclass(frozen=True)
 class ListFile:
-    """Lists of one side's rows in a task's file: those of rows [begin, end), of others in [left, right)."""
+    """Lists of one side's rows in a task's file: those of rows [begin, end), of others in [left, right).
+
+    Others are numbered from `left` on, in 32 bits where these suffice.
+    """
 
     uri: str
     which: str  # forward or backward
@@ -41,7 +44,7 @@ class ListFile:
                 if any(one.get_shape() != shape for one in slices):
                     raise StorageError(f"{self.uri}: is not the lists of its rows; remove it and run again")
                 part = slice(begin - self.where.begin, end - self.where.begin)
-                return slices[0][part], slices[1][part]
+                return slices[0][part], slices[1][part].astype(np.int64) + self.where.left
         except (OSError, SafetensorError) as error:
             told = f"is not a whole file of neighbours ({error}); remove it and run again"
             raise StorageError(f"{self.uri}: {told}") from error
@@ -82,8 +85,20 @@ class ListsInFiles:
         cosine, index = (np.concatenate(part, 1) for part in zip(*found, strict=True))
         del found
         # files come by index, and each is by cosine, then index: so equals are in order as they stand
-        best = np.argsort(-cosine, axis=1, kind="stable")[:, : self._width]
+        best = first_places(cosine, self._width)
         return Neighbours(np.take_along_axis(cosine, best, 1), np.take_along_axis(index, best, 1))
+
+
+def first_places(cosine: npt.NDArray[np.float32], width: int) -> npt.NDArray[np.int64]:
+    """Places of the highest of each line, equals as they stand: a stable order, faster than a stable sort.
+
+    Whole numbers are sorted that have the cosine's order above and the place below.
+    """
+    bits = (np.float32(0) - cosine).view(np.int32)  # never -0
+    keys = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits).astype(np.int64) << 32
+    keys |= np.arange(cosine.shape[1])
+    keys.sort(1)
+    return keys[:, :width] & 0xFFFFFFFF
 
 
 @contextlib.contextmanager
@@ -97,6 +112,16 @@ def local_paths(uris: Iterable[str]) -> Iterator[dict[str, Path]]:
             except OSError as error:
                 raise StorageError(f"{uri}: cannot be read ({error}); remove its mark and run again") from error
         yield paths
+
+
+def place_bytes(columns: int) -> int:
+    """Bytes of a neighbour in a list, with its cosine, where a task looks at so many rows of the other side."""
+    return 4 + index_type(columns).itemsize
+
+
+def index_type(columns: int) -> "np.dtype[Any]":
+    """What numbers so many rows."""
+    return np.dtype(np.uint32 if columns <= 1 << 32 else np.int64)
 
 
 def save_arrays(uri: str, arrays: dict[str, npt.NDArray[Any]], metadata: dict[str, str]) -> int:

@@ -20,6 +20,7 @@ from seamlessalign.pipelines import decoys_stage, search_stage
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.inputs import Shard
 from seamlessalign.pipelines.local import Workers
+from seamlessalign.pipelines.search_lists import place_bytes
 from seamlessalign.pipelines.search_sides import side_of_decoys
 from seamlessalign.pipelines.search_sizes import (
     choice_memory,
@@ -33,7 +34,6 @@ from seamlessalign.pipelines.search_sizes import (
 SPANS_PER_SECOND = 0.36  # candidate spans of a second of recording: 1,264 in 59 minutes of voice prompts
 _MEASURED_ROWS = 6144  # of each side in the measurement, about a third of a second
 _TASK_SECONDS = 0.5  # to map the sides, check their rows and write the lists, besides what grows with them
-_LINE_BYTES = 12  # of a neighbour in a list: its cosine and its index
 _CHECKED_PER_SECOND = 4e8  # elements of both sides whose norms one core takes
 
 
@@ -66,25 +66,26 @@ def plan_search(
     choice = choose_backend(num_src, num_tgt, dim, device)
     backend, why = (choice.backend, choice.why) if wanted == "auto" else (wanted, "the configuration says so")
     if not (num_src and num_tgt):
-        tasks, shape, memory, lines, read = 0, (0, 0), 0, 0, 0
+        tasks, shape, memory, shuffled, read = 0, (0, 0), 0, 0, 0
     elif backend == search_stage.COMPRESSED:
         steps = [query_step(rows, k, resources, workers.processes) for rows in (num_src, num_tgt)]
         cuts = -(-num_src // steps[0]), -(-num_tgt // steps[1])
         tasks, shape, memory = sum(cuts), (steps[0], num_tgt), query_memory(max(steps), k)
-        lines = num_src * min(k, num_tgt) + num_tgt * min(k, num_src)
+        shuffled = num_src * min(k, num_tgt) * place_bytes(num_tgt) + num_tgt * min(k, num_src) * place_bytes(num_src)
         read = tasks * (num_src + num_tgt)
     else:
         shape = scan_step(num_src, num_tgt, k, resources, workers.processes)
         cuts = -(-num_src // shape[0]), -(-num_tgt // shape[1])
         tasks, memory = cuts[0] * cuts[1], scan_memory(*shape, k)
-        lines = num_src * _width(num_tgt, shape[1], k) + num_tgt * _width(num_src, shape[0], k)
+        shuffled = num_src * _width(num_tgt, shape[1], k) * place_bytes(shape[1])
+        shuffled += num_tgt * _width(num_src, shape[0], k) * place_bytes(shape[0])
         read = num_src * cuts[1] + num_tgt * cuts[0]
     products = float(num_src) * num_tgt
     seconds = products * (-(-dim // 64) * 64) / rate / workers.processes
     seconds += (tasks * _TASK_SECONDS + read * dim / _CHECKED_PER_SECOND) / workers.processes
     return SearchPlan(
         direction, num_src, num_tgt, False, backend, why, tasks, shape, memory, choice_memory(num_src, num_tgt),
-        2 * products * dim, lines * _LINE_BYTES, seconds,
+        2 * products * dim, shuffled, seconds,
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from seamlessalign.pipelines import gather_stage
 from seamlessalign.pipelines.context import Context, Stopwatch, advance
 from seamlessalign.pipelines.ledger import Mark, Tally, read_marks
 from seamlessalign.pipelines.rectangles import Rectangle, covers, cut, disjoint
-from seamlessalign.pipelines.search_lists import ListFile, ListsInFiles, local_paths, save_arrays
+from seamlessalign.pipelines.search_lists import ListFile, ListsInFiles, index_type, local_paths, save_arrays
 from seamlessalign.pipelines.search_sides import Sides, load_sides
 from seamlessalign.pipelines.search_sizes import list_width, query_step, scan_step, work_memory
 
@@ -213,9 +213,9 @@ def _search(task: SearchTask, sides: Sides, context: Context) -> dict[str, npt.N
         forward, backward = between(ours, theirs, k, "exact", device, work_memory(len(theirs)), threads=context.threads)
         return {
             "forward_cosine": forward.cosine,
-            "forward_index": forward.index + left,
+            "forward_index": forward.index.astype(index_type(task.where.columns)),
             "backward_cosine": backward.cosine,
-            "backward_index": backward.index + begin,
+            "backward_index": backward.index.astype(index_type(task.where.rows)),
         }
     from seamlessalign.mining.compressed import CompressedIndex
     from seamlessalign.mining.faiss_search import MIN_ROWS_FOR_CODES
@@ -232,7 +232,7 @@ def _search(task: SearchTask, sides: Sides, context: Context) -> dict[str, npt.N
         index_of = CompressedIndex(indexed, folder, _rows_mark(task.direction, name, context))
         cosine, index = index_of.search(query, begin, end, k)
     prefix = "forward" if task.side == "src" else "backward"
-    return {f"{prefix}_cosine": cosine, f"{prefix}_index": index}
+    return {f"{prefix}_cosine": cosine, f"{prefix}_index": index.astype(index_type(task.where.columns))}
 
 
 def _rows_mark(direction: str, side: str, context: Context) -> str:

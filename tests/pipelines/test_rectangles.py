@@ -17,10 +17,13 @@ from seamlessalign import storage
 from seamlessalign.config import ResourcesConfig
 from seamlessalign.errors import ConfigError, StorageError
 from seamlessalign.mining import lists, neighbours
-from seamlessalign.pipelines import gather_stage, mining_stage, search_stage
+from seamlessalign.pipelines import gather_stage, mining_stage, run, search_stage
 from seamlessalign.pipelines.ledger import write_mark
+from seamlessalign.pipelines.local import Workers
 from seamlessalign.pipelines.mining_stage import MiningTask, candidates_of
+from seamlessalign.pipelines.plan import plan_text
 from seamlessalign.pipelines.rectangles import Rectangle, covers, cut, disjoint
+from seamlessalign.pipelines.search_lists import first_places
 from seamlessalign.pipelines.search_sides import load_sides
 from seamlessalign.pipelines.search_sizes import LEAST_ROWS, query_memory, query_step, scan_memory, scan_step
 from seamlessalign.pipelines.search_stage import SCAN, SearchTask
@@ -128,6 +131,28 @@ def test_too_little_memory_for_any_task_is_told() -> None:
     small = resources().model_copy(update={"mining_memory_gb": 0.5})
     with pytest.raises(ConfigError, match=r"mining_memory_gb is 0.5: a task of the search takes 0.57 at least"):
         scan_step(10**6, 10**6, 16, small, 1)
+
+
+def test_a_choice_that_takes_more_than_a_task_may_is_told_and_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Idle:
+        workers = Workers(1, 1, "cpu")
+
+        def execute(self, *_: Any) -> None:
+            caplog.records.append(caplog.records[-1])  # the warning comes before the search
+
+    write_sides(tmp_path)
+    context = context_of(config_of(tmp_path, ["eng-frA"]))
+    assert "choosing its pairs" not in plan_text(context.config)
+    monkeypatch.setattr("seamlessalign.pipelines.search_sizes._A_ROW", 20 << 20)
+    told = "eng-frA: choosing its pairs takes about 14.0 GiB in one task, more than resources.mining_memory_gb, 4: "
+    assert told in plan_text(context.config)
+    for side in (ENG, FRA):
+        gather_stage.process(side, "gathered", context)
+    sides = {"eng": "1", "frA": "2"}
+    run._search(context, Idle(), sides, ["eng-frA"], run._Count())  # type: ignore[arg-type]
+    assert [told in record.getMessage() for record in caplog.records] == [True, True]
 
 
 @pytest.fixture(scope="module")
@@ -246,6 +271,15 @@ def test_merged_lists_are_those_of_one_search(tmp_path: Path, monkeypatch: pytes
         search_stage.lists("eng-frA", tasks, twice, context) as found,
     ):
         list(found[0].ranges())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 12))
+def test_the_first_of_each_line_are_those_of_a_stable_sort(seed: int, places: int, width: int) -> None:
+    rng = np.random.default_rng(seed)
+    few = rng.integers(-3, 4, (9, places)).astype(np.float32) / 3 * rng.choice([-1, 1, 1e-30], (9, places)).astype("f4")
+    for cosine in (few, rng.uniform(-1, 1, (9, places)).astype(np.float32)):
+        assert np.array_equal(first_places(cosine, width), np.argsort(-cosine, 1, kind="stable")[:, :width])
 
 
 def test_lists_in_memory_are_walked_in_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
