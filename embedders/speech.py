@@ -4,7 +4,7 @@
 them as text. Whisper's own translation into English is a second view; the mean of both is better than either.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from seamlessalign.embedders.card import Card, load_card, unit_rows
 from seamlessalign.embedders.text import TextEmbedder, load_text_embedder
 from seamlessalign.errors import InputError, ModelError
+from seamlessalign.languages import to_model_code
 from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.whisper import MAX_SPEECH_SECONDS, Task, Transcript, Whisper, load_whisper
 
@@ -146,12 +147,28 @@ def load_speech_embedder(
         from seamlessalign.embedders.sonar.speech import load_speech
 
         return load_speech(models or {}, device, threads)
-    if name not in _TEXT_EMBEDDER:
-        raise ModelError(f"speech embedder {name!r} is not known; there are {', '.join(_TEXT_EMBEDDER)}, sonar")
-    places, text_name = models or {}, _TEXT_EMBEDDER[name]
-    whisper = load_whisper("whisper-base", places.get("whisper-base"), device)
+    places = models or {}
+    whisper_name, text_name = speech_models(name, ())
+    whisper = load_whisper(whisper_name, places.get(whisper_name), device)
     text = load_text_embedder(text_name, places.get(text_name), device, threads)
     return TranscribingEmbedder(name, whisper, text, load_card(name))
+
+
+def speech_models(name: str, languages: Iterable[str]) -> list[str]:
+    """Names of the models that a speech embedder loads for recordings in some languages (ISO 639-3).
+
+    Raises ModelError for an embedder that does not exist, InputError for a language that it cannot hear.
+    """
+    if name == "sonar":
+        from seamlessalign.embedders.sonar.speech import speech_model
+
+        return sorted({speech_model(lang) for lang in languages})
+    if name not in _TEXT_EMBEDDER:
+        raise ModelError(f"speech embedder {name!r} is not known; there are {', '.join(_TEXT_EMBEDDER)}, sonar")
+    for lang in languages:
+        if to_model_code(lang, "whisper") is None:
+            raise InputError(f"language {lang!r}: {name} cannot hear it: Whisper does not know it")
+    return ["whisper-base", _TEXT_EMBEDDER[name]]
 
 
 def check_spans(spans: Int64, num_samples: int) -> None:

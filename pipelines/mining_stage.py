@@ -152,9 +152,8 @@ def choose_threshold(direction: Direction, context: Context) -> ChosenThreshold:
     if kind not in card.thresholds:
         raise ModelError(f"embedder {card.name!r} has no default threshold for {kind}; set mining.threshold")
     default = card.thresholds[kind]
-    return ChosenThreshold(
-        default.value, f"default of {card.name} for {kind}: precision {default.precision:.2f} on {default.fitted_on}"
-    )
+    known = f"precision {default.precision:.2f} on" if np.isfinite(default.precision) else "precision not known,"
+    return ChosenThreshold(default.value, f"default of {card.name} for {kind}: {known} {default.fitted_on}")
 
 
 def choose(

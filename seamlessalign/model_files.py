@@ -15,7 +15,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -177,9 +177,10 @@ def find_model(name: str, directory: str | None = None, *, online: bool = True) 
     raise ModelError(f"model {name!r} was not found: {_advice(model)}")
 
 
-def lies_in(name: str, directory: str) -> bool:
-    """Whether a directory holds all that a model needs."""
-    return not _lacking(KNOWN_MODELS[name], Path(directory))
+def place_of(name: str, places: Mapping[str, str]) -> str | None:
+    """The directory of a model by a run's `models:`, its own or one that it shares with others; None for neither."""
+    shared = places.get(str(KNOWN_MODELS[name].shelf))
+    return places.get(name) or (shared if shared and not _lacking(KNOWN_MODELS[name], Path(shared)) else None)
 
 
 def read_weights(files: ModelFiles) -> bytes:

@@ -14,7 +14,7 @@ from seamlessalign.embedders.sonar.checkpoints import SPEECH_ENCODER, Checkpoint
 from seamlessalign.embedders.sonar.features import MIN_SAMPLES, features, num_inputs
 from seamlessalign.embedders.speech import check_spans
 from seamlessalign.errors import InputError, ModelError
-from seamlessalign.model_files import KNOWN_MODELS, find_model, lies_in
+from seamlessalign.model_files import KNOWN_MODELS, find_model, place_of
 from seamlessalign.rows import SAMPLE_RATE
 
 Float32 = npt.NDArray[np.float32]
@@ -149,16 +149,11 @@ class SonarSpeechEmbedder:
 
     def _encoder(self, lang: str) -> SonarSpeechEncoder:
         name = speech_model(lang)
-        encoder, sha256 = _load_encoder(name, self._place(name), self._device, self._dtype)
+        encoder, sha256 = _load_encoder(name, place_of(name, self._places), self._device, self._dtype)
         if encoder.dim != self.dim:
             raise ModelError(f"model {name!r}: it has {encoder.dim} dimensions, SONAR's card {self.dim}")
         self.models = {**self.models, name: sha256}
         return encoder
-
-    def _place(self, name: str) -> str | None:
-        """The directory that was given for a model, or that of the text encoder where it lies there too."""
-        shared = self._places.get(str(KNOWN_MODELS[name].shelf))
-        return self._places.get(name) or (shared if shared and lies_in(name, shared) else None)
 
 
 def speech_model(lang: str) -> str:
