@@ -11,7 +11,8 @@ direction and each of four levels, over all trials: the mean estimate, what shar
 - `fdr`: the pairs that `keep_fdr` keeps at 1 - level,
 - `each`: the pairs whose own estimate is within 0.05 of the level (0.025 of 0.9 and 0.95),
 
-and then for the first two, by size and by the shares of unpaired rows. `--demo FOLDER` adds the demo's speech.
+and then for the first two, by size and by the shares of unpaired rows, and by direction where most rows of both sides
+are unpaired. Every direction draws its own sentences. `--demo FOLDER` adds the demo's speech.
 """
 
 import argparse
@@ -45,6 +46,7 @@ SENTENCES = 3000  # of each language
 GROUP = 50  # sentences that decoys are made from together, so that their rows can be kept
 MADE_GROUPS = 20  # groups that targets come from
 REAL_DECOYS = 500
+SPARSE = 0.8  # share of both sides without counterpart
 SHAPES = (  # paired, unpaired sources, unpaired targets: 300 to 2000 sources, from 10 % to 91 % of each side alone
     (30, 270, 270),
     (90, 210, 60),
@@ -83,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--cache", type=Path, required=True, help="where packages and embeddings are kept")
     parser.add_argument("--directions", nargs="*", default=list(DIRECTIONS))
-    parser.add_argument("--repeats", type=int, default=12, help="trials of the small shapes; larger ones get fewer")
+    parser.add_argument("--repeats", type=int, default=24, help="trials of the small shapes; larger ones get fewer")
     parser.add_argument("--demo", type=Path, help="folder of a finished demo")
     parser.add_argument("--near-duplicates", type=float, help="as runs have it: the cosine from which rows count once")
     options = parser.parse_args(arguments)
@@ -103,6 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, kept in (("min-precision", by_precision), ("fdr", by_fdr)):
             print_table(f"{name}, by sources", grouped(together, lambda s: f"{s[0] + s[1]} sources"), kept)
             print_table(f"{name}, by shares", grouped(together, shares), kept)
+            sparse = {direction: [trial for trial in each if is_sparse(trial)] for direction, each in trials.items()}
+            print_table(f"{name}, {SPARSE:.0%} or more of both sides unpaired", sparse, kept)
 
 
 def by_precision(trial: Trial, level: float) -> Mask:
@@ -128,6 +132,12 @@ def shares(shape: tuple[int, ...]) -> str:
     """Which percentages of a shape's sources and targets have no counterpart."""
     paired, src, tgt = shape
     return f"{100 * src / (paired + src):.0f} % of src, {100 * tgt / (paired + tgt):.0f} % of tgt unpaired"
+
+
+def is_sparse(trial: Trial) -> bool:
+    """Whether most rows of both sides have no counterpart."""
+    paired, src, tgt = trial.shape
+    return min(src / (paired + src), tgt / (paired + tgt)) >= SPARSE
 
 
 def grouped(trials: Iterable[Trial], key: Callable[[tuple[int, ...]], str]) -> dict[str, list[Trial]]:
@@ -158,8 +168,8 @@ def run_trials(
 ) -> Iterator[Trial]:
     """Mine every shape several times with `real` or `made` decoys."""
     for shape in SHAPES:
-        rng = np.random.default_rng(sum(shape))
-        for _ in range(max(2, min(repeats, 3000 // (shape[0] + shape[1])))):
+        rng = np.random.default_rng([sum(shape), *f"{src}-{tgt}".encode()])
+        for _ in range(max(4, min(repeats, 9000 // (shape[0] + shape[1])))):
             yield run_trial(rows, src, tgt, kind, shape, rng, near_duplicates)
 
 

@@ -1,12 +1,12 @@
 """How likely a mined pair is right, without labels: learned from decoys that are known to have no counterpart.
 
 Decoys compete with the targets. Every hit on a decoy is wrong, and a source that takes a wrong row takes a decoy as
-readily as a target that has no right partner of its own (Elias and Gygi 2007, "Target-decoy search strategy"). So
-where a share q of the target hits of some score is right, there are `decoys / free targets * (1 - q)` decoy hits for
-each target hit. q is found as a smooth, rising function of the score: its log-odds are a cubic smoothing spline, as in
-Käll, Storey and Noble 2008, "Non-parametric estimation of posterior error probabilities", with their smoothness
-averaged over by marginal likelihood. What is reported is q's posterior mean, so that few hits promise little, or less
-where decoys are not sure to be like the targets.
+readily as a target, whichever is still free (Elias and Gygi 2007, "Target-decoy search strategy"). So where a share q
+of the target hits of some score is right, there are `free decoys / free targets * (1 - q)` decoy hits for each target
+hit. q is found as a smooth, rising function of the score: its log-odds are a cubic smoothing spline, as in Käll, Storey
+and Noble 2008, "Non-parametric estimation of posterior error probabilities", with their smoothness averaged over by
+marginal likelihood. What is reported is q's posterior mean, so that few hits promise little, or less where decoys are
+not sure to be like the targets.
 """
 
 from dataclasses import dataclass
@@ -27,11 +27,8 @@ _LOW = 0.1  # the share of hits that score lower than where the prior is anchore
 _PRIOR_MEAN = np.array([-5.0, 3.0])  # of the log-odds there, and of their slope per standard deviation
 _PRIOR_SD = np.array([2.0, 3.0])
 _FARTHEST = 3.0  # scores count up to so many times the distance from their median to their 5 % and 95 % quantiles
-_ROUNDS = 20  # of counting right pairs to find free targets
-_SETTLED = 1e-3  # change of the number of free targets, relative to all
 _STEPS = 60  # of Fisher scoring
-_DRAWS = 200  # of the posterior while free targets are counted
-_LAST_DRAWS = 2000
+_DRAWS = 2000  # of the posterior
 _TOLERANCE = 1e-6  # estimates are float32: 1 - 0.95 is a little over 0.05
 
 
@@ -48,8 +45,8 @@ def estimate_precision(
 
     score (num_hits,) in any order, is_decoy (num_hits,). The estimate is that of a single pair, not of all pairs above
     it, never rises as the score falls, and is equal for equal scores. Where a target is in one pair at most
-    (`once_per_target`), targets rightly paired above a score are no longer free below it: their number is counted with
-    the estimate and the estimate made again until both agree, from all targets free, which is the safe side.
+    (`once_per_target`), targets and decoys that are paired above a score are no longer free below it; otherwise all are
+    free, which is the safe side.
 
     weight, one number or (num_hits,): for how many hits on as many real sentences a hit on decoys of this score stands.
     Above 1 where decoys attract less than real sentences do (`attraction.py` measures it). caution: how many standard
@@ -72,17 +69,12 @@ def estimate_precision(
         return np.empty(0, np.float32)
     place = _standardised(scores)
     hits = _Hits.of(place, is_decoy, weights)
-    free = np.full(len(hits.place), float(num_targets))
-    curves = [_PRIOR_MEAN[0] + _PRIOR_MEAN[1] * (hits.place - hits.low) for _ in _STIFFNESS]
-    for _ in range(_ROUNDS if once_per_target else 0):
-        right = _averaged(hits, num_decoys / (hits.weight * np.maximum(free, 0.5)), curves, _DRAWS)
-        found = right * hits.targets
-        left = np.maximum(num_targets - (np.cumsum(found[::-1])[::-1] - found / 2), 0)
-        settled = np.abs(left - free).max() <= _SETTLED * num_targets
-        free = left
-        if settled:
-            break
-    right = _averaged(hits, num_decoys / (hits.weight * np.maximum(free, 0.5)), curves, _LAST_DRAWS, caution)
+    free_targets, free_decoys = (np.full(len(hits.place), float(count)) for count in (num_targets, num_decoys))
+    if once_per_target:
+        free_targets -= _above(hits.targets)
+        free_decoys -= _above(hits.decoys)
+    odds = np.maximum(free_decoys, 0.5) / (hits.weight * np.maximum(free_targets, 0.5))
+    right = _averaged(hits, odds, caution)
     return np.interp(place, hits.place, right).astype(np.float32)
 
 
@@ -149,17 +141,20 @@ def _standardised(score: _Array) -> _Array:
     return np.asarray((score - score.mean()) / spread if spread > 0 else np.zeros(len(score)), np.float64)
 
 
-def _averaged(hits: _Hits, odds: _Array, curves: list[_Array], draws: int, caution: float = 0.0) -> _Array:
+def _above(count: _Array) -> _Array:
+    """Hits that score higher than the middle of each bin."""
+    return np.asarray(np.cumsum(count[::-1])[::-1] - count / 2)
+
+
+def _averaged(hits: _Hits, odds: _Array, caution: float) -> _Array:
     """Posterior mean of the share of right hits per bin, less `caution` times its standard deviation.
 
-    Both are over all stiffnesses, weighted by their marginal likelihood.
-
-    odds (num_bins,): decoy hits per wrong target hit. curves: log-odds per stiffness to start from, replaced by those
-    found.
+    Both are over all stiffnesses, weighted by their marginal likelihood. odds (num_bins,): decoy hits per wrong target
+    hit.
     """
     evidence, moments = [], []
-    for number, stiffness in enumerate(_STIFFNESS):
-        curves[number], found, known = _fit(hits, odds, *_prior(hits.place, hits.low, stiffness), curves[number], draws)
+    for stiffness in _STIFFNESS:
+        found, known = _fit(hits, odds, *_prior(hits.place, hits.low, stiffness))
         moments.append(found)
         evidence.append(known)
     share = np.exp(np.array(evidence) - max(evidence))
@@ -188,10 +183,8 @@ def _prior(place: _Array, low: float, stiffness: float) -> tuple[_Array, _Array]
     return precision, line.T @ certain @ _PRIOR_MEAN
 
 
-def _fit(
-    hits: _Hits, odds: _Array, precision: _Array, pull: _Array, curve: _Array, draws: int
-) -> tuple[_Array, _Array, float]:
-    """Most probable log-odds, posterior means of the share of right hits and of its square, log marginal likelihood.
+def _fit(hits: _Hits, odds: _Array, precision: _Array, pull: _Array) -> tuple[_Array, float]:
+    """Posterior means of the share of right hits and of its square, and the logarithm of the marginal likelihood.
 
     A hit of a bin is on a decoy with the odds `odds * (1 - share)`. The mode is found by Fisher scoring, with steps
     halved until they help; means and likelihood by importance sampling from the normal distribution around the mode,
@@ -211,6 +204,7 @@ def _fit(
         information = np.diag(total * decoy * (1 - decoy) * share**2) + precision
         return share * (total * decoy - hits.decoys) - precision @ at + pull, information
 
+    curve = _PRIOR_MEAN[0] + _PRIOR_MEAN[1] * (hits.place - hits.low)
     value = objective(curve)
     for _ in range(_STEPS):
         slope, information = slope_and_information(curve)
@@ -223,7 +217,7 @@ def _fit(
         if abs(value - before) < 1e-6:
             break
     information = slope_and_information(curve)[1]
-    normal = _normal(draws, len(curve))
+    normal = _normal(_DRAWS, len(curve))
     around = curve + np.linalg.solve(np.linalg.cholesky(information).T, normal.T).T
     weight = objective(around) - value + (normal**2).sum(1) / 2  # logarithm of the posterior over what was drawn from
     highest = weight.max()
@@ -232,7 +226,7 @@ def _fit(
     moments = np.stack([weight @ share, weight @ share**2]) / weight.sum()
     volume = (np.linalg.slogdet(precision)[1] - np.linalg.slogdet(information)[1]) / 2
     # What the prior's mean alone adds is the same for every stiffness: the random walk knows nothing of the line.
-    return curve, moments, float(value + volume + highest + np.log(weight.mean()))
+    return moments, float(value + volume + highest + np.log(weight.mean()))
 
 
 def _share(log_odds: _Array) -> _Array:
