@@ -179,8 +179,9 @@ def find_model(name: str, directory: str | None = None, *, online: bool = True) 
 
 def place_of(name: str, places: Mapping[str, str]) -> str | None:
     """The directory of a model by a run's `models:`, its own or one that it shares with others; None for neither."""
-    shared = places.get(str(KNOWN_MODELS[name].shelf))
-    return places.get(name) or (shared if shared and not _lacking(KNOWN_MODELS[name], Path(shared)) else None)
+    model = KNOWN_MODELS.get(name)
+    shared = places.get(model.shelf) if model and model.shelf else None
+    return places.get(name) or (shared if model and shared and not _lacking(model, Path(shared)) else None)
 
 
 def read_weights(files: ModelFiles) -> bytes:
