@@ -103,8 +103,9 @@ def measure_one(way: str, folder: str, k: int, threshold: float | None) -> Measu
         from seamlessalign.mining import mine
 
         watch_exact(clock)
-        clock.watch(mine, "margins", "margins")
-        clock.watch(mine, "choose", "choice")
+        clock.watch(mine, "neighbourhoods", "margins")
+        clock.watch(mine, "_offers", "margins")
+        clock.watch(mine, "choose_among", "choice")
     run = ours if way == OURS else usual_way
     with tempfile.TemporaryDirectory() as small:
         for name in ("src", "tgt"):
