@@ -37,22 +37,17 @@ Half = npt.NDArray[np.float16]
 
 @dataclass(frozen=True)
 class Gathered:
-    """One side as it is mined. Rows from `num_rows` on are decoys, which the table does not have."""
+    """The rows of one side as it is mined. Those from `num_rows` on are decoys, which its table does not have."""
 
     side: Side
-    table: pa.Table  # (num_rows,) without embeddings
+    num_rows: int  # that can be paired
     rows: Half  # (num_rows + num_decoys, dim) centred rows of unit length, mapped into memory where they are local
     made_from: npt.NDArray[np.int64] | None  # (num_decoys, 2) rows that made decoys are made from, -1 for one not there
 
     @property
-    def num_rows(self) -> int:
-        """Rows that can be paired."""
-        return len(self.table)
-
-    @property
     def num_decoys(self) -> int:
         """Rows known to have no counterpart."""
-        return len(self.rows) - len(self.table)
+        return len(self.rows) - self.num_rows
 
 
 def process(side: Side, digest: str, context: Context) -> Mark:
@@ -96,16 +91,21 @@ def process(side: Side, digest: str, context: Context) -> Mark:
 
 
 def load(side: Side, context: Context) -> Gathered:
-    """A side that was gathered. Raises StorageError naming a file that is damaged."""
+    """The rows of a side that was gathered. Raises StorageError naming a file that is damaged."""
     uri = _uri(str(side), "npy", context)
-    table = storage.read_table(_uri(str(side), "parquet", context))
-    decoys = int((table.schema.metadata or {}).get(b"seamlessalign.decoys", b"0"))
+    num_rows, metadata = storage.footer(_uri(str(side), "parquet", context))
+    decoys = int(metadata.get("seamlessalign.decoys", "0"))
     rows, made_from = _mapped(uri), _mapped(_uri(str(side), "made.npy", context))
-    if len(rows) != len(table) + decoys:
+    if len(rows) != num_rows + decoys:
         raise StorageError(
-            f"{uri}: has {len(rows)} rows, its table {len(table)} and {decoys} decoys; remove it to gather it again"
+            f"{uri}: has {len(rows)} rows, its table {num_rows} and {decoys} decoys; remove it to gather it again"
         )
-    return Gathered(side, table.replace_schema_metadata(None), rows, made_from if len(made_from) else None)
+    return Gathered(side, num_rows, rows, made_from if len(made_from) else None)
+
+
+def load_table(side: Side, context: Context) -> pa.Table:
+    """The table of a side that was gathered, (num_rows,) without embeddings: more than all else that a task needs."""
+    return storage.read_table(_uri(str(side), "parquet", context)).replace_schema_metadata(None)
 
 
 def digest_parts(context: Context) -> list[Any]:

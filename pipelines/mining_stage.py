@@ -113,7 +113,7 @@ def candidates_of(task: MiningTask, context: Context) -> Candidates:
             )  # fmt: skip
     if "precision_estimate" not in pairs.column_names:
         pairs = pairs.append_column("precision_estimate", pa.nulls(len(pairs), pa.float32()))
-    src, tgt = (gather_stage.load(side, context).table for side in (direction.src, direction.tgt))
+    src, tgt = (gather_stage.load_table(side, context) for side in (direction.src, direction.tgt))
     return Candidates(direction.src, direction.tgt, src, tgt, pairs, _decoys_described(sides))
 
 

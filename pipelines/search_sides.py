@@ -5,35 +5,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from seamlessalign import storage
-from seamlessalign.errors import StorageError
-from seamlessalign.languages import Direction, Side
+from seamlessalign.languages import Direction
 from seamlessalign.pipelines import decoys_stage, gather_stage
 from seamlessalign.pipelines.context import Context
-from seamlessalign.pipelines.gather_stage import Half
-
-
-@dataclass(frozen=True)
-class SideRows:
-    """The rows of one side. Those from `num_rows` on are decoys."""
-
-    side: Side
-    num_rows: int  # that can be paired
-    rows: Half  # (num_rows + num_decoys, dim), mapped into memory where they are local
-    made_from: npt.NDArray[np.int64] | None  # (num_decoys, 2) rows that made decoys are made from, -1 for one not there
-
-    @property
-    def num_decoys(self) -> int:
-        """Rows known to have no counterpart."""
-        return len(self.rows) - self.num_rows
+from seamlessalign.pipelines.gather_stage import Gathered, Half
 
 
 @dataclass(frozen=True)
 class Sides:
     """Both sides of a direction as they are searched: decoys stand behind the rows of one side at most."""
 
-    src: SideRows
-    tgt: SideRows
+    src: Gathered
+    tgt: Gathered
     src_rows: Half
     tgt_rows: Half
     decoys: str  # src, tgt or none
@@ -49,7 +32,7 @@ class Sides:
 def load_sides(name: str, context: Context) -> Sides:
     """Both sides of a direction, mapped into memory where they are local. Raises StorageError naming a damaged file."""
     direction = Direction.parse(name)
-    src, tgt = _rows_of(direction.src, context), _rows_of(direction.tgt, context)
+    src, tgt = gather_stage.load(direction.src, context), gather_stage.load(direction.tgt, context)
     kinds = {
         side: decoys_stage.kind_of(parsed, context) if gathered.num_decoys else "none"
         for side, parsed, gathered in (("src", direction.src, src), ("tgt", direction.tgt, tgt))
@@ -71,13 +54,3 @@ def side_of_decoys(kinds: dict[str, str]) -> str:
     order = ("sides", "texts", "made", "lent", "none")
     side = min(("tgt", "src"), key=lambda one: order.index(kinds[one]))
     return "none" if kinds[side] == "none" else side
-
-
-def _rows_of(side: Side, context: Context) -> SideRows:
-    """What `gather_stage.load` gives, but for the table, which takes more memory than all else that a task needs."""
-    uri = gather_stage._uri(str(side), "npy", context)
-    rows, made_from = gather_stage._mapped(uri), gather_stage._mapped(gather_stage._uri(str(side), "made.npy", context))
-    num_rows = storage.num_rows(gather_stage._uri(str(side), "parquet", context))
-    if len(rows) < num_rows:
-        raise StorageError(f"{uri}: has {len(rows)} rows, its table {num_rows}; remove it to gather it again")
-    return SideRows(side, num_rows, rows, made_from if len(made_from) else None)

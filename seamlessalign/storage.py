@@ -235,11 +235,18 @@ def read_table(uri: str, columns: list[str] | None = None) -> pa.Table:
 
 def num_rows(uri: str) -> int:
     """Rows of a Parquet file, from its footer."""
+    return footer(uri)[0]
+
+
+def footer(uri: str) -> tuple[int, dict[str, str]]:
+    """Rows of a Parquet file, and the metadata that `write_table` was given, without reading the table."""
     try:
         with open_read(uri) as file:
-            return int(pq.read_metadata(file).num_rows)
+            read = pq.read_metadata(file)
+            metadata = read.schema.to_arrow_schema().metadata or {}
     except (pa.ArrowException, OSError) as error:
         raise StorageError(f"{uri}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
+    return int(read.num_rows), {key.decode(): value.decode("utf-8", "replace") for key, value in metadata.items()}
 
 
 def read_tables(folder: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:

@@ -71,9 +71,10 @@ def test_pairs_are_those_of_mine_candidates(whole: dict[str, bytes], tmp_path: P
     wanted = mine_candidates(sides[0].rows, sides[1].rows, near_duplicates=0.7)
     pairs = pq.read_table(pa.BufferReader(whole["eng-frA"]))
     assert pairs["margin"].to_pylist() == wanted["margin"].to_pylist()
-    ids = sides[0].table["sentence_id"].take(wanted["src"]).to_pylist()
+    tables = [gather_stage.load_table(side, context) for side in (ENG, FRA)]
+    ids = tables[0]["sentence_id"].take(wanted["src"]).to_pylist()
     assert pairs["src_id"].to_pylist() == ids
-    assert pairs["tgt_id"].to_pylist() == sides[1].table["segment_id"].take(wanted["tgt"]).to_pylist()
+    assert pairs["tgt_id"].to_pylist() == tables[1]["segment_id"].take(wanted["tgt"]).to_pylist()
     right = sum(int(row["src_text"].split()[2]) == int(row["tgt_uri"][:16], 16) for row in pairs.to_pylist())
     assert right > 250
 
@@ -145,7 +146,7 @@ def test_rows_that_cannot_be_compared_are_rejects(tmp_path: Path) -> None:
     (line,) = mark.lines
     assert (line.rows_in, line.rows_kept, line.dropped) == (30, 27, {"bad_embedding": 3})
     gathered = gather_stage.load(ENG, context)
-    left = {int(text.split()[2]) for text in gathered.table["text"].to_pylist()}
+    left = {int(text.split()[2]) for text in gather_stage.load_table(ENG, context)["text"].to_pylist()}
     assert left == set(range(30)) - {3, 7, 9} and np.isfinite(gathered.rows).all()
 
 
