@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from seamlessalign.embedders.batches import batches, check_finite, torch_dtype
 from seamlessalign.errors import ModelError
 
 Float32 = npt.NDArray[np.float32]
 
-DTYPES = ("float32", "float16", "bfloat16")
 _MOST_TOKENS = 512
 _BATCH_TOKENS = 8192  # padded tokens of a batch
 _PLAIN = {"pooling_mode": "mean"}
@@ -57,12 +57,9 @@ class SentenceEncoder:
         self.prefix = prefix
         self.truncated = 0
         self.device = torch.device(device)
-        if dtype == "auto":
-            dtype = "float16" if self.device.type == "cuda" else "float32"
-        if dtype not in DTYPES:
-            raise ModelError(f"dtype is {dtype!r}: choose one of auto, {', '.join(DTYPES)}")
+        self.dtype = torch_dtype(dtype, self.device)
         parts = _parts(directory)
-        self._load_transformer(directory / parts[0][1], getattr(torch, dtype), max_tokens)
+        self._load_transformer(directory / parts[0][1], self.dtype, max_tokens)
         pooling = _read_json(directory / parts[1][1] / "config.json") if parts[1:] else _PLAIN
         self._pool = _pooling(pooling, directory)
         self.dim = int(self.model.config.hidden_size) * len(_modes(pooling))
@@ -78,7 +75,7 @@ class SentenceEncoder:
         self.truncated += sum(bool(encoding.overflowing) for encoding in encodings)
         tokens = [encoding.ids for encoding in encodings]
         rows = np.empty((len(texts), self.dim), np.float32)
-        for batch in batches([len(ids) for ids in tokens]):
+        for batch in batches([len(ids) for ids in tokens], _BATCH_TOKENS):
             longest = len(tokens[batch[0]])
             ids = torch.zeros((len(batch), longest), dtype=torch.long)
             mask = torch.zeros((len(batch), longest), dtype=torch.long)
@@ -92,7 +89,7 @@ class SentenceEncoder:
                 for step in self._after:
                     row = step(row)
             rows[batch] = row.cpu().numpy()
-        return rows
+        return check_finite(rows, self.dtype)
 
     def _load_transformer(self, directory: Path, dtype: Any, max_tokens: int) -> None:
         from tokenizers import Tokenizer
@@ -145,16 +142,6 @@ class SentenceEncoder:
         act = getattr(torch.nn, activation)()
         self.dim = int(config["out_features"])
         return lambda rows: act(layer(rows))
-
-
-def batches(lengths: Sequence[int]) -> list[list[int]]:
-    """Indices in batches of about `_BATCH_TOKENS` padded tokens, longest first, so that little is padding."""
-    made: list[list[int]] = []
-    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if not made or (len(made[-1]) + 1) * lengths[made[-1][0]] > _BATCH_TOKENS:
-            made.append([])
-        made[-1].append(i)
-    return made
 
 
 def _parts(directory: Path) -> list[tuple[str, str]]:

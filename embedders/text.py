@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from seamlessalign.embedders.batches import use_threads
 from seamlessalign.embedders.card import Card, has_card, load_card
 from seamlessalign.embedders.sentence_encoder import SentenceEncoder
 from seamlessalign.errors import InputError, ModelError
@@ -119,10 +120,7 @@ def load_text_embedder(
     if files.origin == "package":
         encoder = _PackagedE5(files, threads)
     else:
-        if threads is not None:
-            import torch
-
-            torch.set_num_threads(threads)
+        use_threads(threads)
         encoder = SentenceEncoder(files.directory, prefix=_PREFIXES.get(name, ""), device=device, dtype=dtype)
     card = load_card(name) if has_card(name) else Card(name, encoder.dim)  # without means, rows are not centred
     return TextEmbedder(name, files, encoder, card)

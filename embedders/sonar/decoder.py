@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seamlessalign.embedders.sonar.batches import torch_dtype
+from seamlessalign.embedders.batches import torch_dtype
 from seamlessalign.embedders.sonar.checkpoints import TEXT_DECODER, Checkpoint, save_tensors
 from seamlessalign.embedders.sonar.text import MAX_TOKENS, m2m_config
 from seamlessalign.embedders.sonar.tokenizer import EOS, Tokenizer

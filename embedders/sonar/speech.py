@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from seamlessalign.embedders.batches import batches, check_finite, torch_dtype, use_threads
 from seamlessalign.embedders.card import Card, load_card
-from seamlessalign.embedders.sonar.batches import batches, check_finite, torch_dtype, use_threads
 from seamlessalign.embedders.sonar.checkpoints import SPEECH_ENCODER, Checkpoint, save_tensors
 from seamlessalign.embedders.sonar.features import MIN_SAMPLES, features, num_inputs
 from seamlessalign.embedders.speech import check_spans

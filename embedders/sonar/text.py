@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from seamlessalign.embedders.batches import batches, check_finite, torch_dtype, use_threads
 from seamlessalign.embedders.card import load_card
-from seamlessalign.embedders.sonar.batches import batches, check_finite, torch_dtype, use_threads
 from seamlessalign.embedders.sonar.checkpoints import NUM_HEADS, TEXT_ENCODER, Checkpoint, save_tensors
 from seamlessalign.embedders.sonar.tokenizer import EOS, PAD, Tokenizer
 from seamlessalign.embedders.text import TextEmbedder, check_not_blank

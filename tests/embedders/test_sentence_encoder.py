@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seamlessalign.embedders.sentence_encoder import SentenceEncoder, batches
+from seamlessalign.embedders.batches import batches
+from seamlessalign.embedders.sentence_encoder import SentenceEncoder
 from seamlessalign.embedders.text import load_text_embedder
 from seamlessalign.errors import ModelError
 from seamlessalign.model_files import find_model
@@ -136,7 +137,7 @@ def test_texts_that_are_cut_are_counted(tmp_path: Path, family: str, most: int) 
 
 def test_batches_waste_little_and_forget_nothing() -> None:
     lengths = np.random.default_rng(3).integers(1, 512, 3000).tolist()
-    made = batches(lengths)
+    made = batches(lengths, 8192)
     assert sorted(i for batch in made for i in batch) == list(range(3000))
     padded = sum(len(batch) * max(lengths[i] for i in batch) for batch in made)
     assert padded < 1.05 * sum(lengths)

@@ -1,4 +1,4 @@
-"""How SONAR's models run: in batches of like length, in a precision, on so many threads."""
+"""How encoders run: in batches of like length, in a precision, on so many threads."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -37,7 +37,7 @@ def torch_dtype(dtype: str, device: Any) -> Any:
 def check_finite(rows: Float32, dtype: Any) -> Float32:
     """The rows. Raises ModelError where one is not finite, as when numbers grow out of float16."""
     if not np.isfinite(rows).all():
-        raise ModelError(f"SONAR's rows are not finite in {str(dtype).removeprefix('torch.')}; load it in float32")
+        raise ModelError(f"the model's rows are not finite in {str(dtype).removeprefix('torch.')}; load it in float32")
     return rows
 
 
