@@ -144,29 +144,25 @@ class _Pass:
                     if len(x_sample) and rows.begin == 0:
                         self._scan(x_sample, columns, None, y.guesses)
                     self._scan(rows, columns, x.best, y.best)
-            self._again(kept, [rows] if len(rows) == len(x.order) else None)
+            self._again([rows] if len(rows) == len(x.order) else None, kept)
         pairs = len(x.order) * len(y.order)
         log.info("%d of %d pairs (%.3f %%) scored in float32", self.scored, pairs, 100 * self.scored / pairs)
         log.info("%d of %d rows scanned again", self.again, len(x.order) + len(y.order))
         return x.found(y.order_of), y.found(x.order_of)
 
-    def _again(self, y_kept: "list[_Coded] | None", x_kept: "list[_Coded] | None") -> None:
+    def _again(self, x_kept: "list[_Coded] | None", y_kept: "list[_Coded] | None") -> None:
         """Scan once more the rows whose guess was too high, with no guess."""
-        x, y = self.x, self.y
-        wrong = x.guessed_too_high()
-        best = _Best.of(len(wrong), x.best.width)
-        for rows in self._parts(x, wrong):
-            for columns in y_kept or self._parts(y):
-                self._scan(rows, columns, best, None)
-        x.best.replace(wrong, best)
-        self.again = len(wrong)
-        wrong = y.guessed_too_high()
-        best = _Best.of(len(wrong), y.best.width)
-        for columns in self._parts(y, wrong):
-            for rows in x_kept or self._parts(x):
-                self._scan(rows, columns, None, best)
-        y.best.replace(wrong, best)
-        self.again += len(wrong)
+        for side, other, kept in ((self.x, self.y, y_kept), (self.y, self.x, x_kept)):
+            wrong = side.guessed_too_high()
+            best = _Best.of(len(wrong), side.best.width)
+            for some in self._parts(side, wrong):
+                for others in kept or self._parts(other):
+                    if side is self.x:
+                        self._scan(some, others, best, None)
+                    else:
+                        self._scan(others, some, None, best)
+            side.best.replace(wrong, best)
+            self.again += len(wrong)
 
     def _parts(self, side: "_Side", places: Indices | None = None) -> "Iterator[_Coded]":
         """Codes of rows at some places of a side's order, all by default, as many at a time as memory holds."""
