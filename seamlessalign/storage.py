@@ -213,13 +213,17 @@ def write_table(
 ) -> int:
     """Write a Parquet file atomically, with `metadata` in its schema; returns its bytes.
 
-    Equal rows and metadata give equal bytes.
+    Equal rows and metadata give equal bytes. The column `embedding` is written byte by byte of its numbers (docs/
+    mining.md has what that gives): no two rows are equal, so a dictionary of numbers costs more than it saves.
     """
     if metadata:
         kept = table.schema.metadata or {}
         table = table.replace_schema_metadata({**kept, **{k.encode(): v.encode() for k, v in metadata.items()}})
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", row_group_size=row_group_size)
+    sink, layout = pa.BufferOutputStream(), {}
+    if "embedding" in table.column_names:
+        others = [name for name in table.column_names if name != "embedding"]
+        layout = {"use_dictionary": others, "column_encoding": {"embedding.list.element": "BYTE_STREAM_SPLIT"}}
+    pq.write_table(table, sink, compression="zstd", row_group_size=row_group_size, **layout)
     data = sink.getvalue().to_pybytes()
     write_bytes_atomic(uri, data)
     return len(data)
@@ -265,11 +269,24 @@ def with_embeddings(rows: list[dict[str, Any]], embeddings: npt.NDArray[np.float
 
 
 def embeddings_of(table: pa.Table) -> npt.NDArray[np.float16]:
-    """The column `embedding` as float16 `(num_rows, dim)`."""
-    column = table.column("embedding").combine_chunks()
-    column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-    values = column.flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(values, np.float16).reshape(len(table), column.type.list_size)
+    """The column `embedding` as float16 `(num_rows, dim)`, NaN where a row or a number of it is null.
+
+    Where the column is one chunk without nulls, a slice too, the rows are a read-only view of Arrow's buffer, nothing
+    copied; `torch.from_numpy` or `torch.from_dlpack` of them shares that memory too. Several chunks are copied once.
+    """
+    column = table.column("embedding")
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    rows = [_rows_of(chunk, column.type.list_size) for chunk in chunks]
+    return rows[0] if len(rows) == 1 else np.concatenate([np.zeros((0, column.type.list_size), np.float16), *rows])
+
+
+def _rows_of(chunk: Any, dim: int) -> npt.NDArray[np.float16]:
+    values = np.asarray(chunk.flatten().to_numpy(zero_copy_only=False), np.float16).reshape(-1, dim)
+    if not chunk.null_count:
+        return values
+    rows = np.full((len(chunk), dim), np.nan, np.float16)
+    rows[chunk.is_valid().to_numpy(zero_copy_only=False)] = values  # flatten leaves out the rows that are null
+    return rows
 
 
 def check_writable(root: str) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 from uuid import uuid4
 
@@ -288,6 +289,48 @@ class TestTables:
         np.testing.assert_array_equal(storage.embeddings_of(whole.slice(3, 4)), values[3:7])
         joined = pa.concat_tables([whole.slice(6, 2), whole.slice(0, 3)])
         np.testing.assert_array_equal(storage.embeddings_of(joined), values[[6, 7, 0, 1, 2]])
+
+    @pytest.mark.parametrize("place", [slice(0, 8), slice(3, 7), slice(7, 8)])
+    def test_one_chunk_is_read_without_a_copy(self, place: slice) -> None:
+        import torch
+
+        values = pa.array(np.arange(24, dtype=np.float16))
+        whole = pa.table({"embedding": pa.FixedSizeListArray.from_arrays(values, 3)})
+        rows = storage.embeddings_of(whole.slice(place.start, place.stop - place.start))
+        address, read_only = rows.__array_interface__["data"]
+        assert address == values.buffers()[1].address + place.start * 3 * 2 and read_only
+        np.testing.assert_array_equal(rows, np.arange(24).reshape(8, 3)[place])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that the view must not be written to
+            assert torch.from_numpy(rows).data_ptr() == torch.from_dlpack(rows).data_ptr() == address
+
+    def test_a_parquet_file_of_one_row_group_is_read_without_a_further_copy(self, tmp_path: Path) -> None:
+        values = np.arange(24, dtype=np.float16).reshape(8, 3)
+        uri = str(tmp_path / "t.parquet")
+        storage.write_table(uri, _embedded(values))
+        table = storage.read_table(uri)
+        rows = storage.embeddings_of(table)
+        (chunk,) = table.column("embedding").chunks
+        assert rows.__array_interface__["data"][0] == chunk.values.buffers()[1].address
+        assert np.shares_memory(rows, storage.embeddings_of(table.slice(5, 2)))
+
+    def test_no_rows_and_null_rows(self) -> None:
+        values = np.arange(12, dtype=np.float16).reshape(4, 3)
+        table = _embedded(values)
+        assert storage.embeddings_of(table.slice(0, 0)).shape == (0, 3)
+        assert storage.embeddings_of(pa.table({"embedding": pa.chunked_array([], table["embedding"].type)})).shape == (
+            0,
+            3,
+        )
+        lists = pa.array([[1, 2, 3], None, [4, None, 6]], pa.list_(pa.float16(), 3))
+        rows = storage.embeddings_of(pa.table({"embedding": lists}))
+        np.testing.assert_array_equal(rows, np.array([[1, 2, 3], [np.nan] * 3, [4, np.nan, 6]], np.float16))
+        np.testing.assert_array_equal(storage.embeddings_of(pa.table({"embedding": lists[1:]})), rows[1:])
+
+
+def _embedded(values: "np.ndarray[tuple[int, int], np.dtype[np.float16]]") -> pa.Table:
+    """A table of nothing but embeddings."""
+    return pa.table({"embedding": pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])})
 
 
 def test_sha256_of_a_file(tmp_path: Path) -> None:
