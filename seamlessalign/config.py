@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
@@ -38,14 +38,17 @@ def _check_order(low: str, low_value: float, high: str, high_value: float) -> No
 
 
 Lang = Annotated[str, AfterValidator(_check_language)]
+Kind = TypeVar("Kind", bound=BaseModel)
 DirectionName = Annotated[str, AfterValidator(_check_direction)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of a configuration: no unknown keys, no NaN, never changed once read."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class VadConfig(_Section):
+class VadConfig(Section):
     """Where speech is."""
 
     engine: Literal["silero", "webrtc"] = "silero"
@@ -56,7 +59,7 @@ class VadConfig(_Section):
     max_fragment_seconds: float = Field(20.0, gt=0, le=28)  # longer ones are split; 28 s is what Whisper can hear
 
 
-class SpansConfig(_Section):
+class SpansConfig(Section):
     """Over-segmentation: which runs of fragments are candidates."""
 
     min_seconds: float = Field(1.0, gt=0)
@@ -69,7 +72,7 @@ class SpansConfig(_Section):
         return self
 
 
-class SpeechLidConfig(_Section):
+class SpeechLidConfig(Section):
     """Which language a recording is in."""
 
     model: str = "whisper-base"  # or ecapa-voxlingua107
@@ -78,7 +81,7 @@ class SpeechLidConfig(_Section):
     max_windows: int = Field(5, ge=1)  # windows averaged, spread over the recording
 
 
-class SpeechConfig(_Section):
+class SpeechConfig(Section):
     """The audio side: inputs and what is done to them."""
 
     inputs: list[str] = []  # files, folders, patterns, or .jsonl manifests
@@ -91,7 +94,7 @@ class SpeechConfig(_Section):
     recordings_per_shard: int = Field(1, ge=1)
 
 
-class TextLidConfig(_Section):
+class TextLidConfig(Section):
     """Which language a sentence is in."""
 
     model: str = "fasttext-lid176"
@@ -99,7 +102,7 @@ class TextLidConfig(_Section):
     min_chars: int = Field(20, ge=0)  # shorter sentences are trusted: identifiers guess on them
 
 
-class TextConfig(_Section):
+class TextConfig(Section):
     """The text side: inputs and what is done to them."""
 
     inputs: list[str] = []  # text files (also .gz), folders, or patterns
@@ -118,7 +121,7 @@ class TextConfig(_Section):
         return self
 
 
-class FiltersConfig(_Section):
+class FiltersConfig(Section):
     """What is dropped after mining although its score is high enough."""
 
     min_seconds: float = Field(0.1, ge=0)  # of an audio side
@@ -152,7 +155,7 @@ class FiltersConfig(_Section):
         return self
 
 
-class DecoysConfig(_Section):
+class DecoysConfig(Section):
     """Rows known to have no counterpart, which compete when pairs are chosen and tell how many of these are wrong."""
 
     texts: list[str] = []  # text files, a sentence a line, that no recording says
@@ -162,7 +165,7 @@ class DecoysConfig(_Section):
     same_kind: bool = False  # texts, sides: a random sample of the collection itself, taken as equal to it
 
 
-class MiningConfig(_Section):
+class MiningConfig(Section):
     """How pairs are found and chosen."""
 
     k: int = Field(16, ge=1, le=2**15)  # neighbours; their ranks are int16
@@ -187,13 +190,13 @@ class MiningConfig(_Section):
         return self
 
 
-class CorpusConfig(_Section):
+class CorpusConfig(Section):
     """How kept pairs are written."""
 
     audio_format: Literal["flac", "opus"] = "flac"
 
 
-class SlurmConfig(_Section):
+class SlurmConfig(Section):
     """What a task asks of Slurm, with `--executor slurm`."""
 
     partition: str | None = None
@@ -206,7 +209,7 @@ class SlurmConfig(_Section):
     retries: int = Field(2, ge=0)  # of a task that was killed, timed out or lost
 
 
-class ResourcesConfig(_Section):
+class ResourcesConfig(Section):
     """Where and how fast a run works; nothing here changes its results."""
 
     workers: PositiveInt | Literal["auto"] = "auto"  # worker processes
@@ -218,7 +221,7 @@ class ResourcesConfig(_Section):
     mining_tasks: PositiveInt | Literal["auto"] = "auto"  # of a direction, whatever memory that takes
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """A whole run."""
 
     name: str = "run"
@@ -262,27 +265,20 @@ def load_config(path: str, overrides: list[str] | None = None, output: str | Non
     Raises ConfigError with one line that names the file, the key and what is wrong.
     """
     file = Path(path)
-    try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that there is not
-        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: must hold keys such as 'directions' and 'speech', not {type(raw).__name__}")
+    raw = read_yaml(path, "'directions' and 'speech'")
     for section in ("speech", "text"):
         if isinstance(raw.get(section), dict) and isinstance(raw[section].get("inputs"), list):
-            raw[section]["inputs"] = [_beside(file, str(uri)) for uri in raw[section]["inputs"]]
+            raw[section]["inputs"] = [beside(file, str(uri)) for uri in raw[section]["inputs"]]
     lexicons = _dig(raw, "mining", "filters", "toxicity_lexicons")
     if lexicons is not None:
-        lexicons.update({lang: _beside(file, uri) for lang, uri in lexicons.items() if isinstance(uri, str)})
+        lexicons.update({lang: beside(file, uri) for lang, uri in lexicons.items() if isinstance(uri, str)})
     decoys = _dig(raw, "mining", "decoys")
     if decoys is not None and isinstance(decoys.get("texts"), list):
-        decoys["texts"] = [_beside(file, str(uri)) for uri in decoys["texts"]]
+        decoys["texts"] = [beside(file, str(uri)) for uri in decoys["texts"]]
     if isinstance(raw.get("models"), dict):
-        raw["models"] = {name: _beside(file, str(folder)) for name, folder in raw["models"].items()}
+        raw["models"] = {name: beside(file, str(folder)) for name, folder in raw["models"].items()}
     for override in overrides or []:
-        _apply_override(raw, override)
+        apply_override(raw, override)
     if output is not None:
         raw["output"] = output
     return parse_config(raw, path)
@@ -290,10 +286,28 @@ def load_config(path: str, overrides: list[str] | None = None, output: str | Non
 
 def parse_config(raw: dict[str, Any], origin: str) -> RunConfig:
     """Check a nested dictionary; `origin` names it in errors."""
+    return checked(RunConfig, raw, origin)
+
+
+def checked(kind: type[Kind], raw: dict[str, Any], origin: str) -> Kind:
+    """A nested dictionary as a configuration of some kind; `origin` names it in errors. Raises ConfigError."""
     try:
-        return RunConfig.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{origin}: {_explain(error)}") from None
+        raise ConfigError(f"{origin}: {_explain(error, kind)}") from None
+
+
+def read_yaml(path: str, keys: str) -> dict[str, Any]:
+    """A YAML file that holds a dictionary; `keys` says in errors what these are. Raises ConfigError."""
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that there is not
+        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: must hold keys such as {keys}, not {type(raw).__name__}")
+    return raw
 
 
 def digest(*parts: Any) -> str:
@@ -321,13 +335,15 @@ def _dig(raw: dict[str, Any], *keys: str) -> dict[Any, Any] | None:
     return node if isinstance(node, dict) else None
 
 
-def _beside(config_file: Path, uri: str) -> str:
+def beside(config_file: Path, uri: str) -> str:
+    """A path that a configuration names, relative to the folder of its file."""
     if "://" in uri or Path(uri).is_absolute():
         return uri
     return str(config_file.absolute().parent / uri)
 
 
-def _apply_override(raw: dict[str, Any], override: str) -> None:
+def apply_override(raw: dict[str, Any], override: str) -> None:
+    """Set one key of a nested dictionary by `key.sub=value`. Raises ConfigError."""
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"override {override!r}: write key=value, such as mining.k=32")
@@ -345,12 +361,12 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     node[last] = parsed
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, kind: type[BaseModel]) -> str:
     problems = error.errors()
     first = problems[0]
     place = _place(first["loc"])
     if first["type"] == "extra_forbidden":
-        valid = _valid_keys(first["loc"][:-1])
+        valid = _valid_keys(kind, first["loc"][:-1])
         near = difflib.get_close_matches(str(first["loc"][-1]), valid, n=1, cutoff=0.0)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return f"unknown key {place!r}{hint}"
@@ -374,8 +390,10 @@ def _place(location: tuple[int | str, ...]) -> str:
     )
 
 
-def _valid_keys(location: tuple[int | str, ...]) -> list[str]:
-    model: Any = RunConfig
+def _valid_keys(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    model: Any = kind
     for part in location:
-        model = model.model_fields[str(part)].annotation
+        annotation = model if isinstance(part, int) else model.model_fields[part].annotation
+        inner = [some for some in get_args(annotation) if hasattr(some, "model_fields")]  # of a list, or `… | None`
+        model = inner[0] if inner else annotation
     return list(model.model_fields)

@@ -41,6 +41,15 @@ class Transcript:
     looped: bool  # repetition was cut off
 
 
+@dataclass(frozen=True)
+class Heard:
+    """What the decoder wrote, and its last layer's states as it did so."""
+
+    transcript: Transcript
+    tokens: npt.NDArray[np.int64]  # (num_tokens,), those of a loop's further copies left out
+    states: Any  # torch float32 (num_tokens, dim), each the one that its token was chosen from
+
+
 class Whisper:
     """A loaded Whisper. `device` is a torch device name; half precision is used on CUDA."""
 
@@ -99,6 +108,35 @@ class Whisper:
         Raises:
             InputError: a language that Whisper does not know, or a waveform that is too long.
         """
+        heard = self._hear(waveforms, lang, tasks, progress, keep_states=False)
+        return [tuple(item.transcript for item in items) for items in heard]
+
+    def hear_states(self, waveforms: Sequence[Float32], lang: str, task: Task) -> list[Heard]:
+        """As `hear` for one task, with the tokens written and the decoder's states that they were chosen from."""
+        return [items[0] for items in self._hear(waveforms, lang, [task], None, keep_states=True)]
+
+    def encode(self, waveforms: Sequence[Float32]) -> list[Any]:
+        """The encoder's frames of each waveform (float32, 16 kHz, at most 28 s), 50 a second, in float32.
+
+        Frames `(num_frames, dim)` whose middle is behind the speech are left out. Gradients flow unless they are
+        switched off.
+        """
+        results: list[Any] = [None for _ in waveforms]
+        for batch in _equal_windows(waveforms):
+            frames = self._encode([waveforms[i] for i in batch])
+            for i, row in zip(batch, frames, strict=True):
+                results[i] = row[: (len(waveforms[i]) + SAMPLES_PER_FRAME // 2 - 1) // SAMPLES_PER_FRAME].float()
+        return results
+
+    def _hear(
+        self,
+        waveforms: Sequence[Float32],
+        lang: str,
+        tasks: Sequence[Task],
+        progress: Callable[[float], None] | None,
+        *,
+        keep_states: bool,
+    ) -> list[tuple[Heard, ...]]:
         import torch
 
         code = to_model_code(lang, "whisper")
@@ -106,11 +144,12 @@ class Whisper:
             raise InputError(f"language {lang!r} is not one that Whisper knows")
         begin = [self._token("<|startoftranscript|>"), self._token(f"<|{code}|>")]
         endings = [[self._token(f"<|{task}|>"), self._token("<|notimestamps|>")] for task in tasks]
-        results: list[tuple[Transcript, ...]] = [() for _ in waveforms]
+        results: list[tuple[Heard, ...]] = [() for _ in waveforms]
         for batch in _equal_windows(waveforms):
             with torch.inference_mode():
                 frames = self._encode([waveforms[i] for i in batch])
-                heard = self._decode(frames, begin, endings, [_most_tokens(len(waveforms[i])) for i in batch])
+                limits = [_most_tokens(len(waveforms[i])) for i in batch]
+                heard = self._decode(frames, begin, endings, limits, keep_states=keep_states)
             for place, i in enumerate(batch):
                 results[i] = tuple(heard[place :: len(batch)])
             if progress is not None:
@@ -139,7 +178,9 @@ class Whisper:
             x = x[0] if isinstance(x, tuple) else x
         return encoder.layer_norm(x)
 
-    def _decode(self, frames: Any, begin: list[int], endings: list[list[int]], limits: list[int]) -> list[Transcript]:
+    def _decode(
+        self, frames: Any, begin: list[int], endings: list[list[int]], limits: list[int], *, keep_states: bool
+    ) -> list[Heard]:
         """Greedy decoding of windows `(num_windows, num_frames, dim)`, once for each ending of the prompt.
 
         A row that has ended, or turns in a circle, leaves the batch. Returns all windows of the first ending, then
@@ -153,6 +194,7 @@ class Whisper:
         limits = limits * len(endings)
         tokens: list[list[int]] = [[] for _ in limits]
         looped = [False for _ in limits]
+        states: list[list[Any]] = [[] for _ in limits]
         decoder = self.model.model.decoder
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         # the name changed in transformers 5.24
@@ -168,7 +210,8 @@ class Whisper:
         rows = list(range(len(limits)))  # which transcript each row of the batch is
         while rows:
             output = decoder(input_ids=step, encoder_hidden_states=frames, **cached)
-            scores = self.model.proj_out(output.last_hidden_state[:, -1])
+            state = output.last_hidden_state[:, -1]
+            scores = self.model.proj_out(state)
             scores.index_fill_(1, always if tokens[rows[0]] else first, -torch.inf)
             chosen = scores.argmax(-1)
             stay = []
@@ -176,6 +219,8 @@ class Whisper:
                 if token == end:
                     continue
                 tokens[row].append(token)
+                if keep_states:
+                    states[row].append(state[place])
                 kept = without_loop(tokens[row])
                 if kept is not None:
                     tokens[row], looped[row] = kept, True
@@ -187,8 +232,14 @@ class Whisper:
                 index = torch.tensor(stay, device=self.device, dtype=torch.long)
                 step, frames = step[index], frames[index]
                 cache.batch_select_indices(index)
+        nothing = torch.zeros((0, self.model.config.d_model), device=self.device)
         return [
-            Transcript(self.tokenizer.decode(words).strip(), loop) for words, loop in zip(tokens, looped, strict=True)
+            Heard(
+                Transcript(self.tokenizer.decode(words).strip(), loop),
+                np.asarray(words, np.int64),
+                torch.stack(kept_states[: len(words)]).float() if kept_states and words else nothing,
+            )
+            for words, loop, kept_states in zip(tokens, looped, states, strict=True)
         ]
 
     def _token(self, name: str) -> int:

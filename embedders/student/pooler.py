@@ -1,0 +1,66 @@
+"""Poolers: the frames of a span → one row in the teacher's space.
+
+`values` is `(batch, length, in_dim)`, `mask` `(batch, length)`: true where a frame is of the span, and each span has at
+least one. `token` `(batch, length)` are the tokens of decoder states, for poolers that read them. Rows `(batch, dim)`
+are not of unit length: losses and `Student.pool` see to that.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from seamlessalign.embedders.sonar.pooler import AttentionPooler, max_pool, mean_pool
+from seamlessalign.embedders.student.config import PoolerConfig
+from seamlessalign.errors import ConfigError
+
+
+class Pooler(nn.Module):  # type: ignore[misc]
+    """Base of all poolers."""
+
+    def forward(self, values: Any, mask: Any, token: Any = None) -> Any:
+        """Rows `(batch, dim)`."""
+        raise NotImplementedError
+
+
+class ReducingPooler(Pooler):
+    """The mean or the largest value of each dimension of the frames, through a linear layer."""
+
+    def __init__(self, reduce: Callable[[Any, Any], Any], in_dim: int, dim: int) -> None:
+        super().__init__()
+        self._reduce = reduce
+        self.projection = nn.Linear(in_dim, dim)
+
+    def forward(self, values: Any, mask: Any, token: Any = None) -> Any:
+        return self.projection(self._reduce(values, mask))
+
+
+class AttendingPooler(Pooler):
+    """Learned queries that read the frames through the layers of a Transformer decoder, as SONAR's do."""
+
+    def __init__(self, config: PoolerConfig, in_dim: int, dim: int) -> None:
+        super().__init__()
+        self.enter = nn.Sequential(nn.LayerNorm(in_dim), nn.Linear(in_dim, config.width), nn.Dropout(config.dropout))
+        self.attention = AttentionPooler(config.width, config.layers, config.heads, config.ffn, config.queries)
+        self.leave = nn.Linear(config.width, dim)
+
+    def forward(self, values: Any, mask: Any, token: Any = None) -> Any:
+        return self.leave(self.attention(self.enter(values), mask))
+
+
+Builder = Callable[[PoolerConfig, int, int], Pooler]
+
+# Kind → what builds it from its configuration, the backbone's dimension and the teacher's. A builder imports what only
+# its kind needs.
+POOLERS: dict[str, Builder] = {
+    "attention": AttendingPooler,
+    "mean": lambda config, in_dim, dim: ReducingPooler(mean_pool, in_dim, dim),
+    "max": lambda config, in_dim, dim: ReducingPooler(max_pool, in_dim, dim),
+}
+
+
+def build_pooler(config: PoolerConfig, in_dim: int, dim: int) -> Pooler:
+    """A pooler with random weights, from frames `(…, in_dim)` to rows `(…, dim)`. Raises ConfigError."""
+    if config.kind not in POOLERS:
+        raise ConfigError(f"pooler kind {config.kind!r} is not known; there are {', '.join(POOLERS)}")
+    return POOLERS[config.kind](config, in_dim, dim)
