@@ -6,8 +6,11 @@ again, or by row, is therefore laid out once as a `.npy` file; a run's stage `ga
 it mines.
 """
 
+import mmap
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -17,18 +20,18 @@ import pyarrow.parquet as pq
 from seamlessalign import storage
 from seamlessalign.errors import StorageError
 
-_BATCH_ROWS = 4096  # read at a time
+_BATCH = 1 << 19  # numbers decoded at a time, of some twenty bytes each while that is done
 
 
 def map_embeddings(uris: Sequence[str], path: Path) -> npt.NDArray[np.float16]:
-    """Lay the column `embedding` of Parquet files out as one `.npy` file, whole or not at all, and map it.
+    """Lay the column `embedding` of Parquet files out as one `.npy` file, whole or not at all, and open it.
 
     Args:
         uris: files in the order that their rows are to have, any that storage reads.
-        path: of the new file. It can be opened again with `np.load(path, mmap_mode="r")`.
+        path: of the new file.
 
     Returns:
-        float16 `(num_rows, dim)`, read-only, mapped; NaN where a number is null. Memory is bounded by a few thousand rows.
+        float16 `(num_rows, dim)` as `open_rows` gives it; NaN where a number is null. One row group is in memory.
 
     Raises:
         StorageError: a file that is not a readable Parquet file, has no such column, or other dimensions than those
@@ -38,20 +41,37 @@ def map_embeddings(uris: Sequence[str], path: Path) -> npt.NDArray[np.float16]:
     if not sizes:
         raise StorageError(f"{path}: there are no files of embeddings to lay out")
     dim = dimensions(uris[0])
-    with storage.atomic_local(str(path)) as temporary:
-        if not sum(sizes) * dim:
-            with temporary.open("wb") as file:
-                np.save(file, np.zeros((sum(sizes), dim), np.float16))
-        else:
-            out = np.lib.format.open_memmap(temporary, "w+", np.float16, (sum(sizes), dim))
-            storage.reserve(temporary)
-            begin = 0
-            for uri, size in zip(uris, sizes, strict=True):
-                _fill(out[begin : begin + size], uri, dim)
-                begin += size
-            out.flush()
-    mapped: npt.NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
-    return mapped
+    header = {"descr": "<f2", "fortran_order": False, "shape": (sum(sizes), dim)}
+    with storage.atomic_local(str(path)) as temporary, temporary.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for uri, size in zip(uris, sizes, strict=True):
+            _append(file, uri, size, dim)
+    return open_rows(path)
+
+
+def open_rows(path: Path) -> npt.NDArray[np.float16]:
+    """The rows of a `.npy` file, float16 `(num_rows, dim)`, read-only and mapped for reading here and there.
+
+    Only the pages that rows lie on are read, none ahead of them, so that memory grows with the rows read. To go through
+    a file from end to end `np.load(path, mmap_mode="r")` is faster. Raises StorageError where it is no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            if np.lib.format.read_magic(file) != (1, 0):
+                raise ValueError("another version of the format")
+            shape, by_column, dtype = np.lib.format.read_array_header_1_0(file)
+            if by_column or dtype != np.float16 or len(shape) != 2:
+                raise ValueError(f"{len(shape)} dimensions of {dtype}")
+            begin, size = file.tell(), shape[0] * shape[1]
+            if os.fstat(file.fileno()).st_size - begin != 2 * size:
+                raise ValueError("it has been cut")
+            if not size:
+                return np.zeros(shape, np.float16)
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (ValueError, OSError) as error:
+        raise StorageError(f"{path}: is not a whole array of rows in float16: {error}") from error
+    mapped.madvise(mmap.MADV_RANDOM)
+    return np.frombuffer(mapped, np.float16, size, begin).reshape(shape)
 
 
 def dimensions(uri: str) -> int:
@@ -66,17 +86,19 @@ def dimensions(uri: str) -> int:
     return int(schema.field("embedding").type.list_size)
 
 
-def _fill(out: npt.NDArray[np.float16], uri: str, dim: int) -> None:
-    found = dimensions(uri)
+def _append(out: BinaryIO, uri: str, size: int, dim: int) -> None:
+    found, rows = dimensions(uri), 0
     if found != dim:
         raise StorageError(f"{uri}: has {found} dimensions, files before it {dim}: embed it again")
-    begin = 0
-    try:
-        with storage.open_read(uri) as file, pq.ParquetFile(file, pre_buffer=False) as parquet:
-            for batch in parquet.iter_batches(_BATCH_ROWS, columns=["embedding"]):
-                out[begin : begin + len(batch)] = storage.embeddings_of(batch)
-                begin += len(batch)
-    except (pa.ArrowException, OSError) as error:
-        raise StorageError(f"{uri}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
-    if begin != len(out):
+    with storage.open_read(uri) as file:
+        try:
+            batches = pq.ParquetFile(file, pre_buffer=False).iter_batches(
+                max(1, _BATCH // max(1, dim)), columns=["embedding"], use_threads=False
+            )
+            for batch in batches:
+                rows += len(batch)
+                out.write(np.ascontiguousarray(storage.embeddings_of(batch)).data)
+        except pa.ArrowException as error:
+            raise StorageError(f"{uri}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
+    if rows != size:
         raise StorageError(f"{uri}: changed while it was read; run again")
