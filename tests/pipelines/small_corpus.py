@@ -25,8 +25,8 @@ import yaml
 from numpy.typing import NDArray
 
 from seamlessalign.errors import InputError, ModelError
+from seamlessalign.espeak import Espeak
 from seamlessalign.model_files import find_model
-from seamlessalign.pipelines.demo_espeak import Espeak
 from seamlessalign.rows import SAMPLE_RATE
 
 Samples = NDArray[np.float32]
