@@ -19,9 +19,10 @@ import pyarrow as pa
 from benchmarks.calibration import Trial
 from seamlessalign import storage
 from seamlessalign.embedders.card import fit_mean, unit_rows
+from seamlessalign.embedders.text import spoken_form
 from seamlessalign.mining import mine_candidates
+from seamlessalign.mining.groups import NEAR
 from seamlessalign.pipelines.demo_data import judge, load_truth
-from seamlessalign.pipelines.demo_sources import normalise
 
 SPEECH = {"spa": "es", "fra": "fr", "ita": "it", "rus": "ru"}
 SHARE = 1 / 3  # of the sentences that may be decoys
@@ -32,12 +33,12 @@ def demo_trials(folder: Path) -> dict[str, list[Trial]]:
     """Trials by kind of decoys over all languages, from a finished demo with its `data` and `run`."""
     truth = load_truth(folder / "data")
     texts, text_rows = _load(folder / "run/sentences/lang=eng", ["text"])
-    sentences = [normalise(text) for text in texts["text"].to_pylist()]
-    prompts = {normalise(row["text"]) for row in truth.texts.to_pylist() if row["prompt_ids"]}
+    sentences = [spoken_form(text) for text in texts["text"].to_pylist()]
+    prompts = {spoken_form(row["text"]) for row in truth.texts.to_pylist() if row["prompt_ids"]}
     trials: dict[str, list[Trial]] = {}
     for lang, code in SPEECH.items():
         spans, span_rows = _load(folder / f"run/segments/lang={lang}", ["uri", "start", "end"])
-        said = {normalise(row["english"]) for row in truth.placed.to_pylist() if row["lang"] == lang}
+        said = {spoken_form(row["english"]) for row in truth.placed.to_pylist() if row["lang"] == lang}
         silent = {"foreign": prompts | said, "same kind": said}
         for kind, taken in silent.items():
             usable = np.flatnonzero([text not in taken for text in sentences])
@@ -50,6 +51,7 @@ def demo_trials(folder: Path) -> dict[str, list[Trial]]:
                         text_rows[~is_decoy],
                         decoys=text_rows[is_decoy],
                         made_from=np.full((int(is_decoy.sum()), 1), -1) if measured else None,
+                        near_duplicates=NEAR,
                     )
                     span = spans.take(mined["src"])
                     text = texts.filter(pa.array(~is_decoy)).take(mined["tgt"])

@@ -19,7 +19,7 @@ from seamlessalign.mining.choose import (
     choose_among,
     put_forward,
 )
-from seamlessalign.mining.groups import Alike, Near
+from seamlessalign.mining.groups import Alike, Near, like_first
 from seamlessalign.mining.knn import Neighbours, check_k, neighbours
 from seamlessalign.mining.lists import InMemory, Lists
 from seamlessalign.mining.margin import WIDER, check_margin, nearest, neighbourhoods, scored_margin, warn_of_low
@@ -210,7 +210,7 @@ def _offers(
     """What the rows of a side put forward of their first k neighbours.
 
     own, others: mean cosines of either side's neighbourhoods. few: gets the best of each row by margin, as cosine,
-    index and margin.
+    index and margin, -inf for one that does not count.
     """
     offers, low = [], 0
     for begin, part in lists.ranges():
@@ -219,10 +219,24 @@ def _offers(
         low += meaningless
         offers.append(put_forward(begin, part, score, depth, alike))
         if few is not None:
-            best = np.argsort(-score, axis=1, kind="stable")[:, :_LOOKED_AT]
-            few.append((_at(part.cosine, best), _at(part.index, best), _at(score, best)))
+            few.append(_best_few(part, score, alike))
     warn_of_low(low)
     return Offers.of(offers)
+
+
+def _best_few(part: Neighbours, score: Floats, alike: Alike | None) -> tuple[Floats, Indices, Floats]:
+    """Cosine, index and margin of each row's best by margin; of what says the same as the first, it alone."""
+    best = np.argsort(-score, axis=1, kind="stable")[:, : 2 * _LOOKED_AT]
+    if alike is not None:
+        same = like_first(_at(part.index, best), alike)
+        same[:, 0] = False
+        best = _at(best, np.argsort(same, axis=1, kind="stable"))
+        count = (~same).sum(1)
+    best = best[:, :_LOOKED_AT]
+    margin = _at(score, best)
+    if alike is not None:
+        margin[np.arange(best.shape[1]) >= count[:, None]] = -np.inf
+    return _at(part.cosine, best), _at(part.index, best), margin
 
 
 def _at(column: npt.NDArray[Any], best: Indices) -> npt.NDArray[Any]:

@@ -122,7 +122,7 @@ def _write_config(root: Path) -> Path:
         "directions": list(DIRECTIONS),
         "speech": {"inputs": ["data/recordings.jsonl"]},
         "text": {"inputs": ["data/texts"], "lang": "eng", "lines_per_shard": 500},
-        "mining": {"decoys": {"texts": ["data/decoys"]}},
+        "mining": {"decoys": {"texts": ["data/decoys"], "same_kind": True}},
     }
     path = root / "config.yaml"
     storage.write_bytes_atomic(str(path), yaml.safe_dump(config, sort_keys=False).encode())

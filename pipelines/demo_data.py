@@ -22,11 +22,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from seamlessalign.audio import Samples, decode
+from seamlessalign.embedders.text import spoken_form
 from seamlessalign.errors import InputError, StorageError, UnreadableError
 from seamlessalign.languages import Direction, Side
 from seamlessalign.pipelines.demo_audio import FORMATS, mix, noise_and_silence, trim, write_recording
 from seamlessalign.pipelines.demo_espeak import synthesise_prompts
-from seamlessalign.pipelines.demo_sources import PromptCollection, fetch_prompts, normalise, num_words, say
+from seamlessalign.pipelines.demo_sources import PromptCollection, fetch_prompts, num_words, say
 from seamlessalign.rows import SAMPLE_RATE
 
 __all__ = ["DemoTruth", "build_demo", "fetch_prompts", "judge", "load_truth", "num_truth"]
@@ -38,7 +39,7 @@ TEXT_LANGUAGE = "eng"
 MIN_OVERLAP = 0.8  # intersection over union from which a mined span counts as a prompt's
 MIN_WORDS = 3  # English words of a prompt that is placed
 
-_MIN_PROMPT_SECONDS = 0.5
+_PROMPT_SECONDS = (0.5, 20.0)  # of a prompt that is placed; no span is longer
 _GAP_SECONDS = (0.6, 3.0)
 _PLANNED_GAP_SECONDS = 1.5  # below the mean of the gaps, so that a recording hardly ever falls short of its minutes
 _DECOY_SHARE = 0.2  # of the texts that nobody says, held out as decoys
@@ -139,10 +140,11 @@ def judge(truth: DemoTruth, pairs: pa.Table, direction: str) -> pa.Table:
     """The pairs of one direction with two more columns: `correct` (bool) and `truth_id` (string).
 
     A speech side is a prompt when it lies in that prompt's recording, found by file name, the recording is in the
-    direction's language, and the spans' intersection over union is at least `MIN_OVERLAP`. A pair is right when both
-    sides are the same prompt, where prompts with the same English transcript count as the same and a text is a prompt
-    when it is its English transcript. `truth_id` is the prompt of the source side, of the target side where the source
-    is text, and "" for a wrong pair. Raises InputError where the pairs do not fit the direction or the texts.
+    direction's language, and the spans' intersection over union is at least `MIN_OVERLAP`. A text is a prompt when it
+    has the words of its English transcript. A pair is right when both sides are the same prompt; prompts whose English
+    transcripts have the same words count as the same, since nobody hears dots. `truth_id` is the prompt of the source
+    side, of the target side where the source is text, and "" for a wrong pair. Raises InputError where the pairs do not
+    fit the direction or the texts.
     """
     parsed = _direction(direction)
     if "direction" in pairs.column_names and set(pairs["direction"].unique().to_pylist()) - {direction}:
@@ -167,10 +169,10 @@ def num_truth(truth: DemoTruth, direction: str) -> int:
     own, other = (parsed.src, parsed.tgt) if parsed.src.is_audio else (parsed.tgt, parsed.src)
     rows = truth.placed.to_pylist()
     if other.is_audio:
-        there = {row["english"] for row in rows if row["lang"] == other.lang}
+        there = {spoken_form(row["english"]) for row in rows if row["lang"] == other.lang}
     else:
-        there = {row["text"] for row in truth.texts.to_pylist() if row["prompt_ids"]}
-    return len({row["prompt_id"] for row in rows if row["lang"] == own.lang and row["english"] in there})
+        there = {spoken_form(row["text"]) for row in truth.texts.to_pylist() if row["prompt_ids"]}
+    return len({row["prompt_id"] for row in rows if row["lang"] == own.lang and spoken_form(row["english"]) in there})
 
 
 # Building
@@ -273,7 +275,8 @@ def _choose(prompts: PromptCollection, minutes: float, rng: np.random.Generator)
     seconds = dict.fromkeys((lang for lang in languages if lang != TEXT_LANGUAGE), 0.0)
     for i in rng.permutation(len(keys)):
         spoken = {lang: _trimmed(prompts.prompts[lang][keys[i]].audio) for lang in languages}
-        if min(len(samples) for samples in spoken.values()) < _MIN_PROMPT_SECONDS * SAMPLE_RATE:
+        lengths = [len(samples) / SAMPLE_RATE for samples in spoken.values()]
+        if min(lengths) < _PROMPT_SECONDS[0] or max(lengths) > _PROMPT_SECONDS[1]:
             continue
         for lang in languages:
             speech[lang][keys[i]] = spoken[lang]
@@ -319,8 +322,8 @@ def _without_decoys(
     rows: list[dict[str, Any]], spoken: list[str], rng: np.random.Generator
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The texts that stay, and a random share of those that nobody says, as decoys of the same kind as the rest."""
-    said = {normalise(text) for text in spoken}
-    unsaid = [number for number, row in enumerate(rows) if normalise(row["text"]) not in said]
+    said = {spoken_form(text) for text in spoken}
+    unsaid = [number for number, row in enumerate(rows) if spoken_form(row["text"]) not in said]
     held = set(rng.permutation(unsaid)[: round(len(unsaid) * _DECOY_SHARE)].tolist())
     stay = [row for number, row in enumerate(rows) if number not in held]
     return stay, [rows[number]["text"] for number in sorted(held)]
@@ -338,9 +341,9 @@ def _direction(direction: str) -> Direction:
 
 
 def _text_groups(truth: DemoTruth) -> dict[str, int]:
-    """English transcript → number; prompts with one number count as the same."""
+    """English transcript as it is heard → number; prompts with one number count as the same."""
     texts = [row["text"] for row in truth.texts.to_pylist() if row["prompt_ids"]]
-    unique = dict.fromkeys(normalise(text) for text in [*texts, *truth.placed["english"].to_pylist()])
+    unique = dict.fromkeys(spoken_form(text) for text in [*texts, *truth.placed["english"].to_pylist()])
     return {text: number for number, text in enumerate(unique)}
 
 
@@ -355,7 +358,7 @@ def _side(
             row = column.is_null().to_pylist().index(True)
             raise InputError(f"pair {row}: {prefix}_{name} is null, but {side} has it; check the direction")
     if not side.is_audio:
-        found = [groups.get(normalise(text), -1) for text in columns[0].to_pylist()]
+        found = [groups.get(spoken_form(text), -1) for text in columns[0].to_pylist()]
         return np.array(found, dtype=np.int64), np.full(len(pairs), -1, dtype=np.int64)
     placed = truth.placed.filter(pa.compute.equal(truth.placed["lang"], side.lang))
     rows = np.flatnonzero(np.asarray(truth.placed["lang"].to_pylist(), dtype=object) == side.lang)
@@ -364,7 +367,7 @@ def _side(
         uris.to_pylist(), starts.to_numpy(), ends.to_numpy(),
         placed["uri"].to_pylist(), placed["start"].to_numpy(), placed["end"].to_numpy(),
     )  # fmt: skip
-    row_groups = np.array([groups[normalise(text)] for text in placed["english"].to_pylist()] + [-1], dtype=np.int64)
+    row_groups = np.array([groups[spoken_form(text)] for text in placed["english"].to_pylist()] + [-1], dtype=np.int64)
     return row_groups[found_row], np.append(rows, -1).astype(np.int64)[found_row]
 
 

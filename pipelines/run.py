@@ -19,7 +19,7 @@ import yaml
 
 from seamlessalign import storage
 from seamlessalign.config import RunConfig, digest, dump_config
-from seamlessalign.embedders import speech_models
+from seamlessalign.embedders import check_frames, speech_digest, speech_models
 from seamlessalign.embedders.card import card_digest
 from seamlessalign.errors import ConfigError, InputError, SeamlessAlignError, StorageError
 from seamlessalign.languages import Direction
@@ -29,6 +29,7 @@ from seamlessalign.pipelines import (
     decoys_stage,
     gather_stage,
     mining_stage,
+    reduce_stage,
     search_stage,
     speech_stage,
     text_stage,
@@ -55,6 +56,7 @@ STAGES = (
     speech_stage.STAGE,
     text_stage.STAGE,
     decoys_stage.STAGE,
+    reduce_stage.STAGE,
     gather_stage.STAGE,
     search_stage.INDEX_STAGE,
     search_stage.STAGE,
@@ -65,6 +67,7 @@ _TABLES = {
     speech_stage.STAGE: ("recordings", "segments"),
     text_stage.STAGE: ("sentences",),
     decoys_stage.STAGE: (decoys_stage.TABLE,),
+    reduce_stage.STAGE: (reduce_stage.TABLE,),
     gather_stage.STAGE: (gather_stage.TABLE,),
     search_stage.INDEX_STAGE: (search_stage.INDEX_TABLE,),
     search_stage.STAGE: (search_stage.TABLE,),
@@ -119,6 +122,7 @@ def run(config: RunConfig, executor_name: str = "local") -> RunResult:
     for name in config.directions:
         mining_stage.check(Direction.parse(name), context)  # raises now, not after hours of embedding
     decoys_stage.check(context)
+    reduce_stage.check(context)
     storage.check_writable(folder.root)
     with _only_driver(folder):
         storage.remove_unfinished(folder.root)
@@ -218,7 +222,9 @@ def _mine_and_cut(context: Context, executor: Executor, upstream: tuple[list[str
     config, folder = context.config, context.folder
     decoys = _decoys_tasks(context, upstream[1])
     count.add(_do_stage(decoys_stage.STAGE, decoys, len(decoys) * config.mining.decoys.count, context, executor))
-    gathered = _gather_tasks(context, upstream)
+    reduced = _reduce_tasks(context, upstream)
+    count.add(_do_stage(reduce_stage.STAGE, reduced, len(reduced), context, executor))
+    gathered = _gather_tasks(context, upstream, [task.digest for task in reduced])
     count.add(_do_stage(gather_stage.STAGE, gathered, len(gathered), context, executor))
     sides = {task.name.removeprefix("side="): task.digest for task in gathered}
     wanted = {name: _mine_digest(name, context, sides) for name in config.directions}
@@ -271,12 +277,24 @@ def _decoys_tasks(context: Context, text: list[str]) -> list[ShardTask]:
     ]
 
 
-def _gather_tasks(context: Context, upstream: tuple[list[str], list[str]]) -> list[ShardTask]:
+def _reduce_tasks(context: Context, upstream: tuple[list[str], list[str]]) -> list[ShardTask]:
+    """The one task that makes the map of all rows; none where they are not reduced."""
+    parts = reduce_stage.digest_parts(context)
+    if not parts:
+        return []
+    sides = {str(side): side for side in context.config.sides()}
+    task = reduce_stage.ReduceTask(tuple(sides[name] for name in sorted(sides)))
+    whole = digest(SCHEMA_VERSION, parts, sorted(sides), upstream)
+    return [ShardTask(reduce_stage.STAGE, reduce_stage.NAME, whole, task)]
+
+
+def _gather_tasks(context: Context, upstream: tuple[list[str], list[str]], reduced: list[str]) -> list[ShardTask]:
+    """A task for each side. `reduced`: the digest of the map that its rows go through, where there is one."""
     sides = {str(side): side for side in context.config.sides()}
     tasks = []
     for name in sorted(sides):
         side = sides[name]
-        parts = [*gather_stage.digest_parts(context), name, decoys_stage.digest_parts(side, context)]
+        parts = [*gather_stage.digest_parts(context), name, decoys_stage.digest_parts(side, context), *reduced]
         rows: Any = upstream[0 if side.is_audio else 1]
         if decoys_stage.kind_of(side, context) in ("sides", "lent"):
             rows = upstream
@@ -293,8 +311,9 @@ def _search_digest(name: str, context: Context, sides: dict[str, str]) -> str:
 
 def _mine_digest(name: str, context: Context, sides: dict[str, str]) -> str:
     config = context.config
-    chosen = [config.mining, card_digest(config.speech.embedder), lexicons_digest(config.mining.filters)]
-    return digest("mine", SCHEMA_VERSION, name, chosen, _search_digest(name, context, sides))
+    card = speech_digest(config.speech.embedder, config.models)
+    chosen = [config.mining, card, lexicons_digest(config.mining.filters)]
+    return digest("mine by unlike neighbours", SCHEMA_VERSION, name, chosen, _search_digest(name, context, sides))
 
 
 def _is_mined(name: str, wanted: dict[str, str], marks: dict[str, Mark], files: set[str]) -> bool:
@@ -383,10 +402,12 @@ def _do_stage(
 
 
 def _speech_digest(config: RunConfig, models: dict[str, str]) -> str:
-    speech = config.speech.model_dump(mode="json", exclude={"inputs", "languages", "recordings_per_shard"})
-    return digest(
-        "speech", SCHEMA_VERSION, speech, config.speech_languages(), models, card_digest(config.speech.embedder)
-    )
+    exclude = {"inputs", "languages", "recordings_per_shard"}
+    if config.speech.frames != "shared":  # which is as if nothing were said of them
+        exclude.add("frames")
+    speech = config.speech.model_dump(mode="json", exclude=exclude)
+    card = speech_digest(config.speech.embedder, config.models)
+    return digest("speech", SCHEMA_VERSION, speech, config.speech_languages(), models, card)
 
 
 def _text_digest(config: RunConfig, models: dict[str, str]) -> str:
@@ -396,7 +417,7 @@ def _text_digest(config: RunConfig, models: dict[str, str]) -> str:
 
 def _model_digests(config: RunConfig) -> dict[str, str]:
     """SHA-256 of every model that the run will load; raises before any work where one is missing."""
-    names = set(speech_models(config.speech.embedder, config.speech_languages()))
+    names = set(speech_models(config.speech.embedder, config.speech_languages(), config.models))
     if config.speech.lang is None:
         names.add(config.speech.lid.model)
     if _has_text(config):
@@ -418,7 +439,8 @@ def _check_models(config: RunConfig) -> None:
             near = difflib.get_close_matches(name, KNOWN_MODELS, n=1, cutoff=0.0)[0]
             raise ConfigError(f"models: there is no model {name!r}; did you mean {near!r}?")
     try:
-        speech_models(config.speech.embedder, config.speech_languages())
+        check_frames(config.speech.embedder, config.speech.frames)
+        speech_models(config.speech.embedder, config.speech_languages(), config.models)
     except InputError as error:
         raise ConfigError(str(error)) from error
 

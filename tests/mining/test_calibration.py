@@ -98,6 +98,26 @@ def test_foreign_decoys_need_their_attraction_measured() -> None:
         assert -0.02 < right - estimate < 0.15, (level, estimate, right)
 
 
+def test_what_says_the_same_as_the_first_tells_nothing_of_decoys() -> None:
+    """Three targets say each meaning in other words: decoys of another kind look as if hardly anything took them."""
+    trials: dict[float | None, Trials] = {None: [], 0.7: []}
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        src, tgt, decoys = meanings(rng, (200, 200, 300, 400), noise=0.6)
+        tgt = np.concatenate([tgt + 0.4 * rng.standard_normal(tgt.shape).astype(np.float32) for _ in range(3)])
+        for near in trials:
+            made_from = np.full((len(decoys), 1), -1)
+            pairs = mine_candidates(src, tgt, decoys=decoys, made_from=made_from, near_duplicates=near)
+            numbers = pairs["src"].to_numpy()
+            right = (numbers == pairs["tgt"].to_numpy() % 500) & (numbers < 200)
+            trials[near].append((pairs["precision_estimate"].to_numpy(), right))
+    kept = {near: sum(int(keep_fdr(estimate, 0.2).sum()) for estimate, _ in of) for near, of in trials.items()}
+    assert kept[0.7] > 2 * kept[None]
+    for level in LEVELS[:2]:
+        estimate, right = came_true(trials[0.7], KEEP["fdr"], level)
+        assert right > estimate - 0.05, (level, estimate, right)
+
+
 @pytest.mark.slow
 @pytest.mark.embedded
 def test_real_sentences(tmp_path: Path) -> None:

@@ -6,9 +6,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from seamlessalign.errors import InputError
 from seamlessalign.mining import STRATEGIES, attraction, lists, mine, mine_candidates, mine_pairs
+from seamlessalign.mining.groups import Labels
+from seamlessalign.mining.knn import Neighbours
 from tests.mining import slow
 
 Array = npt.NDArray[Any]
@@ -126,6 +130,21 @@ def test_any_range_of_lists_at_a_time_gives_the_same(
         whole = mine_candidates(src, tgt, **options, **more)
         monkeypatch.setattr(lists, "RANGE_BYTES", 20_000)
         assert mine_candidates(src, tgt, **options, **more).equals(whole)
+
+
+@given(data=st.data(), rows=st.integers(1, 5), width=st.integers(1, 12))
+def test_the_best_few_leave_out_what_says_the_same_as_the_first(data: st.DataObject, rows: int, width: int) -> None:
+    index = np.stack([data.draw(st.permutations(range(20)))[:width] for _ in range(rows)])
+    score = np.array(data.draw(st.lists(st.integers(0, 9), min_size=rows * width, max_size=rows * width)), np.float32)
+    score = score.reshape(rows, width)
+    group = np.array(data.draw(st.lists(st.integers(0, 4), min_size=20, max_size=20)))
+    few = mine._best_few(Neighbours(score / 10, index), score, Labels(group))
+    for row in range(rows):
+        best = sorted(range(width), key=lambda place: -score[row, place])[:8]
+        counts = [best[0]] + [place for place in best[1:] if group[index[row, place]] != group[index[row, best[0]]]]
+        there = np.isfinite(few[2][row])
+        assert few[1][row][there].tolist() == index[row, counts[:4]].tolist()
+        assert few[2][row][there].tolist() == score[row, counts[:4]].tolist()
 
 
 def test_as_many_candidates_are_kept_as_the_attraction_of_decoys_is_measured_from() -> None:
