@@ -19,6 +19,7 @@ from seamlessalign.pipelines import (
     decoys_stage,
     gather_stage,
     mining_stage,
+    reduce_stage,
     search_stage,
     speech_stage,
     text_stage,
@@ -28,6 +29,7 @@ from seamlessalign.pipelines.corpus_stage import CorpusShard
 from seamlessalign.pipelines.inputs import Shard
 from seamlessalign.pipelines.ledger import Mark, write_mark
 from seamlessalign.pipelines.mining_stage import MiningTask
+from seamlessalign.pipelines.reduce_stage import ReduceTask
 from seamlessalign.pipelines.search_stage import IndexTask, SearchTask
 
 _error: SeamlessAlignError | None = None  # what stopped this process's last shard; Beam itself keeps only its text
@@ -40,7 +42,7 @@ class ShardTask:
     stage: str
     name: str
     digest: str
-    shard: Shard | Side | IndexTask | SearchTask | MiningTask | CorpusShard
+    shard: Shard | Side | ReduceTask | IndexTask | SearchTask | MiningTask | CorpusShard
 
 
 class DoShard(beam.DoFn):  # type: ignore[misc]
@@ -73,6 +75,7 @@ _PROCESS: dict[str, Callable[[Any, str, Context], Mark]] = {
     speech_stage.STAGE: speech_stage.process,
     text_stage.STAGE: text_stage.process,
     decoys_stage.STAGE: decoys_stage.process,
+    reduce_stage.STAGE: reduce_stage.process,
     gather_stage.STAGE: gather_stage.process,
     search_stage.INDEX_STAGE: search_stage.process_index,
     search_stage.STAGE: search_stage.process,

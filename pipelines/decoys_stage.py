@@ -168,30 +168,18 @@ def _none(dim: int) -> Decoys:
 
 def _of_other_side(other: Side, context: Context, dim: int) -> Decoys:
     """Rows spread evenly over another side's, in the order of ids, less that side's mean."""
-    from seamlessalign.pipelines.gather_stage import embeddings, look_through, mean_of
+    from seamlessalign.pipelines.gather_stage import spread_rows
 
-    key, config = "segment_id" if other.is_audio else "sentence_id", context.config.mining
-    uris = context.side_files(other)
-    tables = [storage.read_table(uri, [key]) for uri in uris]
-    sizes = [len(table) for table in tables]
-    if not sum(sizes):
+    config = context.config.mining.decoys
+    rows = spread_rows(other, config.count, context)
+    if not len(rows):
         return _none(dim)
-    good, found = look_through(uris, sizes)
-    if found != dim:
-        raise StorageError(f"{uris[0]}: has {found} dimensions, the side that it gives decoys to {dim}: embed it again")
-    ids = np.concatenate([table.column(key).to_numpy(zero_copy_only=False).astype(str) for table in tables])
-    candidates = np.flatnonzero(good)
-    order = candidates[np.unique(ids[candidates], return_index=True)[1]]
-    shift = mean_of(uris, sizes, order, dim) if config.centre else np.zeros(dim)
-    chosen = order[np.unique(np.linspace(0, len(order) - 1, min(config.decoys.count, len(order))).astype(np.int64))]
-    rows, begin = np.empty((len(chosen), dim), np.float32), 0
-    for uri, size in zip(uris, sizes, strict=True):
-        here = (chosen >= begin) & (chosen < begin + size)
-        if here.any():
-            rows[here] = unit_rows(embeddings(uri, size)[chosen[here] - begin])
-        begin += size
-    origins = [] if config.decoys.same_kind else [_NO_ORIGIN] * len(chosen)
-    return Decoys("sides", (rows - shift).astype(np.float32), centred=True, made_from=origins)
+    if rows.shape[1] != dim:
+        raise StorageError(
+            f"{other}: has {rows.shape[1]} dimensions, the side that it gives decoys to {dim}: embed it again"
+        )
+    origins = [] if config.same_kind else [_NO_ORIGIN] * len(rows)
+    return Decoys("sides", rows, centred=True, made_from=origins)
 
 
 def _origins(table: pa.Table, kind: str, context: Context) -> list[list[str]]:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from seamlessalign import storage
 from seamlessalign.embedders.card import unit_rows
+from seamlessalign.embedders.reduction import Reduction
 from seamlessalign.errors import StorageError
 from seamlessalign.languages import Side
 from seamlessalign.pipelines import decoys_stage
@@ -30,7 +31,7 @@ BAD_EMBEDDING = "bad_embedding"  # NaN, Inf or all zeros: such a row is near to 
 _AUDIO_COLUMNS = ["segment_id", "recording_id", "uri", "start", "end", "lang_prob"]
 _TEXT_COLUMNS = ["sentence_id", "text", "lang_prob"]
 _FRACTION = 2.0**36  # sums of unit rows are whole numbers of this fraction: exact in any order, to 134 million rows
-_NOTHING = 1e-5  # length below which what is left of a unit row is rounding
+NOTHING = 1e-5  # length below which what is left of a unit row is rounding
 
 Half = npt.NDArray[np.float16]
 
@@ -52,6 +53,8 @@ class Gathered:
 
 def process(side: Side, digest: str, context: Context) -> Mark:
     """Gather one side, write its rows and its table, and return the completion mark."""
+    from seamlessalign.pipelines import reduce_stage
+
     name, watch, tally = str(side), Stopwatch(), Tally()
     key = "segment_id" if side.is_audio else "sentence_id"
     columns = _AUDIO_COLUMNS if side.is_audio else _TEXT_COLUMNS
@@ -65,7 +68,7 @@ def process(side: Side, digest: str, context: Context) -> Mark:
         good, dim = look_through(uris, sizes)
         ids = table.column(key).to_numpy(zero_copy_only=False).astype(str)
         candidates = np.flatnonzero(good)
-        order = candidates[np.unique(ids[candidates], return_index=True)[1]]  # by id, the first row of each
+        order = _first_of_each(ids, candidates)
         samples = _samples(table) if side.is_audio else np.zeros(len(table), np.int64)
         tally.keep(len(order), int(samples[order].sum()))
         tally.drop(BAD_EMBEDDING, int((~good).sum()), int(samples[~good].sum()))
@@ -75,7 +78,7 @@ def process(side: Side, digest: str, context: Context) -> Mark:
     with watch.step("write rows"):
         rows_uri, table_uri, made_uri = (_uri(name, kind, context) for kind in ("npy", "parquet", "made.npy"))
         with storage.local_target(rows_uri) as path:
-            _write_rows(path, uris, sizes, order, mean, decoys, dim)
+            _write_rows(path, uris, sizes, order, mean, decoys, dim, reduce_stage.load(context))
         metadata = {"seamlessalign.digest": digest, "seamlessalign.decoys": str(len(decoys.rows))}
         written = storage.write_table(table_uri, table.take(pa.array(order)), metadata=metadata)
         made_from = _places(decoys.made_from, ids[order])
@@ -174,6 +177,36 @@ def mean_of(uris: list[str], sizes: list[int], order: npt.NDArray[np.int64], dim
     return np.asarray(total / _FRACTION / len(order), np.float64)
 
 
+def spread_rows(side: Side, count: int, context: Context) -> npt.NDArray[np.float32]:
+    """Rows spread evenly over those of a side, in the order of ids: of unit length, less the side's mean.
+
+    float32 (at most count, dim), no more than there are; (0, 0) where there are none.
+    """
+    key = "segment_id" if side.is_audio else "sentence_id"
+    uris = context.side_files(side)
+    tables = [storage.read_table(uri, [key]) for uri in uris]
+    sizes = [len(table) for table in tables]
+    if not sum(sizes):
+        return np.zeros((0, 0), np.float32)
+    good, dim = look_through(uris, sizes)
+    ids = np.concatenate([table.column(key).to_numpy(zero_copy_only=False).astype(str) for table in tables])
+    order = _first_of_each(ids, np.flatnonzero(good))
+    shift = mean_of(uris, sizes, order, dim) if context.config.mining.centre and len(order) else np.zeros(dim)
+    chosen = order[np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).astype(np.int64))]
+    rows, begin = np.empty((len(chosen), dim), np.float32), 0
+    for uri, size in zip(uris, sizes, strict=True):
+        here = (chosen >= begin) & (chosen < begin + size)
+        if here.any():
+            rows[here] = unit_rows(embeddings(uri, size)[chosen[here] - begin])
+        begin += size
+    return np.asarray(rows - shift, np.float32)
+
+
+def _first_of_each(ids: npt.NDArray[np.str_], candidates: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Rows in the order of their ids, of equal ids the first."""
+    return candidates[np.unique(ids[candidates], return_index=True)[1]]
+
+
 def _write_rows(
     path: Path,
     uris: list[str],
@@ -182,8 +215,9 @@ def _write_rows(
     mean: npt.NDArray[np.float64],
     decoys: decoys_stage.Decoys,
     dim: int,
+    reduction: Reduction | None,
 ) -> None:
-    shape = (len(order) + len(decoys.rows), dim)
+    shape = (len(order) + len(decoys.rows), reduction.dims[1] if reduction and dim else dim)
     if not all(shape):
         with path.open("wb") as file:
             np.save(file, np.zeros(shape, np.float16))
@@ -197,19 +231,29 @@ def _write_rows(
         there = place[begin : begin + size]
         begin += size
         rows = embeddings(uri, size)
-        out[there[there >= 0]] = _centred(rows[there >= 0], shift)
+        out[there[there >= 0]] = _reduced(_centred(rows[there >= 0], shift), reduction)
     if len(decoys.rows):
-        out[len(order) :] = unit_rows(decoys.rows) if decoys.centred else _centred(decoys.rows, shift)
+        centred = unit_rows(decoys.rows) if decoys.centred else _centred(decoys.rows, shift)
+        out[len(order) :] = _reduced(centred, reduction)
     out.flush()
 
 
-def _centred(rows: npt.NDArray[np.float32], shift: npt.NDArray[np.float32]) -> Half:
+def _centred(rows: npt.NDArray[np.float32], shift: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Rows of unit length less the mean, of unit length again; what is the mean itself, as an only row is, stays."""
     unit = unit_rows(rows)
     centred = unit - shift
-    nothing = np.linalg.norm(centred, axis=1) < _NOTHING
+    nothing = np.linalg.norm(centred, axis=1) < NOTHING
     centred[nothing] = unit[nothing]
-    return unit_rows(centred).astype(np.float16)
+    return unit_rows(centred)
+
+
+def _reduced(rows: npt.NDArray[np.float32], reduction: Reduction | None) -> Half:
+    if reduction is None:
+        return rows.astype(np.float16)
+    reduced = reduction.apply(rows)
+    if not np.isfinite(reduced).all():
+        raise StorageError(f"of a row nothing is left in {reduction.dims[1]} dimensions: let mining.reduce keep more")
+    return reduced.astype(np.float16)
 
 
 def _samples(table: pa.Table) -> npt.NDArray[np.int64]:

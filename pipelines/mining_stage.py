@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from seamlessalign import storage
 from seamlessalign.config import MiningConfig
-from seamlessalign.embedders import load_card
+from seamlessalign.embedders import speech_card
 from seamlessalign.errors import ConfigError, ModelError
 from seamlessalign.languages import Direction, Side
 from seamlessalign.mining.groups import Near
@@ -127,7 +127,12 @@ def _repeats(sides: Sides, mining: MiningConfig) -> Repeats | None:
 def check(direction: Direction, context: Context) -> None:
     """Raise what can be known to be wrong before anything is mined, and say which filters will do nothing."""
     mining = context.config.mining
-    choose_threshold(direction, context)
+    threshold = choose_threshold(direction, context)
+    if mining.reduce is not None and threshold.origin.startswith("default"):
+        log.warning(
+            "%s: the default threshold %g was fitted for rows that were not reduced: mining.min_precision or .fdr "
+            "do without it", direction, threshold.value,
+        )  # fmt: skip
     wanted = next((name for name in ("min_precision", "fdr") if getattr(mining, name) is not None), None)
     kinds = {decoys_stage.kind_of(side, context) for side in (direction.src, direction.tgt)}
     if wanted is not None and kinds == {"none"}:
@@ -148,12 +153,13 @@ def choose_threshold(direction: Direction, context: Context) -> ChosenThreshold:
     if mining.margin != "ratio":
         raise ModelError(f"mining.threshold: auto is known for margin ratio only; set a number for {mining.margin}")
     kind = "speech-speech" if direction.src.is_audio and direction.tgt.is_audio else "speech-text"
-    card = load_card(context.config.speech.embedder)
+    card = speech_card(context.config.speech.embedder, context.config.models)
     if kind not in card.thresholds:
         raise ModelError(f"embedder {card.name!r} has no default threshold for {kind}; set mining.threshold")
     default = card.thresholds[kind]
     known = f"precision {default.precision:.2f} on" if np.isfinite(default.precision) else "precision not known,"
-    return ChosenThreshold(default.value, f"default of {card.name} for {kind}: {known} {default.fitted_on}")
+    rows = "" if mining.reduce is None else ", for rows that were not reduced"
+    return ChosenThreshold(default.value, f"default of {card.name} for {kind}: {known} {default.fitted_on}{rows}")
 
 
 def choose(

@@ -18,6 +18,7 @@ _UNITS = {
     "speech": "h of audio",
     "text": "sentences",
     "decoys": "sentences",
+    "reduce": "maps",
     "gather": "sides",
     "index": "indexes",
     "search": "pairs of rows",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from seamlessalign import storage
-from seamlessalign.embedders import load_card
+from seamlessalign.embedders import speech_card
 from seamlessalign.languages import Direction, Side
 from seamlessalign.mining.exact import one_pass
 from seamlessalign.mining.knn import choose_backend
@@ -125,7 +125,8 @@ def count_rows(side: Side, context: Context, recordings: list[Shard], texts: lis
 def plans(context: Context, workers: Workers, recordings: list[Shard], texts: list[Shard]) -> list[SearchPlan]:
     """The plan of every direction of a run."""
     config = context.config
-    dim = load_card(config.speech.embedder).dim
+    reduce = config.mining.reduce
+    dim = (reduce and reduce.dim) or speech_card(config.speech.embedder, config.models).dim
     rate = measure_rate(dim, list_width(config.mining), workers.threads)
     found = []
     for name in config.directions:

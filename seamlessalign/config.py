@@ -91,6 +91,9 @@ class SpeechConfig(Section):
     spans: SpansConfig = SpansConfig()
     lid: SpeechLidConfig = SpeechLidConfig()
     embedder: str = "transcribe-e5"
+    # With embedder sonar: whether it encodes each span by itself (each, its default), or each stretch of speech once
+    # for all the spans that share it (shared), many times faster and with other rows.
+    frames: Literal["each", "shared"] | None = None
     recordings_per_shard: int = Field(1, ge=1)
 
 
@@ -165,6 +168,26 @@ class DecoysConfig(Section):
     same_kind: bool = False  # texts, sides: a random sample of the collection itself, taken as equal to it
 
 
+_REDUCE_SAMPLE = 20_000
+
+
+class ReduceConfig(Section):
+    """Fewer dimensions for all rows that are mined, by one map for both sides of all directions."""
+
+    dim: int | None = Field(None, ge=1)  # dimensions to keep, those in which rows vary most
+    whiten: float = Field(0.0, ge=0, le=1)  # power of its standard deviation that each is divided by
+    sample: int = Field(_REDUCE_SAMPLE, ge=1)  # rows of each side, at most, that the map is fitted on
+    file: str | None = None  # in place of a fit: a map that another run left, a .safetensors with its .yaml
+
+    @model_validator(mode="after")
+    def _fitted_or_read(self) -> "ReduceConfig":
+        if (self.dim is None) == (self.file is None):
+            raise ValueError("give dim, to fit a map, or file, to read one")
+        if self.file is not None and (self.whiten or self.sample != _REDUCE_SAMPLE):
+            raise ValueError("whiten and sample belong to a fit: a file has its own")
+        return self
+
+
 class MiningConfig(Section):
     """How pairs are found and chosen."""
 
@@ -178,6 +201,7 @@ class MiningConfig(Section):
     backend: Literal["auto", "exact", "faiss-flat", "faiss-ivfpq"] = "auto"
     near_duplicates: float | None = Field(0.7, gt=0, le=1)  # cosine of centred rows from which neighbours count once
     centre: bool = True  # subtract the mean of the run's own rows, per language
+    reduce: ReduceConfig | None = None  # dimensions are as the embedder has them
     max_overlap: float = Field(0.0, ge=0, lt=1)  # share of the shorter span that two kept pairs may have in common
     filters: FiltersConfig = FiltersConfig()
 
@@ -275,6 +299,9 @@ def load_config(path: str, overrides: list[str] | None = None, output: str | Non
     decoys = _dig(raw, "mining", "decoys")
     if decoys is not None and isinstance(decoys.get("texts"), list):
         decoys["texts"] = [beside(file, str(uri)) for uri in decoys["texts"]]
+    reduction = _dig(raw, "mining", "reduce")
+    if reduction is not None and isinstance(reduction.get("file"), str):
+        reduction["file"] = beside(file, reduction["file"])
     if isinstance(raw.get("models"), dict):
         raw["models"] = {name: beside(file, str(folder)) for name, folder in raw["models"].items()}
     for override in overrides or []:

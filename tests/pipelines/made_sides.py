@@ -11,7 +11,7 @@ import numpy.typing as npt
 from seamlessalign import storage
 from seamlessalign.config import RunConfig, parse_config
 from seamlessalign.languages import Side
-from seamlessalign.pipelines import decoys_stage, gather_stage, mining_stage, search_stage
+from seamlessalign.pipelines import decoys_stage, gather_stage, mining_stage, reduce_stage, search_stage
 from seamlessalign.pipelines.beam_stage import ShardTask
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.ledger import write_mark
@@ -78,6 +78,9 @@ def mine(context: Context, order: int = 1, done: Sequence[SearchTask] = ()) -> d
     """
     config = context.config
     names = {str(side): side for side in config.sides()}
+    if config.mining.reduce is not None:
+        all_sides = reduce_stage.ReduceTask(tuple(names[name] for name in sorted(names)))
+        write_mark(context.folder, reduce_stage.process(all_sides, "reduced", context))
     for name, side in list(names.items())[::order]:
         write_mark(context.folder, gather_stage.process(side, f"gathered {name}", context))
     for direction in config.directions[::order]:

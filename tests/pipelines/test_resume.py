@@ -21,7 +21,8 @@ from tests.pipelines.small_corpus import SmallRun, complaint, finished_run, hash
 
 pytestmark = pytest.mark.embedded
 
-SHARDS = {"speech": 5, "text": 2, "decoys": 1, "gather": 3, "index": 0, "search": 3, "mine": 3, "corpus": 3}
+SHARDS = {"speech": 5, "text": 2, "decoys": 1, "reduce": 0, "gather": 3, "index": 0, "search": 3, "mine": 3}
+SHARDS["corpus"] = 3
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,22 @@ def test_another_threshold_mines_again_and_embeds_nothing(first: SmallRun, folde
         assert pairs.select(["pair_id", "margin"]) == old.select(["pair_id", "margin"])
         assert all(row["kept"] <= (row["margin"] >= 1.01) for row in pairs.to_pylist())
         assert pq.read_schema(file).metadata[b"seamlessalign.threshold"] == b"1.01"
+
+
+def test_reduced_rows_are_gathered_anew_and_nothing_is_embedded_again(first: SmallRun, folder: Path) -> None:
+    before = _all_marks(folder)
+    done = _run(first, folder, "mining.reduce.dim=64", "mining.threshold=1.0")
+    after = _all_marks(folder)
+    assert (done.shards_done, done.shards_kept) == (13, 8)
+    assert {stage for stage in STAGES if before[stage] == after[stage]} == {"speech", "text", "decoys", "index"}
+    reduced = hashes(folder)
+    again = _run(first, folder, "mining.reduce.dim=64", "mining.threshold=1.0")
+    assert (again.shards_done, again.shards_kept) == (0, 21) and hashes(folder) == reduced
+    (folder / "state/mining/reduction/all-sides.safetensors").unlink()
+    mended = _run(first, folder, "mining.reduce.dim=64", "mining.threshold=1.0")
+    assert (mended.shards_done, mended.shards_kept) == (1, 20) and hashes(folder) == reduced
+    _run(first, folder)
+    assert not list((folder / "state/mining/reduction").rglob("*.*")) and hashes(folder) == hashes(first.folder)
 
 
 def test_what_is_gone_or_does_not_belong_is_mended(first: SmallRun, folder: Path) -> None:

@@ -158,6 +158,7 @@ def test_a_real_run(tmp_path_factory: pytest.TempPathFactory) -> None:
         "speech": (5, 5),
         "text": (2, 2),
         "decoys": (1, 1),
+        "reduce": (0, 0),
         "gather": (3, 3),
         "index": (0, 0),
         "search": (3, 3),
