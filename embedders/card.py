@@ -68,10 +68,27 @@ def fit_mean(rows: Float32) -> Float32:
 
 def load_card(name: str) -> Card:
     """Read the card of an embedder from those that the package carries."""
+    return _read_card(name, *_card_files(name))
+
+
+def card_beside(folder: Path, name: str) -> Card | None:
+    """The card that a model's own directory holds as `card.yaml` and `card.safetensors`; None where there is none.
+
+    Raises ModelError where it cannot be read.
+    """
+    described, weights = folder / "card.yaml", folder / "card.safetensors"
+    if not described.is_file():
+        return None
+    try:
+        return _read_card(name, described.read_bytes(), weights.read_bytes() if weights.is_file() else b"")
+    except Exception as error:
+        raise ModelError(f"{described}: cannot be read as a card: {' '.join(str(error).split())}") from error
+
+
+def _read_card(name: str, described: bytes, weights: bytes) -> Card:
     import yaml
     from safetensors.numpy import load
 
-    described, weights = _card_files(name)
     description: dict[str, Any] = yaml.safe_load(described)
     tensors = load(weights) if weights else {}
     return Card(

@@ -2,15 +2,17 @@
 
 `transcribe-e5` transcribes each fragment of speech once, joins the transcripts of a span's fragments, and embeds
 them as text. Whisper's own translation into English is a second view; the mean of both is better than either.
+`sonar` and students, of which `whisper-e5` is one, make rows of frames, without words.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from seamlessalign.embedders.card import Card, load_card, unit_rows
+from seamlessalign.embedders.card import Card, card_digest, load_card, unit_rows
+from seamlessalign.embedders.students import STUDENTS, student_card, student_digest, student_models
 from seamlessalign.embedders.text import TextEmbedder, load_text_embedder
 from seamlessalign.errors import InputError, ModelError
 from seamlessalign.languages import to_model_code
@@ -18,6 +20,8 @@ from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.whisper import MAX_SPEECH_SECONDS, Task, Transcript, Whisper, load_whisper
 
 _TEXT_EMBEDDER = {"transcribe-e5": "e5-small", "transcribe-labse": "labse"}
+
+_SILENCE = 2.0**-15  # one step of 16-bit samples; speech moves by more
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -134,41 +138,76 @@ def load_speech_embedder(
     models: Mapping[str, str] | None = None,
     device: str = "cpu",
     threads: int | None = None,
+    frames: Literal["each", "shared"] | None = None,
 ) -> SpeechEmbedder:
     """Load a speech embedder by its short name.
 
     Args:
-        name: `transcribe-e5` or `transcribe-labse`, by the text embedder whose space its rows are in; or `sonar`.
+        name: `transcribe-e5` or `transcribe-labse`, by the text embedder whose space its rows are in; `sonar`;
+            `whisper-e5`; or `student`, the one in the directory that `models` gives.
         models: model name → directory, for models that lie in one.
         device: torch device name.
-        threads: of the text encoder's own thread pool, or of torch for `sonar`.
+        threads: of the text encoder's own thread pool, or of torch for `sonar` and students.
+        frames: for `sonar` alone: whether it encodes each span by itself, the default, or each stretch of speech once
+            for all the spans that share it.
+
+    Raises:
+        ModelError: a name that is not known, or a model that is missing or damaged.
+        InputError: `frames` for another embedder.
     """
+    places = models or {}
+    check_frames(name, frames)
     if name == "sonar":
         from seamlessalign.embedders.sonar.speech import load_speech
 
-        return load_speech(models or {}, device, threads)
-    places = models or {}
+        return load_speech(places, device, threads, frames=frames or "each")
+    if name in STUDENTS:
+        from seamlessalign.embedders.student.embedder import load_student
+
+        return load_student(name, places, device, threads)
     whisper_name, text_name = speech_models(name, ())
     whisper = load_whisper(whisper_name, places.get(whisper_name), device)
     text = load_text_embedder(text_name, places.get(text_name), device, threads)
     return TranscribingEmbedder(name, whisper, text, load_card(name))
 
 
-def speech_models(name: str, languages: Iterable[str]) -> list[str]:
+def speech_models(name: str, languages: Iterable[str], models: Mapping[str, str] | None = None) -> list[str]:
     """Names of the models that a speech embedder loads for recordings in some languages (ISO 639-3).
 
-    Raises ModelError for an embedder that does not exist, InputError for a language that it cannot hear.
+    `models` is as for `load_speech_embedder`. Raises ModelError for an embedder that does not exist or a student that
+    cannot be found, InputError for a language that it cannot hear.
     """
     if name == "sonar":
         from seamlessalign.embedders.sonar.speech import speech_model
 
         return sorted({speech_model(lang) for lang in languages})
-    if name not in _TEXT_EMBEDDER:
-        raise ModelError(f"speech embedder {name!r} is not known; there are {', '.join(_TEXT_EMBEDDER)}, sonar")
+    if name in STUDENTS:
+        needed, tells_languages = student_models(name, models or {})
+    elif name in _TEXT_EMBEDDER:
+        needed, tells_languages = ["whisper-base", _TEXT_EMBEDDER[name]], True
+    else:
+        known = ", ".join((*_TEXT_EMBEDDER, "sonar", *STUDENTS))
+        raise ModelError(f"speech embedder {name!r} is not known; there are {known}")
     for lang in languages:
-        if to_model_code(lang, "whisper") is None:
+        if tells_languages and to_model_code(lang, "whisper") is None:
             raise InputError(f"language {lang!r}: {name} cannot hear it: Whisper does not know it")
-    return ["whisper-base", _TEXT_EMBEDDER[name]]
+    return needed
+
+
+def speech_card(name: str, models: Mapping[str, str] | None = None) -> Card:
+    """The card of a speech embedder, which for a student may lie in its directory; nothing else is loaded."""
+    return student_card(name, models or {}) if name in STUDENTS else load_card(name)
+
+
+def speech_digest(name: str, models: Mapping[str, str] | None = None) -> str:
+    """First 16 hex digits of a SHA-256: of the card, and of what else beside weights a student's rows depend on."""
+    return student_digest(name, models or {}) if name in STUDENTS else card_digest(name)
+
+
+def check_frames(name: str, frames: str | None) -> None:
+    """Raise InputError where an embedder cannot be told how to encode spans."""
+    if frames is not None and name != "sonar":
+        raise InputError(f"speech.frames is {frames!r}: only sonar can be told; {name} has one way to encode spans")
 
 
 def check_spans(spans: Int64, num_samples: int) -> None:
@@ -177,6 +216,11 @@ def check_spans(spans: Int64, num_samples: int) -> None:
     if len(wrong):
         start, end = spans[wrong[0]]
         raise InputError(f"span {wrong[0]} [{start}, {end}) is empty or outside the recording's {num_samples} samples")
+
+
+def is_silent(samples: Float32) -> bool:
+    """Whether samples do not differ by a step of 16 bits: nothing in them can be heard."""
+    return not len(samples) or bool(np.ptp(samples) <= _SILENCE)
 
 
 def _fragments_of(spans: Int64, fragments: Int64) -> list[list[int]]:

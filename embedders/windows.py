@@ -75,12 +75,14 @@ def cut_windows(
     most = int(max_seconds * SAMPLE_RATE) // stride * stride
     context = max(1, -(-int(context_seconds * SAMPLE_RATE) // stride)) * stride
     room = most - 2 * context
-    if context_seconds < 0 or room < stride:
+    if context_seconds < 0 or room < 2 * stride:
         raise InputError(f"windows of {max_seconds} s with {context_seconds} s of context on both sides have no room")
     windows: list[tuple[int, int]] = []
 
-    def close(start: int, end: int, beside: int) -> None:
-        windows.append((max(0, start - beside), min(num_samples, end + beside)))
+    def close(start: int, end: int) -> None:
+        free = most - (end - start)
+        before = min(context, free // 2 // stride * stride)
+        windows.append((max(0, start - before), min(num_samples, end + min(context, free - before))))
 
     first = last = -1  # of the window that is being filled
     for fragment_start, end in speech.tolist():
@@ -89,18 +91,18 @@ def cut_windows(
             last = end
             continue
         if first >= 0:
-            close(first, last, context)
+            close(first, last)
             first = -1
         if end - start <= room:
             first, last = start, end
         elif end - start <= most - 2 * stride:
-            close(start, end, (most - (end - start)) // 2 // stride * stride)
+            close(start, end)
         else:
             edges = _edges(start, end, room, stride)
             for piece_start, piece_end in itertools.pairwise(edges):
-                close(piece_start, piece_end, context)
+                close(piece_start, piece_end)
     if first >= 0:
-        close(first, last, context)
+        close(first, last)
     return np.array(windows, np.int64).reshape(-1, 2)
 
 
@@ -133,6 +135,37 @@ def stitch(
     order = np.lexsort((window, -np.minimum(before, behind), time))
     best = order[np.flatnonzero(np.diff(time[order], prepend=-1))]
     return Stitched(window[best], place[best], time[best])
+
+
+class Waiting:
+    """Spans that wait for their frames, which arrive in order of time and are held only while a span wants them."""
+
+    def __init__(self, spans: Int64) -> None:
+        """spans: int64 `(num_spans, 2)`, in any order; they may overlap."""
+        self._spans = spans
+        self._left = np.argsort(spans[:, 0], kind="stable")
+        self._time = np.zeros(0, np.int64)
+
+    def arrived(self, time: Int64, reached: int) -> tuple[Int64, Int64, int]:
+        """Say which frames have come, and what can be done with all that are held now.
+
+        Args:
+            time: samples at the middle of frames, none before those that came earlier.
+            reached: no later frame is before this sample.
+
+        Returns:
+            Indices of spans whose frames are all here, `(num_ready,)`; of each of these the range `[first, last)` of
+            held frames with `start <= time < end`, `(num_ready, 2)`; and how many of the first held frames no other
+            span wants: the caller drops them, and this object has forgotten them.
+        """
+        self._time = np.r_[self._time, time]
+        complete = self._spans[self._left, 1] <= reached
+        ready, self._left = self._left[complete], self._left[~complete]
+        ranges = np.asarray(np.searchsorted(self._time, self._spans[ready]), np.int64)
+        wanted = self._spans[self._left[0], 0] if len(self._left) else reached
+        done = int(np.searchsorted(self._time, wanted))
+        self._time = self._time[done:]
+        return ready, ranges, done
 
 
 def _edges(start: int, end: int, room: int, stride: int) -> list[int]:

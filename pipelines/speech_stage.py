@@ -82,7 +82,10 @@ def load_lid(context: Context) -> SpeechLid | None:
 
 def load_embedder(context: Context) -> SpeechEmbedder:
     """The run's speech embedder."""
-    return load_speech_embedder(context.config.speech.embedder, context.config.models, context.device, context.threads)
+    config = context.config
+    return load_speech_embedder(
+        config.speech.embedder, config.models, context.device, context.threads, config.speech.frames
+    )
 
 
 def fingerprints(context: Context, lid: SpeechLid | None, embedder: SpeechEmbedder) -> dict[str, str]:

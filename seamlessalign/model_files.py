@@ -4,7 +4,7 @@ A name is looked up in this order:
 
 1. a directory: the run's `models:` section, or `$SEAMLESSALIGN_MODELS/<name>`;
 2. the local cache of the Hugging Face hub, where the model was downloaded before;
-3. an installed package that carries it (the extra `embedded`);
+3. an installed package that carries it: this one, or those of the extra `embedded`;
 4. the hub itself, unless `HF_HUB_OFFLINE` is set.
 
 The network comes last so that the same installation gives the same rows whether or not it is online.
@@ -41,6 +41,7 @@ class KnownModel:
     url: str | None = None  # of its published file, which people fetch themselves
     shelf: str | None = None  # a folder of `$SEAMLESSALIGN_MODELS` where it may lie together with others
     lang: str = ""  # ISO 639-3, with which its name ends, where there is one for each language
+    bundled: str | None = None  # its folder inside this package
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,19 @@ KNOWN_MODELS = {
             ("classifier.ckpt", "label_encoder.txt"),
             "speechbrain/lang-id-voxlingua107-ecapa",
         ),
+        KnownModel(
+            "whisper-e5",
+            "speech encoder over Whisper base: spans of speech in the space of e5-small",
+            ("model.safetensors",),
+            ("config.json",),
+            bundled="embedders/weights/whisper-e5",
+        ),
+        KnownModel(
+            "student",
+            "any speech encoder that `train speech-encoder` wrote, from a directory",
+            ("model.safetensors",),
+            ("config.json",),
+        ),
         *_sonar_models(),
     )
 }
@@ -167,7 +181,7 @@ def find_model(name: str, directory: str | None = None, *, online: bool = True) 
     cached = _hub_snapshot(model, download=False)
     if cached is not None and not _lacking(model, cached):  # a part is there when a download broke off
         return _in_directory(model, cached, "hub", f"{model.hub} (cached)")
-    packaged = _in_packages(model)
+    packaged = _bundled(model) or _in_packages(model)
     if packaged is not None:
         return packaged
     if online and not os.environ.get("HF_HUB_OFFLINE"):
@@ -209,6 +223,13 @@ def _lacking(model: KnownModel, directory: Path) -> str:
     if model.one_of and not any((directory / file).is_file() for file in model.one_of):
         weights.append(" or ".join(model.one_of))
     return ", ".join(weights + [file for file in model.files if not (directory / file).is_file()])
+
+
+def _bundled(model: KnownModel) -> ModelFiles | None:
+    if model.bundled is None:
+        return None
+    folder = Path(str(resources.files("seamlessalign").joinpath(model.bundled)))
+    return None if _lacking(model, folder) else _in_directory(model, folder, "package", "seamlessalign")
 
 
 def _in_packages(model: KnownModel) -> ModelFiles | None:

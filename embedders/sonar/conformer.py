@@ -33,8 +33,11 @@ class SpeechNetwork(nn.Module):  # type: ignore[misc]
         self.pooler = pooler
 
     def forward(self, inputs: Any, mask: Any) -> Any:
-        hidden = self.encoder(self.feature_projection(inputs), attention_mask=mask)
-        return self.pooler(hidden, mask)
+        return self.pooler(self.outputs(inputs, mask), mask)
+
+    def outputs(self, inputs: Any, mask: Any) -> Any:
+        """What the conformer makes of inputs, `(batch, length, dim)`."""
+        return self.encoder(self.feature_projection(inputs), attention_mask=mask)
 
 
 def build(checkpoint: Checkpoint) -> SpeechNetwork:

@@ -1,9 +1,9 @@
 """SONAR's speech encoders, one for each language: spans of a recording → rows in the space of SONAR's texts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,9 @@ from seamlessalign.embedders.batches import batches, check_finite, torch_dtype, 
 from seamlessalign.embedders.card import Card, load_card
 from seamlessalign.embedders.sonar.checkpoints import SPEECH_ENCODER, Checkpoint, save_tensors
 from seamlessalign.embedders.sonar.features import MIN_SAMPLES, features, num_inputs
-from seamlessalign.embedders.speech import check_spans
+from seamlessalign.embedders.sonar.shared import encode_shared
+from seamlessalign.embedders.speech import check_spans, is_silent
+from seamlessalign.embedders.windows import stretches
 from seamlessalign.errors import InputError, ModelError
 from seamlessalign.model_files import KNOWN_MODELS, find_model, place_of
 from seamlessalign.rows import SAMPLE_RATE
@@ -21,11 +23,12 @@ Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 Progress = Callable[[float], None]
 
+SpanFrames = Literal["each", "shared"]
+
 FAMILY = "sonar-speech"  # names are sonar-speech-eng, …
 _KEPT = 2  # encoders in memory at a time, of 2.5 to 3 GB each in float32
 _BATCH_INPUTS = 6000  # padded, at 50 a second: two minutes of speech
 _MOST_SECONDS = 60  # of a span; memory grows with the square of its length
-_SILENCE = 2.0**-15  # one step of 16-bit samples; speech moves by more
 
 
 class SonarSpeechEncoder:
@@ -67,17 +70,47 @@ class SonarSpeechEncoder:
         import torch
 
         rows = np.empty((len(waveforms), self.dim), np.float32)
-        lengths = [num_inputs(len(waveform)) for waveform in waveforms]
-        for batch in batches(lengths, _BATCH_INPUTS):
+        for batch, inputs, mask in self._padded(waveforms):
             with torch.inference_mode():
-                inputs = [features(torch.tensor(waveforms[i], device=self.device)) for i in batch]
-                padded = torch.nn.utils.rnn.pad_sequence(inputs, batch_first=True).to(self.dtype)
-                places = torch.arange(padded.shape[1], device=self.device)
-                mask = places < torch.tensor([lengths[i] for i in batch], device=self.device)[:, None]
-                rows[batch] = self.model(padded, mask).float().cpu().numpy()
+                rows[batch] = self.model(inputs, mask).float().cpu().numpy()
             if progress is not None:
                 progress(sum(len(waveforms[i]) for i in batch) / SAMPLE_RATE)
         return check_finite(rows, self.dtype)
+
+    def outputs(self, waveforms: Sequence[Float32]) -> list[Any]:
+        """What the conformer makes of waveforms as `encode` takes them: tensors `(num_inputs, dim)`, in their order."""
+        import torch
+
+        made: list[Any] = [None] * len(waveforms)
+        for batch, inputs, mask in self._padded(waveforms):
+            with torch.inference_mode():
+                outputs = self.model.outputs(inputs, mask)
+            for i, values, real in zip(batch, outputs, mask, strict=True):
+                made[i] = values[real]
+        return made
+
+    def pool_spans(self, outputs: Any, ranges: Int64) -> Float32:
+        """Rows of ranges of outputs in common, `(num_spans, dim)`, not of unit length.
+
+        outputs: tensor `(num_outputs, dim)`, in order of time. ranges: int64 `(num_spans, 2)`, `[first, last)`.
+        """
+        import torch
+
+        if not len(ranges):
+            return np.zeros((0, self.dim), np.float32)
+        with torch.inference_mode():
+            return np.asarray(self.model.pooler.pool_spans(outputs, ranges).float().cpu().numpy())
+
+    def _padded(self, waveforms: Sequence[Float32]) -> Iterator[tuple[list[int], Any, Any]]:
+        """Indices of waveforms in batches, their inputs `(batch, length, 160)` and a mask of real ones."""
+        import torch
+
+        lengths = [num_inputs(len(waveform)) for waveform in waveforms]
+        for batch in batches(lengths, _BATCH_INPUTS):
+            inputs = [features(torch.tensor(waveforms[i], device=self.device)) for i in batch]
+            padded = torch.nn.utils.rnn.pad_sequence(inputs, batch_first=True).to(self.dtype)
+            places = torch.arange(padded.shape[1], device=self.device)
+            yield batch, padded, places < torch.tensor([lengths[i] for i in batch], device=self.device)[:, None]
 
     def save(self, path: Path) -> None:
         """Write the weights as .safetensors, in the precision they are held in; they load as a checkpoint does."""
@@ -89,8 +122,13 @@ class SonarSpeechEmbedder:
 
     name = "sonar"
 
-    def __init__(self, card: Card, places: Mapping[str, str], device: str, dtype: str) -> None:
+    def __init__(
+        self, card: Card, places: Mapping[str, str], device: str, dtype: str, frames: SpanFrames = "each"
+    ) -> None:
+        if frames not in get_args(SpanFrames):
+            raise ModelError(f"frames are {frames!r}: choose one of {', '.join(get_args(SpanFrames))}")
         self.dim = card.dim
+        self.frames = frames
         self.card = card
         self.models: Mapping[str, str] = {}
         self._places = places
@@ -105,13 +143,15 @@ class SonarSpeechEmbedder:
         fragments: Int64 | None = None,
         progress: Progress | None = None,
     ) -> Float32:
-        """Embed spans of a recording, each as it is, with the pauses inside.
+        """Embed spans of a recording with the pauses inside: each as it is, or, where `frames` is `shared`, from the
+        conformer's outputs over the whole stretch that it lies in.
 
         Args:
             waveform: float32 `(num_samples,)` at 16 kHz.
             spans: int64 `(num_spans, 2)`, samples `[start, end)`; they may overlap.
             lang: ISO 639-3 of what is spoken; its encoder is loaded when it is first wanted.
-            fragments: what the spans are made of, which makes no difference to their rows.
+            fragments: int64 `(num_fragments, 2)`, sorted: what the spans are made of. Rows of spans that are encoded
+                each as it is do not depend on them; stretches are cut into windows between them.
             progress: called with the seconds done since the last call: in all, those of fragments that lie in spans,
                 or those that spans cover.
 
@@ -129,10 +169,26 @@ class SonarSpeechEmbedder:
         if not len(spans):
             return np.zeros((0, self.dim), np.float32)
         encoder = self._encoder(lang)
+        fragments = None if fragments is None else np.asarray(fragments, np.int64).reshape(-1, 2)
         distinct, where = np.unique(spans, axis=0, return_inverse=True)
-        heard, pieces = [], []
-        for i, (start, end) in enumerate(distinct.tolist()):
-            samples = np.ascontiguousarray(waveform[start:end], np.float32)
+        heard = self._heard(waveform, distinct)
+        made = np.full((len(distinct), self.dim), np.nan, np.float32)
+        if self.frames == "shared":
+            tell = _scaled(progress, _speech_seconds(distinct, fragments), stretches(distinct[heard]))
+            if len(heard):
+                made[heard] = encode_shared(encoder, waveform, distinct[heard], fragments, tell)
+        else:
+            tell = _scaled(progress, _speech_seconds(distinct, fragments), distinct[heard])
+            pieces = [np.ascontiguousarray(waveform[start:end], np.float32) for start, end in distinct[heard]]
+            made[heard] = encoder.encode(pieces, tell)
+        return self.card.centre(made[where.ravel()], lang)
+
+    @staticmethod
+    def _heard(waveform: Float32, spans: Int64) -> Int64:
+        """Indices of spans in which there is something to hear. Raises InputError for those that cannot be read."""
+        heard = []
+        for i, (start, end) in enumerate(spans.tolist()):
+            samples = waveform[start:end]
             if not np.isfinite(samples).all():
                 raise InputError(f"samples {start}-{end} are not all finite numbers")
             if len(samples) > _MOST_SECONDS * SAMPLE_RATE:
@@ -140,12 +196,9 @@ class SonarSpeechEmbedder:
                     f"span [{start}, {end}) is longer than the {_MOST_SECONDS} s that SONAR is given; "
                     "lower speech.spans.max_seconds"
                 )
-            if len(samples) >= MIN_SAMPLES and np.ptp(samples) > _SILENCE:
+            if len(samples) >= MIN_SAMPLES and not is_silent(samples):
                 heard.append(i)
-                pieces.append(samples)
-        made = np.full((len(distinct), self.dim), np.nan, np.float32)
-        made[heard] = encoder.encode(pieces, _scaled(progress, _speech_seconds(distinct, fragments), pieces))
-        return self.card.centre(made[where.ravel()], lang)
+        return np.array(heard, np.int64)
 
     def _encoder(self, lang: str) -> SonarSpeechEncoder:
         name = speech_model(lang)
@@ -166,11 +219,26 @@ def speech_model(lang: str) -> str:
 
 
 def load_speech(
-    models: Mapping[str, str], device: str, threads: int | None = None, dtype: str = "auto"
+    models: Mapping[str, str],
+    device: str,
+    threads: int | None = None,
+    dtype: str = "auto",
+    frames: SpanFrames = "each",
 ) -> SonarSpeechEmbedder:
-    """SONAR's speech embedder. `models` maps a name (`sonar-speech-fra`, or `sonar` for all in one) to a directory."""
+    """SONAR's speech embedder.
+
+    Args:
+        models: a name (`sonar-speech-fra`, or `sonar` for all in one) to a directory.
+        device: torch device name.
+        threads: of torch.
+        dtype: as of `SonarSpeechEncoder`.
+        frames: `each`: every span is encoded by itself; `shared`: each stretch of speech once, for all its spans.
+
+    Raises:
+        ModelError: frames that are neither.
+    """
     use_threads(threads)
-    return SonarSpeechEmbedder(load_card("sonar"), models, device, dtype)
+    return SonarSpeechEmbedder(load_card("sonar"), models, device, dtype, frames)
 
 
 @lru_cache(maxsize=_KEPT)
@@ -179,23 +247,20 @@ def _load_encoder(name: str, directory: str | None, device: str, dtype: str) -> 
     return SonarSpeechEncoder(files.weights[0], device=device, dtype=dtype), files.sha256
 
 
-def _scaled(progress: Progress | None, total: float, pieces: Sequence[Float32]) -> Progress | None:
-    """Turns seconds of pieces, which overlap, into shares of `total` seconds."""
+def _scaled(progress: Progress | None, total: float, pieces: Int64) -> Progress | None:
+    """Turns seconds of pieces, which may overlap, into shares of `total` seconds."""
     if progress is None:
         return None
-    if not pieces:
+    if not len(pieces):
         progress(total)
-    share = total / max(sum(len(piece) for piece in pieces) / SAMPLE_RATE, 1 / SAMPLE_RATE)
+    share = total * SAMPLE_RATE / max(int((pieces[:, 1] - pieces[:, 0]).sum()), 1)
     return lambda seconds: progress(seconds * share)
 
 
 def _speech_seconds(spans: Int64, fragments: Int64 | None) -> float:
     """Seconds of the fragments that lie in any span; without fragments, seconds that the spans cover."""
-    spans = spans[np.argsort(spans[:, 0], kind="stable")]
-    reach = np.maximum.accumulate(spans[:, 1])
-    first = np.flatnonzero(np.r_[True, spans[1:, 0] > reach[:-1]])
-    starts, ends = spans[first, 0], reach[np.r_[first[1:] - 1, len(spans) - 1]]
-    parts = np.stack([starts, ends], 1) if fragments is None else np.asarray(fragments, np.int64).reshape(-1, 2)
-    cover = np.searchsorted(starts, parts[:, 0], side="right") - 1
-    inside = (cover >= 0) & (parts[:, 1] <= ends[cover])
+    covered = stretches(spans)
+    parts = covered if fragments is None else fragments
+    cover = np.searchsorted(covered[:, 0], parts[:, 0], side="right") - 1
+    inside = (cover >= 0) & (parts[:, 1] <= covered[cover, 1])
     return float((parts[inside, 1] - parts[inside, 0]).sum()) / SAMPLE_RATE

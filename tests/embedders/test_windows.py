@@ -1,12 +1,14 @@
 """Windows hold all speech within their limits, and their frames, stitched, are those of the recording itself."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from seamlessalign.embedders.windows import cut_windows, parts_of, stitch, stretches
+from seamlessalign.embedders.windows import Waiting, cut_windows, parts_of, stitch, stretches
 from seamlessalign.errors import InputError
 
 Int64 = NDArray[np.int64]
@@ -75,8 +77,8 @@ class TestCut:
         assert len(stitched.time) == len(stitched.window) == len(stitched.place) == 0
 
 
-@given(recordings(), st.floats(0.5, 15), st.floats(0, 0.45), st.floats(0, 3))
-@settings(max_examples=300, deadline=None)
+@given(recordings(), st.floats(0.5, 15), st.floats(0, 0.4), st.floats(0, 3))
+@settings(max_examples=200, deadline=None)
 def test_each_frame_of_speech_comes_once_and_in_order(
     recording: tuple[Int64, int], longest: float, share: float, max_gap: float
 ) -> None:
@@ -138,3 +140,28 @@ def test_stretches_part_in_the_middle_of_pauses() -> None:
     fragments = np.array([[0, 5], [10, 20], [24, 40], [40, 50], [70, 90], [100, 120]])
     assert parts_of(covered, fragments).tolist() == [[10, 22], [22, 40], [40, 50], [70, 90]]
     assert parts_of(covered, np.zeros((0, 2), np.int64)).tolist() == covered.tolist()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 90), st.integers(1, 30)), max_size=20),
+    st.lists(st.integers(0, 120), max_size=60).map(sorted),
+    st.lists(st.integers(0, 120), max_size=6).map(sorted),
+)
+def test_each_span_is_ready_once_with_its_frames(
+    drawn: list[tuple[int, int]], times: list[int], parts: list[int]
+) -> None:
+    spans = np.array([(start, start + length) for start, length in drawn], np.int64).reshape(-1, 2)
+    time = np.array(times, np.int64)
+    waiting, held, found = Waiting(spans), np.zeros(0, np.int64), dict[int, list[int]]()
+    edges = [0, *parts, 1000]
+    for begin, reached in itertools.pairwise(edges):
+        now = time[(begin <= time) & (time < reached)]
+        held = np.r_[held, now]
+        ready, ranges, done = waiting.arrived(now, reached)
+        for i, (first, last) in zip(ready.tolist(), ranges, strict=True):
+            assert i not in found and spans[i, 1] <= reached
+            found[i] = held[first:last].tolist()
+        held = held[done:]
+        wanted = [start for i, (start, _) in enumerate(spans.tolist()) if i not in found]
+        assert (held >= min(wanted, default=reached)).all()  # nothing is held for nobody
+    assert found == {i: [t for t in times if start <= t < end] for i, (start, end) in enumerate(spans.tolist())}
