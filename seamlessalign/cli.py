@@ -109,6 +109,14 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--direction", action="append", metavar="DIRECTION", help="only this one; may be repeated")
     export.set_defaults(command=_export)
 
+    train = commands.add_parser("train", help="train a model as a configuration says; run again to go on")
+    train.add_argument("kind", choices=["speech-encoder"], help="what is trained")
+    train.add_argument("config", metavar="CONFIG.yaml")
+    train.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="set a key of the configuration, such as optimiser.lr=0.0003"
+    )
+    train.set_defaults(command=_train)
+
     models = commands.add_parser("models", help="names of models, where each would come from, fingerprints")
     models.set_defaults(command=_models)
     return parser
@@ -188,6 +196,17 @@ def _export(arguments: argparse.Namespace) -> int:
     for direction, rows in exported.items():
         print(f"{direction}: {rows} pairs")
     print(f"corpus: {arguments.to}")
+    return 0
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from seamlessalign.embedders.student.training_config import load_training_config
+
+    config = load_training_config(arguments.config, arguments.overrides)
+    from seamlessalign.embedders.student.train import train
+
+    result = train(config)
+    print(f"student: {result.folder / 'student'}, P@1 {result.p_at_1:.3f} at step {result.best_step} of {result.steps}")
     return 0
 
 

@@ -20,8 +20,9 @@ _KEYS_OF_POOLER: dict[str, tuple[str, ...]] = {"attention": (*_NETWORK, "queries
 
 def _check_keys(section: Section, what: str, kind: str, keys: dict[str, tuple[str, ...]]) -> None:
     """Raise ValueError for a key that was given but that this kind does not read."""
-    idle = sorted(section.model_fields_set - {"kind", *keys[kind]})
-    if idle and any(getattr(section, key) != type(section).model_fields[key].default for key in idle):
+    fields = type(section).model_fields
+    idle = [key for key in fields if key not in {"kind", *keys[kind]} and getattr(section, key) != fields[key].default]
+    if idle:
         raise ValueError(f"a {what} of kind {kind!r} does not read {', '.join(idle)}")
 
 
@@ -78,19 +79,24 @@ class PoolerConfig(Section):
         return self
 
 
-class StudentConfig(Section):
-    """A speech encoder: backbone, pooler, and the space that its rows are in."""
+class StudentChoice(Section):
+    """A speech encoder as it is chosen: backbone, pooler, and the text embedder in whose space its rows are."""
 
     backbone: BackboneConfig = BackboneConfig()
     train_backbone: bool = False
     pooler: PoolerConfig = PoolerConfig()
-    dim: PositiveInt  # of the teacher's rows
-    teacher: str = "e5-small"  # the text embedder whose space it is
+    teacher: str = "e5-small"
 
     @model_validator(mode="after")
-    def _trainable(self) -> "StudentConfig":
+    def _trainable(self) -> "StudentChoice":
         if self.train_backbone and self.backbone.kind == "whisper-decoder":
             raise ValueError("train_backbone: what the decoder has written cannot be trained; use kind whisper")
         if not self.train_backbone and self.backbone.kind == "scratch":
             raise ValueError("train_backbone must be true for a backbone from scratch")
         return self
+
+
+class StudentConfig(StudentChoice):
+    """A speech encoder as it is saved."""
+
+    dim: PositiveInt  # of the teacher's rows

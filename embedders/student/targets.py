@@ -1,0 +1,96 @@
+"""What a student is taught: a text embedder's rows of what is said, and of its translations."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import xxhash
+
+from seamlessalign.embedders.card import unit_rows
+from seamlessalign.embedders.student.frames import Float32, Int64
+from seamlessalign.embedders.student.losses import Term
+from seamlessalign.embedders.student.training_config import TargetsConfig
+from seamlessalign.embedders.text import TextEmbedder, spoken_form
+
+_KEPT_ROWS = 500_000  # of texts, in memory: 768 MB of E5-small's
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What is said in a span, and its translations: language → text."""
+
+    lang: str
+    text: str
+    translations: Mapping[str, str]
+
+
+class Teacher:
+    """Rows of texts, each computed once while it is remembered."""
+
+    def __init__(self, embedder: TextEmbedder, config: TargetsConfig) -> None:
+        self.embedder = embedder
+        self.dim = embedder.dim
+        self._config = config
+        self._rows: dict[tuple[str, str], Float32] = {}
+
+    def rows(self, texts: Sequence[str], lang: str) -> Float32:
+        """Unit rows `(len(texts), dim)` of texts of one language, centred where the configuration says so."""
+        wanted = [text for text in dict.fromkeys(texts) if (lang, text) not in self._rows]
+        made = {}
+        if wanted:
+            centred = self._config.centre
+            new = self.embedder.embed(wanted, lang) if centred else self.embedder.encode_uncentred(wanted, lang)
+            made = dict(zip(((lang, text) for text in wanted), unit_rows(new), strict=True))
+        found = [made[lang, text] if (lang, text) in made else self._rows[lang, text] for text in texts]
+        self._rows |= made
+        while len(self._rows) > _KEPT_ROWS:  # the oldest first
+            del self._rows[next(iter(self._rows))]
+        return np.stack(found) if found else np.zeros((0, self.dim), np.float32)
+
+    def terms(self, meanings: Sequence[Meaning], languages: Sequence[str]) -> list[Term]:
+        """The targets of spans.
+
+        `languages` are those of translations, in the order of the terms that they make. With `mean` there is one term:
+        the transcription's row plus `weight` times that of each translation, of unit length again.
+        """
+        own = self._view([(meaning.lang, meaning.text) for meaning in meanings])[0]
+        views = [self._view([(lang, meaning.translations.get(lang)) for meaning in meanings]) for lang in languages]
+        everywhere = np.ones(len(meanings), np.bool_)
+        weight = self._config.weight
+        if self._config.translations == "mean":
+            own = unit_rows(own + weight * sum(rows for rows, _ in views))
+        terms = [Term(torch.from_numpy(own), torch.from_numpy(everywhere), 1.0)]
+        if self._config.translations == "terms":
+            terms += [Term(torch.from_numpy(rows), torch.from_numpy(there), weight) for rows, there in views]
+        return terms
+
+    def _view(self, texts: Sequence[tuple[str, str | None]]) -> tuple[Float32, Any]:
+        rows = np.zeros((len(texts), self.dim), np.float32)
+        there = np.array([text is not None for _, text in texts], np.bool_)
+        for lang in sorted({lang for lang, text in texts if text is not None}):
+            places = [i for i, (other, text) in enumerate(texts) if other == lang and text is not None]
+            rows[places] = self.rows([str(texts[i][1]) for i in places], lang)
+        return rows, there
+
+
+def labels(meanings: Sequence[Meaning], languages: Sequence[str]) -> Int64:
+    """Numbers of what is said in each language, `(num_meanings, num_languages)`; 0 where that is not known."""
+    made = np.zeros((len(meanings), len(languages)), np.int64)
+    for row, meaning in zip(made, meanings, strict=True):
+        for lang, text in ((meaning.lang, meaning.text), *meaning.translations.items()):
+            if lang in languages:
+                row[languages.index(lang)] = label(text)
+    return made
+
+
+def label(text: str) -> int:
+    """A number that texts share which sound the same; never 0."""
+    return int(np.int64(xxhash.xxh3_64_intdigest(spoken_form(text).encode()) >> 1)) or 1
+
+
+def same_meaning(numbers: Any) -> Any:
+    """Which items say the same in any language, bool `(num_items, num_items)`, of `labels` as a tensor."""
+    equal = (numbers[:, None] == numbers[None]) & (numbers[:, None] != 0)
+    return equal.any(2) | torch.eye(len(numbers), dtype=torch.bool, device=numbers.device)

@@ -1,0 +1,244 @@
+"""The configuration of a training: one YAML file, checked strictly, with `key=value` overrides."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from seamlessalign.config import Lang, Section, apply_override, beside, checked, read_yaml
+from seamlessalign.embedders.student.config import StudentChoice
+from seamlessalign.errors import ConfigError
+
+
+class SourceConfig(Section):
+    """Utterances: Parquet files, a folder with a manifest, or a text file that espeak-ng reads out."""
+
+    kind: Literal["parquet", "folder", "espeak"]
+    path: str  # parquet: file, folder or pattern; folder: the folder, or its .tsv or .jsonl; espeak: lines of text
+    lang: Lang | None = None  # where rows do not say
+    audio: str | None = None  # column of the sound (audio), or of a file's path (path) in a folder's manifest
+    text: str = "text"
+    lang_column: str = "lang"
+    # Language → column with the translation into it; of espeak: a text file, line by line.
+    translations: dict[Lang, str] = Field(default_factory=dict)
+    voices: list[str] = Field(default_factory=list)  # espeak: taken in turn, such as fr, fr+f2, fr+m3
+    words_per_minute: list[PositiveInt] = Field(default_factory=lambda: [155])  # espeak: taken in turn too
+    max_items: PositiveInt | None = None  # the first so many
+
+    @model_validator(mode="after")
+    def _fitting(self) -> "SourceConfig":
+        if self.kind == "espeak" and not (self.lang and self.voices and self.words_per_minute):
+            raise ValueError("kind 'espeak' needs lang, voices and words_per_minute")
+        if self.kind != "espeak" and self.voices:
+            raise ValueError("voices are for kind 'espeak' only")
+        if self.lang in self.translations:
+            raise ValueError(f"translations into {self.lang}, which is the language of the source itself")
+        return self
+
+
+class DataConfig(Section):
+    """What is heard, and which of it is set aside."""
+
+    train: list[SourceConfig] = Field(min_length=1)
+    validation: list[SourceConfig] = Field(default_factory=list)  # by default a share of the texts of `train`
+    validation_share: float = Field(0.05, gt=0, lt=1)
+    min_seconds: float = Field(0.3, gt=0)  # of an utterance
+    max_seconds: float = Field(20.0, gt=0, le=28)
+    max_chars: PositiveInt = 1000
+
+
+class SpansConfig(Section):
+    """Utterances joined to recordings, of which spans are taught."""
+
+    utterances: PositiveInt = 1  # of a recording, at most
+    runs: NonNegativeInt = 0  # spans of several neighbouring utterances, from each recording and epoch
+    max_run: int = Field(3, ge=2)  # utterances of such a span
+    min_gap_seconds: float = Field(0.15, ge=0)  # silence between utterances
+    max_gap_seconds: float = Field(1.0, ge=0)
+    # Share of recordings that the backbone hears in one piece, pauses and all: spans are then parts of what it heard.
+    one_piece: float = Field(0.0, ge=0, le=1)
+    # Share of utterances that also come cut off in the middle, as what their text must not find (contrastive loss).
+    cut_off: float = Field(0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _fitting(self) -> "SpansConfig":
+        if self.min_gap_seconds > self.max_gap_seconds:
+            raise ValueError(f"min_gap_seconds {self.min_gap_seconds:g} is above max_gap_seconds")
+        if self.utterances == 1 and (self.runs or self.one_piece):
+            raise ValueError("runs and one_piece need utterances of 2 or more: join them to recordings")
+        return self
+
+
+class AugmentConfig(Section):
+    """What is done to speech; the same for the same seed, epoch and recording."""
+
+    variants: PositiveInt | None = None  # epochs until the same come again; by default never
+    noise: float = Field(0.0, ge=0, le=1)  # share of recordings with noise
+    min_snr_db: float = 5.0
+    max_snr_db: float = 30.0
+    speed: float = Field(0.0, ge=0, lt=0.5)  # largest change, up or down; the pitch changes too
+    gain_db: float = Field(0.0, ge=0)  # largest change, up or down
+    mask: float = Field(0.0, ge=0, lt=1)  # share of a recording's frames that are zero
+    mask_frames: PositiveInt = 10  # that one mask covers
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "AugmentConfig":
+        if self.min_snr_db > self.max_snr_db:
+            raise ValueError(f"min_snr_db {self.min_snr_db:g} is above max_snr_db {self.max_snr_db:g}")
+        return self
+
+    @property
+    def changes_sound(self) -> bool:
+        """Whether anything is done before the backbone hears it."""
+        return bool(self.noise or self.speed or self.gain_db)
+
+
+class TargetsConfig(Section):
+    """The teacher's rows: of the transcription, and of translations where there are any."""
+
+    translations: Literal["none", "mean", "terms"] = "none"  # mean: in one row; terms: a loss of their own
+    weight: float = Field(1.0, gt=0)  # of a translation, beside 1 of the transcription
+    centre: bool = True  # subtract the means of the teacher's card
+
+
+class LossesConfig(Section):
+    """Weights of the losses, and the temperature of the contrastive one."""
+
+    mse: float = Field(0.0, ge=0)
+    cosine: float = Field(0.0, ge=0)
+    contrastive: float = Field(0.0, ge=0)
+    temperature: float = Field(0.05, gt=0)
+
+    @model_validator(mode="after")
+    def _one_at_least(self) -> "LossesConfig":
+        if not (self.mse or self.cosine or self.contrastive):
+            raise ValueError("give mse, cosine or contrastive a weight above 0")
+        return self
+
+
+class OptimiserConfig(Section):
+    """AdamW."""
+
+    steps: PositiveInt
+    batch: PositiveInt = 64  # utterances, over all processes
+    lr: float = Field(1e-3, gt=0)
+    backbone_lr: float | None = Field(None, gt=0)  # of a trained backbone; by default `lr`
+    warmup: NonNegativeInt = 100  # steps
+    schedule: Literal["cosine", "constant"] = "cosine"
+    weight_decay: float = Field(0.01, ge=0)
+    clip: float = Field(1.0, gt=0)  # norm of the gradient
+
+
+class ValidationConfig(Section):
+    """Retrieval of held-out texts by their speech, and back."""
+
+    every: PositiveInt = 200  # steps
+    patience: PositiveInt | None = None  # validations without a better one, after which training ends
+    max_items: PositiveInt = 500  # of each language
+
+
+class TrainingResources(Section):
+    """Where and how fast; nothing here changes what is computed, but for the rounding of another precision."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["no", "fp16", "bf16"] = "no"
+    workers: NonNegativeInt = 0  # processes that load and augment speech, of each training process
+    threads: PositiveInt | None = None  # of torch
+
+
+class TrainingConfig(Section):
+    """A whole training."""
+
+    output: str
+    seed: NonNegativeInt = 0
+    student: StudentChoice = StudentChoice()
+    data: DataConfig
+    spans: SpansConfig = SpansConfig()
+    augment: AugmentConfig = AugmentConfig()
+    targets: TargetsConfig = TargetsConfig()
+    losses: LossesConfig = LossesConfig(cosine=1.0, contrastive=1.0)
+    optimiser: OptimiserConfig
+    validation: ValidationConfig = ValidationConfig()
+    log_every: PositiveInt = 20  # steps
+    checkpoint_every: PositiveInt = 200  # steps
+    cache: str | None = None  # folder for the frames of a frozen backbone, in float16
+    half_weights: bool = False  # the student's weights are written in float16
+    models: dict[str, str] = Field(default_factory=dict)  # model name → local directory, before hub and packages
+    resources: TrainingResources = TrainingResources()
+
+    @model_validator(mode="after")
+    def _fitting(self) -> "TrainingConfig":
+        if self.cache and self.student.train_backbone:
+            raise ValueError("cache is for frozen backbones; the frames of one that is trained change")
+        if self.cache and self.augment.changes_sound and self.augment.variants is None:
+            raise ValueError("cache: give augment.variants, or no epoch ever meets the frames of another")
+        if self.spans.cut_off and not self.losses.contrastive:
+            raise ValueError("spans.cut_off needs losses.contrastive: only that one has negatives")
+        if self.targets.translations != "none" and not any(source.translations for source in self.data.train):
+            raise ValueError("targets.translations: no source of data.train has translations")
+        return self
+
+    def plan(self) -> dict[str, Any]:
+        """The keys that change what is computed; a training goes on only with the same ones."""
+        return self.model_dump(
+            mode="json", exclude={"output", "resources", "cache", "models", "checkpoint_every", "log_every"}
+        ) | {"precision": self.resources.precision, "cached": self.cache is not None}
+
+
+def load_training_config(path: str, overrides: list[str] | None = None) -> TrainingConfig:
+    """Read a YAML file and apply `key.sub=value` overrides. Paths are relative to the file's folder, the output's to
+    where the program runs.
+
+    Raises ConfigError with one line that names the file, the key and what is wrong.
+    """
+    raw = read_yaml(path, "'output', 'data' and 'optimiser'")
+    for override in overrides or []:
+        apply_override(raw, override)
+    config = checked(TrainingConfig, raw, path)
+    file = Path(path)
+    data = {
+        part: [
+            source.model_copy(
+                update={
+                    "path": beside(file, source.path),
+                    "translations": {lang: beside(file, place) for lang, place in source.translations.items()}
+                    if source.kind == "espeak"
+                    else source.translations,
+                }
+            )
+            for source in getattr(config.data, part)
+        ]
+        for part in ("train", "validation")
+    }
+    update: dict[str, Any] = {
+        "data": config.data.model_copy(update=data),
+        "models": {name: beside(file, folder) for name, folder in config.models.items()},
+    }
+    backbone = config.student.backbone
+    if backbone.directory:
+        placed = backbone.model_copy(update={"directory": beside(file, backbone.directory)})
+        update["student"] = config.student.model_copy(update={"backbone": placed})
+    return config.model_copy(update=update)
+
+
+def check_same(kept: dict[str, Any], plan: dict[str, Any], folder: str) -> None:
+    """Raise ConfigError, naming the first key that differs, unless a training was begun with this plan."""
+    ours, theirs = _flat(plan), _flat(kept)
+    for key in sorted(ours.keys() | theirs.keys()):
+        if ours.get(key) != theirs.get(key):
+            raise ConfigError(
+                f"{folder} holds a training with {key} = {theirs.get(key)!r}, not {ours.get(key)!r}; "
+                "go on with the same configuration, or name another output"
+            )
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {
+            k: v for name, inner in value.items() for k, v in _flat(inner, f"{key}.{name}" if key else name).items()
+        }
+    if isinstance(value, list):
+        return {k: v for i, inner in enumerate(value) for k, v in _flat(inner, f"{key}.{i}").items()} | {
+            key: len(value)
+        }
+    return {key: value}
