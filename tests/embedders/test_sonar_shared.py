@@ -21,7 +21,7 @@ Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
 
-def _recording(seconds: float) -> tuple[Float32, Int64]:
+def made_recording(seconds: float) -> tuple[Float32, Int64]:
     """Bursts of noise that changes, and where they are."""
     rng = np.random.default_rng(0)
     waveform = 0.001 * rng.standard_normal(int(seconds * 16_000)).astype(np.float32)
@@ -91,7 +91,7 @@ class TestPooler:
 
 
 class TestShared:
-    waveform, fragments = _recording(60)
+    waveform, fragments = made_recording(60)
     spans = over_segment(fragments, max_seconds=12).spans
 
     def test_what_fits_one_window_is_as_by_itself(self, folder: Path) -> None:

@@ -1,8 +1,9 @@
 """Where models come from: the order of places, and what is refused. Models here are a few bytes, the hub a folder."""
 
 import hashlib
-import importlib
+import importlib.resources
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -211,7 +212,7 @@ def test_an_unknown_name_lists_those_that_are_known() -> None:
 def test_known_models_say_where_they_can_come_from() -> None:
     for name, model in KNOWN_MODELS.items():
         assert model.name == name and model.what and model.weights
-        assert model.hub or model.packages or model.url or name == "sentence-transformers"
+        assert model.hub or model.packages or model.url or model.bundled or name in ("sentence-transformers", "student")
         assert bool(model.packages) == (model.package_sha256 is not None and len(model.package_sha256) == 64)
 
 
@@ -230,3 +231,16 @@ def test_the_packages_that_setup_cfg_pins_carry_what_is_expected(name: str, hub_
         pytest.skip(f"needs {', '.join(missing)} of the extra 'embedded'")
     found = find_model(name)
     assert found.origin == "package" and found.sha256 == KNOWN_MODELS[name].package_sha256
+
+
+def test_what_the_project_carries_itself_comes_before_other_packages(
+    toy: KnownModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _packages(tmp_path, monkeypatch)
+    monkeypatch.setattr(importlib.resources, "files", lambda package: tmp_path)
+    monkeypatch.setitem(KNOWN_MODELS, NAME, replace(toy, bundled="own/toy"))
+    assert find_model(NAME).place != "seamlessalign"  # not there yet
+    _directory(tmp_path / "own" / "toy", b"own")
+    found = find_model(NAME)
+    assert (found.origin, found.place, found.directory) == ("package", "seamlessalign", tmp_path / "own" / "toy")
+    assert found.sha256 == hashlib.sha256(b"own").hexdigest()

@@ -1,12 +1,16 @@
 """Which models a run looks for before it begins: those that its embedders load, and no others."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from seamlessalign.config import RunConfig
+from seamlessalign.embedders import speech_digest
 from seamlessalign.errors import ConfigError, ModelError
+from seamlessalign.model_files import KNOWN_MODELS
 from seamlessalign.pipelines import run
 
 
@@ -48,6 +52,47 @@ def test_an_encoder_that_is_missing_is_named(tmp_path: Path) -> None:
 def test_a_language_that_cannot_be_heard_is_told_at_once(embedder: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         run._check_models(_config(embedder, "e5-small", ["eng-aceA"], {}))
+
+
+def test_how_sonar_encodes_spans_is_part_of_what_segments_depend_on() -> None:
+    digests = []
+    for frames in (None, "each", "shared"):
+        config = _config("sonar", "sonar", ["eng-frA"], {})
+        config = config.model_copy(update={"speech": config.speech.model_copy(update={"frames": frames})})
+        run._check_models(config)
+        digests.append(run._speech_digest(config, {}))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_only_sonar_can_be_told_how_to_encode_spans() -> None:
+    config = _config("transcribe-e5", "e5-small", ["eng-frA"], {})
+    config = config.model_copy(update={"speech": config.speech.model_copy(update={"frames": "shared"})})
+    with pytest.raises(ConfigError, match=r"speech\.frames is 'shared': only sonar can be told"):
+        run._check_models(config)
+
+
+def test_a_student_needs_the_model_of_its_backbone_and_its_card_counts(tmp_path: Path) -> None:
+    described = {"models": {"whisper-base": "0"}, "student": {"dim": 3, "backbone": {"kind": "whisper"}}}
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (tmp_path / "whisper").mkdir(exist_ok=True)
+        (tmp_path / "whisper" / name).write_bytes(b"")
+    places = {"student": str(tmp_path), "whisper-base": str(tmp_path / "whisper")}
+    config = _config("student", "sonar", ["frA-enA"], places)
+    run._check_models(config)
+    assert {"student", "whisper-base"} <= run._model_digests(config).keys()
+    before = run._speech_digest(config, {}), speech_digest("student", places)
+    (tmp_path / "card.yaml").write_text("dim: 3\n")
+    assert run._speech_digest(config, {}) != before[0] and speech_digest("student", places) != before[1]
+
+
+def test_a_student_that_is_nowhere_says_where_to_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SEAMLESSALIGN_MODELS", raising=False)
+    without = replace(KNOWN_MODELS["whisper-e5"], bundled="embedders/weights/nothing")
+    monkeypatch.setitem(KNOWN_MODELS, "whisper-e5", without)
+    with pytest.raises(ModelError, match=r"'whisper-e5' was not found: put it into a directory .* models\.whisper-e5"):
+        run._check_models(_config("whisper-e5", "e5-small", ["eng-frA"], {}))
 
 
 def test_an_embedder_that_does_not_exist_is_told_at_once() -> None:
