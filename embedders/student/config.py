@@ -15,7 +15,12 @@ _KEYS_OF_BACKBONE: dict[str, tuple[str, ...]] = {
     "scratch": _NETWORK,
 }
 # The keys of each kind of pooler, `kind` aside; another kind is one more line here and one in `pooler.POOLERS`.
-_KEYS_OF_POOLER: dict[str, tuple[str, ...]] = {"attention": (*_NETWORK, "queries"), "mean": (), "max": ()}
+_KEYS_OF_POOLER: dict[str, tuple[str, ...]] = {
+    "attention": (*_NETWORK, "queries"),
+    "mean": (),
+    "max": (),
+    "e5": ("rank",),
+}
 
 
 def _check_keys(section: Section, what: str, kind: str, keys: dict[str, tuple[str, ...]]) -> None:
@@ -69,6 +74,7 @@ class PoolerConfig(Section):
     ffn: PositiveInt = 1024
     dropout: float = Field(0.0, ge=0, lt=1)
     queries: PositiveInt = 1  # whose rows are averaged
+    rank: PositiveInt = 32  # of the adapters of E5's layers
 
     @model_validator(mode="after")
     def _fitting(self) -> "PoolerConfig":

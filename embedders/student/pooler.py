@@ -48,6 +48,15 @@ class AttendingPooler(Pooler):
         return self.leave(self.attention(self.enter(values), mask))
 
 
+def _lexical(config: PoolerConfig, in_dim: int, dim: int) -> Pooler:
+    from seamlessalign.embedders.student.lexical import LexicalPooler
+
+    pooler = LexicalPooler(in_dim, config.rank)
+    if pooler.dim != dim:
+        raise ConfigError(f"a pooler of kind 'e5' makes rows of {pooler.dim} dimensions, the teacher's have {dim}")
+    return pooler
+
+
 Builder = Callable[[PoolerConfig, int, int], Pooler]
 
 # Kind → what builds it from its configuration, the backbone's dimension and the teacher's. A builder imports what only
@@ -56,6 +65,7 @@ POOLERS: dict[str, Builder] = {
     "attention": AttendingPooler,
     "mean": lambda config, in_dim, dim: ReducingPooler(mean_pool, in_dim, dim),
     "max": lambda config, in_dim, dim: ReducingPooler(max_pool, in_dim, dim),
+    "e5": _lexical,
 }
 
 
