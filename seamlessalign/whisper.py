@@ -10,7 +10,7 @@ import inspect
 import json
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any, Literal
 
@@ -113,7 +113,9 @@ class Whisper:
 
     def hear_states(self, waveforms: Sequence[Float32], lang: str, task: Task) -> list[Heard]:
         """As `hear` for one task, with the tokens written and the decoder's states that they were chosen from."""
-        return [items[0] for items in self._hear(waveforms, lang, [task], None, keep_states=True)]
+        heard = self._hear(waveforms, lang, [task], None, keep_states=True)
+        # copies, because what was made in inference mode cannot be learnt from
+        return [replace(item, states=item.states.clone()) for (item,) in heard]
 
     def encode(self, waveforms: Sequence[Float32]) -> list[Any]:
         """The encoder's frames of each waveform (float32, 16 kHz, at most 28 s), 50 a second, in float32.

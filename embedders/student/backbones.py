@@ -175,6 +175,7 @@ class W2vBertBackbone(FilterBankBackbone):
             raise ModelError(f"{directory}: has an adapter, which makes fewer frames; save the model without it")
         self.models = {"w2v-bert": sha256_of(next(iter(sorted(Path(directory).glob("*.safetensors")))))}
         self.dim = int(config.hidden_size)
+        self.network.masked_spec_embed.requires_grad_(False)  # only its own pre-training uses it
         self.to(self.device).eval()
 
     def encode(self, inputs: Any, mask: Any) -> Any:

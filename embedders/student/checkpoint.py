@@ -26,7 +26,6 @@ class TrainingFolder:
         self.curve = self.root / "curve.svg"
         self.state = self.root / "checkpoint" / "state.pt"
         self.plan = self.root / "training.json"
-        self.means = self.student / "means.safetensors"
 
     def open(self, config: TrainingConfig, data_digest: str) -> None:
         """Note what is trained, or check that the training that is there is of the same configuration and data.

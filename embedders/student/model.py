@@ -35,7 +35,8 @@ class Student(nn.Module):  # type: ignore[misc]
         self.backbone = backbone  # registered, and so part of the parameters, where it is a module
         self.pooler = build_pooler(config.pooler, backbone.dim, config.dim)
         if isinstance(backbone, nn.Module):
-            backbone.requires_grad_(config.train_backbone)
+            for parameter in backbone.parameters():  # some are fixed even where the backbone is trained
+                parameter.requires_grad_(parameter.requires_grad and config.train_backbone)
         self.to(getattr(backbone, "device", "cpu"))
 
     def forward(self, values: Any, mask: Any, token: Any = None) -> Any:

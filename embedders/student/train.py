@@ -18,7 +18,7 @@ import torch
 
 from seamlessalign import storage
 from seamlessalign.config import digest
-from seamlessalign.embedders.card import fit_mean
+from seamlessalign.embedders.card import Card, fit_mean, save_card
 from seamlessalign.embedders.student.backbones import SpeechBackbone, build_backbone
 from seamlessalign.embedders.student.cache import FrameCache
 from seamlessalign.embedders.student.checkpoint import TrainingFolder
@@ -356,9 +356,9 @@ class Training:
         self._say(f"going on from step {self.at.step}" + (f"; finished: {self.at.finished}" * bool(self.at.finished)))
 
     def _finish(self) -> None:
-        """Write the means of each language, by the best student, and the last line of metrics."""
+        """Write the card of the best student, with the means of each language, and the last line of metrics."""
         self.accelerator.wait_for_everyone()
-        from safetensors.torch import load_file, save_file
+        from safetensors.torch import load_file
 
         fill(self.student, load_file(self.folder.student / "model.safetensors"), str(self.folder.student))
         chosen = [self.learnt[i] for i in first_of_each_language(self.learnt, _MEANS_OF)]
@@ -369,7 +369,7 @@ class Training:
         for lang in sorted({utterance.lang for utterance in chosen}):
             numbers = [i for i, utterance in enumerate(chosen) if utterance.lang == lang and there[i]]
             if numbers:
-                means[f"mean.{lang}"] = torch.from_numpy(fit_mean(rows[numbers]))
+                means[lang] = fit_mean(rows[numbers])
         at = self.at
         reasons: dict[str, int] = dict(self.set_aside)
         for reason in at.rejects.values():
@@ -384,8 +384,8 @@ class Training:
             }
         )
         if self.accelerator.is_main_process:
-            with storage.atomic_local(str(self.folder.means)) as temporary:
-                save_file(means, temporary)
+            recipe = {"means": f"of at most {_MEANS_OF} utterances of each language, from those learnt"}
+            save_card(Card("card", self.teacher.dim, means), self.folder.student, recipe)
             self._draw()
 
     def _draw(self) -> None:
