@@ -51,8 +51,14 @@ class Card:
         return np.zeros(self.dim, np.float32)
 
     def centre(self, rows: Float32, lang: str) -> Float32:
-        """Unit rows `(num_rows, dim)` of one language, less its mean, and of unit length again."""
-        return unit_rows(unit_rows(rows) - self.mean(lang))
+        """Unit rows `(num_rows, dim)` of one language, less its mean, and of unit length again.
+
+        A row that points nowhere, because it or what is left of it is zero, becomes NaN: it is near to nothing.
+        """
+        unit = unit_rows(rows)
+        centred = unit - self.mean(lang)
+        centred[~unit.any(axis=1) | ~centred.any(axis=1)] = np.nan
+        return unit_rows(centred)
 
 
 def unit_rows(rows: Float32) -> Float32:

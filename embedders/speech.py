@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from seamlessalign.embedders.card import Card, card_digest, load_card, unit_rows
 from seamlessalign.embedders.students import STUDENTS, student_card, student_digest, student_models
-from seamlessalign.embedders.text import TextEmbedder, load_text_embedder
+from seamlessalign.embedders.text import TextEmbedder, check_language, load_text_embedder
 from seamlessalign.errors import InputError, ModelError
 from seamlessalign.languages import to_model_code
 from seamlessalign.rows import SAMPLE_RATE
@@ -77,12 +77,14 @@ class TranscribingEmbedder:
             progress: called with the seconds of speech done since the last call.
 
         Returns:
-            float32 `(num_spans, dim)`, centred, rows of unit length; a row of NaN where no words were heard.
+            float32 `(num_spans, dim)`, centred, rows of unit length; a row of NaN where no words were heard, as in
+            silence.
 
         Raises:
             InputError: a span that is empty or outside the recording, a fragment that no span can be made of,
                 samples that are not finite, or a language that Whisper does not know.
         """
+        check_language(lang)
         spans = np.asarray(spans, np.int64).reshape(-1, 2)
         check_spans(spans, len(waveform))
         if not len(spans):
@@ -103,7 +105,10 @@ class TranscribingEmbedder:
     def hear(
         self, waveform: Float32, fragments: Int64, lang: str, progress: Callable[[float], None] | None = None
     ) -> list[tuple[Transcript, ...]]:
-        """The transcripts of fragments: for each one in its own language and, unless that is English, in English."""
+        """The transcripts of fragments: for each one in its own language and, unless that is English, in English.
+
+        Nothing is heard where samples do not differ by a step of 16 bits: Whisper makes up words for silence.
+        """
         limit = int(MAX_SPEECH_SECONDS * SAMPLE_RATE)
         pieces: list[Float32] = []
         owner: list[int] = []
@@ -115,7 +120,12 @@ class TranscribingEmbedder:
             pieces.extend(np.array_split(samples, count))
             owner.extend([i] * count)
         tasks: list[Task] = ["transcribe", "translate"][: len(self.view_languages(lang))]  # type: ignore[assignment]
-        transcripts = self._whisper.hear(pieces, lang, tasks, progress)
+        loud = [i for i, piece in enumerate(pieces) if not is_silent(piece)]
+        if progress is not None and len(loud) < len(pieces):
+            progress((sum(map(len, pieces)) - sum(len(pieces[i]) for i in loud)) / SAMPLE_RATE)
+        transcripts = [(Transcript("", False),) * len(tasks)] * len(pieces)
+        for i, heard in zip(loud, self._whisper.hear([pieces[i] for i in loud], lang, tasks, progress), strict=True):
+            transcripts[i] = heard
         grouped: list[list[tuple[Transcript, ...]]] = [[] for _ in fragments]
         for i, transcript in zip(owner, transcripts, strict=True):
             grouped[i].append(transcript)

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from seamlessalign.embedders.batches import use_threads
 from seamlessalign.embedders.card import Card, has_card, load_card
 from seamlessalign.embedders.sentence_encoder import SentenceEncoder
-from seamlessalign.errors import InputError, ModelError
+from seamlessalign.errors import ConfigError, InputError, ModelError
+from seamlessalign.languages import get_language
 from seamlessalign.model_files import ModelFiles, find_model
 
 Float32 = npt.NDArray[np.float32]
@@ -55,11 +56,14 @@ class TextEmbedder:
             lang: ISO 639-3; its mean is subtracted.
 
         Returns:
-            float32 `(len(texts), dim)`, rows of unit length, in the order of `texts`.
+            float32 `(len(texts), dim)`, rows of unit length, in the order of `texts`; NaN where the model gives zeros.
 
         Raises:
-            InputError: a blank sentence, which has no meaning to embed.
+            InputError: a blank sentence, which has no meaning to embed, one that is not Unicode, or a language that is
+                not in the table.
+            ModelError: rows that are not finite.
         """
+        check_language(lang)
         return self.card.centre(self.encode_uncentred(texts, lang), lang)
 
     def encode_uncentred(self, texts: Sequence[str], lang: str | None = None) -> Float32:
@@ -67,7 +71,7 @@ class TextEmbedder:
 
         Only an encoder that must be told the language of its texts asks for `lang`.
         """
-        check_not_blank(texts)
+        check_sentences(texts)
         spoken = [spoken_form(text) for text in texts]
         if not spoken:
             return np.zeros((0, self.dim), np.float32)
@@ -75,11 +79,23 @@ class TextEmbedder:
         return self._encoder.encode(list(distinct))[[distinct[text] for text in spoken]]
 
 
-def check_not_blank(texts: Sequence[str]) -> None:
-    """Raise InputError for the first sentence that has no meaning to embed."""
+def check_sentences(texts: Sequence[str]) -> None:
+    """Raise InputError for the first sentence that has no meaning to embed, or is not Unicode."""
+    if isinstance(texts, str):
+        raise InputError("give a list of sentences: one string is a list of its letters")
     for i, text in enumerate(texts):
         if not text.strip():
             raise InputError(f"sentence {i} is blank and cannot be embedded")
+        if any("\ud800" <= c <= "\udfff" for c in text):
+            raise InputError(f"sentence {i} is not Unicode: it has half a character")
+
+
+def check_language(lang: str) -> None:
+    """Raise InputError where a language is not in the table by its ISO 639-3 code."""
+    try:
+        get_language(lang)
+    except ConfigError as error:
+        raise InputError(str(error)) from None
 
 
 def spoken_form(text: str) -> str:

@@ -12,7 +12,7 @@ from seamlessalign.embedders.batches import batches, check_finite, torch_dtype, 
 from seamlessalign.embedders.card import load_card
 from seamlessalign.embedders.sonar.checkpoints import NUM_HEADS, TEXT_ENCODER, Checkpoint, save_tensors
 from seamlessalign.embedders.sonar.tokenizer import EOS, PAD, Tokenizer
-from seamlessalign.embedders.text import TextEmbedder, check_not_blank
+from seamlessalign.embedders.text import TextEmbedder, check_sentences
 from seamlessalign.errors import InputError, ModelError
 from seamlessalign.model_files import find_model
 
@@ -97,7 +97,7 @@ class SonarTextEmbedder(TextEmbedder):
 
     def encode_uncentred(self, texts: Sequence[str], lang: str | None = None) -> Float32:
         """SONAR's own rows `(len(texts), dim)`; repeated sentences cost nothing."""
-        check_not_blank(texts)
+        check_sentences(texts)
         if not texts:
             return np.zeros((0, self.dim), np.float32)
         distinct = {text: i for i, text in enumerate(dict.fromkeys(texts))}
