@@ -80,15 +80,15 @@ def test_another_threshold_mines_again_and_embeds_nothing(first: SmallRun, folde
 
 def test_reduced_rows_are_gathered_anew_and_nothing_is_embedded_again(first: SmallRun, folder: Path) -> None:
     before = _all_marks(folder)
-    done = _run(first, folder, "mining.reduce.dim=64", "mining.threshold=1.0")
+    done = _run(first, folder, "mining.reduce.dim=16", "mining.threshold=1.0")
     after = _all_marks(folder)
     assert (done.shards_done, done.shards_kept) == (13, 8)
     assert {stage for stage in STAGES if before[stage] == after[stage]} == {"speech", "text", "decoys", "index"}
     reduced = hashes(folder)
-    again = _run(first, folder, "mining.reduce.dim=64", "mining.threshold=1.0")
+    again = _run(first, folder, "mining.reduce.dim=16", "mining.threshold=1.0")
     assert (again.shards_done, again.shards_kept) == (0, 21) and hashes(folder) == reduced
     (folder / "state/mining/reduction/all-sides.safetensors").unlink()
-    mended = _run(first, folder, "mining.reduce.dim=64", "mining.threshold=1.0")
+    mended = _run(first, folder, "mining.reduce.dim=16", "mining.threshold=1.0")
     assert (mended.shards_done, mended.shards_kept) == (1, 20) and hashes(folder) == reduced
     _run(first, folder)
     assert not list((folder / "state/mining/reduction").rglob("*.*")) and hashes(folder) == hashes(first.folder)
