@@ -56,7 +56,7 @@ class Whisper:
     def __init__(self, files: ModelFiles, device: str = "cpu") -> None:
         import torch
         from tokenizers import Tokenizer
-        from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
+        from transformers import WhisperFeatureExtractor
 
         self.files = files
         self.device = torch.device(device)
@@ -64,11 +64,12 @@ class Whisper:
         if files.origin == "package":
             self.model = _from_ctranslate2(files)
         else:
-            self.model = WhisperForConditionalGeneration.from_pretrained(
-                str(files.directory), use_safetensors=True, local_files_only=True, dtype=torch.float32
-            )
+            self.model = _from_directory(files)
         self.model = self.model.to(self.device, self.dtype).eval()
-        self.tokenizer = Tokenizer.from_file(str(files.directory / "tokenizer.json"))
+        try:
+            self.tokenizer = Tokenizer.from_file(str(files.directory / "tokenizer.json"))
+        except Exception as error:  # of no class of its own
+            raise ModelError(f"{files.directory}/tokenizer.json: cannot be read: {_first_line(error)}") from error
         self.features = WhisperFeatureExtractor(feature_size=self.model.config.num_mel_bins)
 
     def identify(self, waveforms: Sequence[Float32]) -> list[dict[str, float]]:
@@ -317,6 +318,29 @@ def _equal_windows(waveforms: Sequence[Float32]) -> list[list[int]]:
         for _, members in sorted(by_length.items(), reverse=True)
         for start in range(0, len(members), _BATCH)
     ]
+
+
+def _from_directory(files: ModelFiles) -> Any:
+    """The model of a transformers directory. Raises ModelError where it is damaged or lacks a tensor."""
+    import torch
+    from transformers import WhisperForConditionalGeneration
+
+    try:
+        model, loaded = WhisperForConditionalGeneration.from_pretrained(
+            str(files.directory), use_safetensors=True, local_files_only=True, dtype=torch.float32,
+            output_loading_info=True,
+        )  # fmt: skip
+    except Exception as error:
+        raise ModelError(f"{files.directory}: cannot be loaded: {_first_line(error)}") from error
+    lacking = sorted(loaded["missing_keys"])  # which transformers would make up at random
+    if lacking:
+        more = f" and {len(lacking) - 3} more" if lacking[3:] else ""
+        raise ModelError(f"{files.directory}: its weights lack {', '.join(lacking[:3])}{more}")
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _from_ctranslate2(files: ModelFiles) -> Any:
