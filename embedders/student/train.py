@@ -169,6 +169,7 @@ class Training:
             batch_size=None,
             sampler=Places(self.loader, at.epoch, at.position),
             num_workers=config.resources.workers,
+            generator=torch.Generator(),  # it draws a number when it begins, which must not be one of ours
             multiprocessing_context="spawn" if config.resources.workers else None,
         )
         self.learner.train()
@@ -236,7 +237,7 @@ class Training:
             self.accelerator.backward(loss * self.accelerator.num_processes)
             norm = float(self.accelerator.clip_grad_norm_(self.learner.parameters(), config.optimiser.clip))
             self.adam.step()
-        self.schedule.step()
+            self.schedule.step()
         self._sum(parts, loss, norm)
 
     def _sum(self, parts: dict[str, Any], loss: Any, norm: float) -> None:

@@ -1,0 +1,324 @@
+"""Training: it learns, goes on after being killed as if nothing had happened, and is the same in several processes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from seamlessalign.cli import main
+from seamlessalign.embedders.card import card_beside
+from seamlessalign.embedders.student import Student
+from seamlessalign.embedders.student.train import Training, train
+from seamlessalign.embedders.student.training_config import load_training_config
+from seamlessalign.errors import ConfigError, InputError, StorageError
+from tests.embedders.student_world import make_speech, make_teacher, parsed, plain_config, say
+
+pytest.importorskip("accelerate", reason="needs accelerate of the extra 'train'")
+
+# every key that may hold a randomly drawn number is on
+EVERYTHING: dict[str, Any] = {
+    "data__train": None,  # filled in where the folder is known
+    "targets__translations": "terms",
+    "losses": {"mse": 0.1, "cosine": 1.0, "contrastive": 1.0},
+    "spans": {"utterances": 2, "runs": 1, "max_run": 2, "one_piece": 0.5, "cut_off": 0.5},
+    "augment": {"noise": 0.5, "speed": 0.1, "gain_db": 3.0, "mask": 0.1},
+    "student__pooler__dropout": 0.1,
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("world")
+    make_speech(root / "speech", 44)
+    make_teacher(root / "teacher")
+    return root
+
+
+def _everything(world: Path, output: str, **changes: Any) -> dict[str, Any]:
+    source = {"kind": "folder", "path": str(world / "speech"), "translations": {"deu": "back"}}
+    return plain_config(world, output, **(EVERYTHING | {"data__train": [source]} | changes))
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
+    """Lines of metrics without what depends on the clock."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "steps_per_second"} for line in lines]
+
+
+def _program(config: dict[str, Any], file: Path) -> list[str]:
+    file.write_text(yaml.safe_dump(config))
+    return [sys.executable, "-m", "seamlessalign", "train", "speech-encoder", str(file)]
+
+
+def _same_students(a: Path, b: Path) -> bool:
+    ours, theirs = (load_file(folder / "student" / "model.safetensors") for folder in (a, b))
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_killed_training_goes_on_as_if_it_had_not_been(world: Path, tmp_path: Path) -> None:
+    straight, killed = _everything(world, "straight"), _everything(world, "killed", optimiser__steps=12)
+    train(parsed(straight))
+    program = subprocess.Popen(
+        [*_program(killed, tmp_path / "killed.yaml"), "checkpoint_every=4"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    metrics, end = world / "killed" / "metrics.jsonl", time.monotonic() + 120
+    # a checkpoint is there, and lines of steps after it
+    while not metrics.is_file() or not any(line["step"] >= 6 for line in _lines(metrics.parent)):
+        assert program.poll() is None and time.monotonic() < end, program.stderr and program.stderr.read().decode()
+        time.sleep(0.005)
+    program.send_signal(signal.SIGKILL)
+    assert program.wait() == -signal.SIGKILL
+    state = torch.load(world / "killed" / "checkpoint" / "state.pt", weights_only=True)
+    assert 0 < state["progress"]["step"] < 12
+    with metrics.open("a") as file:
+        file.write('{"step": 7, "lo')  # as when the kill came while a line was written
+    train(parsed(killed))
+    assert _lines(world / "killed") == _lines(world / "straight")
+    assert _same_students(world / "killed", world / "straight")
+    first, second = (
+        torch.load(world / name / "checkpoint" / "state.pt", weights_only=True) for name in ("killed", "straight")
+    )
+    assert all(torch.equal(first["student"][name], value) for name, value in second["student"].items())
+    assert first["progress"] == second["progress"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["scratch", "whisper"])
+def test_two_processes_are_one(world: Path, tmp_path: Path, backbone: str) -> None:
+    """Two ranks over gloo learn what one process learns from the same batches, dropout aside."""
+    changes: dict[str, Any] = {"student__pooler__dropout": 0.0, "optimiser__steps": 8, "optimiser__batch": 7}
+    if backbone == "whisper":
+        from tests.ground.tiny_whisper import save_directory, tiny_model
+
+        changes["models"] = {
+            "sentence-transformers": str(world / "teacher"),
+            "whisper-base": str(save_directory(tmp_path, tiny_model()).directory),
+        }
+        changes |= {"student__backbone": {"kind": "whisper"}, "student__train_backbone": True}
+    one = _everything(world, f"one-{backbone}", **changes)
+    train(parsed(one))
+    two = _everything(world, f"two-{backbone}", **changes)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = _program(two, tmp_path / "two.yaml")
+    environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    environment |= {"ACCELERATE_USE_CPU": "true", "LOCAL_WORLD_SIZE": "2"}
+    ranks = [
+        subprocess.Popen(
+            command,
+            env=environment | {"RANK": str(i), "LOCAL_RANK": str(i)},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+        )
+        for i in range(2)
+    ]
+    for rank in ranks:
+        _, said = rank.communicate(timeout=300)
+        assert rank.returncode == 0, said.decode()
+    mine, theirs = _lines(world / f"one-{backbone}"), _lines(world / f"two-{backbone}")
+    assert len(mine) == len(theirs)
+    for ours, other in zip(mine, theirs, strict=True):
+        assert ours.keys() == other.keys()
+        for key, value in ours.items():
+            if isinstance(value, float) and key not in ("p_at_1", "best"):
+                assert other[key] == pytest.approx(value, rel=2e-3, abs=1e-5), (key, ours, other)
+    first, second = (
+        torch.load(world / f"{name}-{backbone}" / "checkpoint" / "state.pt", weights_only=True)["student"]
+        for name in ("one", "two")
+    )
+    assert max(float((first[name] - second[name]).abs().max()) for name in first) < 2e-3
+
+
+def test_it_learns(world: Path) -> None:
+    """Held-out sentences are found by their speech, of words that were learnt in others."""
+    config = plain_config(
+        world,
+        "learns",
+        optimiser={"steps": 150, "batch": 16, "lr": 0.003, "warmup": 10},
+        validation__every=50,
+        log_every=50,
+    )
+    result = train(parsed(config))
+    lines = _lines(world / "learns")
+    found = [line["p_at_1"] for line in lines if "p_at_1" in line]
+    loss = [line["loss"] for line in lines if "loss" in line]
+    assert len(found) == 3 and result.p_at_1 == max(found) >= 0.7
+    assert loss[-1] < 0.3 * loss[0]
+    student = Student.load(world / "learns" / "student")
+    waveform = say("red cat runs", 99)
+    frames = student.backbone.frames(waveform, np.array([[0, len(waveform)]]), "eng")
+    row = student.pool(frames, np.array([[0, len(waveform)], [0, len(waveform) // 2]]))
+    assert torch.allclose(row.norm(dim=1), torch.ones(2), atol=1e-5)
+    card = card_beside(world / "learns" / "student", "any")
+    assert card is not None and set(card.means) == {"eng"} and 0 < np.linalg.norm(card.means["eng"]) < 1
+    picture = (world / "learns" / "curve.svg").read_text()
+    assert picture.count("<polyline") == 2 and f"{max(found):.3f}" in picture
+
+
+class TestCache:
+    @pytest.fixture(scope="class")
+    def cached(self, world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+        from tests.ground.tiny_whisper import save_directory, tiny_model
+
+        whisper = save_directory(tmp_path_factory.mktemp("whisper"), tiny_model())
+        return {
+            "models": {"sentence-transformers": str(world / "teacher"), "whisper-base": str(whisper.directory)},
+            "student__backbone": {"kind": "whisper"},
+            "student__train_backbone": False,
+            "augment__variants": 1,
+            "cache": str(tmp_path_factory.mktemp("cache")),
+        }
+
+    def test_later_epochs_hear_nothing(
+        self, world: Path, cached: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        train(parsed(_everything(world, "first", **cached)))
+        training = Training(parsed(_everything(world, "second", **cached)))
+
+        def never(*_: Any) -> None:
+            raise AssertionError("heard again")
+
+        monkeypatch.setattr("seamlessalign.embedders.student.recordings.load_speech", never)
+        monkeypatch.setattr(training.backbone, "hear", never)
+        training.run()
+        assert _lines(world / "first") == _lines(world / "second")
+        assert _same_students(world / "first", world / "second")
+
+    def test_a_damaged_file_is_heard_again(self, world: Path, cached: dict[str, Any]) -> None:
+        train(parsed(_everything(world, "third", **cached)))
+        files = sorted(Path(cached["cache"]).rglob("*.safetensors"))
+        files[0].write_bytes(files[0].read_bytes()[:-100])
+        files[1].write_bytes(b"")
+        train(parsed(_everything(world, "fourth", **cached)))
+        assert _lines(world / "third") == _lines(world / "fourth")
+        assert len(sorted(Path(cached["cache"]).rglob("*"))) >= len(files)
+
+
+def test_it_ends_when_it_gets_no_better(world: Path) -> None:
+    config = plain_config(
+        world, "patience", optimiser={"steps": 60, "batch": 8, "lr": 1e-9}, validation={"every": 2, "patience": 2}
+    )
+    result = train(parsed(config))
+    assert result.finished == "patience" and result.steps == 6 and result.best_step == 2
+    again = train(parsed(config))
+    assert again == result and _lines(world / "patience")[-1]["finished"] == "patience"
+
+
+class TestFolder:
+    def test_another_configuration_is_refused(self, world: Path) -> None:
+        config = plain_config(world, "guard", optimiser__steps=2)
+        train(parsed(config))
+        config["optimiser"]["lr"] = 0.5
+        with pytest.raises(ConfigError, match=r"guard holds a training with optimiser\.lr = 0\.002, not 0\.5"):
+            train(parsed(config))
+
+    def test_other_data_is_refused(self, world: Path, tmp_path: Path) -> None:
+        make_speech(tmp_path / "speech", 20)
+        config = plain_config(world, "data", optimiser__steps=2)
+        config["data"]["train"][0]["path"] = str(tmp_path / "speech")
+        train(parsed(config))
+        manifest = tmp_path / "speech" / "speech.tsv"
+        manifest.write_text("\n".join(manifest.read_text().splitlines()[:-1]) + "\n")
+        with pytest.raises(ConfigError, match="digest of utterances and models"):
+            train(parsed(config))
+
+    def test_a_damaged_checkpoint_is_refused(self, world: Path) -> None:
+        config = plain_config(world, "damaged", optimiser__steps=2)
+        train(parsed(config))
+        state = world / "damaged" / "checkpoint" / "state.pt"
+        state.write_bytes(state.read_bytes()[:2000])
+        with pytest.raises(StorageError, match=r"state\.pt: is damaged"):
+            train(parsed(config))
+
+    def test_a_pickle_that_would_run_something_is_refused(self, world: Path) -> None:
+        config = plain_config(world, "pickle", optimiser__steps=2)
+        train(parsed(config))
+        torch.save({"progress": Path}, world / "pickle" / "checkpoint" / "state.pt")
+        with pytest.raises(StorageError, match=r"state\.pt: is damaged"):
+            train(parsed(config))
+
+
+class TestRejects:
+    def test_sound_that_is_no_speech_is_counted(self, world: Path, tmp_path: Path) -> None:
+        import soundfile
+
+        folder = make_speech(tmp_path / "speech", 30)
+        soundfile.write(folder / "0.flac", np.zeros(16_000), 16_000)
+        bad = np.full(16_000, 0.1, np.float32)
+        bad[100:8000] = np.nan
+        soundfile.write(folder / "1.wav", bad, 16_000, subtype="FLOAT")
+        manifest = folder / "speech.tsv"
+        manifest.write_text(manifest.read_text().replace("1.flac", "1.wav", 1))
+        config = plain_config(world, "rejects", optimiser={"steps": 10, "batch": 8}, data__validation_share=0.1)
+        config["data"]["train"][0]["path"] = str(folder)
+        train(parsed(config))
+        assert _lines(world / "rejects")[-1]["set_aside"] == {"bad_samples": 1, "silent": 1}
+
+    def test_nothing_but_silence_ends_with_an_error(self, world: Path, tmp_path: Path) -> None:
+        import soundfile
+
+        folder = make_speech(tmp_path / "speech", 20)
+        for file in folder.glob("*.flac"):
+            soundfile.write(file, np.zeros(16_000), 16_000)
+        config = plain_config(world, "silence", optimiser={"steps": 3, "batch": 8})
+        config["data"]["train"][0]["path"] = str(folder)
+        with pytest.raises(InputError, match="no language has two utterances in which anything is heard"):
+            train(parsed(config))
+
+
+class TestCommand:
+    def test_it_trains(self, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        _program(plain_config(world, "command"), tmp_path / "c.yaml")
+        assert main(["train", "speech-encoder", str(tmp_path / "c.yaml"), "optimiser.steps=2"]) == 0
+        assert "P@1" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("override", "why"),
+        [
+            ("optimiser.stepz=3", "unknown key 'optimiser.stepz'; did you mean 'steps'?"),
+            ("student.pooler.kind=sum", "student.pooler: kind 'sum' is not known"),
+            ("losses.temperature=0", "losses.temperature: input should be greater than 0, not 0"),
+            ("cache=frames", "cache is for frozen backbones"),
+            ("spans.runs=2", "spans: runs and one_piece need utterances of 2 or more"),
+            ("targets.translations=mean", "no source of data.train has translations"),
+            ("spans.cut_off=0.5", None),
+            ("losses={cosine: 0}", "give mse, cosine or contrastive a weight above 0"),
+        ],
+    )
+    def test_a_wrong_key_is_one_line(
+        self, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str, why: str | None
+    ) -> None:
+        config = plain_config(world, "wrong", losses={"cosine": 1.0})
+        _program(config, tmp_path / "c.yaml")
+        assert main(["train", "speech-encoder", str(tmp_path / "c.yaml"), override]) == 2
+        said = capsys.readouterr().err
+        assert (why or "spans.cut_off needs losses.contrastive") in said and said.count("\n") == 1
+
+    def test_paths_lie_beside_the_file(self, tmp_path: Path) -> None:
+        config = plain_config(tmp_path, "out")
+        config["data"]["train"] = [
+            {"kind": "espeak", "path": "a.txt", "lang": "fra", "voices": ["fr"], "translations": {"eng": "b.txt"}},
+            {"kind": "parquet", "path": "/c/*.parquet", "translations": {"eng": "english"}},
+        ]
+        (tmp_path / "c.yaml").write_text(yaml.safe_dump(config | {"models": {"e5-small": "e5"}}))
+        read = load_training_config(str(tmp_path / "c.yaml"))
+        assert [source.path for source in read.data.train] == [str(tmp_path / "a.txt"), "/c/*.parquet"]
+        assert [dict(source.translations) for source in read.data.train] == [
+            {"eng": str(tmp_path / "b.txt")},
+            {"eng": "english"},
+        ]
+        assert read.models == {"e5-small": str(tmp_path / "e5")}
