@@ -181,15 +181,15 @@ class TestFinding:
     def test_models_of_the_backbone_are_named_and_languages_checked_where_it_writes_words(self, tmp_path: Path) -> None:
         described = {
             "models": {"whisper-base": "0" * 64},
-            "student": {"dim": 3, "backbone": {"kind": "whisper-decoder"}},
+            "student": {"dim": 3, "backbone": {"kind": "whisper-decoder"}, "pooler": {"kind": "e5"}},
         }
         (tmp_path / "config.json").write_text(json.dumps(described))
         (tmp_path / "model.safetensors").write_bytes(b"")
         places = {"whisper-e5": str(tmp_path)}
-        assert speech_models("whisper-e5", ["fra"], places) == ["whisper-base", "whisper-e5"]
+        assert speech_models("whisper-e5", ["fra"], places) == ["whisper-base", "e5-small", "whisper-e5"]
         with pytest.raises(InputError, match="language 'ace': whisper-e5 cannot hear it"):
             speech_models("whisper-e5", ["ace"], places)
-        described["student"] = {"dim": 3, "backbone": {"kind": "whisper"}}
+        described["student"] = {"dim": 3, "backbone": {"kind": "whisper"}, "pooler": {"kind": "attention"}}
         (tmp_path / "config.json").write_text(json.dumps(described))
         assert speech_models("whisper-e5", ["ace"], places) == ["whisper-base", "whisper-e5"]
 
