@@ -5,6 +5,7 @@ depend on which of its recordings are there already.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ import torch
 from seamlessalign import storage
 from seamlessalign.embedders.student.frames import Frames
 from seamlessalign.embedders.student.recordings import Plan, Recording
+
+_BEGUN = "begun"  # lists of recordings that are being written
 
 
 class FrameCache:
@@ -46,8 +49,24 @@ class FrameCache:
         except (OSError, SafetensorError, KeyError, ValueError):
             return None
 
-    def save(self, recording: Recording, frames: Frames) -> Frames:
-        """Keep the frames of a recording under its key; returns them as they will be loaded."""
+    def save(self, recordings: Sequence[Recording], frames: Sequence[Frames]) -> list[Frames]:
+        """Keep the frames of recordings that were heard together; returns them as they will be loaded."""
+        listed = self.folder / _BEGUN / f"{recordings[0].key}.json"
+        storage.write_bytes_atomic(str(listed), json.dumps([recording.key for recording in recordings]).encode())
+        made = [self._save(recording, found) for recording, found in zip(recordings, frames, strict=True)]
+        listed.unlink(missing_ok=True)
+        return made
+
+    def recover(self) -> None:
+        """Remove what was being written when a program was killed: what is heard together must be kept together,
+        because the last bits of frames depend on what else is in their batch."""
+        for listed in sorted((self.folder / _BEGUN).glob("*.json")):
+            for key in json.loads(listed.read_text(encoding="utf-8")):
+                self._path(key).unlink(missing_ok=True)
+            listed.unlink(missing_ok=True)
+        storage.remove_unfinished(str(self.folder))
+
+    def _save(self, recording: Recording, frames: Frames) -> Frames:
         from safetensors.torch import save_file
 
         values = frames.values.half().cpu()

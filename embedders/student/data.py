@@ -66,6 +66,7 @@ def read_sources(
     """
     counted: Counter[str] = Counter() if rejects is None else rejects
     found: list[Utterance] = []
+    first: dict[str, str] = {}  # of each reason
     for source in sources:
         rows = {"parquet": _parquet, "folder": _folder, "espeak": _read_out}[source.kind](source)
         for number, row in enumerate(rows):
@@ -75,8 +76,12 @@ def read_sources(
                 found.append(_utterance(row, data))
             except UnreadableError as error:
                 counted[error.reason] += 1
+                first.setdefault(error.reason, error.detail[:200])
     if not found:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in counted.most_common()) or "it is empty"
+        told = [
+            f"{count} {reason} (first: {first[reason]})" for reason, count in counted.most_common() if reason in first
+        ]
+        reasons = ", ".join(told) or "it is empty"
         raise InputError(f"{', '.join(source.path for source in sources)}: nothing to learn from: {reasons}")
     return found
 

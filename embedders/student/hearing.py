@@ -103,18 +103,17 @@ def hear(backbone: SpeechBackbone, recordings: Sequence[Recording]) -> list[Fram
 
 
 def hear_frozen(backbone: SpeechBackbone, recordings: Sequence[Recording], cache: FrameCache | None) -> list[Frames]:
-    """The frames of recordings, without gradients. With a cache each is heard by itself, so that its frames do not
-    depend on which others are there already."""
-    made: list[Frames] = []
+    """The frames of recordings, without gradients: those from the cache, and those that are heard now and kept."""
+    unheard = [recording for recording in recordings if recording.frames is None]
     with torch.no_grad():
-        if cache is None:
-            return hear(backbone, recordings)
-        for recording in recordings:
-            if recording.frames is not None:
-                values = recording.frames.values.to(backbone.device)
-                made.append(Frames(values, recording.frames.time, recording.frames.token))
-            else:
-                made.append(cache.save(recording, hear(backbone, [recording])[0]))
+        heard = hear(backbone, unheard)
+    if cache is not None and unheard:
+        heard = cache.save(unheard, heard)
+    new = iter(heard)
+    made: list[Frames] = []
+    for recording in recordings:
+        found = next(new) if recording.frames is None else recording.frames
+        made.append(Frames(found.values.to(backbone.device), found.time, found.token))
     return made
 
 

@@ -124,6 +124,8 @@ class Training:
         """Train from where the folder's checkpoint is, or from the beginning, to the end."""
         if self.accelerator.is_main_process:
             self.folder.open(self.config, self.data_digest)
+            if self.cache is not None:
+                self.cache.recover()
         self.accelerator.wait_for_everyone()
         self._resume()
         if not self.at.finished:

@@ -19,10 +19,12 @@ from safetensors.torch import load_file
 from seamlessalign.cli import main
 from seamlessalign.embedders.card import card_beside
 from seamlessalign.embedders.student import Student
+from seamlessalign.embedders.student.cache import FrameCache
 from seamlessalign.embedders.student.train import Training, train
 from seamlessalign.embedders.student.training_config import load_training_config
 from seamlessalign.errors import ConfigError, InputError, StorageError
 from tests.embedders.student_world import make_speech, make_teacher, parsed, plain_config, say
+from tests.ground.tiny_whisper import save_directory, tiny_model
 
 pytest.importorskip("accelerate", reason="needs accelerate of the extra 'train'")
 
@@ -50,6 +52,18 @@ def _everything(world: Path, output: str, **changes: Any) -> dict[str, Any]:
     return plain_config(world, output, **(EVERYTHING | {"data__train": [source]} | changes))
 
 
+def _cached(world: Path, folder: Path) -> dict[str, Any]:
+    """Changes for a frozen Whisper whose frames are kept."""
+    whisper = save_directory(folder, tiny_model())
+    return {
+        "models": {"sentence-transformers": str(world / "teacher"), "whisper-base": str(whisper.directory)},
+        "student__backbone": {"kind": "whisper"},
+        "student__train_backbone": False,
+        "augment__variants": 1,
+        "cache": str(folder / "cache"),
+    }
+
+
 def _lines(folder: Path) -> list[dict[str, Any]]:
     """Lines of metrics without what depends on the clock."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -66,30 +80,36 @@ def _same_students(a: Path, b: Path) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_a_killed_training_goes_on_as_if_it_had_not_been(world: Path, tmp_path: Path) -> None:
-    straight, killed = _everything(world, "straight"), _everything(world, "killed", optimiser__steps=12)
+@pytest.mark.parametrize("backbone", ["scratch", pytest.param("cached-whisper", marks=pytest.mark.slow)])
+def test_a_killed_training_goes_on_as_if_it_had_not_been(world: Path, tmp_path: Path, backbone: str) -> None:
+    changes = _cached(world, tmp_path) if backbone == "cached-whisper" else {}
+    straight = _everything(world, f"straight-{backbone}", **changes)
+    killed = _everything(world, f"killed-{backbone}", **changes)
+    if changes:
+        killed["cache"] = str(tmp_path / "another-cache")
     train(parsed(straight))
     program = subprocess.Popen(
         [*_program(killed, tmp_path / "killed.yaml"), "checkpoint_every=4"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
-    metrics, end = world / "killed" / "metrics.jsonl", time.monotonic() + 120
+    metrics, end = world / f"killed-{backbone}" / "metrics.jsonl", time.monotonic() + 120
     # a checkpoint is there, and lines of steps after it
     while not metrics.is_file() or not any(line["step"] >= 6 for line in _lines(metrics.parent)):
         assert program.poll() is None and time.monotonic() < end, program.stderr and program.stderr.read().decode()
         time.sleep(0.005)
     program.send_signal(signal.SIGKILL)
     assert program.wait() == -signal.SIGKILL
-    state = torch.load(world / "killed" / "checkpoint" / "state.pt", weights_only=True)
+    state = torch.load(world / f"killed-{backbone}" / "checkpoint" / "state.pt", weights_only=True)
     assert 0 < state["progress"]["step"] < 12
     with metrics.open("a") as file:
         file.write('{"step": 7, "lo')  # as when the kill came while a line was written
     train(parsed(killed))
-    assert _lines(world / "killed") == _lines(world / "straight")
-    assert _same_students(world / "killed", world / "straight")
+    assert _lines(world / f"killed-{backbone}") == _lines(world / f"straight-{backbone}")
+    assert _same_students(world / f"killed-{backbone}", world / f"straight-{backbone}")
     first, second = (
-        torch.load(world / name / "checkpoint" / "state.pt", weights_only=True) for name in ("killed", "straight")
+        torch.load(world / f"{name}-{backbone}" / "checkpoint" / "state.pt", weights_only=True)
+        for name in ("killed", "straight")
     )
     assert all(torch.equal(first["student"][name], value) for name, value in second["student"].items())
     assert first["progress"] == second["progress"]
@@ -101,8 +121,6 @@ def test_two_processes_are_one(world: Path, tmp_path: Path, backbone: str) -> No
     """Two ranks over gloo learn what one process learns from the same batches, dropout aside."""
     changes: dict[str, Any] = {"student__pooler__dropout": 0.0, "optimiser__steps": 8, "optimiser__batch": 7}
     if backbone == "whisper":
-        from tests.ground.tiny_whisper import save_directory, tiny_model
-
         changes["models"] = {
             "sentence-transformers": str(world / "teacher"),
             "whisper-base": str(save_directory(tmp_path, tiny_model()).directory),
@@ -172,16 +190,7 @@ def test_it_learns(world: Path) -> None:
 class TestCache:
     @pytest.fixture(scope="class")
     def cached(self, world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-        from tests.ground.tiny_whisper import save_directory, tiny_model
-
-        whisper = save_directory(tmp_path_factory.mktemp("whisper"), tiny_model())
-        return {
-            "models": {"sentence-transformers": str(world / "teacher"), "whisper-base": str(whisper.directory)},
-            "student__backbone": {"kind": "whisper"},
-            "student__train_backbone": False,
-            "augment__variants": 1,
-            "cache": str(tmp_path_factory.mktemp("cache")),
-        }
+        return _cached(world, tmp_path_factory.mktemp("cached"))
 
     def test_later_epochs_hear_nothing(
         self, world: Path, cached: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -205,7 +214,22 @@ class TestCache:
         files[1].write_bytes(b"")
         train(parsed(_everything(world, "fourth", **cached)))
         assert _lines(world / "third") == _lines(world / "fourth")
-        assert len(sorted(Path(cached["cache"]).rglob("*"))) >= len(files)
+        assert sorted(Path(cached["cache"]).rglob("*.safetensors")) == files
+
+    def test_what_was_being_written_is_heard_again(self, world: Path, cached: dict[str, Any]) -> None:
+        """Of a batch that was heard together, half had been kept when the program was killed."""
+        train(parsed(_everything(world, "fifth", **cached)))
+        cache = FrameCache(cached["cache"])
+        files = sorted(Path(cached["cache"]).rglob("*.safetensors"))
+        keys = [file.stem for file in files[:4]]
+        (cache.folder / "begun").mkdir(exist_ok=True)
+        (cache.folder / "begun" / "x.json").write_text(json.dumps(keys))
+        for file in files[2:4]:
+            file.unlink()
+        cache.recover()
+        assert sorted(cache.folder.rglob("*.safetensors")) == files[4:] and not list(cache.folder.rglob("*.json"))
+        train(parsed(_everything(world, "sixth", **cached)))
+        assert sorted(cache.folder.rglob("*.safetensors")) == files
 
 
 def test_it_ends_when_it_gets_no_better(world: Path) -> None:
