@@ -28,12 +28,12 @@ class TrainingFolder:
         self.plan = self.root / "training.json"
 
     def open(self, config: TrainingConfig, data_digest: str) -> None:
-        """Note what is trained, or check that the training that is there is of the same configuration and data.
+        """Note what is trained, or check that the checkpoint that is there is of the same configuration and data.
 
         Raises ConfigError that names what is not the same.
         """
         wanted = config.plan() | {"digest of utterances and models": data_digest}
-        if self.plan.is_file():
+        if self.plan.is_file() and self.state.is_file():
             try:
                 kept = dict(json.loads(self.plan.read_text(encoding="utf-8")))
             except (OSError, ValueError, TypeError) as error:

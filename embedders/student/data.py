@@ -25,6 +25,7 @@ from seamlessalign.audio import decode
 from seamlessalign.embedders.student.frames import Float32
 from seamlessalign.embedders.student.training_config import DataConfig, SourceConfig
 from seamlessalign.errors import ConfigError, InputError, UnreadableError
+from seamlessalign.espeak import speak_afresh
 from seamlessalign.languages import get_language
 from seamlessalign.rows import SAMPLE_RATE
 
@@ -311,6 +312,8 @@ def _read_out(source: SourceConfig) -> Iterator[_Row]:
                 f"{source.translations[lang]}: has {len(said)} lines, {source.path} {len(lines)}: "
                 "line i of one must be the translation of the other's"
             )
+    for voice in source.voices:
+        speak_afresh("a", voice)  # a voice that is not there is found now, not hours later
     for number, text in enumerate(lines):
         voice = source.voices[number % len(source.voices)]
         speed = source.words_per_minute[number // len(source.voices) % len(source.words_per_minute)]
@@ -329,12 +332,8 @@ def _lines(path: str) -> list[str]:
 def _synthesised(text: str, sound: Sound) -> Float32:
     import soxr
 
-    from seamlessalign.espeak import speak_afresh
-
     try:
         samples, rate = speak_afresh(text, sound.voice, sound.words_per_minute)
     except InputError as error:
-        if "no voice" in str(error):  # a mistake of the configuration, not of this text
-            raise
         raise UnreadableError("no_speech", str(error)) from error
     return np.asarray(soxr.resample(samples, rate, SAMPLE_RATE), np.float32)

@@ -172,10 +172,13 @@ class TestEspeak:
         load_speech(found[0])
         assert np.array_equal(first, load_speech(found[1])) and 0.4 < len(first) / SAMPLE_RATE < 3
 
-    def test_translations_line_by_line(self, tmp_path: Path) -> None:
+    def test_what_cannot_be_read_out(self, tmp_path: Path) -> None:
+        pytest.importorskip("espeakng_loader", reason="needs espeakng-loader of the extra 'train'")
         (tmp_path / "a.txt").write_text("a\nb\n")
         (tmp_path / "b.txt").write_text("a\n")
         translations = {"eng": str(tmp_path / "b.txt")}
+        with pytest.raises(InputError, match="has no voice 'frx'"):
+            _read(_source("espeak", tmp_path / "a.txt", lang="fra", voices=["fr", "frx"]))
         with pytest.raises(InputError, match=r"b\.txt: has 1 lines, .*a\.txt 2"):
             _read(_source("espeak", tmp_path / "a.txt", lang="fra", voices=["fr"], translations=translations))
 

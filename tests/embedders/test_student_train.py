@@ -161,6 +161,14 @@ def test_two_processes_are_one(world: Path, tmp_path: Path, backbone: str) -> No
     assert max(float((first[name] - second[name]).abs().max()) for name in first) < 2e-3
 
 
+@pytest.mark.slow
+def test_processes_that_load_make_no_difference(world: Path) -> None:
+    for workers in (0, 2):
+        train(parsed(_everything(world, f"workers-{workers}", resources__workers=workers)))
+    assert _lines(world / "workers-0") == _lines(world / "workers-2")
+    assert _same_students(world / "workers-0", world / "workers-2")
+
+
 def test_it_learns(world: Path) -> None:
     """Held-out sentences are found by their speech, of words that were learnt in others."""
     config = plain_config(
@@ -346,3 +354,9 @@ class TestCommand:
             {"eng": "english"},
         ]
         assert read.models == {"e5-small": str(tmp_path / "e5")}
+
+    def test_the_documents_example_can_be_read(self, tmp_path: Path) -> None:
+        page = (Path(__file__).parents[2] / "docs" / "speech_encoders.md").read_text(encoding="utf-8")
+        (tmp_path / "c.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
+        read = load_training_config(str(tmp_path / "c.yaml"))
+        assert [source.kind for source in read.data.train] == ["espeak", "espeak", "parquet"]
