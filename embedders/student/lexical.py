@@ -59,6 +59,7 @@ class LexicalPooler(Pooler):
         super().__init__()
         e5 = e5 or load_e5()
         self.dim = e5.dim
+        self.models = e5.models
         self._e5 = (e5,)  # in a tuple it is not registered: its weights are neither saved nor trained
         self._whisper = _whisper_tokenizer()
         self._end = self._whisper.token_to_id("<|endoftext|>")

@@ -90,7 +90,8 @@ class Student(nn.Module):  # type: ignore[misc]
         """
         from safetensors.torch import save_file
 
-        described = {"student": self.config.model_dump(mode="json"), "models": dict(self.backbone.models)}
+        models = {**self.backbone.models, **self.pooler.models}
+        described = {"student": self.config.model_dump(mode="json"), "models": models}
         write_bytes_atomic(str(folder / CONFIG_FILE), (json.dumps(described, indent=1) + "\n").encode())
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.own_state().items()}
         if half:

@@ -5,7 +5,8 @@ least one. `token` `(batch, length)` are the tokens of decoder states, for poole
 are not of unit length: losses and `Student.pool` see to that.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
@@ -16,7 +17,9 @@ from seamlessalign.errors import ConfigError
 
 
 class Pooler(nn.Module):  # type: ignore[misc]
-    """Base of all poolers."""
+    """Base of all poolers. `models` are the names and SHA-256 of those that it reads frames with, if any."""
+
+    models: Mapping[str, str] = MappingProxyType({})
 
     def forward(self, values: Any, mask: Any, token: Any = None) -> Any:
         """Rows `(batch, dim)`."""

@@ -1,16 +1,22 @@
 """The pooler that reads transcripts: untrained it is E5, states find their pieces, only its own weights change."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from seamlessalign.embedders.e5_model import Pieces, load_e5
 from seamlessalign.embedders.student import lexical
-from seamlessalign.embedders.student.config import PoolerConfig
+from seamlessalign.embedders.student.config import BackboneConfig, PoolerConfig, StudentConfig
+from seamlessalign.embedders.student.frames import Frames
 from seamlessalign.embedders.student.lexical import LexicalPooler, overlaps
+from seamlessalign.embedders.student.model import Student
 from seamlessalign.embedders.student.pooler import build_pooler
 from seamlessalign.embedders.text import spoken_form
 from seamlessalign.errors import ConfigError, ModelError
@@ -160,6 +166,34 @@ def test_words_are_stretched_where_a_tokenizer_counts_others() -> None:
 def test_frames_without_tokens_are_refused(pooler: LexicalPooler) -> None:
     with pytest.raises(ModelError, match="its backbone must be whisper-decoder"):
         pooler(torch.zeros(1, 2, STATES), torch.ones(1, 2, dtype=torch.bool))
+
+
+class _Decoder:
+    """A backbone that only has a name."""
+
+    name, dim = "whisper-decoder", STATES
+    models: Mapping[str, str] = MappingProxyType({"whisper-base": "1" * 64})
+
+    def frames(self, *_: Any) -> Frames:
+        raise NotImplementedError
+
+
+def test_a_student_with_it_is_saved_without_e5_and_names_it(
+    pooler: LexicalPooler, folder: str, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(lexical, "load_e5", lambda: load_e5(folder))
+    backbone = BackboneConfig(kind="whisper-decoder")
+    student = Student(StudentConfig(backbone=backbone, pooler=PoolerConfig(kind="e5", rank=4), dim=16), _Decoder())
+    _trained(student.eval().pooler)
+    student.save(tmp_path)
+    assert set(json.loads((tmp_path / "config.json").read_text())["models"]) == {"whisper-base", "e5-small"}
+    assert {name.split(".")[1] for name in load_file(tmp_path / "model.safetensors")} == {"norm", "enter", "adapters"}
+    values, _, token = _batch([tokenizer.encode(" the number", add_special_tokens=False).ids])
+    frames = Frames(values[0], np.arange(len(token[0])), token[0].numpy())
+    spans = np.array([[0, 2], [0, len(frames)], [90, 99]])
+    rows = student.pool(frames, spans).detach()
+    assert torch.isnan(rows).all(1).tolist() == [False, False, True]
+    assert torch.equal(Student.load(tmp_path, backbone=_Decoder()).pool(frames, spans)[:2], rows[:2])
 
 
 @pytest.mark.embedded
