@@ -5,8 +5,8 @@
 Layouts are written to and read from memory, on one thread, of rows of E5 (those that `benchmarks.calibration` keeps in
 the cache) and of rows of noise: size as a share of the bare numbers, and megabytes a second. Then so many rows of
 noise, 1024 dimensions, are written as a run writes them, laid out by `map_embeddings`, taken out of the system's cache,
-and read in random order. Each step is a process of its own; printed are its seconds and its most resident memory, mapped
-pages included. The folder is removed.
+and read in random order. Each step is a process of its own; printed are its seconds and its most resident memory,
+mapped pages included. The folder is removed.
 """
 
 import argparse

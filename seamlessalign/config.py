@@ -94,9 +94,6 @@ class SpeechConfig(Section):
     # With embedder sonar: whether it encodes each span by itself (each, its default), or each stretch of speech once
     # for all the spans that share it (shared), many times faster and with other rows.
     frames: Literal["each", "shared"] | None = None
-    # With embedder sonar: whether it encodes each span by itself (each, its default), or each stretch of speech once
-    # for all the spans that share it (shared), many times faster and with other rows.
-    frames: Literal["each", "shared"] | None = None
     recordings_per_shard: int = Field(1, ge=1)
 
 
