@@ -27,6 +27,10 @@ class TrainingFolder:
         self.state = self.root / "checkpoint" / "state.pt"
         self.plan = self.root / "training.json"
 
+    def rows(self, cache: str | None, rank: int, world: int) -> Path:
+        """Where one process keeps the teacher's rows: beside the frames, where these are kept."""
+        return (Path(cache) if cache else self.root) / (f"rows-{rank}-of-{world}" if world > 1 else "rows")
+
     def open(self, config: TrainingConfig, data_digest: str) -> None:
         """Note what is trained, or check that the checkpoint that is there is of the same configuration and data.
 

@@ -1,20 +1,22 @@
 """What a student is taught: a text embedder's rows of what is said, and of its translations."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import xxhash
 
+from seamlessalign import storage
+from seamlessalign.config import digest
 from seamlessalign.embedders.card import unit_rows
 from seamlessalign.embedders.student.frames import Float32, Int64
 from seamlessalign.embedders.student.losses import Term
 from seamlessalign.embedders.student.training_config import TargetsConfig
 from seamlessalign.embedders.text import TextEmbedder, spoken_form
-
-_KEPT_ROWS = 500_000  # of texts, in memory: 768 MB of E5-small's
 
 
 @dataclass(frozen=True)
@@ -27,27 +29,54 @@ class Meaning:
 
 
 class Teacher:
-    """Rows of texts, each computed once while it is remembered."""
+    """Rows of texts, each computed once and kept: 1.5 kB in memory, and as much on disk, for each of E5-small's.
 
-    def __init__(self, embedder: TextEmbedder, config: TargetsConfig) -> None:
+    Those that are computed together are one file, so that a row does not depend on when a program was killed: its last
+    bits may depend on what else is in its batch.
+    """
+
+    def __init__(self, embedder: TextEmbedder, config: TargetsConfig, folder: Path | None = None) -> None:
+        """Keep rows below a folder, and read those that are there; in memory only where there is none."""
         self.embedder = embedder
         self.dim = embedder.dim
         self._config = config
         self._rows: dict[tuple[str, str], Float32] = {}
+        means = sorted((lang, mean.tobytes().hex()) for lang, mean in embedder.card.means.items())
+        made_by = digest(embedder.name, sorted(embedder.models.items()), config.centre, means)
+        self._folder = folder / f"teacher-{made_by}" if folder else None
+        for file in sorted(self._folder.glob("*.safetensors")) if self._folder else []:
+            self._read(file)
 
     def rows(self, texts: Sequence[str], lang: str) -> Float32:
         """Unit rows `(len(texts), dim)` of texts of one language, centred where the configuration says so."""
         wanted = [text for text in dict.fromkeys(texts) if (lang, text) not in self._rows]
-        made = {}
         if wanted:
             centred = self._config.centre
             new = self.embedder.embed(wanted, lang) if centred else self.embedder.encode_uncentred(wanted, lang)
-            made = dict(zip(((lang, text) for text in wanted), unit_rows(new), strict=True))
-        found = [made[lang, text] if (lang, text) in made else self._rows[lang, text] for text in texts]
-        self._rows |= made
-        while len(self._rows) > _KEPT_ROWS:  # the oldest first
-            del self._rows[next(iter(self._rows))]
-        return np.stack(found) if found else np.zeros((0, self.dim), np.float32)
+            self._keep(wanted, lang, unit_rows(new))
+        return (
+            np.stack([self._rows[lang, text] for text in texts]) if len(texts) else np.zeros((0, self.dim), np.float32)
+        )
+
+    def _keep(self, texts: list[str], lang: str, rows: Float32) -> None:
+        from safetensors.numpy import save_file
+
+        if self._folder is not None:
+            name = xxhash.xxh3_64_hexdigest(json.dumps([lang, texts]).encode())
+            with storage.atomic_local(str(self._folder / f"{name}.safetensors")) as temporary:
+                save_file({"rows": rows}, temporary, {"lang": lang, "texts": json.dumps(texts)})
+        self._rows |= {(lang, text): row for text, row in zip(texts, rows, strict=True)}
+
+    def _read(self, file: Path) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(file, "np") as opened:
+                about = opened.metadata() or {}
+                texts, rows = json.loads(about["texts"]), opened.get_tensor("rows")
+                self._rows |= {(about["lang"], text): row for text, row in zip(texts, rows, strict=True)}
+        except (OSError, SafetensorError, KeyError, ValueError):
+            file.unlink(missing_ok=True)  # damaged: its texts are embedded again
 
     def terms(self, meanings: Sequence[Meaning], languages: Sequence[str]) -> list[Term]:
         """The targets of spans.

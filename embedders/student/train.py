@@ -44,6 +44,7 @@ from seamlessalign.embedders.text import load_text_embedder
 from seamlessalign.errors import InputError, MissingPackageError, ModelError
 
 _MEANS_OF = 500  # utterances of a language
+_SILENT_SECONDS = 30  # after which the program says where it is
 _HEARD_TOGETHER = 16  # recordings, where nothing is learnt
 
 
@@ -96,13 +97,13 @@ class Training:
         torch.manual_seed(config.seed)
         choice = config.student
         embedder = load_text_embedder(choice.teacher, config.models.get(choice.teacher), device, resources.threads)
-        self.teacher = Teacher(embedder, config.targets)
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        self.teacher = Teacher(embedder, config.targets, self.folder.rows(config.cache, rank, world))
         self.backbone: SpeechBackbone = build_backbone(
             choice.backbone, device, config.models, trained=choice.train_backbone
         )
         self.student = Student(StudentConfig(**choice.model_dump(), dim=self.teacher.dim), self.backbone)
         self.plans = plan_recordings(self.learnt, config.spans, config.seed)
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
         tag = backbone_digest(self.backbone, config)
         self.loader = Loader(self.learnt, self.plans, config, tag, rank, world)
         self.quiet = Loader(self.held_out, [], config, tag)  # as they are, for validation
@@ -182,6 +183,8 @@ class Training:
             at.step += 1
             last = position + 1 == len(self.loader.batches(epoch))
             at.epoch, at.position = (epoch + 1, 0) if last else (epoch, position + 1)
+            if time.monotonic() - self._said > _SILENT_SECONDS:  # as in the first epoch of a large backbone
+                self._say(f"step {at.step}")
             if at.step % config.log_every == 0:
                 self._log(began, done)
                 began, done = time.monotonic(), at.step
@@ -404,6 +407,7 @@ class Training:
             self._say(", ".join(f"{key} {value}" for key, value in shown.items() if key != "sides"))
 
     def _say(self, text: str) -> None:
+        self._said = time.monotonic()
         if self.accelerator.is_main_process:
             print(text, file=sys.stderr, flush=True)
 

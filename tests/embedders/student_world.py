@@ -54,8 +54,8 @@ def make_speech(folder: Path, count: int = 40, seed: int = 0) -> Path:
     return folder
 
 
-def make_teacher(folder: Path, dim: int = 16) -> Path:
-    """A directory of sentence-transformers whose rows are means of the words' vectors."""
+def make_teacher(folder: Path, dim: int = 16, layers: int = 0) -> Path:
+    """A directory of sentence-transformers whose rows are means of the words' vectors, by random layers if wanted."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
@@ -63,7 +63,7 @@ def make_teacher(folder: Path, dim: int = 16) -> Path:
     vocabulary = [*_SPECIAL, *WORDS]
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(vocabulary), hidden_size=dim, num_hidden_layers=0, num_attention_heads=2, intermediate_size=32,
+        vocab_size=len(vocabulary), hidden_size=dim, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=32,
         max_position_embeddings=64, pad_token_id=0,
     )  # fmt: skip
     model = BertModel(config)
