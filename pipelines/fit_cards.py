@@ -52,7 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sentences = catalog_sentences(catalogs)
     if not options.only_thresholds:
         means = fit_means(sentences)
-        recipe = {"means": f"{SENTENCES} sentences of each language from the catalogs of Debian's wesnoth-1.16-data"}
+        recipe = {
+            "means": f"{SENTENCES} sentences of each language from the catalogs of Debian's wesnoth-1.16-data",
+            "thresholds": "none; a run takes those of its speech embedder",
+        }
         save_card(Card(TEXT, len(next(iter(means.values()))), means), cards, recipe)
     dim = load_card(TEXT).dim
     if not (cards / f"{SPEECH}.yaml").exists():
