@@ -26,10 +26,8 @@ def student_models(name: str, models: Mapping[str, str]) -> tuple[list[str], boo
     """
     folder = _folder(name, models)
     described = _described(folder)
-    backbone, pooler = described["student"]["backbone"], described["student"]["pooler"]
     needed = [model for model in described["models"] if model in KNOWN_MODELS]
-    needed += ["e5-small"] if pooler["kind"] == "e5" else []
-    return [*dict.fromkeys(needed), name], backbone["kind"] == "whisper-decoder"
+    return [*needed, name], described["student"]["backbone"]["kind"] == "whisper-decoder"
 
 
 def student_card(name: str, models: Mapping[str, str]) -> Card:
@@ -65,8 +63,7 @@ def _described(folder: Path) -> dict[str, Any]:
     """What `config.json` says. Raises ModelError where it is not that of a student."""
     try:
         described: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        student = described["student"]
-        dict(described["models"]), str(student["backbone"]["kind"]), str(student["pooler"]["kind"]), int(student["dim"])
+        dict(described["models"]), str(described["student"]["backbone"]["kind"]), int(described["student"]["dim"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{folder / 'config.json'}: cannot be read as that of a student: {error!r}") from error
     return described

@@ -12,7 +12,7 @@ from seamlessalign.embedders.card import Card
 from seamlessalign.embedders.speech import check_spans, is_silent
 from seamlessalign.embedders.student.frames import Float32, Frames, Int64, Progress
 from seamlessalign.embedders.student.model import Student
-from seamlessalign.embedders.students import student_card, student_models
+from seamlessalign.embedders.students import student_card
 from seamlessalign.embedders.windows import Waiting, stretches
 from seamlessalign.errors import ModelError
 from seamlessalign.model_files import find_model
@@ -130,9 +130,7 @@ def _load(name: str, models: tuple[tuple[str, str], ...], device: str) -> Studen
     places = dict(models)
     files = find_model(name, places.get(name))
     student = Student.load(files.directory, device, places)
-    touching = {**student.backbone.models, name: files.sha256}
-    for other in student_models(name, places)[0]:  # its pooler may have one too
-        touching.setdefault(other, find_model(other, places.get(other)).sha256)
+    touching = {**student.backbone.models, **student.pooler.models, name: files.sha256}
     return StudentEmbedder(name, student, student_card(name, places), touching)
 
 

@@ -57,6 +57,10 @@ class Student(nn.Module):  # type: ignore[misc]
         values = frames.values
         token = None if frames.token is None else torch.as_tensor(frames.token, device=values.device)
         filled = [i for i, length in enumerate(lengths) if length > 0]
+        rows = torch.full((len(ranges), self.config.dim), torch.nan, device=values.device)
+        shared = self.pooler.pool_ranges(values, ranges[filled]) if filled and not self.training else None
+        if shared is not None:
+            return rows.index_copy(0, torch.as_tensor(filled, device=values.device), shared.float())
         made: list[Any] = []
         order: list[int] = []
         for batch in batches([lengths[i] for i in filled], MOST_FRAMES):
@@ -68,7 +72,6 @@ class Student(nn.Module):  # type: ignore[misc]
             index = (first[:, None] + places).clamp(max=len(values) - 1)
             made.append(self(values[index], mask, None if token is None else token[index]))
             order += members
-        rows = torch.full((len(ranges), self.config.dim), torch.nan, device=values.device)
         if not order:
             return rows
         return rows.index_copy(0, torch.as_tensor(order, device=values.device), torch.cat(made).float())

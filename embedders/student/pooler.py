@@ -13,6 +13,7 @@ from torch import nn
 
 from seamlessalign.embedders.sonar.pooler import AttentionPooler, max_pool, mean_pool
 from seamlessalign.embedders.student.config import PoolerConfig
+from seamlessalign.embedders.student.frames import Int64
 from seamlessalign.errors import ConfigError
 
 
@@ -24,6 +25,12 @@ class Pooler(nn.Module):  # type: ignore[misc]
     def forward(self, values: Any, mask: Any, token: Any = None) -> Any:
         """Rows `(batch, dim)`."""
         raise NotImplementedError
+
+    def pool_ranges(self, values: Any, ranges: Int64) -> Any | None:
+        """Rows `(num_ranges, dim)` of ranges `[first, last)` of frames in common, `values` `(num_frames, in_dim)`; none
+        of them is empty. None from a pooler that has no better way than `forward` on each range's own frames.
+        """
+        return None
 
 
 class ReducingPooler(Pooler):
@@ -49,6 +56,10 @@ class AttendingPooler(Pooler):
 
     def forward(self, values: Any, mask: Any, token: Any = None) -> Any:
         return self.leave(self.attention(self.enter(values), mask))
+
+    def pool_ranges(self, values: Any, ranges: Int64) -> Any | None:
+        """What is read of a frame is computed once, in however many ranges it is."""
+        return self.leave(self.attention.pool_spans(self.enter(values), ranges))
 
 
 def _lexical(config: PoolerConfig, in_dim: int, dim: int) -> Pooler:

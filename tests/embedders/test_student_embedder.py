@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from seamlessalign.embedders import Card, load_speech_embedder, speech_card, speech_digest, speech_models
 from seamlessalign.embedders.card import fit_mean, save_card
-from seamlessalign.embedders.student import BackboneConfig, Frames, PoolerConfig, Student, StudentConfig
+from seamlessalign.embedders.student import BackboneConfig, Frames, PoolerConfig, Student, StudentConfig, build_pooler
 from seamlessalign.embedders.student import embedder as student_embedder
 from seamlessalign.embedders.student.backbones import build_backbone
 from seamlessalign.embedders.student.embedder import StudentEmbedder, load_student
@@ -161,6 +161,21 @@ class TestEmbed:
         )
 
 
+@pytest.mark.parametrize("queries", [1, 2])
+def test_ranges_of_frames_in_common_are_pooled_as_each_by_itself(queries: int) -> None:
+    torch.manual_seed(0)
+    pooler = build_pooler(PoolerConfig(width=16, layers=2, heads=2, ffn=32, queries=queries), 10, DIM).eval()
+    values, rng = torch.randn(200, 10), np.random.default_rng(0)
+    first = rng.integers(0, 190, 50)
+    ranges = np.stack([first, np.minimum(first + rng.integers(1, 90, 50), 200)], 1)
+    with torch.no_grad():
+        rows = pooler.pool_ranges(values, ranges)
+        assert rows is not None
+        for row, (start, end) in zip(rows, ranges.tolist(), strict=True):
+            alone = pooler(values[None, start:end], torch.ones(1, end - start, dtype=torch.bool))
+            torch.testing.assert_close(row, alone[0], atol=1e-5, rtol=0)
+
+
 def _noting(embedder: StudentEmbedder, monkeypatch: pytest.MonkeyPatch) -> list[Int64]:
     heard: list[Int64] = []
     plain = embedder.student.backbone.frames
@@ -180,8 +195,8 @@ class TestFinding:
 
     def test_models_of_the_backbone_are_named_and_languages_checked_where_it_writes_words(self, tmp_path: Path) -> None:
         described = {
-            "models": {"whisper-base": "0" * 64},
-            "student": {"dim": 3, "backbone": {"kind": "whisper-decoder"}, "pooler": {"kind": "e5"}},
+            "models": {"whisper-base": "0" * 64, "e5-small": "1" * 64, "w2v-bert": "2" * 64},
+            "student": {"dim": 3, "backbone": {"kind": "whisper-decoder"}},
         }
         (tmp_path / "config.json").write_text(json.dumps(described))
         (tmp_path / "model.safetensors").write_bytes(b"")
@@ -189,9 +204,9 @@ class TestFinding:
         assert speech_models("whisper-e5", ["fra"], places) == ["whisper-base", "e5-small", "whisper-e5"]
         with pytest.raises(InputError, match="language 'ace': whisper-e5 cannot hear it"):
             speech_models("whisper-e5", ["ace"], places)
-        described["student"] = {"dim": 3, "backbone": {"kind": "whisper"}, "pooler": {"kind": "attention"}}
+        described["student"] = {"dim": 3, "backbone": {"kind": "whisper"}}
         (tmp_path / "config.json").write_text(json.dumps(described))
-        assert speech_models("whisper-e5", ["ace"], places) == ["whisper-base", "whisper-e5"]
+        assert speech_models("whisper-e5", ["ace"], places) == ["whisper-base", "e5-small", "whisper-e5"]
 
     def test_the_digest_covers_what_rows_depend_on(self, tmp_path: Path) -> None:
         _student().save(tmp_path)

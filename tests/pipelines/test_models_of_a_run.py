@@ -72,8 +72,7 @@ def test_only_sonar_can_be_told_how_to_encode_spans() -> None:
 
 
 def test_a_student_needs_the_model_of_its_backbone_and_its_card_counts(tmp_path: Path) -> None:
-    student = {"dim": 3, "backbone": {"kind": "whisper"}, "pooler": {"kind": "attention"}}
-    described = {"models": {"whisper-base": "0"}, "student": student}
+    described = {"models": {"whisper-base": "0"}, "student": {"dim": 3, "backbone": {"kind": "whisper"}}}
     (tmp_path / "config.json").write_text(json.dumps(described))
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     for name in ("config.json", "tokenizer.json", "model.safetensors"):
