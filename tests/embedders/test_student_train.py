@@ -156,12 +156,13 @@ def test_two_processes_are_one(world: Path, tmp_path: Path, backbone: str) -> No
         assert ours.keys() == other.keys()
         for key, value in ours.items():
             if isinstance(value, float) and key not in ("p_at_1", "best"):
-                assert other[key] == pytest.approx(value, rel=2e-3, abs=1e-5), (key, ours, other)
+                assert other[key] == pytest.approx(value, rel=1e-5, abs=1e-7), (key, ours, other)
     first, second = (
         torch.load(world / f"{name}-{backbone}" / "checkpoint" / "state.pt", weights_only=True)["student"]
         for name in ("one", "two")
     )
-    assert max(float((first[name] - second[name]).abs().max()) for name in first) < 2e-3
+    furthest = max(float((first[name] - second[name]).abs().max()) for name in first)
+    assert furthest < 2e-3  # Adam divides by gradients that are next to nothing
 
 
 @pytest.mark.slow
