@@ -20,7 +20,7 @@ from seamlessalign.embedders.student.backbones import (
 )
 from seamlessalign.errors import ConfigError, InputError, ModelError
 from seamlessalign.rows import SAMPLE_RATE
-from seamlessalign.whisper import Whisper
+from seamlessalign.whisper import MAX_SPEECH_SECONDS, Whisper
 from tests.embedders import sonar_models
 from tests.ground.tiny_whisper import save_directory, tiny_model
 
@@ -97,11 +97,17 @@ class TestEvery:
             assert len(every[kind].frames(_sound(), np.array([[500, 620]]), "fra")) == 0
 
     @pytest.mark.parametrize("kind", ["whisper", "w2v-bert", "sonar", "scratch"])
-    def test_long_fragments_are_cut_into_pieces(self, every: dict[str, SpeechBackbone], kind: str) -> None:
-        seconds = 2 * every[kind].most_seconds + 1
-        frames = every[kind].frames(_sound(seconds), np.array([[0, int(seconds * SAMPLE_RATE)]]), "fra")
-        assert abs(len(frames) - 50 * seconds) <= 6
+    def test_long_fragments_are_cut_into_pieces(
+        self, every: dict[str, SpeechBackbone], kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert every[kind].most_seconds >= MAX_SPEECH_SECONDS
+        monkeypatch.setattr(every[kind], "most_seconds", 2.0)
+        frames = every[kind].frames(_sound(5.5), np.array([[8000, 88_000]]), "fra")  # pieces of 5/3 s
+        assert abs(len(frames) - 250) <= 6
         assert np.diff(frames.time).min() > 0 and np.diff(frames.time).max() <= 960
+        pieces = [[8000, 34_667], [34_667, 61_334], [61_334, 88_000]]
+        parts = every[kind].frames(_sound(5.5), np.array(pieces), "fra")
+        assert np.array_equal(parts.time, frames.time) and torch.allclose(parts.values, frames.values, atol=2e-5)
 
     @pytest.mark.parametrize("fragment", [[-1, 500], [10, 10], [500, 10], [0, 10**6]])
     def test_a_fragment_that_is_none_is_refused(self, every: dict[str, SpeechBackbone], fragment: list[int]) -> None:
