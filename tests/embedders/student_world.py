@@ -63,8 +63,8 @@ def make_teacher(folder: Path, dim: int = 16, layers: int = 0) -> Path:
     vocabulary = [*_SPECIAL, *WORDS]
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(vocabulary), hidden_size=dim, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=64, pad_token_id=0,
+        vocab_size=len(vocabulary), hidden_size=dim, num_hidden_layers=layers, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=64, pad_token_id=0,
     )  # fmt: skip
     model = BertModel(config)
     with torch.no_grad():

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from transformers import Wav2Vec2BertConfig, Wav2Vec2BertModel
 
 from seamlessalign.cli import main
 from seamlessalign.embedders.card import card_beside
@@ -242,6 +244,50 @@ class TestCache:
         assert sorted(cache.folder.rglob("*.safetensors")) == files[4:] and not list(cache.folder.rglob("*.json"))
         train(parsed(_everything(world, "sixth", **cached)))
         assert sorted(cache.folder.rglob("*.safetensors")) == files
+
+
+@pytest.fixture
+def fresh_accelerate() -> Iterator[None]:
+    """A process has one precision; here several are tried."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "pooler", "precision"),
+    [
+        ("whisper-decoder", "attention", "no"),
+        ("whisper-decoder", "mean", "no"),
+        ("w2v-bert", "max", "no"),
+        ("scratch", "attention", "bf16"),
+    ],
+)
+def test_other_backbones_poolers_and_precisions(
+    world: Path, tmp_path: Path, backbone: str, pooler: str, precision: str, fresh_accelerate: None
+) -> None:
+    changes = _cached(world, tmp_path) if backbone == "whisper-decoder" else {}
+    if backbone == "w2v-bert":
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48}
+        Wav2Vec2BertModel(Wav2Vec2BertConfig(**sizes)).save_pretrained(tmp_path)
+        changes = {"student__backbone": {"kind": "w2v-bert", "directory": str(tmp_path)}}
+    elif backbone == "whisper-decoder":
+        changes |= {"student__backbone": {"kind": "whisper-decoder"}}
+    name = f"{backbone}-{pooler}-{precision}"
+    if pooler != "attention":
+        changes |= {"student__pooler": {"kind": pooler}, "student__pooler__dropout": 0.0}
+    config = _everything(world, name, resources__precision=precision, optimiser__steps=6, **changes)
+    result = train(parsed(config))
+    losses = [line["loss"] for line in _lines(world / name) if "loss" in line]
+    assert result.steps == 6 == len(losses) and np.isfinite(losses).all()
+    loaded = Student.load(world / name / "student", models=config["models"])
+    waveform = say("red cat runs", 99)
+    frames = loaded.backbone.frames(waveform, np.array([[0, len(waveform)]]), "eng")
+    row = loaded.pool(frames, np.array([[0, len(waveform)]]))
+    assert row.dtype == torch.float32 and float(row.norm()) == pytest.approx(1, abs=1e-5)
 
 
 def test_it_ends_when_it_gets_no_better(world: Path) -> None:
