@@ -90,6 +90,8 @@ def load_sides(demo: Path, minutes: float) -> list[Side]:
         waveform = decode(demo / uri).samples[: int(minutes * 60 * SAMPLE_RATE)]
         fragments = detect_speech(waveform, **config.vad.model_dump(exclude={"engine"}), engine=config.vad.engine)
         found = over_segment(fragments, **config.spans.model_dump())
+        if not len(found):
+            continue
         used = np.unique(np.concatenate([np.arange(first, last) for first, last in found.fragments]))
         sides.append(Side(lang, uri, np.array(waveform), fragments[used], found.spans))
     return sides
@@ -144,11 +146,16 @@ def print_precision(demo: Path, sides: list[Side], rows: dict[str, list[Float32]
         places, english = right_spans(truth, side)
         wanted = np.array([sentences.index(sentence) for sentence in english], np.int64)
         cosines = np.nanmean((rows[EACH][i] * rows[ONE_PASS][i]).sum(1))
+        if not len(places):
+            continue
         for way in rows:
             best = np.nan_to_num(rows[way][i][places], nan=0.0) @ texts.T
             found[way].append(best.argmax(1) == wanted)
         shares = "".join(f"{found[way][-1].mean():>12.3f}" for way in rows)
         print(f"{side.lang:<12}{shares}{len(places):>14}{cosines:>16.4f}")
+    if not found[EACH]:
+        print("no span is a prompt's: take more minutes")
+        return
     shares = "".join(f"{np.concatenate(found[way]).mean():>12.3f}" for way in rows)
     print(f"{'all':<12}{shares}{sum(len(part) for part in found[EACH]):>14}")
 
