@@ -25,7 +25,6 @@ from seamlessalign import storage
 from seamlessalign.config import FiltersConfig
 from seamlessalign.embedders import load_card
 from seamlessalign.embedders.card import fit_mean, unit_rows
-from seamlessalign.embedders.text import spoken_form
 from seamlessalign.languages import Direction, Side
 from seamlessalign.mining import neighbours, resolve_overlaps, resolve_overlaps_two_sides
 from seamlessalign.mining.choose import DEPTH, choose
@@ -172,7 +171,7 @@ def tables() -> dict[str, dict[str, Way]]:
 
 def load(folder: Path) -> list[Mined]:
     """Every direction of a demo. Rows are centred as a run does."""
-    truth = heard(load_truth(folder / "data"))
+    truth = load_truth(folder / "data")
     names = yaml.safe_load((folder / "run/run.yaml").read_text(encoding="utf-8"))["directions"]
     card, mined = load_card(CARD), []
     for direction in map(Direction.parse, names):
@@ -196,20 +195,7 @@ def load_side(run: Path, side: Side) -> tuple[pa.Table, npt.NDArray[np.float16]]
     norms = np.linalg.norm(rows, axis=1)
     good = np.isfinite(norms) & (norms > 0)
     rows, whole = unit_rows(rows[good]), whole.filter(pa.array(good)).drop_columns(["embedding"])
-    if not side.is_audio:
-        spoken = pa.array([spoken_form(text) for text in whole.column("text").to_pylist()])
-        whole = whole.set_column(whole.column_names.index("text"), "text", spoken)
     return whole, unit_rows(rows - fit_mean(rows)).astype(np.float16)
-
-
-def heard(truth: DemoTruth) -> DemoTruth:
-    """A truth in which texts that sound the same are the same."""
-    spoken = {
-        name: pa.array([spoken_form(text) for text in table.column(name).to_pylist()])
-        for table, name in ((truth.placed, "english"), (truth.texts, "text"))
-    }
-    placed = truth.placed.set_column(truth.placed.column_names.index("english"), "english", spoken["english"])
-    return replace(truth, placed=placed, texts=truth.texts.set_column(0, "text", spoken["text"]))
 
 
 def candidates(mined: Mined, way: Way) -> Candidates:
