@@ -37,7 +37,7 @@ HEAVY = (
     "onnxruntime",
     "submitit",
 )
-DATA = (".tsv", ".yaml", ".safetensors", ".html", ".css", ".js")
+DATA = (".tsv", ".yaml", ".json", ".safetensors", ".html", ".css", ".js")
 
 
 def _modules() -> Iterator[tuple[str, Path]]:
