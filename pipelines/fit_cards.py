@@ -1,6 +1,6 @@
 """How the cards of the shipped embedders are made: language means, then default thresholds.
 
-    python -m seamlessalign.pipelines.fit_cards --cache DIR --work DIR
+    python -m seamlessalign.pipelines.fit_cards --cache DIR --work DIR [--speech whisper-e5 --only-thresholds]
 
 Means are fitted on the sentences of the gettext catalogs in Debian's wesnoth-1.16-data. Thresholds are fitted on
 speech that the demo does not contain: the spoken stamp names of Debian's tuxpaint-stamps-default, laid into long
@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from seamlessalign.config import RunConfig, parse_config
 from seamlessalign.embedders.card import Card, Threshold, fit_mean, load_card, save_card
+from seamlessalign.embedders.students import STUDENTS, student_card
 from seamlessalign.embedders.text import load_text_embedder
 from seamlessalign.languages import Direction, from_model_code
 from seamlessalign.mining.truth import score_pairs
@@ -29,7 +31,7 @@ from seamlessalign.pipelines.demo_data import DemoTruth, build_corpus, judge, nu
 from seamlessalign.pipelines.demo_sources import Prompt, PromptCollection, fetch_package, say
 from seamlessalign.pipelines.run import run
 
-TEXT, SPEECH = "e5-small", "transcribe-e5"
+TEXT, SPEECH = "e5-small", ("transcribe-e5", "whisper-e5")
 SENTENCES = 300  # of each language for its mean
 STAMP_MINUTES = 8.0  # of speech in each language
 DISTRACTORS = 2000
@@ -41,10 +43,11 @@ _GRID = np.arange(1.0, 3.0, 0.02)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Fit both cards and write them."""
+    """Fit the means of the text embedder and the thresholds of a speech embedder, and write their cards."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--cache", type=Path, required=True, help="where fetched packages are kept")
     parser.add_argument("--work", type=Path, required=True, help="where the recordings are built and mined")
+    parser.add_argument("--speech", choices=SPEECH, default=SPEECH[0], help="the speech embedder")
     parser.add_argument("--only-thresholds", action="store_true", help="keep the means as they are")
     options = parser.parse_args(arguments)
     cards = Path(str(resources.files("seamlessalign.embedders").joinpath("cards")))
@@ -57,19 +60,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "thresholds": "none; a run takes those of its speech embedder",
         }
         save_card(Card(TEXT, len(next(iter(means.values()))), means), cards, recipe)
-    dim = load_card(TEXT).dim
-    if not (cards / f"{SPEECH}.yaml").exists():
-        save_card(Card(SPEECH, dim), cards, {})
     stamps = stamp_prompts(fetch_package("tuxpaint-stamps-default", options.cache), sentences["eng"])
     truth = build_corpus(options.work / "data", stamps, minutes=STAMP_MINUTES, distractors=DISTRACTORS, seed=0)
-    config = _config(options.work)
+    config = _config(options.work, options.speech)
     run(config)
     thresholds, measured = fit_thresholds(truth, Context(config, str(config.output), "cpu", 1))
     how: dict[str, Any] = {
         "thresholds": "best F1 over all directions of a kind on spoken Tux Paint stamps",
         "measured": measured,
     }
-    save_card(Card(SPEECH, dim, {}, thresholds), cards, how)
+    if options.speech not in STUDENTS:
+        save_card(Card(options.speech, load_card(TEXT).dim, {}, thresholds), cards, how)
+        return
+    card = student_card(options.speech, {})
+    folder = cards.parent / "weights" / options.speech
+    kept = yaml.safe_load((folder / "card.yaml").read_text(encoding="utf-8"))["recipe"]
+    save_card(Card("card", card.dim, card.means, thresholds), folder, kept | how)
 
 
 def catalog_sentences(catalogs: Path) -> dict[str, list[str]]:
@@ -165,12 +171,12 @@ def _kind(name: str) -> str:
     return "speech-speech" if direction.src.is_audio and direction.tgt.is_audio else "speech-text"
 
 
-def _config(work: Path) -> RunConfig:
+def _config(work: Path, speech: str) -> RunConfig:
     raw = {
         "name": "fit-cards",
-        "output": str(work / "run"),
+        "output": str(work / f"run-{speech}"),
         "directions": list(DIRECTIONS),
-        "speech": {"inputs": [str(work / "data/recordings.jsonl")]},
+        "speech": {"inputs": [str(work / "data/recordings.jsonl")], "embedder": speech},
         "text": {"inputs": [str(work / "data/texts")], "lang": "eng"},
         "mining": {"threshold": 1.0},
     }
