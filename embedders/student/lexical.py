@@ -6,7 +6,7 @@ else it may have heard; and E5's layers, themselves frozen, have low-rank adapte
 adapters begin at zero: untrained, a row is E5's of the transcript.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import groupby
 from typing import Any
@@ -51,17 +51,18 @@ class LowRank(nn.Module):  # type: ignore[misc]
 class LexicalPooler(Pooler):
     """Decoder states and their tokens → rows of E5. E5's own weights are no part of its state."""
 
-    def __init__(self, in_dim: int, rank: int, e5: E5 | None = None) -> None:
-        """With an E5 that nobody else uses, by default the one that is found.
+    def __init__(self, in_dim: int, rank: int, e5: E5 | None = None, places: Mapping[str, str] | None = None) -> None:
+        """With an E5 that nobody else uses, by default the one that is found; places: model name → directory.
 
         Raises ModelError where E5 or Whisper's tokenizer cannot be found or are damaged.
         """
         super().__init__()
-        e5 = e5 or load_e5()
+        places = places or {}
+        e5 = e5 or load_e5(places.get("e5-small"))
         self.dim = e5.dim
         self.models = e5.models
         self._e5 = (e5,)  # in a tuple it is not registered: its weights are neither saved nor trained
-        self._whisper = _whisper_tokenizer()
+        self._whisper = _whisper_tokenizer(places.get("whisper-base"))
         self._end = self._whisper.token_to_id("<|endoftext|>")
         e5.network.requires_grad_(False)
         self.norm = nn.LayerNorm(in_dim)
@@ -169,10 +170,10 @@ def _is_heard(character: str) -> bool:
     return " " not in spoken_form(f"a{character}a")
 
 
-def _whisper_tokenizer() -> Any:
+def _whisper_tokenizer(directory: str | None) -> Any:
     from tokenizers import Tokenizer
 
-    files = find_model("whisper-base")
+    files = find_model("whisper-base", directory)
     try:
         return Tokenizer.from_file(str(files.directory / "tokenizer.json"))
     except Exception as error:

@@ -25,15 +25,17 @@ MOST_FRAMES = 32_768  # padded, that are pooled in one batch
 class Student(nn.Module):  # type: ignore[misc]
     """Speech → rows. Its parameters are the pooler's and, when it is trained, the backbone's."""
 
-    def __init__(self, config: StudentConfig, backbone: Backbone) -> None:
+    def __init__(self, config: StudentConfig, backbone: Backbone, models: Mapping[str, str] | None = None) -> None:
         """A student whose pooler has random weights, on the backbone's device.
+
+        models: model name → directory, for those that its pooler reads with.
 
         Raises ConfigError for a pooler that does not fit its backbone.
         """
         super().__init__()
         self.config = config
         self.backbone = backbone  # registered, and so part of the parameters, where it is a module
-        self.pooler = build_pooler(config.pooler, backbone.dim, config.dim)
+        self.pooler = build_pooler(config.pooler, backbone.dim, config.dim, models)
         if isinstance(backbone, nn.Module):
             for parameter in backbone.parameters():  # some are fixed even where the backbone is trained
                 parameter.requires_grad_(parameter.requires_grad and config.train_backbone)
@@ -131,7 +133,7 @@ class Student(nn.Module):  # type: ignore[misc]
         config = load_student_config(folder)
         if backbone is None:
             backbone = build_backbone(config.backbone, device, models or {}, trained=config.train_backbone)
-        student = Student(config, backbone)
+        student = Student(config, backbone, models)
         try:
             tensors = load_file(folder / WEIGHTS_FILE)
         except (OSError, SafetensorError) as error:

@@ -62,29 +62,32 @@ class AttendingPooler(Pooler):
         return self.leave(self.attention.pool_spans(self.enter(values), ranges))
 
 
-def _lexical(config: PoolerConfig, in_dim: int, dim: int) -> Pooler:
+def _lexical(config: PoolerConfig, in_dim: int, dim: int, places: Mapping[str, str]) -> Pooler:
     from seamlessalign.embedders.student.lexical import LexicalPooler
 
-    pooler = LexicalPooler(in_dim, config.rank)
+    pooler = LexicalPooler(in_dim, config.rank, places=places)
     if pooler.dim != dim:
         raise ConfigError(f"a pooler of kind 'e5' makes rows of {pooler.dim} dimensions, the teacher's have {dim}")
     return pooler
 
 
-Builder = Callable[[PoolerConfig, int, int], Pooler]
+Builder = Callable[[PoolerConfig, int, int, Mapping[str, str]], Pooler]
 
-# Kind → what builds it from its configuration, the backbone's dimension and the teacher's. A builder imports what only
-# its kind needs.
+# Kind → what builds it from its configuration, the backbone's dimension and the teacher's, and the places of models. A
+# builder imports what only its kind needs.
 POOLERS: dict[str, Builder] = {
-    "attention": AttendingPooler,
-    "mean": lambda config, in_dim, dim: ReducingPooler(mean_pool, in_dim, dim),
-    "max": lambda config, in_dim, dim: ReducingPooler(max_pool, in_dim, dim),
+    "attention": lambda config, in_dim, dim, _: AttendingPooler(config, in_dim, dim),
+    "mean": lambda _, in_dim, dim, __: ReducingPooler(mean_pool, in_dim, dim),
+    "max": lambda _, in_dim, dim, __: ReducingPooler(max_pool, in_dim, dim),
     "e5": _lexical,
 }
 
 
-def build_pooler(config: PoolerConfig, in_dim: int, dim: int) -> Pooler:
-    """A pooler with random weights, from frames `(…, in_dim)` to rows `(…, dim)`. Raises ConfigError."""
+def build_pooler(config: PoolerConfig, in_dim: int, dim: int, places: Mapping[str, str] | None = None) -> Pooler:
+    """A pooler with random weights, from frames `(…, in_dim)` to rows `(…, dim)`.
+
+    places: model name → directory, for the models that a pooler reads with. Raises ConfigError and ModelError.
+    """
     if config.kind not in POOLERS:
         raise ConfigError(f"pooler kind {config.kind!r} is not known; there are {', '.join(POOLERS)}")
-    return POOLERS[config.kind](config, in_dim, dim)
+    return POOLERS[config.kind](config, in_dim, dim, places or {})

@@ -102,7 +102,7 @@ class Training:
         self.backbone: SpeechBackbone = build_backbone(
             choice.backbone, device, config.models, trained=choice.train_backbone
         )
-        self.student = Student(StudentConfig(**choice.model_dump(), dim=self.teacher.dim), self.backbone)
+        self.student = Student(StudentConfig(**choice.model_dump(), dim=self.teacher.dim), self.backbone, config.models)
         self.plans = plan_recordings(self.learnt, config.spans, config.seed)
         tag = backbone_digest(self.backbone, config)
         self.loader = Loader(self.learnt, self.plans, config, tag, rank, world)

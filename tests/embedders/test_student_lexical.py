@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def pooler(folder: str, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> LexicalPooler:
-    monkeypatch.setattr(lexical, "_whisper_tokenizer", lambda: tokenizer)
+    monkeypatch.setattr(lexical, "_whisper_tokenizer", lambda directory: tokenizer)
     torch.manual_seed(0)
     made: LexicalPooler = LexicalPooler(STATES, 4, load_e5(folder)).eval()
     return made
@@ -179,11 +179,14 @@ class _Decoder:
 
 
 def test_a_student_with_it_is_saved_without_e5_and_names_it(
-    pooler: LexicalPooler, folder: str, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    pooler: LexicalPooler, folder: str, tokenizer: Any, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(lexical, "load_e5", lambda: load_e5(folder))
     backbone = BackboneConfig(kind="whisper-decoder")
-    student = Student(StudentConfig(backbone=backbone, pooler=PoolerConfig(kind="e5", rank=4), dim=16), _Decoder())
+    student = Student(
+        StudentConfig(backbone=backbone, pooler=PoolerConfig(kind="e5", rank=4), dim=16),
+        _Decoder(),
+        {"e5-small": folder},
+    )
     _trained(student.eval().pooler)
     student.save(tmp_path)
     assert set(json.loads((tmp_path / "config.json").read_text())["models"]) == {"whisper-base", "e5-small"}
@@ -193,7 +196,8 @@ def test_a_student_with_it_is_saved_without_e5_and_names_it(
     spans = np.array([[0, 2], [0, len(frames)], [90, 99]])
     rows = student.pool(frames, spans).detach()
     assert torch.isnan(rows).all(1).tolist() == [False, False, True]
-    assert torch.equal(Student.load(tmp_path, backbone=_Decoder()).pool(frames, spans)[:2], rows[:2])
+    again = Student.load(tmp_path, models={"e5-small": folder}, backbone=_Decoder())
+    assert torch.equal(again.pool(frames, spans)[:2], rows[:2])
 
 
 @pytest.mark.embedded
@@ -215,16 +219,13 @@ def test_real_models_give_the_text_embedders_rows() -> None:
 
 
 @pytest.mark.parametrize(("dim", "message"), [(16, None), (32, "rows of 16 dimensions, the teacher's have 32")])
-def test_a_student_has_it_by_its_kind(
-    pooler: LexicalPooler, folder: str, monkeypatch: pytest.MonkeyPatch, dim: int, message: str | None
-) -> None:
-    monkeypatch.setattr(lexical, "load_e5", lambda: load_e5(folder))
+def test_a_student_has_it_by_its_kind(pooler: LexicalPooler, folder: str, dim: int, message: str | None) -> None:
     config = PoolerConfig(kind="e5", rank=4)
     if message is None:
-        built = build_pooler(config, STATES, dim)
+        built = build_pooler(config, STATES, dim, {"e5-small": folder})
         assert {name: value.shape for name, value in built.state_dict().items()} == {
             name: value.shape for name, value in pooler.state_dict().items()
         }
     else:
         with pytest.raises(ConfigError, match=message):
-            build_pooler(config, STATES, dim)
+            build_pooler(config, STATES, dim, {"e5-small": folder})
