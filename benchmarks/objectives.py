@@ -23,7 +23,7 @@ import yaml
 
 from seamlessalign import storage
 from seamlessalign.config import FiltersConfig
-from seamlessalign.embedders import load_card
+from seamlessalign.embedders import speech_card
 from seamlessalign.embedders.card import fit_mean, unit_rows
 from seamlessalign.languages import Direction, Side
 from seamlessalign.mining import neighbours, resolve_overlaps, resolve_overlaps_two_sides
@@ -41,7 +41,6 @@ Objective = Callable[[Floats, float, Floats], Floats]
 
 K = 16
 WIDEST = 4
-CARD = "transcribe-e5"
 GRID = np.arange(0.9, 3.0, 0.02)
 LEAST = 1e-6  # weights must be above 0
 PLANTED = 600  # pairs of made vectors
@@ -172,9 +171,9 @@ def tables() -> dict[str, dict[str, Way]]:
 def load(folder: Path) -> list[Mined]:
     """Every direction of a demo. Rows are centred as a run does."""
     truth = load_truth(folder / "data")
-    names = yaml.safe_load((folder / "run/run.yaml").read_text(encoding="utf-8"))["directions"]
-    card, mined = load_card(CARD), []
-    for direction in map(Direction.parse, names):
+    config = yaml.safe_load((folder / "run/run.yaml").read_text(encoding="utf-8"))
+    card, mined = speech_card(config["speech"]["embedder"]), []
+    for direction in map(Direction.parse, config["directions"]):
         (src, src_rows), (tgt, tgt_rows) = (load_side(folder / "run", side) for side in (direction.src, direction.tgt))
         forward, backward = neighbours(src_rows, tgt_rows, K * WIDEST, "exact")
         one = Mined(

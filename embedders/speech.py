@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seamlessalign.embedders.card import Card, card_digest, load_card, unit_rows
-from seamlessalign.embedders.students import STUDENTS, student_card, student_digest, student_models
+from seamlessalign.embedders.students import STUDENTS, student_card, student_digest, student_models, student_teacher
 from seamlessalign.embedders.text import TextEmbedder, check_language, load_text_embedder
 from seamlessalign.errors import InputError, ModelError
 from seamlessalign.languages import to_model_code
@@ -144,7 +144,7 @@ class TranscribingEmbedder:
 
 
 def load_speech_embedder(
-    name: str = "transcribe-e5",
+    name: str = "whisper-e5",
     models: Mapping[str, str] | None = None,
     device: str = "cpu",
     threads: int | None = None,
@@ -202,6 +202,13 @@ def speech_models(name: str, languages: Iterable[str], models: Mapping[str, str]
         if tells_languages and to_model_code(lang, "whisper") is None:
             raise InputError(f"language {lang!r}: {name} cannot hear it: Whisper does not know it")
     return needed
+
+
+def speech_space(name: str, models: Mapping[str, str] | None = None) -> str:
+    """The text embedder in whose space a speech embedder's rows are; nothing is loaded. Raises ModelError."""
+    if name in STUDENTS:
+        return student_teacher(name, models or {})
+    return _TEXT_EMBEDDER.get(name, name)
 
 
 def speech_card(name: str, models: Mapping[str, str] | None = None) -> Card:

@@ -30,6 +30,11 @@ def student_models(name: str, models: Mapping[str, str]) -> tuple[list[str], boo
     return [*needed, name], described["student"]["backbone"]["kind"] == "whisper-decoder"
 
 
+def student_teacher(name: str, models: Mapping[str, str]) -> str:
+    """The text embedder that taught a student. Raises ModelError where the student cannot be found or read."""
+    return str(_described(_folder(name, models))["student"].get("teacher", "e5-small"))
+
+
 def student_card(name: str, models: Mapping[str, str]) -> Card:
     """The card in a student's directory, or else the project's own of this name, or else one without means.
 

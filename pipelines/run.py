@@ -6,7 +6,6 @@ embeds nothing again, and changed resources do nothing again.
 """
 
 import contextlib
-import difflib
 import fcntl
 import json
 import logging
@@ -19,11 +18,11 @@ import yaml
 
 from seamlessalign import storage
 from seamlessalign.config import RunConfig, digest, dump_config
-from seamlessalign.embedders import check_frames, speech_digest, speech_models
+from seamlessalign.embedders import speech_digest, speech_models
 from seamlessalign.embedders.card import card_digest
 from seamlessalign.errors import ConfigError, InputError, SeamlessAlignError, StorageError
 from seamlessalign.languages import Direction
-from seamlessalign.model_files import KNOWN_MODELS, find_model, place_of
+from seamlessalign.model_files import find_model, place_of
 from seamlessalign.pipelines import (
     corpus_stage,
     decoys_stage,
@@ -35,6 +34,7 @@ from seamlessalign.pipelines import (
     text_stage,
 )
 from seamlessalign.pipelines.beam_stage import ShardTask
+from seamlessalign.pipelines.check_models import check_models
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.inputs import Shard, cut_into_shards, cut_texts, find_recordings, find_texts
@@ -109,7 +109,7 @@ def run(config: RunConfig, executor_name: str = "local") -> RunResult:
     if config.output is None:
         raise ConfigError("no output folder: give --output DIR, or 'output:' in the configuration")
     folder = RunFolder(config.output)
-    _check_models(config)
+    check_models(config)
     recordings = find_recordings(config.speech.inputs)
     texts = find_texts(config.text.inputs) if _has_text(config) else []
     _check_inputs("speech", recordings)
@@ -431,18 +431,6 @@ def _files(shard: Shard) -> list[dict[str, Any]]:
 
 def _has_text(config: RunConfig) -> bool:
     return any(not side.is_audio for side in config.sides())
-
-
-def _check_models(config: RunConfig) -> None:
-    for name in config.models:
-        if name not in KNOWN_MODELS:
-            near = difflib.get_close_matches(name, KNOWN_MODELS, n=1, cutoff=0.0)[0]
-            raise ConfigError(f"models: there is no model {name!r}; did you mean {near!r}?")
-    try:
-        check_frames(config.speech.embedder, config.speech.frames)
-        speech_models(config.speech.embedder, config.speech_languages(), config.models)
-    except InputError as error:
-        raise ConfigError(str(error)) from error
 
 
 def _check_inputs(section: str, files: list[Any]) -> None:

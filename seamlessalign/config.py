@@ -90,7 +90,7 @@ class SpeechConfig(Section):
     vad: VadConfig = VadConfig()
     spans: SpansConfig = SpansConfig()
     lid: SpeechLidConfig = SpeechLidConfig()
-    embedder: str = "transcribe-e5"
+    embedder: str = "whisper-e5"
     # With embedder sonar: whether it encodes each span by itself (each, its default), or each stretch of speech once
     # for all the spans that share it (shared), many times faster and with other rows.
     frames: Literal["each", "shared"] | None = None

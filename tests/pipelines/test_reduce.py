@@ -165,12 +165,12 @@ def test_a_file_is_looked_for_beside_the_configuration(tmp_path: Path) -> None:
 
 
 def test_what_can_be_known_is_told_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"mining\.reduce\.dim: 385 is more than the 384 dimensions of transcribe-e5"):
+    with pytest.raises(ConfigError, match=r"mining\.reduce\.dim: 385 is more than the 384 dimensions of whisper-e5"):
         reduce_stage.check(_context(tmp_path, dim=385))
     with pytest.raises(ModelError, match="gone: is no reduction that can be read"):
         reduce_stage.check(_context(tmp_path, file=str(tmp_path / "gone.yaml")))
     save_reduction(fit_reduction([vectors(99, 9)[0]], 8), str(tmp_path), "a")
-    with pytest.raises(ConfigError, match=r"a\.yaml reduces 48 dimensions, transcribe-e5 has 384"):
+    with pytest.raises(ConfigError, match=r"a\.yaml reduces 48 dimensions, whisper-e5 has 384"):
         reduce_stage.check(_context(tmp_path, file=str(tmp_path / "a.yaml")))
     reduce_stage.check(_context(tmp_path, dim=384))
     reduce_stage.check(_context(tmp_path))

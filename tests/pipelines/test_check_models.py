@@ -12,6 +12,7 @@ from seamlessalign.embedders import speech_digest
 from seamlessalign.errors import ConfigError, ModelError
 from seamlessalign.model_files import KNOWN_MODELS
 from seamlessalign.pipelines import run
+from seamlessalign.pipelines.check_models import check_models
 
 
 def _config(speech: str, text: str, directions: list[str], models: dict[str, str]) -> RunConfig:
@@ -32,7 +33,7 @@ def _shelf(folder: Path) -> Path:
 
 def test_sonar_needs_its_own_models_and_notices_when_they_change(tmp_path: Path) -> None:
     config = _config("sonar", "sonar", ["eng-frA"], {"sonar": str(_shelf(tmp_path))})
-    run._check_models(config)
+    check_models(config)
     before = run._model_digests(config)
     assert {name for name in before if not name.startswith("fasttext")} == {"sonar", "sonar-speech-fra"}
     (tmp_path / "spenc.v3ap.fra.pt").write_bytes(b"other weights")
@@ -51,7 +52,7 @@ def test_an_encoder_that_is_missing_is_named(tmp_path: Path) -> None:
 )
 def test_a_language_that_cannot_be_heard_is_told_at_once(embedder: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        run._check_models(_config(embedder, "e5-small", ["eng-aceA"], {}))
+        check_models(_config(embedder, "e5-small", ["eng-aceA"], {}))
 
 
 def test_how_sonar_encodes_spans_is_part_of_what_segments_depend_on() -> None:
@@ -59,7 +60,7 @@ def test_how_sonar_encodes_spans_is_part_of_what_segments_depend_on() -> None:
     for frames in (None, "each", "shared"):
         config = _config("sonar", "sonar", ["eng-frA"], {})
         config = config.model_copy(update={"speech": config.speech.model_copy(update={"frames": frames})})
-        run._check_models(config)
+        check_models(config)
         digests.append(run._speech_digest(config, {}))
     assert digests[0] == digests[1] != digests[2]
 
@@ -68,7 +69,7 @@ def test_only_sonar_can_be_told_how_to_encode_spans() -> None:
     config = _config("transcribe-e5", "e5-small", ["eng-frA"], {})
     config = config.model_copy(update={"speech": config.speech.model_copy(update={"frames": "shared"})})
     with pytest.raises(ConfigError, match=r"speech\.frames is 'shared': only sonar can be told"):
-        run._check_models(config)
+        check_models(config)
 
 
 def test_a_student_needs_the_model_of_its_backbone_and_its_card_counts(tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_a_student_needs_the_model_of_its_backbone_and_its_card_counts(tmp_path:
         (tmp_path / "whisper" / name).write_bytes(b"")
     places = {"student": str(tmp_path), "whisper-base": str(tmp_path / "whisper")}
     config = _config("student", "sonar", ["frA-enA"], places)
-    run._check_models(config)
+    check_models(config)
     assert {"student", "whisper-base"} <= run._model_digests(config).keys()
     before = run._speech_digest(config, {}), speech_digest("student", places)
     (tmp_path / "card.yaml").write_text("dim: 3\n")
@@ -92,9 +93,17 @@ def test_a_student_that_is_nowhere_says_where_to_put_it(tmp_path: Path, monkeypa
     without = replace(KNOWN_MODELS["whisper-e5"], bundled="embedders/weights/nothing")
     monkeypatch.setitem(KNOWN_MODELS, "whisper-e5", without)
     with pytest.raises(ModelError, match=r"'whisper-e5' was not found: put it into a directory .* models\.whisper-e5"):
-        run._check_models(_config("whisper-e5", "e5-small", ["eng-frA"], {}))
+        check_models(_config("whisper-e5", "e5-small", ["eng-frA"], {}))
+
+
+def test_two_embedders_of_different_spaces_are_told_before_any_work() -> None:
+    check_models(_config("whisper-e5", "labse", ["frA-enA"], {}))  # no text is mined against
+    with pytest.raises(
+        ConfigError, match=r"whisper-e5 makes rows in the space of e5-small, but .* is labse"
+    ):
+        check_models(_config("whisper-e5", "labse", ["frA-enA", "eng-frA"], {}))
 
 
 def test_an_embedder_that_does_not_exist_is_told_at_once() -> None:
     with pytest.raises(ModelError, match="'whisper' is not known; there are transcribe-e5"):
-        run._check_models(_config("whisper", "e5-small", ["eng-frA"], {}))
+        check_models(_config("whisper", "e5-small", ["eng-frA"], {}))

@@ -1,0 +1,31 @@
+"""What can be known to be wrong about a run's models before anything is read."""
+
+import difflib
+
+from seamlessalign.config import RunConfig
+from seamlessalign.embedders import check_frames, speech_models, speech_space
+from seamlessalign.errors import ConfigError, InputError
+from seamlessalign.languages import Direction
+from seamlessalign.model_files import KNOWN_MODELS
+
+
+def check_models(config: RunConfig) -> None:
+    """Raise ConfigError for a model, a language or a pair of embedders that cannot be, ModelError for one not found."""
+    for name in config.models:
+        if name not in KNOWN_MODELS:
+            near = difflib.get_close_matches(name, KNOWN_MODELS, n=1, cutoff=0.0)[0]
+            raise ConfigError(f"models: there is no model {name!r}; did you mean {near!r}?")
+    try:
+        check_frames(config.speech.embedder, config.speech.frames)
+        speech_models(config.speech.embedder, config.speech_languages(), config.models)
+    except InputError as error:
+        raise ConfigError(str(error)) from error
+    speech, text = config.speech.embedder, config.text.embedder
+    sides = {name: Direction.parse(name) for name in config.directions}
+    mixed = [name for name, both in sides.items() if not (both.src.is_audio and both.tgt.is_audio)]
+    space = speech_space(speech, config.models)
+    if mixed and text not in (space, "sentence-transformers"):  # of a directory nobody knows whose space it has
+        raise ConfigError(
+            f"{mixed[0]}: speech.embedder {speech} makes rows in the space of {space}, but text.embedder is {text}: "
+            "choose two that belong together"
+        )
