@@ -1,6 +1,7 @@
 """From plans of recordings to their frames: loaded by worker processes, heard by the backbone, kept in a cache."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -68,10 +69,18 @@ class Loader(torch.utils.data.Dataset):  # type: ignore[misc]
         return digest(self._digest, members, plan.gaps, plan.one_piece, changes) + digest(members, "utterances")
 
 
+class Batched(Protocol):
+    """Batches of an epoch, by number, and what is in one of them for this process."""
+
+    def batches(self, epoch: int) -> list[list[int]]: ...
+
+    def __getitem__(self, where: tuple[int, int]) -> list[Any]: ...
+
+
 class Places(torch.utils.data.Sampler):  # type: ignore[misc]
     """Epoch and place of each batch from a given one on, without end."""
 
-    def __init__(self, loader: Loader, epoch: int, position: int) -> None:
+    def __init__(self, loader: Batched, epoch: int, position: int) -> None:
         self._loader, self._from = loader, (epoch, position)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:

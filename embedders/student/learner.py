@@ -67,7 +67,13 @@ class Learner(nn.Module):  # type: ignore[misc]
 
 
 def batch_loss(
-    accelerator: Any, losses: LossesConfig, rows: Any, wrong: Any, terms: Sequence[Term], numbers: Int64
+    accelerator: Any,
+    losses: LossesConfig,
+    rows: Any,
+    wrong: Any,
+    terms: Sequence[Term],
+    numbers: Int64,
+    bank: Any = None,
 ) -> tuple[Any, dict[str, Any]]:
     """The loss of the whole batch, and its parts, from what every process has of it.
 
@@ -78,6 +84,7 @@ def batch_loss(
         wrong: `(num_wrong, dim)`, of spans that no text is of.
         terms: the targets of the rows.
         numbers: `targets.labels` of the items.
+        bank: unit rows of the teacher, the same in every process.
 
     Returns:
         The loss, and no parts where no process has any item. A process's gradient is that of its own rows: summed over
@@ -96,7 +103,7 @@ def batch_loss(
     rows, wrong = gather(accelerator, rows), gather(accelerator, wrong)
     if not len(rows):
         return rows.sum(), {}
-    return total_loss(losses, rows.float(), gathered, same, wrong.float())
+    return total_loss(losses, rows.float(), gathered, same, wrong.float(), bank)
 
 
 def gather(accelerator: Any, local: Any) -> Any:

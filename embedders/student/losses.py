@@ -51,12 +51,30 @@ def contrastive(rows: Any, targets: Any, same: Any, temperature: float, wrong: A
     return (functional.cross_entropy(logits, right) + functional.cross_entropy(backward, right)) / 2
 
 
+def contrastive_bank(rows: Any, targets: Any, same: Any, temperature: float, bank: Any, duplicate: float) -> Any:
+    """InfoNCE from rows to targets, with more of the teacher's rows among which each must find its own.
+
+    Args:
+        rows, targets, same, temperature: as `contrastive` has them.
+        bank: unit rows `(num_bank, dim)` of the teacher.
+        duplicate: cosine to an item's target above which other targets and rows of the bank are left out for it.
+    """
+    x, y = functional.normalize(rows, dim=1), functional.normalize(targets, dim=1)
+    every = torch.cat([y, bank.to(y)])
+    with torch.no_grad():
+        left_out = y @ every.T > duplicate
+        left_out[:, : len(x)] |= same
+        left_out[:, : len(x)].fill_diagonal_(False)
+    logits = (x @ every.T / temperature).masked_fill(left_out, float("-inf"))
+    return functional.cross_entropy(logits, torch.arange(len(x), device=x.device))
+
+
 def total_loss(
-    config: LossesConfig, rows: Any, terms: Sequence[Term], same: Any, wrong: Any = None
+    config: LossesConfig, rows: Any, terms: Sequence[Term], same: Any, wrong: Any = None, bank: Any = None
 ) -> tuple[Any, dict[str, Any]]:
     """The weighted sum over losses and terms, divided by the terms' weights; and each loss by itself.
 
-    A term counts by the share of items that have it.
+    A term counts by the share of items that have it. With a bank, the contrastive loss is `contrastive_bank`.
     """
     parts: dict[str, Any] = {}
     weights = sum(term.weight * float(term.there.float().mean()) for term in terms)
@@ -69,7 +87,9 @@ def total_loss(
         for name in ("mse", "cosine", "contrastive"):
             if not getattr(config, name):
                 continue
-            if name == "contrastive":
+            if name == "contrastive" and bank is not None:
+                loss = contrastive_bank(ours, theirs, alike, config.temperature, bank, config.duplicate)
+            elif name == "contrastive":
                 loss = contrastive(ours, theirs, alike, config.temperature, wrong)
             else:
                 loss = {"mse": mse, "cosine": cosine}[name](ours, theirs)

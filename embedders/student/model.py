@@ -125,20 +125,13 @@ class Student(nn.Module):  # type: ignore[misc]
             ModelError: a file that is missing or damaged, a tensor that is missing, superfluous or of another shape,
                 or a backbone that cannot be found.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         from seamlessalign.embedders.student.backbones import build_backbone
 
         config = load_student_config(folder)
         if backbone is None:
             backbone = build_backbone(config.backbone, device, models or {}, trained=config.train_backbone)
         student = Student(config, backbone, models)
-        try:
-            tensors = load_file(folder / WEIGHTS_FILE)
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"{folder / WEIGHTS_FILE}: cannot be read: {error}") from error
-        fill(student, tensors, str(folder / WEIGHTS_FILE))
+        fill(student, read_weights_of(folder), str(folder / WEIGHTS_FILE))
         student.eval()
         return student
 
@@ -151,6 +144,17 @@ def load_student_config(folder: Path) -> StudentConfig:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{folder / CONFIG_FILE}: cannot be read as that of a student: {error}") from error
     return checked(StudentConfig, inner, str(folder / CONFIG_FILE))
+
+
+def read_weights_of(folder: Path) -> dict[str, Any]:
+    """The tensors of a saved student. Raises ModelError where they cannot be read."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(folder / WEIGHTS_FILE))
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{folder / WEIGHTS_FILE}: cannot be read: {error}") from error
 
 
 def fill(student: Student, tensors: Mapping[str, Any], origin: str) -> None:

@@ -82,18 +82,23 @@ class Teacher:
         """The targets of spans.
 
         `languages` are those of translations, in the order of the terms that they make. With `mean` there is one term:
-        the transcription's row plus `weight` times that of each translation, of unit length again.
+        `own_weight` times the transcription's row plus `weight` times that of each translation, of unit length again.
         """
-        own = self._view([(meaning.lang, meaning.text) for meaning in meanings])[0]
-        views = [self._view([(lang, meaning.translations.get(lang)) for meaning in meanings]) for lang in languages]
-        everywhere = np.ones(len(meanings), np.bool_)
-        weight = self._config.weight
-        if self._config.translations == "mean":
-            own = unit_rows(own + weight * sum(rows for rows, _ in views))
-        terms = [Term(torch.from_numpy(own), torch.from_numpy(everywhere), 1.0)]
-        if self._config.translations == "terms":
-            terms += [Term(torch.from_numpy(rows), torch.from_numpy(there), weight) for rows, there in views]
-        return terms
+        config = self._config
+        weighted = [
+            (config.weight, [(lang, meaning.translations.get(lang)) for meaning in meanings]) for lang in languages
+        ]
+        if config.own_weight:
+            weighted.insert(0, (config.own_weight, [(meaning.lang, meaning.text) for meaning in meanings]))
+        views = [(weight, *self._view(texts)) for weight, texts in weighted]
+        if config.translations == "mean" and views:
+            summed = unit_rows(np.asarray(sum(weight * rows for weight, rows, _ in views), np.float32))
+            views = [(1.0, summed, np.any([there for *_, there in views], axis=0))]
+        return [Term(torch.from_numpy(rows), torch.from_numpy(there), weight) for weight, rows, there in views]
+
+    def mean(self, lang: str) -> Float32:
+        """The mean of a language that rows are centred by, `(dim,)`."""
+        return self.embedder.card.mean(lang)
 
     def _view(self, texts: Sequence[tuple[str, str | None]]) -> tuple[Float32, Any]:
         rows = np.zeros((len(texts), self.dim), np.float32)

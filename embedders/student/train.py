@@ -4,12 +4,11 @@ Several processes (`torchrun`, or accelerate's launcher) take the recordings of 
 so that every process computes the loss of the whole batch, and the gradient is the one that a single process has.
 """
 
+import hashlib
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +22,20 @@ from seamlessalign.embedders.student.backbones import SpeechBackbone, build_back
 from seamlessalign.embedders.student.cache import FrameCache
 from seamlessalign.embedders.student.checkpoint import TrainingFolder
 from seamlessalign.embedders.student.config import StudentConfig
-from seamlessalign.embedders.student.data import Utterance, read_sources
-from seamlessalign.embedders.student.frames import Float32, Frames
-from seamlessalign.embedders.student.hearing import Loader, Places, backbone_digest, hear, hear_frozen
-from seamlessalign.embedders.student.learner import Learner, Taught, batch_loss, gather
-from seamlessalign.embedders.student.model import Student, fill, unit
+from seamlessalign.embedders.student.hearing import Places
+from seamlessalign.embedders.student.learner import batch_loss
+from seamlessalign.embedders.student.lessons import Classroom, Lessons
+from seamlessalign.embedders.student.model import WEIGHTS_FILE, Student, fill, read_weights_of
 from seamlessalign.embedders.student.picture import curve
-from seamlessalign.embedders.student.recordings import (
-    Recording,
-    draw_spans,
-    hidden_frames,
-    joined_meaning,
-    plan_recordings,
-    single_plans,
-)
-from seamlessalign.embedders.student.targets import Meaning, Teacher, labels
-from seamlessalign.embedders.student.training_config import AugmentConfig, TrainingConfig
-from seamlessalign.embedders.student.validation import first_of_each_language, hold_out, measure
+from seamlessalign.embedders.student.sound_lessons import SoundLessons
+from seamlessalign.embedders.student.targets import Teacher, labels
+from seamlessalign.embedders.student.text_lessons import TextLessons
+from seamlessalign.embedders.student.training_config import TrainingConfig
+from seamlessalign.embedders.student.validation import measure
 from seamlessalign.embedders.text import load_text_embedder
 from seamlessalign.errors import InputError, MissingPackageError, ModelError
 
-_MEANS_OF = 500  # utterances of a language
 _SILENT_SECONDS = 30  # after which the program says where it is
-_HEARD_TOGETHER = 16  # recordings, where nothing is learnt
 
 
 @dataclass
@@ -80,7 +70,7 @@ class Training:
     def __init__(self, config: TrainingConfig) -> None:
         """Read the data and load the models. Raises ConfigError, InputError, ModelError, MissingPackageError."""
         try:
-            from accelerate import Accelerator
+            from accelerate import Accelerator, DistributedDataParallelKwargs
         except ImportError as error:
             raise MissingPackageError("accelerate", "train", "training") from error
 
@@ -91,35 +81,37 @@ class Training:
             torch.set_num_threads(resources.threads)
         if resources.device == "cuda" and not torch.cuda.is_available():
             raise InputError("resources.device is cuda, but torch sees no CUDA device")
-        self.accelerator = Accelerator(mixed_precision=resources.precision, cpu=resources.device == "cpu")
+        # what reads frames has no part in lessons from text
+        parallel = DistributedDataParallelKwargs(find_unused_parameters=config.from_text)
+        self.accelerator = Accelerator(
+            mixed_precision=resources.precision, cpu=resources.device == "cpu", kwargs_handlers=[parallel]
+        )
         device = str(self.accelerator.device)
-        self._read_data()
-        torch.manual_seed(config.seed)
+        self.lessons: Lessons = TextLessons(config) if config.from_text else SoundLessons(config)
         choice = config.student
         embedder = load_text_embedder(choice.teacher, config.models.get(choice.teacher), device, resources.threads)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         self.teacher = Teacher(embedder, config.targets, self.folder.rows(config.cache, rank, world))
+        torch.manual_seed(config.seed)  # only now: a teacher that is loaded already draws no numbers
         self.backbone: SpeechBackbone = build_backbone(
             choice.backbone, device, config.models, trained=choice.train_backbone
         )
-        self.student = Student(StudentConfig(**choice.model_dump(), dim=self.teacher.dim), self.backbone, config.models)
-        self.plans = plan_recordings(self.learnt, config.spans, config.seed)
-        tag = backbone_digest(self.backbone, config)
-        self.loader = Loader(self.learnt, self.plans, config, tag, rank, world)
-        self.quiet = Loader(self.held_out, [], config, tag)  # as they are, for validation
+        chosen = choice.model_dump(exclude={"init"})
+        self.student = Student(StudentConfig(**chosen, dim=self.teacher.dim), self.backbone, config.models)
+        began_as = self._fill_from(choice.init) if choice.init else None
         self.cache = FrameCache(config.cache) if config.cache else None
-        self._held_frames: dict[int, Frames] = {}
+        learner = self.lessons.enter(
+            Classroom(config, self.accelerator, self.student, self.backbone, self.teacher, self._say)
+        )
         self.data_digest = digest(
-            [(u.key, u.lang, u.text, u.translations) for u in (*self.learnt, *self.held_out)],
+            self.lessons.content(),
             sorted(self.backbone.models.items()),
             sorted(embedder.models.items()),
+            *([began_as] if began_as else []),
         )
         self.at = Progress()
-        self._prepare()
-        self._say(
-            f"{len(self.learnt)} utterances ({sum(u.seconds for u in self.learnt) / 3600:.2f} h) in {len(self.plans)} "
-            f"recordings; {len(self.held_out)} held out; set aside: {self.set_aside or 'none'}"
-        )
+        self._prepare(learner)
+        self._say(f"{self.lessons.summary()}; set aside: {self.lessons.set_aside or 'none'}")
 
     def run(self) -> TrainingResult:
         """Train from where the folder's checkpoint is, or from the beginning, to the end."""
@@ -138,50 +130,44 @@ class Training:
 
     # Before the first step
 
-    def _read_data(self) -> None:
-        data, counted = self.config.data, Counter[str]()
-        found = read_sources(data.train, data, counted)
-        if data.validation:
-            self.learnt, self.held_out = found, read_sources(data.validation, data, counted)
-        else:
-            self.learnt, self.held_out = hold_out(found, data.validation_share)
-        kept = first_of_each_language(self.held_out, self.config.validation.max_items)
-        self.held_out = [self.held_out[i] for i in kept]
-        self.set_aside = dict(sorted(counted.items()))
-        everyone = (*self.learnt, *self.held_out)
-        self.translations = sorted({lang for u in everyone for lang, _ in u.translations})
-        self.languages = sorted({u.lang for u in everyone} | set(self.translations))
+    def _fill_from(self, init: str) -> str:
+        """Take the weights of another student; their SHA-256. Raises ModelError where they do not fit."""
+        weights = Path(init) / WEIGHTS_FILE
+        fill(self.student, read_weights_of(Path(init)), str(weights))
+        return hashlib.sha256(weights.read_bytes()).hexdigest()
 
-    def _prepare(self) -> None:
+    def _prepare(self, learner: Any) -> None:
         optimiser, config = self.config.optimiser, self.config
         own = [p for name, p in self.student.named_parameters() if not name.startswith("backbone.")]
         heard = [p for p in self.backbone.parameters() if p.requires_grad]
         groups = [{"params": own, "lr": optimiser.lr}]
         if heard:
             groups.append({"params": heard, "lr": optimiser.backbone_lr or optimiser.lr})
-        adam = torch.optim.AdamW(groups, weight_decay=optimiser.weight_decay)
+        adam = torch.optim.AdamW(groups, betas=optimiser.betas, weight_decay=optimiser.weight_decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: learning_rate(config, step))
-        self.learner, self.adam = self.accelerator.prepare(Learner(self.student, self.backbone), adam)
+        self.learner, self.adam = self.accelerator.prepare(learner, adam)
 
     # Steps
 
     def _loop(self) -> None:
-        config, at = self.config, self.at
+        config, at, loader = self.config, self.at, self.lessons.loader
+        if config.validation.at_start and not at.step:
+            self._validate()
         loading = torch.utils.data.DataLoader(
-            self.loader,
+            loader,
             batch_size=None,
-            sampler=Places(self.loader, at.epoch, at.position),
+            sampler=Places(loader, at.epoch, at.position),
             num_workers=config.resources.workers,
             generator=torch.Generator(),  # it draws a number when it begins, which must not be one of ours
             multiprocessing_context="spawn" if config.resources.workers else None,
         )
         self.learner.train()
         began, done = time.monotonic(), at.step
-        places = iter(Places(self.loader, at.epoch, at.position))
-        for recordings, (epoch, position) in zip(loading, places, strict=False):
-            self._step(recordings, epoch)
+        places = iter(Places(loader, at.epoch, at.position))
+        for batch, (epoch, position) in zip(loading, places, strict=False):
+            self._step(batch, epoch, position)
             at.step += 1
-            last = position + 1 == len(self.loader.batches(epoch))
+            last = position + 1 == len(loader.batches(epoch))
             at.epoch, at.position = (epoch + 1, 0) if last else (epoch, position + 1)
             if time.monotonic() - self._said > _SILENT_SECONDS:  # as in the first epoch of a large backbone
                 self._say(f"step {at.step}")
@@ -200,41 +186,21 @@ class Training:
             if at.finished:
                 return
 
-    def _step(self, recordings: list[Recording], epoch: int) -> None:
+    def _step(self, batch: list[Any], epoch: int, position: int) -> None:
         config = self.config
-        for recording in recordings:
-            for place, reason in recording.rejects:
-                self.at.rejects[self.learnt[recording.plan.members[place]].place] = reason
-        recordings = [recording for recording in recordings if recording.members]
-        spans = [draw_spans(recording, config.spans, config.seed, epoch) for recording in recordings]
-        frames: list[Frames | None] = [None for _ in recordings]
-        if not config.student.train_backbone:
-            frames = list(hear_frozen(self.backbone, recordings, self.cache))
-        taught = [
-            Taught(
-                recording,
-                found,
-                np.concatenate([span.ranges, span.cut_off]),
-                partial(hidden_frames, config.augment, config.seed, epoch, recording.plan.number),
-            )
-            for recording, found, span in zip(recordings, frames, spans, strict=True)
-        ]
-        rows, filled = self.learner(taught)
-        # of each span what it means, None where it is cut off
-        meanings: list[Meaning | None] = []
-        for recording, span in zip(recordings, spans, strict=True):
-            said = [self.learnt[recording.plan.members[place]] for place in recording.members]
-            meanings += [Meaning(*joined_meaning(said[first:last])) for first, last in span.members]
-            meanings += [None for _ in span.cut_off]
-        there = [meaning for meaning, has_frames in zip(meanings, filled, strict=True) if has_frames]
-        right = [meaning for meaning in there if meaning is not None]
-        whole = torch.tensor([meaning is not None for meaning in there], dtype=torch.bool, device=rows.device)
-        languages = self.translations if config.targets.translations != "none" else []
+        lesson = self.lessons.teach(self.learner, batch, epoch, position)
+        self.at.rejects |= lesson.rejects
+        rows, right = lesson.rows, [meaning for meaning in lesson.meanings if meaning is not None]
+        whole = torch.tensor([m is not None for m in lesson.meanings], dtype=torch.bool, device=rows.device)
+        languages = self.lessons.translations if config.targets.translations != "none" else []
         terms = self.teacher.terms(right, languages)
-        numbers = labels(right, self.languages)
-        ours, wrong = (rows[whole], rows[~whole]) if there else (rows[:0], rows[:0])
-        loss, parts = batch_loss(self.accelerator, config.losses, ours, wrong, terms, numbers)
-        if not there:
+        numbers = labels(right, self.lessons.languages)
+        ours, wrong = rows[:0], rows[:0]
+        if lesson.meanings:
+            made = self._centred(rows, lesson.langs)
+            ours, wrong = made[whole], made[~whole]
+        loss, parts = batch_loss(self.accelerator, config.losses, ours, wrong, terms, numbers, lesson.bank)
+        if not lesson.meanings:
             loss = loss + rows.sum()  # zeros, through every parameter
         self.adam.zero_grad()
         norm = 0.0
@@ -244,6 +210,14 @@ class Training:
             self.adam.step()
             self.schedule.step()
         self._sum(parts, loss, norm)
+
+    def _centred(self, rows: Any, langs: Sequence[str]) -> Any:
+        """Rows `(num_rows, dim)`, less the mean of the language of each where the configuration says so."""
+        if not self.config.targets.centre_student:
+            return rows
+        means = torch.from_numpy(np.stack([self.teacher.mean(lang) for lang in langs])).to(rows.device)
+        normalize = torch.nn.functional.normalize
+        return normalize(normalize(rows.float(), dim=1) - means, dim=1)
 
     def _sum(self, parts: dict[str, Any], loss: Any, norm: float) -> None:
         sums = self.at.sums
@@ -274,8 +248,10 @@ class Training:
 
     def _validate(self) -> None:
         at = self.at
-        rows = self._rows_as_they_are(self.held_out, self.quiet, self._held_frames)
-        found = measure(self.held_out, rows, self.teacher)
+        held_out = self.lessons.held_out
+        rows = torch.from_numpy(self.lessons.held_out_rows())
+        rows = self._centred(rows, [said.lang for said in held_out]).numpy()
+        found = measure(held_out, rows, self.teacher, spoken=self.lessons.spoken)
         self._write({"step": at.step, "epoch": at.epoch, **found.line()})
         if found.p_at_1 > at.best:
             at.best, at.best_step, at.worse = found.p_at_1, at.step, 0
@@ -284,34 +260,6 @@ class Training:
         else:
             at.worse += 1
         self.learner.train()
-
-    def _rows_as_they_are(
-        self, utterances: Sequence[Utterance], loader: Loader, frames: dict[int, Frames] | None = None
-    ) -> Float32:
-        """Unit rows of utterances by themselves, not augmented; each process makes some, all have all."""
-        self.student.eval()
-        plans = single_plans(range(len(utterances)), utterances)
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        mine = plans[rank::world]
-        rows = torch.full((len(utterances), self.student.config.dim), torch.nan, device=self.backbone.device)
-        trained = self.config.student.train_backbone
-        with torch.no_grad():
-            for start in range(0, len(mine), _HEARD_TOGETHER):
-                part = mine[start : start + _HEARD_TOGETHER]
-                known = frames is not None and all(plan.number in frames for plan in part) and not trained
-                if known and frames is not None:
-                    heard = [frames[plan.number] for plan in part]
-                else:
-                    made = [loader.recording(plan, AugmentConfig(), 0) for plan in part]
-                    heard = hear(self.backbone, made) if trained else hear_frozen(self.backbone, made, self.cache)
-                    if frames is not None and not trained:
-                        frames |= {plan.number: found for plan, found in zip(part, heard, strict=True)}
-                for plan, found in zip(part, heard, strict=True):
-                    rows[plan.number] = self.student.pool_raw(found, np.array([[0, len(found)]], np.int64))[0]
-        numbers = torch.tensor([plan.number for plan in mine], device=rows.device, dtype=torch.long)
-        numbers_of_all = gather(self.accelerator, numbers)
-        rows[numbers_of_all] = gather(self.accelerator, rows[numbers])
-        return unit(rows)
 
     # Checkpoints and the end
 
@@ -364,20 +312,16 @@ class Training:
     def _finish(self) -> None:
         """Write the card of the best student, with the means of each language, and the last line of metrics."""
         self.accelerator.wait_for_everyone()
-        from safetensors.torch import load_file
-
-        fill(self.student, load_file(self.folder.student / "model.safetensors"), str(self.folder.student))
-        chosen = [self.learnt[i] for i in first_of_each_language(self.learnt, _MEANS_OF)]
-        loader = Loader(chosen, [], self.config, backbone_digest(self.backbone, self.config))
-        rows = self._rows_as_they_are(chosen, loader)
+        fill(self.student, read_weights_of(self.folder.student), str(self.folder.student))
+        rows, langs, sample = self.lessons.sample_rows()
         there = [bool(np.isfinite(row).all()) for row in rows]
         means = {}
-        for lang in sorted({utterance.lang for utterance in chosen}):
-            numbers = [i for i, utterance in enumerate(chosen) if utterance.lang == lang and there[i]]
+        for lang in sorted(set(langs)):
+            numbers = [i for i, other in enumerate(langs) if other == lang and there[i]]
             if numbers:
                 means[lang] = fit_mean(rows[numbers])
         at = self.at
-        reasons: dict[str, int] = dict(self.set_aside)
+        reasons: dict[str, int] = dict(self.lessons.set_aside)
         for reason in at.rejects.values():
             reasons[reason] = reasons.get(reason, 0) + 1
         self._write(
@@ -390,7 +334,7 @@ class Training:
             }
         )
         if self.accelerator.is_main_process:
-            recipe = {"means": f"of at most {_MEANS_OF} utterances of each language, from those learnt"}
+            recipe = {"means": f"of {sample} of each language, from those learnt"}
             save_card(Card("card", self.teacher.dim, means), self.folder.student, recipe)
             self._draw()
 
@@ -413,13 +357,15 @@ class Training:
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
-    """The factor on the learning rate at a step: a linear rise, then a quarter of a cosine's period or none."""
+    """The factor on the learning rate at a step: a linear rise, then half a cosine's period, a line, or none."""
     optimiser = config.optimiser
     if step < optimiser.warmup:
         return (step + 1) / (optimiser.warmup + 1)
     if optimiser.schedule == "constant":
         return 1.0
     share = (step - optimiser.warmup) / max(1, optimiser.steps - optimiser.warmup)
+    if optimiser.schedule == "linear":
+        return max(0.0, 1.0 - share)
     return float(0.5 * (1 + np.cos(np.pi * min(share, 1.0))))
 
 

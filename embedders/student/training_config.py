@@ -1,7 +1,7 @@
 """The configuration of a training: one YAML file, checked strictly, with `key=value` overrides."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -11,10 +11,12 @@ from seamlessalign.errors import ConfigError
 
 
 class SourceConfig(Section):
-    """Utterances: Parquet files, a folder with a manifest, or a text file that espeak-ng reads out."""
+    """Utterances: Parquet files, a folder with a manifest, a text file that espeak-ng reads out; or parallel texts."""
 
-    kind: Literal["parquet", "folder", "espeak"]
-    path: str  # parquet: file, folder or pattern; folder: the folder, or its .tsv or .jsonl; espeak: lines of text
+    kind: Literal["parquet", "folder", "espeak", "text"]
+    # parquet: file, folder or pattern; folder: the folder, or its .tsv or .jsonl; espeak: lines of text; text: lines of
+    # JSON, each an object of texts that mean the same, by language
+    path: str
     lang: Lang | None = None  # where rows do not say
     audio: str | None = None  # column of the sound (audio), or of a file's path (path) in a folder's manifest
     text: str = "text"
@@ -31,6 +33,8 @@ class SourceConfig(Section):
             raise ValueError("kind 'espeak' needs lang, voices and words_per_minute")
         if self.kind != "espeak" and self.voices:
             raise ValueError("voices are for kind 'espeak' only")
+        if self.kind == "text" and (self.lang or self.audio or self.translations):
+            raise ValueError("kind 'text' has its languages in each line: leave out lang, audio and translations")
         if self.lang in self.translations:
             raise ValueError(f"translations into {self.lang}, which is the language of the source itself")
         return self
@@ -45,6 +49,26 @@ class DataConfig(Section):
     min_seconds: float = Field(0.3, gt=0)  # of an utterance
     max_seconds: float = Field(20.0, gt=0, le=28)
     max_chars: PositiveInt = 1000
+
+
+class TextConfig(Section):
+    """Lessons from sources of kind `text`: one text of each item and epoch, and what it is the translation of."""
+
+    translation: Lang = "eng"  # every item has a text in it; the student learns its row
+    # Language → how often it is drawn, beside `other_languages` for all the others of an item together.
+    languages: dict[Lang, float] = Field(default_factory=dict)
+    other_languages: float = Field(1.0, ge=0)
+    max_words: PositiveInt | None = None  # of the translation
+    noise: float = Field(0.0, ge=0, le=1)  # share of texts that are changed as a poor transcriber might have them
+
+    @model_validator(mode="after")
+    def _fitting(self) -> "TextConfig":
+        negative = [lang for lang, weight in self.languages.items() if weight < 0]
+        if negative:
+            raise ValueError(f"languages: the weight of {negative[0]} is below 0")
+        if not self.other_languages and not any(self.languages.values()):
+            raise ValueError("give a language, or other_languages, a weight above 0")
+        return self
 
 
 class SpansConfig(Section):
@@ -97,8 +121,16 @@ class TargetsConfig(Section):
     """The teacher's rows: of the transcription, and of translations where there are any."""
 
     translations: Literal["none", "mean", "terms"] = "none"  # mean: in one row; terms: a loss of their own
-    weight: float = Field(1.0, gt=0)  # of a translation, beside 1 of the transcription
+    weight: float = Field(1.0, gt=0)  # of a translation
+    own_weight: float = Field(1.0, ge=0)  # of the transcription
     centre: bool = True  # subtract the means of the teacher's card
+    centre_student: bool = False  # subtract the same means from the student's rows, before losses and measures
+
+    @model_validator(mode="after")
+    def _one_at_least(self) -> "TargetsConfig":
+        if not self.own_weight and self.translations == "none":
+            raise ValueError("own_weight 0 leaves no target where translations are none")
+        return self
 
 
 class LossesConfig(Section):
@@ -108,9 +140,15 @@ class LossesConfig(Section):
     cosine: float = Field(0.0, ge=0)
     contrastive: float = Field(0.0, ge=0)
     temperature: float = Field(0.05, gt=0)
+    # Contrastive: other translations whose rows each step draws at random, as what its rows must not find. With them
+    # the loss is that of the way from rows to targets only.
+    bank: NonNegativeInt = 0
+    duplicate: float = Field(0.97, gt=0, le=1)  # cosine above which a row of the bank is no wrong one
 
     @model_validator(mode="after")
     def _one_at_least(self) -> "LossesConfig":
+        if self.bank and not self.contrastive:
+            raise ValueError("bank is for the contrastive loss: give contrastive a weight above 0")
         if not (self.mse or self.cosine or self.contrastive):
             raise ValueError("give mse, cosine or contrastive a weight above 0")
         return self
@@ -124,14 +162,16 @@ class OptimiserConfig(Section):
     lr: float = Field(1e-3, gt=0)
     backbone_lr: float | None = Field(None, gt=0)  # of a trained backbone; by default `lr`
     warmup: NonNegativeInt = 100  # steps
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"  # falling to zero at the last step, or not at all
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     weight_decay: float = Field(0.01, ge=0)
     clip: float = Field(1.0, gt=0)  # norm of the gradient
 
 
 class ValidationConfig(Section):
-    """Retrieval of held-out texts by their speech, and back."""
+    """Retrieval of held-out texts by their speech, and back; of translations by texts, where there is no sound."""
 
+    at_start: bool = False  # also before the first step
     every: PositiveInt = 200  # steps
     patience: PositiveInt | None = None  # validations without a better one, after which training ends
     max_items: PositiveInt = 500  # of each language
@@ -146,13 +186,20 @@ class TrainingResources(Section):
     threads: PositiveInt | None = None  # of torch
 
 
+class TaughtStudent(StudentChoice):
+    """The student, and where its weights come from."""
+
+    init: str | None = None  # directory of a student of the same kind; by default they are random
+
+
 class TrainingConfig(Section):
     """A whole training."""
 
     output: str
     seed: NonNegativeInt = 0
-    student: StudentChoice = StudentChoice()
+    student: TaughtStudent = TaughtStudent()
     data: DataConfig
+    text: TextConfig = TextConfig()
     spans: SpansConfig = SpansConfig()
     augment: AugmentConfig = AugmentConfig()
     targets: TargetsConfig = TargetsConfig()
@@ -174,14 +221,48 @@ class TrainingConfig(Section):
             raise ValueError("cache: give augment.variants, or no epoch ever meets the frames of another")
         if self.spans.cut_off and not self.losses.contrastive:
             raise ValueError("spans.cut_off needs losses.contrastive: only that one has negatives")
+        kinds = {source.kind == "text" for source in (*self.data.train, *self.data.validation)}
+        if len(kinds) > 1:
+            raise ValueError(
+                "data: a training has sources of kind text or of sound, not both; "
+                "go on from a student that texts have taught with student.init"
+            )
+        if self.from_text:
+            self._check_text()
+            return self
+        if self.text != TextConfig() or self.losses.bank:
+            raise ValueError(f"{'losses.bank' if self.losses.bank else 'text'} is for sources of kind text")
         if self.targets.translations != "none" and not any(source.translations for source in self.data.train):
             raise ValueError("targets.translations: no source of data.train has translations")
         return self
 
+    def _check_text(self) -> None:
+        idle = [
+            name
+            for name, given, default in (
+                ("spans", self.spans, SpansConfig()),
+                ("augment", self.augment, AugmentConfig()),
+                ("cache", self.cache, None),
+                ("student.train_backbone", self.student.train_backbone, False),
+            )
+            if given != default
+        ]
+        if idle:
+            raise ValueError(f"sources of kind text have no sound for {', '.join(idle)}")
+
+    @property
+    def from_text(self) -> bool:
+        """Whether the lessons are texts that nobody spoke."""
+        return self.data.train[0].kind == "text"
+
     def plan(self) -> dict[str, Any]:
         """The keys that change what is computed; a training goes on only with the same ones."""
         return self.model_dump(
-            mode="json", exclude={"output", "resources", "cache", "models", "checkpoint_every", "log_every"}
+            mode="json",
+            exclude={
+                **dict.fromkeys(("output", "resources", "cache", "models", "checkpoint_every", "log_every"), True),
+                "student": {"init"},  # its weights are part of the digest
+            },
         ) | {"precision": self.resources.precision, "cached": self.cache is not None}
 
 
@@ -214,10 +295,15 @@ def load_training_config(path: str, overrides: list[str] | None = None) -> Train
         "data": config.data.model_copy(update=data),
         "models": {name: beside(file, folder) for name, folder in config.models.items()},
     }
-    backbone = config.student.backbone
-    if backbone.directory:
-        placed = backbone.model_copy(update={"directory": beside(file, backbone.directory)})
-        update["student"] = config.student.model_copy(update={"backbone": placed})
+    backbone, init = config.student.backbone, config.student.init
+    update["student"] = config.student.model_copy(
+        update={
+            "backbone": backbone.model_copy(
+                update={"directory": beside(file, backbone.directory) if backbone.directory else None}
+            ),
+            "init": beside(file, init) if init else None,
+        }
+    )
     return config.model_copy(update=update)
 
 

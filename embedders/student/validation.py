@@ -3,16 +3,29 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from seamlessalign.embedders.measures import Retrieval, retrieval
-from seamlessalign.embedders.student.data import Utterance
 from seamlessalign.embedders.student.frames import Float32, Int64
 from seamlessalign.embedders.student.targets import Teacher, label
 from seamlessalign.errors import InputError
 from seamlessalign.languages import Side
+
+
+class Said(Protocol):
+    """What is said in one language, and its translations: an utterance, or a text."""
+
+    @property
+    def lang(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def translations(self) -> tuple[tuple[str, str], ...]: ...
+
+
+Kind = TypeVar("Kind", bound=Said)
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,7 @@ class Validation:
         return {"p_at_1": self.p_at_1, "sides": sides, "left_out": self.num_left_out}
 
 
-def hold_out(utterances: Sequence[Utterance], share: float) -> tuple[list[Utterance], list[Utterance]]:
+def hold_out(utterances: Sequence[Kind], share: float) -> tuple[list[Kind], list[Kind]]:
     """Utterances to learn from, and those held out: about `share` of the texts, with all their utterances.
 
     Utterances that have a text or a translation in common are on one side. Raises InputError where that leaves fewer
@@ -56,7 +69,7 @@ def hold_out(utterances: Sequence[Utterance], share: float) -> tuple[list[Uttera
             ours, theirs = sorted((root(said[0]), root(number)))
             parent[theirs] = ours
         first.append(said[0])
-    sides: tuple[list[Utterance], list[Utterance]] = ([], [])
+    sides: tuple[list[Kind], list[Kind]] = ([], [])
     for utterance, number in zip(utterances, first, strict=True):
         drawn = hashlib.sha256(str(root(number)).encode()).digest()[:8]
         sides[int.from_bytes(drawn, "big") < share * 2**64].append(utterance)
@@ -69,7 +82,7 @@ def hold_out(utterances: Sequence[Utterance], share: float) -> tuple[list[Uttera
     return sides
 
 
-def first_of_each_language(utterances: Sequence[Utterance], most: int) -> list[int]:
+def first_of_each_language(utterances: Sequence[Said], most: int) -> list[int]:
     """Numbers of at most so many utterances of each language, spread evenly over them."""
     chosen: list[int] = []
     for lang in sorted({utterance.lang for utterance in utterances}):
@@ -79,12 +92,15 @@ def first_of_each_language(utterances: Sequence[Utterance], most: int) -> list[i
     return sorted(chosen)
 
 
-def measure(utterances: Sequence[Utterance], rows: Float32, teacher: Teacher) -> Validation:
-    """Measure unit rows `(num_utterances, dim)`; those that are NaN are left out. Raises InputError if all are."""
+def measure(utterances: Sequence[Said], rows: Float32, teacher: Teacher, *, spoken: bool = True) -> Validation:
+    """Measure unit rows `(num_utterances, dim)`; those that are NaN are left out. Raises InputError if all are.
+
+    spoken: the rows are of speech, which must find its own text too; else of texts, which must find their translations.
+    """
     there = [bool(np.isfinite(row).all()) for row in rows]
     sides: dict[str, Retrieval] = {}
     for lang in sorted({utterance.lang for utterance in utterances}):
-        views: dict[str, Callable[[Utterance], str | None]] = {lang: lambda utterance: utterance.text}
+        views: dict[str, Callable[[Said], str | None]] = {lang: lambda utterance: utterance.text} if spoken else {}
         others = {other for u in utterances if u.lang == lang for other, _ in u.translations}
         views |= {other: lambda u, other=other: dict(u.translations).get(other) for other in sorted(others)}  # type: ignore[misc]
         for other, said in views.items():
@@ -94,7 +110,7 @@ def measure(utterances: Sequence[Utterance], rows: Float32, teacher: Teacher) ->
                 texts = [text for _, text in usable]
                 numbers: Int64 = np.array([label(text) for text in texts], np.int64)
                 found = retrieval(rows[[i for i, _ in usable]], teacher.rows(texts, other), labels=numbers)
-                sides[f"{Side(lang, True)}-{other}"] = found
+                sides[f"{Side(lang, spoken)}-{other}"] = found
     if not sides:
         raise InputError("validation: no language has two utterances in which anything is heard")
     return Validation(sides, there.count(False))
