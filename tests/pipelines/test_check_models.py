@@ -98,9 +98,7 @@ def test_a_student_that_is_nowhere_says_where_to_put_it(tmp_path: Path, monkeypa
 
 def test_two_embedders_of_different_spaces_are_told_before_any_work() -> None:
     check_models(_config("whisper-e5", "labse", ["frA-enA"], {}))  # no text is mined against
-    with pytest.raises(
-        ConfigError, match=r"whisper-e5 makes rows in the space of e5-small, but .* is labse"
-    ):
+    with pytest.raises(ConfigError, match=r"whisper-e5 makes rows in the space of e5-small, but .* is labse"):
         check_models(_config("whisper-e5", "labse", ["frA-enA", "eng-frA"], {}))
 
 
