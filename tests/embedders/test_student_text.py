@@ -1,7 +1,9 @@
 """Lessons from text alone: they are learnt, go on after a kill as if there had been none, and bad lines are named."""
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -134,6 +136,36 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(world: Path, tmp_path: 
     assert _lines(world / "killed") == _lines(world / "straight")
     ours, theirs = _weights(world / "killed"), _weights(world / "straight")
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(world: Path, tmp_path: Path) -> None:
+    """Of a batch of one text more than they share, and of parameters that text does not touch."""
+    one, two = (_config(world, name, optimiser__steps=6, optimiser__batch=7) for name in ("one", "two"))
+    train(parsed(one))
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(two))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    environment |= {"ACCELERATE_USE_CPU": "true", "LOCAL_WORLD_SIZE": "2"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "seamlessalign", "train", "speech-encoder", str(tmp_path / "two.yaml")],
+            env=environment | {"RANK": str(i), "LOCAL_RANK": str(i)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        for i in range(2)
+    ]
+    for rank in ranks:
+        _, said = rank.communicate(timeout=300)
+        assert rank.returncode == 0, said.decode()
+    mine, theirs = _lines(world / "one"), _lines(world / "two")
+    assert len(mine) == len(theirs)
+    for ours, other in zip(mine, theirs, strict=True):
+        for name in ours.keys() & {"loss", "cosine", "contrastive", "grad_norm"}:
+            assert other[name] == pytest.approx(ours[name], rel=1e-4, abs=1e-6), (name, ours, other)
 
 
 def test_other_texts_or_other_first_weights_are_refused(world: Path, tmp_path: Path) -> None:
