@@ -75,13 +75,12 @@ def read_texts(
 
 def written_in(items: Sequence[ParallelText], languages: Sequence[str], translation: str) -> list[Written]:
     """The texts of items in some languages, by language, each with its translation."""
-    return [
-        Written(lang, text, ((translation, item.text),), text)
-        for wanted in languages
-        for item in items
-        for lang, text in item.texts
-        if lang == wanted
-    ]
+    found: dict[str, list[Written]] = {lang: [] for lang in languages}
+    for item in items:
+        for lang, text in item.texts:
+            if lang in found:
+                found[lang].append(Written(lang, text, ((translation, item.text),), text))
+    return [written for some in found.values() for written in some]
 
 
 class TextLoader(torch.utils.data.Dataset):  # type: ignore[misc]
