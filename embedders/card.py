@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seamlessalign.errors import ModelError
+from seamlessalign.storage import atomic_local, write_bytes_atomic
 
 Float32 = npt.NDArray[np.float32]
 
@@ -135,10 +136,10 @@ def save_card(card: Card, folder: Path, recipe: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if card.means:
         tensors = {f"mean.{lang}": mean for lang, mean in sorted(card.means.items())}
-        save_file(tensors, folder / f"{card.name}.safetensors")
-    (folder / f"{card.name}.yaml").write_text(
-        yaml.safe_dump(description, sort_keys=False, allow_unicode=True), encoding="utf-8"
-    )
+        with atomic_local(str(folder / f"{card.name}.safetensors")) as temporary:
+            save_file(tensors, temporary)
+    written = yaml.safe_dump(description, sort_keys=False, allow_unicode=True)
+    write_bytes_atomic(str(folder / f"{card.name}.yaml"), written.encode())
 
 
 def _card_files(name: str) -> tuple[bytes, bytes]:

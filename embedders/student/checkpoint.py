@@ -27,6 +27,11 @@ class TrainingFolder:
         self.state = self.root / "checkpoint" / "state.pt"
         self.plan = self.root / "training.json"
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last thing that a training writes, the line that says why it ended, is there."""
+        return any("finished" in line for line in self.lines())
+
     def rows(self, cache: str | None, rank: int, world: int) -> Path:
         """Where one process keeps the teacher's rows: beside the frames, where these are kept."""
         return (Path(cache) if cache else self.root) / (f"rows-{rank}-of-{world}" if world > 1 else "rows")

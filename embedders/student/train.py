@@ -123,6 +123,7 @@ class Training:
         self._resume()
         if not self.at.finished:
             self._loop()
+        if not self.folder.is_complete:
             self._finish()
         return TrainingResult(
             self.folder.root, self.at.step, self.at.best_step, max(self.at.best, 0.0), self.at.finished
@@ -320,6 +321,9 @@ class Training:
             numbers = [i for i, other in enumerate(langs) if other == lang and there[i]]
             if numbers:
                 means[lang] = fit_mean(rows[numbers])
+        if self.accelerator.is_main_process:
+            recipe = {"means": f"of {sample} of each language, from those learnt"}
+            save_card(Card("card", self.teacher.dim, means), self.folder.student, recipe)
         at = self.at
         reasons: dict[str, int] = dict(self.lessons.set_aside)
         for reason in at.rejects.values():
@@ -334,8 +338,6 @@ class Training:
             }
         )
         if self.accelerator.is_main_process:
-            recipe = {"means": f"of {sample} of each language, from those learnt"}
-            save_card(Card("card", self.teacher.dim, means), self.folder.student, recipe)
             self._draw()
 
     def _draw(self) -> None:

@@ -298,6 +298,14 @@ def test_it_ends_when_it_gets_no_better(world: Path) -> None:
     assert result.finished == "patience" and result.steps == 6 and result.best_step == 2
     again = train(parsed(config))
     assert again == result and _lines(world / "patience")[-1]["finished"] == "patience"
+    # as if it had been killed between its last checkpoint and the card
+    lines, card = _lines(world / "patience"), world / "patience/student/card.yaml"
+    written = card.read_bytes()
+    card.unlink()
+    metrics = world / "patience/metrics.jsonl"
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in lines[:-1]))
+    assert train(parsed(config)) == result
+    assert card.read_bytes() == written and _lines(world / "patience") == lines
 
 
 class TestFolder:
