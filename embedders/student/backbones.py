@@ -3,6 +3,7 @@
 Each hears a fragment by itself; one that is longer than the backbone takes is cut into equal pieces.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ _KERNEL = 31  # inputs that the convolution of a backbone from scratch reads: 0.
 _BATCH_INPUTS = 6000  # padded, at 50 a second: two minutes of speech
 
 
-class SpeechBackbone(nn.Module):  # type: ignore[misc]
+class SpeechBackbone(nn.Module, ABC):  # type: ignore[misc]
     """Base of all backbones: fragments are checked, cut and heard, and their frames put on the recording's time.
 
     A pretrained network stays in evaluation mode while it is trained: no dropout, statistics of batches not used.
@@ -48,9 +49,9 @@ class SpeechBackbone(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.device = torch.device(device)
 
+    @abstractmethod
     def hear(self, pieces: Sequence[Float32], lang: str) -> list[Frames]:
         """Frames of each piece, with times from its own first sample. Gradients flow where they are wanted."""
-        raise NotImplementedError
 
     def frames(self, waveform: Float32, fragments: Int64, lang: str, progress: Progress | None = None) -> Frames:
         """As `Backbone.frames`. No gradients."""
@@ -115,9 +116,9 @@ class WhisperDecoderBackbone(SpeechBackbone):
 class FilterBankBackbone(SpeechBackbone):
     """A network over standardised filter banks, two frames in one: 50 frames a second."""
 
+    @abstractmethod
     def encode(self, inputs: Any, mask: Any) -> Any:
         """Frames `(batch, length, dim)` of inputs `(batch, length, 160)` with a mask of real ones."""
-        raise NotImplementedError
 
     def hear(self, pieces: Sequence[Float32], lang: str) -> list[Frames]:
         lengths = [num_inputs(len(piece)) for piece in pieces]

@@ -5,6 +5,7 @@ least one. `token` `(batch, length)` are the tokens of decoder states, for poole
 are not of unit length: losses and `Student.pool` see to that.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -17,14 +18,14 @@ from seamlessalign.embedders.student.frames import Int64
 from seamlessalign.errors import ConfigError
 
 
-class Pooler(nn.Module):  # type: ignore[misc]
+class Pooler(nn.Module, ABC):  # type: ignore[misc]
     """Base of all poolers. `models` are the names and SHA-256 of those that it reads frames with, if any."""
 
     models: Mapping[str, str] = MappingProxyType({})
 
+    @abstractmethod
     def forward(self, values: Any, mask: Any, token: Any = None) -> Any:
         """Rows `(batch, dim)`."""
-        raise NotImplementedError
 
     def pool_ranges(self, values: Any, ranges: Int64) -> Any | None:
         """Rows `(num_ranges, dim)` of ranges `[first, last)` of frames in common, `values` `(num_frames, in_dim)`; none
