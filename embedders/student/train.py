@@ -125,6 +125,8 @@ class Training:
             self._loop()
         if not self.folder.is_complete:
             self._finish()
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()  # threads of a group of processes that is left standing abort the program
         return TrainingResult(
             self.folder.root, self.at.step, self.at.best_step, max(self.at.best, 0.0), self.at.finished
         )
