@@ -1,9 +1,7 @@
 """Lessons from text alone: they are learnt, go on after a kill as if there had been none, and bad lines are named."""
 
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,7 +25,7 @@ from seamlessalign.embedders.student.train import Training, learning_rate, train
 from seamlessalign.embedders.student.training_config import TargetsConfig, TextConfig, load_training_config
 from seamlessalign.embedders.text import load_text_embedder
 from seamlessalign.errors import ConfigError, InputError, ModelError
-from tests.embedders.student_world import parsed
+from tests.embedders.student_world import changed, parsed, train_in_two_processes
 from tests.embedders.test_e5_model import small_e5
 from tests.ground.tiny_whisper import save_directory, tiny_model
 
@@ -81,12 +79,7 @@ def _config(world: Path, output: str, **changes: Any) -> dict[str, Any]:
         "models": {"e5-small": str(world / "e5"), "whisper-base": str(world / "whisper")},
         "resources": {"device": "cpu", "threads": 1},
     }
-    for key, value in changes.items():
-        node, *rest = config, *key.split("__")
-        for name in rest[:-1]:
-            node = node.setdefault(name, {})
-        node[rest[-1]] = value
-    return config
+    return changed(config, changes)
 
 
 def _lines(folder: Path) -> list[dict[str, Any]]:
@@ -144,23 +137,9 @@ def test_two_processes_are_one(world: Path, tmp_path: Path) -> None:
     one, two = (_config(world, name, optimiser__steps=6, optimiser__batch=7) for name in ("one", "two"))
     train(parsed(one))
     (tmp_path / "two.yaml").write_text(yaml.safe_dump(two))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    environment |= {"ACCELERATE_USE_CPU": "true", "LOCAL_WORLD_SIZE": "2"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-m", "seamlessalign", "train", "speech-encoder", str(tmp_path / "two.yaml")],
-            env=environment | {"RANK": str(i), "LOCAL_RANK": str(i)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        for i in range(2)
-    ]
-    for rank in ranks:
-        _, said = rank.communicate(timeout=300)
-        assert rank.returncode == 0, said.decode()
+    train_in_two_processes(
+        [sys.executable, "-m", "seamlessalign", "train", "speech-encoder", str(tmp_path / "two.yaml")]
+    )
     mine, theirs = _lines(world / "one"), _lines(world / "two")
     assert len(mine) == len(theirs)
     for ours, other in zip(mine, theirs, strict=True):

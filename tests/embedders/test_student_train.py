@@ -1,9 +1,7 @@
 """Training: it learns, goes on after being killed as if nothing had happened, and is the same in several processes."""
 
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,7 +23,14 @@ from seamlessalign.embedders.student.cache import FrameCache
 from seamlessalign.embedders.student.train import Training, train
 from seamlessalign.embedders.student.training_config import load_training_config
 from seamlessalign.errors import ConfigError, InputError, StorageError
-from tests.embedders.student_world import make_speech, make_teacher, parsed, plain_config, say
+from tests.embedders.student_world import (
+    make_speech,
+    make_teacher,
+    parsed,
+    plain_config,
+    say,
+    train_in_two_processes,
+)
 from tests.ground.tiny_whisper import save_directory, tiny_model
 
 pytest.importorskip("accelerate", reason="needs accelerate of the extra 'train'")
@@ -134,24 +139,7 @@ def test_two_processes_are_one(world: Path, tmp_path: Path, backbone: str) -> No
     one = _everything(world, f"one-{backbone}", **changes)
     train(parsed(one))
     two = _everything(world, f"two-{backbone}", **changes)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = _program(two, tmp_path / "two.yaml")
-    environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    environment |= {"ACCELERATE_USE_CPU": "true", "LOCAL_WORLD_SIZE": "2"}
-    ranks = [
-        subprocess.Popen(
-            command,
-            env=environment | {"RANK": str(i), "LOCAL_RANK": str(i)},
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-        )
-        for i in range(2)
-    ]
-    for rank in ranks:
-        _, said = rank.communicate(timeout=300)
-        assert rank.returncode == 0, said.decode()
+    train_in_two_processes(_program(two, tmp_path / "two.yaml"))
     mine, theirs = _lines(world / f"one-{backbone}"), _lines(world / f"two-{backbone}")
     assert len(mine) == len(theirs)
     for ours, other in zip(mine, theirs, strict=True):
