@@ -16,7 +16,7 @@ from seamlessalign.mining.truth import bootstrap_f1, reliability, score_pairs
 from seamlessalign.pipelines import mining_stage
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.demo_data import DemoTruth, Source, build_demo, judge, load_truth, num_truth
-from seamlessalign.pipelines.mining_stage import Candidates
+from seamlessalign.pipelines.pair_tables import Candidates, pairs_table
 from seamlessalign.pipelines.report import build_report
 from seamlessalign.pipelines.run import run
 from seamlessalign.pipelines.summary import summary_text
@@ -209,8 +209,8 @@ def _at_precision(
 
 def _chosen(truth: DemoTruth, name: str, candidates: Candidates, mining: MiningConfig, threshold: float) -> pa.Table:
     """The candidates that would be kept by another rule, judged."""
-    kept, reasons = mining_stage.choose(candidates, mining, threshold)
-    pairs = mining_stage.pairs_table(name, candidates, kept, reasons)
+    reasons = mining_stage.choose(candidates, mining, threshold)
+    pairs = pairs_table(name, candidates, reasons)
     return judge(truth, pairs.filter(pairs.column("kept")), name)
 
 

@@ -29,6 +29,7 @@ from seamlessalign.pipelines import mining_stage
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.demo_data import DemoTruth, build_corpus, judge, num_truth
 from seamlessalign.pipelines.demo_sources import Prompt, PromptCollection, fetch_package, say
+from seamlessalign.pipelines.pair_tables import pairs_table
 from seamlessalign.pipelines.run import run
 
 TEXT, SPEECH = "e5-small", ("transcribe-e5", "whisper-e5")
@@ -156,8 +157,8 @@ def _curve(truth: DemoTruth, name: str, context: Context) -> list[tuple[int, int
     candidates = mining_stage.candidates_of(mining_stage.task_of(name, context), context)
     total, curve = num_truth(truth, name), []
     for threshold in _GRID.tolist():
-        kept, reasons = mining_stage.choose(candidates, mining, threshold)
-        pairs = mining_stage.pairs_table(name, candidates, kept, reasons)
+        reasons = mining_stage.choose(candidates, mining, threshold)
+        pairs = pairs_table(name, candidates, reasons)
         judged = judge(truth, pairs.filter(pairs.column("kept")), name)
         correct = judged.column("correct").to_numpy(zero_copy_only=False).astype(bool)
         ids = judged.column("truth_id").to_numpy(zero_copy_only=False).astype(str)

@@ -1,10 +1,13 @@
 """All rows of one side in one place: distinct, in the order of their ids, centred, ready to be mapped into memory.
 
 What a direction is mined from does not depend on how its inputs were cut into shards or in which order these came:
-rows are sorted by id, of equal ids the first file's row is taken, and the mean is an exact sum. One file of embeddings
-is in memory at a time.
+rows are sorted by id, of equal ids the first file's row is taken, and the mean is an exact sum. A few numbers of each
+row are in memory, and embeddings and texts of some rows at a time.
 """
 
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +20,10 @@ import pyarrow.compute as pc
 from seamlessalign import storage
 from seamlessalign.embedders.card import unit_rows
 from seamlessalign.embedders.reduction import Reduction
+from seamlessalign.embedding_files import dimensions
 from seamlessalign.errors import StorageError
 from seamlessalign.languages import Side
+from seamlessalign.mapped_tables import MappedTable, mappable, open_mapped, write_mappable
 from seamlessalign.pipelines import decoys_stage
 from seamlessalign.pipelines.context import Context, Stopwatch, advance
 from seamlessalign.pipelines.ledger import Mark, Tally
@@ -32,8 +37,12 @@ _AUDIO_COLUMNS = ["segment_id", "recording_id", "uri", "start", "end", "lang_pro
 _TEXT_COLUMNS = ["sentence_id", "text", "lang_prob"]
 _FRACTION = 2.0**36  # sums of unit rows are whole numbers of this fraction: exact in any order, to 134 million rows
 NOTHING = 1e-5  # length below which what is left of a unit row is rounding
+_ROWS = 1 << 16  # that are written at a time
+_NUMBERS = 1 << 22  # of embeddings that are looked at at a time
 
 Half = npt.NDArray[np.float16]
+Bools = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -42,8 +51,8 @@ class Gathered:
 
     side: Side
     num_rows: int  # that can be paired
-    rows: Half  # (num_rows + num_decoys, dim) centred rows of unit length, mapped into memory where they are local
-    made_from: npt.NDArray[np.int64] | None  # (num_decoys, 2) rows that made decoys are made from, -1 for one not there
+    rows: Half  # (num_rows + num_decoys, dim) centred rows of unit length, mapped into memory
+    made_from: Indices | None  # (num_decoys, 2) rows that made decoys are made from, -1 for one not there
 
     @property
     def num_decoys(self) -> int:
@@ -55,50 +64,48 @@ def process(side: Side, digest: str, context: Context) -> Mark:
     """Gather one side, write its rows and its table, and return the completion mark."""
     from seamlessalign.pipelines import reduce_stage
 
-    name, watch, tally = str(side), Stopwatch(), Tally()
-    key = "segment_id" if side.is_audio else "sentence_id"
-    columns = _AUDIO_COLUMNS if side.is_audio else _TEXT_COLUMNS
-    uris = context.side_files(side)
-    with watch.step("gather"):
-        tables = [storage.read_table(uri, columns).replace_schema_metadata(None) for uri in uris]
-        sizes = [len(table) for table in tables]
-        schema = segments_schema(1) if side.is_audio else sentences_schema(1)
-        empty = pa.schema([schema.field(column) for column in columns]).empty_table()
-        table = pa.concat_tables(tables) if tables else empty
-        good, dim = look_through(uris, sizes)
-        ids = table.column(key).to_numpy(zero_copy_only=False).astype(str)
-        candidates = np.flatnonzero(good)
-        order = _first_of_each(ids, candidates)
-        samples = _samples(table) if side.is_audio else np.zeros(len(table), np.int64)
-        tally.keep(len(order), int(samples[order].sum()))
-        tally.drop(BAD_EMBEDDING, int((~good).sum()), int(samples[~good].sum()))
-        tally.drop("duplicate", len(candidates) - len(order), int(samples[candidates].sum() - samples[order].sum()))
-        mean = mean_of(uris, sizes, order, dim) if context.config.mining.centre and len(order) else np.zeros(dim)
-        decoys = decoys_stage.of_side(side, context, dim)
-    with watch.step("write rows"):
-        rows_uri, table_uri, made_uri = (_uri(name, kind, context) for kind in ("npy", "parquet", "made.npy"))
-        with storage.local_target(rows_uri) as path:
-            _write_rows(path, uris, sizes, order, mean, decoys, dim, reduce_stage.load(context))
-        metadata = {"seamlessalign.digest": digest, "seamlessalign.decoys": str(len(decoys.rows))}
-        written = storage.write_table(table_uri, table.take(pa.array(order)), metadata=metadata)
-        made_from = _places(decoys.made_from, ids[order])
-        with storage.local_target(made_uri) as path, path.open("wb") as file:
-            np.save(file, made_from)
+    watch, tally = Stopwatch(), Tally()
+    source = _Files(context.side_files(side))
+    uris = {kind: _uri(side, kind, context) for kind in ("arrow", "npy", "made.npy")}
+    # nothing is there under its name until all is written
+    with ExitStack() as files:
+        paths = {kind: files.enter_context(storage.local_target(uri)) for kind, uri in uris.items()}
+        with watch.step("gather"):
+            good = source.good()
+            with storage.scratch(uris["arrow"]) as scratch:
+                unsorted = _spool(source, _columns(side), scratch, uris["arrow"])
+                with storage.writing(uris["arrow"]):
+                    order = _write_table(paths["arrow"], unsorted, good)
+                _count(tally, side, unsorted, good, order)
+                del unsorted
+            mean = source.mean(order) if context.config.mining.centre and len(order) else np.zeros(source.dim)
+            decoys = decoys_stage.of_side(side, context, source.dim)
+        with watch.step("write rows"):
+            with storage.writing(uris["npy"]):
+                _write_rows(paths["npy"], source, order, mean, decoys, reduce_stage.load(context))
+            made_from = _places(decoys.made_from, open_mapped(paths["arrow"]))
+            with storage.writing(uris["made.npy"]), paths["made.npy"].open("wb") as file:
+                np.save(file, made_from)
+    counts = {"rows": len(order), "decoys": len(decoys.rows), "digest": digest}
+    storage.write_bytes_atomic(_uri(side, "json", context), json.dumps(counts).encode())
+    outputs = [*uris.values(), _uri(side, "json", context)]
     line = tally.line(
-        "mining_input", f"side={name}", digest=digest, seconds=watch.seconds,
-        bytes_written=written + storage.size(rows_uri),
+        "mining_input", f"side={side}", digest=digest, seconds=watch.seconds,
+        bytes_written=sum(map(storage.size, outputs)),
     )  # fmt: skip
     advance(STAGE, 1)
-    outputs = [context.folder.relative(uri) for uri in (rows_uri, table_uri, made_uri)]
-    return Mark(STAGE, f"side={name}", digest, outputs, [line])
+    return Mark(STAGE, f"side={side}", digest, [context.folder.relative(uri) for uri in outputs], [line])
 
 
 def load(side: Side, context: Context) -> Gathered:
     """The rows of a side that was gathered. Raises StorageError naming a file that is damaged."""
-    uri = _uri(str(side), "npy", context)
-    num_rows, metadata = storage.footer(_uri(str(side), "parquet", context))
-    decoys = int(metadata.get("seamlessalign.decoys", "0"))
-    rows, made_from = _mapped(uri), _mapped(_uri(str(side), "made.npy", context))
+    uri, counted = _uri(side, "npy", context), _uri(side, "json", context)
+    try:
+        counts = json.loads(storage.read_bytes(counted))
+        num_rows, decoys = int(counts["rows"]), int(counts["decoys"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{counted}: does not say how many rows there are; remove it and run again") from error
+    rows, made_from = _mapped(uri), _mapped(_uri(side, "made.npy", context))
     if len(rows) != num_rows + decoys:
         raise StorageError(
             f"{uri}: has {len(rows)} rows, its table {num_rows} and {decoys} decoys; remove it to gather it again"
@@ -106,75 +113,16 @@ def load(side: Side, context: Context) -> Gathered:
     return Gathered(side, num_rows, rows, made_from if len(made_from) else None)
 
 
-def load_table(side: Side, context: Context) -> pa.Table:
-    """The table of a side that was gathered, (num_rows,) without embeddings: more than all else that a task needs."""
-    return storage.read_table(_uri(str(side), "parquet", context)).replace_schema_metadata(None)
+def load_table(side: Side, context: Context) -> MappedTable:
+    """The table of a side that was gathered, without embeddings. Raises StorageError where it is damaged."""
+    uri = _uri(side, "arrow", context)
+    with storage.local_copy(uri) as path:
+        return open_mapped(path, uri)
 
 
 def digest_parts(context: Context) -> list[Any]:
     """What a gathered side depends on besides its rows."""
-    return ["gather", SCHEMA_VERSION, context.config.mining.centre]
-
-
-def _uri(name: str, kind: str, context: Context) -> str:
-    return storage.join(context.folder.table(TABLE), f"{name}.{kind}")
-
-
-def _mapped(uri: str) -> npt.NDArray[Any]:
-    """An array in a file: mapped into memory where it is local, read where it is not."""
-    try:
-        if storage.is_local(uri):
-            mapped: npt.NDArray[Any] = np.load(storage.local_path(uri), mmap_mode="r", allow_pickle=False)
-            return mapped
-        with storage.local_copy(uri) as path:
-            read: npt.NDArray[Any] = np.load(path, allow_pickle=False)
-            return read
-    except (ValueError, OSError, EOFError) as error:
-        what = str(error).splitlines()[0]
-        raise StorageError(f"{uri}: is not a whole array of rows ({what}); remove it to gather it again") from error
-
-
-def _places(made_from: list[list[str]], ids: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
-    """Rows of ids, which ascend, for every decoy (num_decoys, 2)."""
-    wanted = np.array(made_from, dtype=ids.dtype if len(ids) else "U1").reshape(-1, 2)
-    place = np.minimum(np.searchsorted(ids, wanted), max(len(ids) - 1, 0))
-    if not len(ids):
-        return np.full(wanted.shape, -1, np.int64)
-    return np.where(ids[place] == wanted, place, -1).astype(np.int64)
-
-
-def embeddings(uri: str, rows: int) -> npt.NDArray[np.float32]:
-    table = storage.read_table(uri, ["embedding"])
-    if len(table) != rows:
-        raise StorageError(f"{uri}: changed while it was read; run again")
-    return storage.embeddings_of(table).astype(np.float32)
-
-
-def look_through(uris: list[str], sizes: list[int]) -> tuple[npt.NDArray[np.bool_], int]:
-    """Which rows have an embedding that can be compared, and the dimensions of all."""
-    good, dims = [np.zeros(0, bool)], set()
-    for uri, size in zip(uris, sizes, strict=True):
-        rows = embeddings(uri, size)
-        norms = np.linalg.norm(rows.astype(np.float64), axis=1)
-        good.append(np.isfinite(norms) & (norms > 0))
-        dims.add(rows.shape[1])
-        if len(dims) > 1:
-            raise StorageError(f"{uri}: has {rows.shape[1]} dimensions, files before it {min(dims)}: embed it again")
-    return np.concatenate(good), dims.pop() if dims else 0
-
-
-def mean_of(uris: list[str], sizes: list[int], order: npt.NDArray[np.int64], dim: int) -> npt.NDArray[np.float64]:
-    """The mean of the chosen rows, the same to the last bit in whatever files they lie."""
-    chosen = np.zeros(sum(sizes), bool)
-    chosen[order] = True
-    total, begin = np.zeros(dim, np.int64), 0
-    for uri, size in zip(uris, sizes, strict=True):
-        rows = embeddings(uri, size)[chosen[begin : begin + size]]
-        begin += size
-        for start in range(0, len(rows), 4096):
-            unit = unit_rows(rows[start : start + 4096])
-            total += np.rint(unit.astype(np.float64) * _FRACTION).astype(np.int64).sum(0)
-    return np.asarray(total / _FRACTION / len(order), np.float64)
+    return ["gather mapped", SCHEMA_VERSION, context.config.mining.centre]
 
 
 def spread_rows(side: Side, count: int, context: Context) -> npt.NDArray[np.float32]:
@@ -182,41 +130,165 @@ def spread_rows(side: Side, count: int, context: Context) -> npt.NDArray[np.floa
 
     float32 (at most count, dim), no more than there are; (0, 0) where there are none.
     """
-    key = "segment_id" if side.is_audio else "sentence_id"
-    uris = context.side_files(side)
-    tables = [storage.read_table(uri, [key]) for uri in uris]
-    sizes = [len(table) for table in tables]
-    if not sum(sizes):
+    source, uri = _Files(context.side_files(side)), _uri(side, "spread", context)
+    if not source.rows:
         return np.zeros((0, 0), np.float32)
-    good, dim = look_through(uris, sizes)
-    ids = np.concatenate([table.column(key).to_numpy(zero_copy_only=False).astype(str) for table in tables])
-    order = _first_of_each(ids, np.flatnonzero(good))
-    shift = mean_of(uris, sizes, order, dim) if context.config.mining.centre and len(order) else np.zeros(dim)
+    with storage.scratch(uri) as scratch:
+        ids = _spool(source, _columns(side)[:1], scratch, uri)
+        order = np.concatenate([rows for rows, _ in _first_of_each(ids, source.good())])
+    centred = context.config.mining.centre and len(order)
+    shift = source.mean(order) if centred else np.zeros(source.dim)
     chosen = order[np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).astype(np.int64))]
-    rows, begin = np.empty((len(chosen), dim), np.float32), 0
-    for uri, size in zip(uris, sizes, strict=True):
-        here = (chosen >= begin) & (chosen < begin + size)
+    rows = np.empty((len(chosen), source.dim), np.float32)
+    for begin, part in source.embeddings():
+        here = (chosen >= begin) & (chosen < begin + len(part))
         if here.any():
-            rows[here] = unit_rows(embeddings(uri, size)[chosen[here] - begin])
-        begin += size
+            rows[here] = unit_rows(part[chosen[here] - begin])
     return np.asarray(rows - shift, np.float32)
 
 
-def _first_of_each(ids: npt.NDArray[np.str_], candidates: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Rows in the order of their ids, of equal ids the first."""
-    return candidates[np.unique(ids[candidates], return_index=True)[1]]
+class _Files:
+    """The Parquet files that the rows of a side lie in; rows are numbered through all of them."""
+
+    def __init__(self, uris: list[str]) -> None:
+        self.uris = uris
+        self.sizes = [storage.num_rows(uri) for uri in uris]
+        self.rows = sum(self.sizes)
+        dims = [dimensions(uri) for uri in uris]
+        self.dim = dims[0] if dims else 0
+        for uri, dim in zip(uris, dims, strict=True):
+            if dim != self.dim:
+                raise StorageError(f"{uri}: has {dim} dimensions, files before it {self.dim}: embed it again")
+
+    def embeddings(self) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        """All embeddings, some at a time, with the number of the first."""
+        begin = 0
+        for batch in self.batches(["embedding"], max(1, _NUMBERS // max(1, self.dim))):
+            yield begin, storage.embeddings_of(batch).astype(np.float32)
+            begin += len(batch)
+
+    def batches(self, columns: list[str], rows: int = _ROWS) -> Iterator[pa.RecordBatch]:
+        """Some columns, some rows at a time. Raises StorageError for a file that is damaged or changed meanwhile."""
+        for uri, size in zip(self.uris, self.sizes, strict=True):
+            for batch in storage.read_batches(uri, columns, rows):
+                size -= len(batch)
+                yield batch
+            if size:
+                raise StorageError(f"{uri}: changed while it was read; run again")
+
+    def good(self) -> Bools:
+        """Which rows have an embedding that can be compared."""
+        good = np.zeros(self.rows, bool)
+        for begin, rows in self.embeddings():
+            norms = np.linalg.norm(rows.astype(np.float64), axis=1)
+            good[begin : begin + len(rows)] = np.isfinite(norms) & (norms > 0)
+        return good
+
+    def mean(self, order: Indices) -> npt.NDArray[np.float64]:
+        """The mean of the chosen rows made unit, the same to the last bit in whatever files they lie."""
+        chosen = np.zeros(self.rows, bool)
+        chosen[order] = True
+        total = np.zeros(self.dim, np.int64)
+        for begin, rows in self.embeddings():
+            unit = unit_rows(rows[chosen[begin : begin + len(rows)]])
+            total += np.rint(unit.astype(np.float64) * _FRACTION).astype(np.int64).sum(0)
+        return np.asarray(total / _FRACTION / len(order), np.float64)
+
+
+def _columns(side: Side) -> list[str]:
+    """The columns of a side's table, its id first."""
+    return _AUDIO_COLUMNS if side.is_audio else _TEXT_COLUMNS
+
+
+def _spool(source: _Files, columns: list[str], path: Path, uri: str) -> MappedTable:
+    """Columns of all files in one that is mapped into memory."""
+    schema = segments_schema(1) if columns[0] == _AUDIO_COLUMNS[0] else sentences_schema(1)
+    wanted = mappable(pa.schema([schema.field(column) for column in columns]))
+    with storage.writing(uri):
+        write_mappable(path, source.batches(columns), wanted)
+    return open_mapped(path, uri)
+
+
+def _first_of_each(table: MappedTable, good: Bools) -> Iterator[tuple[Indices, pa.Table]]:
+    """Good rows in the order of their ids, of equal ids the first, some at a time with their lines of the table."""
+    key = table.schema.names[0]
+    order = pc.sort_indices(table.column(key)).to_numpy()  # stable
+    order = order[good[order]]
+    before = None
+    yield np.zeros(0, np.int64), table.schema.empty_table()
+    for begin in range(0, len(order), _ROWS):
+        rows = order[begin : begin + _ROWS].astype(np.int64)
+        lines = table.take(rows)
+        ids = lines.column(key).combine_chunks()
+        new = np.ones(len(ids), bool)
+        new[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
+        new[0] = ids[0].as_py() != before
+        before = ids[-1].as_py()
+        yield rows[new], lines.filter(pa.array(new))
+
+
+def _write_table(path: Path, table: MappedTable, good: Bools) -> Indices:
+    """Write the lines of good rows, distinct and by id; returns which these are."""
+    order = []
+
+    def lines() -> Iterator[pa.Table]:
+        for rows, part in _first_of_each(table, good):
+            order.append(rows)
+            yield part
+
+    write_mappable(path, lines(), table.schema)
+    return np.concatenate(order)
+
+
+def _count(tally: Tally, side: Side, table: MappedTable, good: Bools, order: Indices) -> None:
+    samples = np.zeros(len(table), np.int64)
+    if side.is_audio:
+        lengths = pc.subtract(table.column("end"), table.column("start"))
+        samples = np.asarray(lengths.to_numpy(), np.int64)
+    kept, bad = int(samples[order].sum()), int(samples[~good].sum())
+    tally.keep(len(order), kept)
+    tally.drop(BAD_EMBEDDING, int((~good).sum()), bad)
+    tally.drop("duplicate", int(good.sum()) - len(order), int(samples.sum()) - bad - kept)
+
+
+def _uri(side: Side, kind: str, context: Context) -> str:
+    return storage.join(context.folder.table(TABLE), f"{side}.{kind}")
+
+
+def _mapped(uri: str) -> npt.NDArray[Any]:
+    """An array in a file, mapped into memory; of one that is not local a copy, which goes with the array."""
+    try:
+        with storage.local_copy(uri) as path:
+            mapped: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+            return mapped
+    except (ValueError, OSError, EOFError) as error:
+        what = str(error).splitlines()[0]
+        raise StorageError(f"{uri}: is not a whole array of rows ({what}); remove it to gather it again") from error
+
+
+def _places(made_from: list[list[str]], table: MappedTable) -> Indices:
+    """Rows of a table, whose first column are distinct ids, for every decoy (num_decoys, 2); -1 for one not there."""
+    wanted = pa.array([one for ids in made_from for one in ids], pa.large_string())
+    names = pc.unique(wanted)
+    place, begin = np.full(len(names) + 1, -1, np.int64), 0  # the last for what is not there
+    for batch in table.batches:
+        number = pc.fill_null(pc.index_in(batch.column(0), value_set=names), -1).to_numpy()
+        here = np.flatnonzero(number >= 0)
+        place[number[here]] = begin + here
+        begin += len(batch)
+    found: Indices = place[pc.index_in(wanted, value_set=names).to_numpy()].reshape(-1, 2)
+    return found
 
 
 def _write_rows(
     path: Path,
-    uris: list[str],
-    sizes: list[int],
-    order: npt.NDArray[np.int64],
+    source: _Files,
+    order: Indices,
     mean: npt.NDArray[np.float64],
     decoys: decoys_stage.Decoys,
-    dim: int,
     reduction: Reduction | None,
 ) -> None:
+    dim = source.dim
     shape = (len(order) + len(decoys.rows), reduction.dims[1] if reduction and dim else dim)
     if not all(shape):
         with path.open("wb") as file:
@@ -224,13 +296,11 @@ def _write_rows(
         return
     out = np.lib.format.open_memmap(path, "w+", np.float16, shape)
     storage.reserve(path)
-    place = np.full(sum(sizes), -1, np.int64)
+    place = np.full(source.rows, -1, np.int64)
     place[order] = np.arange(len(order))
-    shift, begin = mean.astype(np.float32), 0
-    for uri, size in zip(uris, sizes, strict=True):
-        there = place[begin : begin + size]
-        begin += size
-        rows = embeddings(uri, size)
+    shift = mean.astype(np.float32)
+    for begin, rows in source.embeddings():
+        there = place[begin : begin + len(rows)]
         out[there[there >= 0]] = _reduced(_centred(rows[there >= 0], shift), reduction)
     if len(decoys.rows):
         centred = unit_rows(decoys.rows) if decoys.centred else _centred(decoys.rows, shift)
@@ -254,8 +324,3 @@ def _reduced(rows: npt.NDArray[np.float32], reduction: Reduction | None) -> Half
     if not np.isfinite(reduced).all():
         raise StorageError(f"of a row nothing is left in {reduction.dims[1]} dimensions: let mining.reduce keep more")
     return reduced.astype(np.float16)
-
-
-def _samples(table: pa.Table) -> npt.NDArray[np.int64]:
-    lengths = pc.subtract(table.column("end"), table.column("start"))
-    return np.asarray(lengths.to_numpy(), np.int64)

@@ -1,39 +1,43 @@
 """Neighbour lists → pairs of one direction: margins, choice, precision, threshold, filters, overlaps.
 
-Every candidate that the strategy puts forward is written, kept or not, with its scores and the reason why not.
+Every candidate that the strategy puts forward is written, kept or not, with its scores and the reason why not. What is
+in memory of a row is a few numbers: texts and addresses are looked at some rows at a time.
 """
 
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
+from xxhash import xxh3_64_intdigest
 
 from seamlessalign import storage
 from seamlessalign.config import MiningConfig
 from seamlessalign.embedders import speech_card
 from seamlessalign.errors import ConfigError, ModelError
-from seamlessalign.languages import Direction, Side
+from seamlessalign.languages import Direction
 from seamlessalign.mining.groups import Near
 from seamlessalign.mining.mine import Repeats, empty_pairs, pairs_of
 from seamlessalign.mining.overlap import resolve_overlaps, resolve_overlaps_two_sides
 from seamlessalign.mining.precision import keep_fdr, keep_precision
+from seamlessalign.mining.text_filters import fold
+from seamlessalign.mining.vectors import Indices
 from seamlessalign.pipelines import decoys_stage, gather_stage, search_stage
 from seamlessalign.pipelines.context import Context, Stopwatch, advance
 from seamlessalign.pipelines.ledger import Mark, Tally
-from seamlessalign.pipelines.pair_filters import after_overlaps, before_overlaps, idle_filters
+from seamlessalign.pipelines.pair_filters import after_overlaps, before_overlaps, idle_filters, sounds_alike
+from seamlessalign.pipelines.pair_tables import ROWS, Candidates, Reasons, count_pairs, pair_tables
 from seamlessalign.pipelines.search_sides import Sides, load_sides
 from seamlessalign.pipelines.search_stage import SearchTask
-from seamlessalign.rows import PAIRS, SAMPLE_RATE, pair_id
+from seamlessalign.rows import PAIRS, SAMPLE_RATE
 
 log = logging.getLogger(__name__)
 
 STAGE = "mine"
-_LINES = 1 << 16  # pairs whose ids are made at a time
 
 
 @dataclass(frozen=True)
@@ -42,18 +46,6 @@ class MiningTask:
 
     direction: str
     searched: tuple[SearchTask, ...]
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """What the strategy puts forward for one direction, and the sides' tables (without embeddings) it points into."""
-
-    src: Side
-    tgt: Side
-    src_table: pa.Table
-    tgt_table: pa.Table
-    pairs: pa.Table  # as `mine_candidates` gives it, with precision_estimate, which may be null
-    decoys: str  # what the precision was estimated with, for people
 
 
 @dataclass(frozen=True)
@@ -74,11 +66,18 @@ def process(task: MiningTask, digest: str, context: Context) -> Mark:
     with watch.step("merge lists"):
         candidates = candidates_of(task, context)
     with watch.step("choose"):
-        kept, reasons = choose(candidates, mining, threshold.value)
-    pairs = pairs_table(name, candidates, kept, reasons)
-    uri = context.folder.table("pairs", shard, "part-00000")
-    written = storage.write_table(uri, pairs, metadata=pairs_metadata(digest, threshold, candidates.decoys, mining))
-    line = tally_of(pairs).line("pairs", shard, digest=digest, seconds=watch.seconds, bytes_written=written)
+        reasons = choose(candidates, mining, threshold.value)
+    uri, tally = context.folder.table("pairs", shard, "part-00000"), Tally()
+
+    def counted() -> Iterator[pa.Table]:
+        for pairs in pair_tables(name, candidates, reasons):
+            count_pairs(tally, pairs)
+            yield pairs
+
+    with watch.step("write pairs"):
+        metadata = pairs_metadata(digest, threshold, candidates.decoys, mining)
+        written = storage.write_tables(uri, counted(), PAIRS, metadata)
+    line = tally.line("pairs", shard, digest=digest, seconds=watch.seconds, bytes_written=written)
     advance(STAGE, 1)
     return Mark(STAGE, shard, digest, [context.folder.relative(uri)], [line])
 
@@ -162,116 +161,83 @@ def choose_threshold(direction: Direction, context: Context) -> ChosenThreshold:
     return ChosenThreshold(default.value, f"default of {card.name} for {kind}: {known} {default.fitted_on}{rows}")
 
 
-def choose(
-    candidates: Candidates, mining: MiningConfig, threshold: float
-) -> tuple[npt.NDArray[np.bool_], list[str | None]]:
+def choose(candidates: Candidates, mining: MiningConfig, threshold: float) -> Reasons:
     """Which candidates are kept, and of the others the reason why not.
 
     In this order: the threshold (or precision), what each pair is judged by itself, overlaps in time among what is
     left, and limits on how many pairs are taken.
     """
-    src, tgt, pairs = candidates.src, candidates.tgt, candidates.pairs
-    columns = _side_columns(candidates, "src") | _side_columns(candidates, "tgt")
-    margins = pairs.column("margin").to_numpy()
-    good = _not_good_enough(pairs, mining, threshold)
-    reasons = before_overlaps(src, tgt, columns, mining.filters, good)
-    left = np.flatnonzero(reasons.is_null().to_numpy(zero_copy_only=False))
+    src, tgt, filters, margins = candidates.src, candidates.tgt, mining.filters, candidates.margins
+    reasons = Reasons(len(candidates))
+    good, low = _good_enough(candidates.pairs, mining, threshold)
+    reasons.drop(np.flatnonzero(~good), low)
     if not np.isfinite(threshold):  # precision decided: what is above the worst of those that are good enough counts
-        enough = margins[good.is_null().to_numpy(zero_copy_only=False)]
-        threshold = float(enough.min()) if len(enough) else 0.0
-    stays = _without_overlaps(src, tgt, columns, margins, left, threshold, mining.max_overlap)
-    overlaps = np.zeros(len(pairs), bool)
-    overlaps[left[~stays]] = True
-    reasons = pc.if_else(pa.array(overlaps), "overlap", reasons)
-    reasons = after_overlaps(src, tgt, columns, margins, mining.filters, reasons)
-    reasons = pa.chunked_array([reasons]) if isinstance(reasons, pa.Array) else reasons
-    words = reasons.combine_chunks().dictionary_encode()  # so that a reason is one string, however many pairs it drops
-    of_word = words.dictionary.to_pylist()
-    named = [None if word is None else of_word[word] for word in words.indices.to_pylist()]
-    return np.array([reason is None for reason in named], bool), named
+        threshold = float(margins[good].min()) if good.any() else 0.0
+    for rows in _in_ranges(reasons.left):
+        columns = candidates.columns(rows, ("lang_prob", "text", "start", "end"))
+        reasons.note(rows, before_overlaps(src, tgt, columns, filters, pa.nulls(len(rows), pa.string())))
+    if len(candidates.audio) == 2 and filters.drop_identical_audio:
+        left = reasons.left
+        numbers = [candidates.recordings(which, left) for which in ("tgt", "src")]
+        for rows in _in_ranges(left[np.lexsort(numbers)]):  # so that recordings are opened for one range, as a rule
+            columns = candidates.columns(rows, ("uri", "start", "end"))
+            reasons.note(rows, sounds_alike(columns, pa.nulls(len(rows), pa.string())))
+    left = reasons.left
+    stays = _without_overlaps(candidates, left, threshold, mining.max_overlap)
+    reasons.drop(left[~stays], "overlap")
+    if filters.max_pairs_per_text is not None or filters.max_hours is not None:
+        left = reasons.left
+        columns = candidates.columns(left, ("start", "end"))
+        columns |= _text_numbers(candidates, left) if filters.max_pairs_per_text is not None else {}
+        none_yet = pa.nulls(len(left), pa.string())
+        reasons.note(left, after_overlaps(src, tgt, columns, margins[left], filters, none_yet))
+    return reasons
 
 
-def _not_good_enough(pairs: pa.Table, mining: MiningConfig, threshold: float) -> Any:
-    """`below_threshold`, or `below_precision` where precision decides; null for the others."""
+def _good_enough(pairs: pa.Table, mining: MiningConfig, threshold: float) -> tuple[npt.NDArray[np.bool_], str]:
+    """Which candidates are, and what to call the others: `below_threshold`, or `below_precision` where that decides."""
+    if mining.min_precision is None and mining.fdr is None:
+        # compared as float32, so that a threshold read from the column margin keeps the pair it was read from
+        return pairs.column("margin").to_numpy() >= np.float32(threshold), "below_threshold"
     estimate = pairs.column("precision_estimate").to_numpy(zero_copy_only=False).astype(np.float32)
     if mining.min_precision is not None:
-        good, reason = keep_precision(estimate, mining.min_precision), "below_precision"
-    elif mining.fdr is not None:
-        good, reason = keep_fdr(estimate, mining.fdr), "below_precision"
-    else:
-        # compared as float32, so that a threshold read from the column margin keeps the pair it was read from
-        good, reason = pairs.column("margin").to_numpy() >= np.float32(threshold), "below_threshold"
-    return pc.if_else(pa.array(good), pa.scalar(None, pa.string()), reason)
+        return keep_precision(estimate, mining.min_precision), "below_precision"
+    return keep_fdr(estimate, float(mining.fdr or 0.0)), "below_precision"
 
 
-def pairs_table(name: str, candidates: Candidates, kept: npt.NDArray[np.bool_], reasons: list[str | None]) -> pa.Table:
-    """The rows of the table `pairs`, best margin first."""
-    columns = _side_columns(candidates, "src") | _side_columns(candidates, "tgt")
-    columns["pair_id"] = _pair_ids(columns["src_id"], columns["tgt_id"])
-    columns["direction"] = pa.array([name] * len(kept), pa.string())
-    for column in ("margin", "cosine", "forward_rank", "backward_rank", "precision_estimate"):
-        columns[column] = candidates.pairs.column(column)
-    columns["kept"] = pa.array(kept)
-    columns["drop_reason"] = pa.array(reasons, pa.string())
-    nothing = pa.nulls(len(kept))
-    return pa.table([columns.get(field.name, nothing) for field in PAIRS], names=PAIRS.names).cast(PAIRS)
+def _in_ranges(rows: Indices) -> Iterator[Indices]:
+    for begin in range(0, len(rows), ROWS):
+        yield rows[begin : begin + ROWS]
 
 
-def _pair_ids(src: Any, tgt: Any) -> pa.Array:
-    """Ids of pairs from those of their sides, some at a time: strings of Python take several times as much memory."""
-    made = [pa.array([], pa.string())]
-    for begin in range(0, len(src), _LINES):
-        both = zip(src.slice(begin, _LINES).to_pylist(), tgt.slice(begin, _LINES).to_pylist(), strict=True)
-        made.append(pa.array([pair_id(a, b) for a, b in both], pa.string()))
-    return pa.concat_arrays(made)
-
-
-def _side_columns(candidates: Candidates, prefix: str) -> dict[str, Any]:
-    """One side's columns of `pairs` for each candidate, and its recordings under `<prefix>_recording`."""
-    side = candidates.src if prefix == "src" else candidates.tgt
-    table = candidates.src_table if prefix == "src" else candidates.tgt_table
-    rows = table.take(candidates.pairs.column(prefix)).combine_chunks()
-    columns: dict[str, Any] = {
-        f"{prefix}_lang": pa.array([side.lang] * len(rows), pa.string()),
-        f"{prefix}_lang_prob": rows.column("lang_prob"),
-    }
-    if side.is_audio:
-        columns[f"{prefix}_id"] = rows.column("segment_id").cast(pa.string())
-        for name in ("uri", "start", "end"):
-            columns[f"{prefix}_{name}"] = rows.column(name)
-        columns[f"{prefix}_recording"] = rows.column("recording_id")
-    else:
-        columns[f"{prefix}_id"] = rows.column("sentence_id").cast(pa.string())
-        columns[f"{prefix}_text"] = rows.column("text")
-    return columns
+def _text_numbers(candidates: Candidates, rows: Indices) -> dict[str, Any]:
+    """Numbers of the folded texts of some candidates, equal for equal ones: texts of so many may not fit in memory."""
+    found: dict[str, list[Any]] = {}
+    for part in _in_ranges(rows):
+        for name, texts in candidates.columns(part, ("text",)).items():
+            numbers = [xxh3_64_intdigest(text) for text in fold(texts).to_pylist()]
+            found.setdefault(name, []).append(pa.array(numbers, pa.uint64()))
+    return {name: pa.concat_arrays(parts) for name, parts in found.items()}
 
 
 def _without_overlaps(
-    src: Side,
-    tgt: Side,
-    columns: dict[str, Any],
-    margins: npt.NDArray[np.float32],
-    left: npt.NDArray[np.int64],
-    threshold: float,
-    max_overlap: float,
+    candidates: Candidates, rows: Indices, threshold: float, max_overlap: float
 ) -> npt.NDArray[np.bool_]:
-    def span(prefix: str) -> tuple[Any, Any, Any]:
-        recording, start, end = (
-            columns[f"{prefix}_{name}"].take(pa.array(left)) for name in ("recording", "start", "end")
-        )
-        numbers = pc.rank(recording, tiebreaker="dense")  # in the order of their ids, which take more memory
-        picked = (column.to_numpy(zero_copy_only=False).astype(np.int64) for column in (numbers, start, end))
-        return next(picked), next(picked), next(picked)
-
-    if not len(left):
-        return np.zeros(0, bool)
-    sides = [prefix for prefix, side in (("src", src), ("tgt", tgt)) if side.is_audio]
-    if len(sides) == 1:
-        recording, start, end = span(sides[0])
-        weight = overlap_weight(margins[left], threshold, end - start)
+    """Which of some candidates stay, (num_rows,)."""
+    audio = candidates.audio
+    if not len(rows) or not audio:
+        return np.ones(len(rows), bool)
+    columns = candidates.columns(rows, ("start", "end"))
+    spans = [
+        (candidates.recordings(which, rows), *(columns[f"{which}_{edge}"].to_numpy() for edge in ("start", "end")))
+        for which in audio
+    ]
+    shorter = np.min([end - start for _, start, end in spans], axis=0)
+    weight = overlap_weight(candidates.margins[rows], threshold, shorter)
+    if len(spans) == 1:
+        ((recording, start, end),) = spans
         return resolve_overlaps(recording, start, end, weight, max_overlap)
-    (a, a_start, a_end), (b, b_start, b_end) = span("src"), span("tgt")
-    weight = overlap_weight(margins[left], threshold, np.minimum(a_end - a_start, b_end - b_start))
+    (a, a_start, a_end), (b, b_start, b_end) = spans
     return resolve_overlaps_two_sides(a, a_start, a_end, b, b_start, b_end, weight, max_overlap)
 
 
@@ -294,20 +260,3 @@ def overlap_weight(
     """
     excess = np.asarray(margin, np.float64) - threshold
     return np.maximum(excess, 0.0) * samples / SAMPLE_RATE + 1e-6
-
-
-def tally_of(pairs: pa.Table) -> Tally:
-    """Count the rows of a table of pairs; samples are those of the first side that is audio."""
-    tally = Tally()
-    for prefix in ("src", "tgt"):
-        if pairs.column(f"{prefix}_start").null_count < len(pairs):
-            lengths = pc.subtract(pairs.column(f"{prefix}_end"), pairs.column(f"{prefix}_start"))
-            break
-    else:
-        lengths = pa.array([0] * len(pairs), pa.int64())
-    kept = pairs.column("kept")
-    tally.keep(pc.sum(kept).as_py() or 0, pc.sum(lengths.filter(kept)).as_py() or 0)
-    for reason in pc.unique(pairs.column("drop_reason").drop_null()).to_pylist():
-        chosen = pc.fill_null(pc.equal(pairs.column("drop_reason"), reason), False)
-        tally.drop(reason, pc.sum(chosen).as_py(), pc.sum(lengths.filter(chosen)).as_py())
-    return tally

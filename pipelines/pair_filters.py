@@ -1,8 +1,9 @@
 """Filters on the candidates of one direction: the columns of pairs and the configuration → reasons to drop them.
 
-Mining calls `before_overlaps`, lets overlaps in time be resolved among the rows without a reason, and then calls
-`after_overlaps`. What a pair itself is judged by comes before, so that a pair that will be dropped pushes no other out;
-what only limits how many pairs are taken comes after, so that the number or the hours asked for are those kept.
+Mining calls `before_overlaps` and `sounds_alike`, lets overlaps in time be resolved among the rows without a reason,
+and then calls `after_overlaps`. What a pair itself is judged by comes before, so that a pair that will be dropped
+pushes no other out; what only limits how many pairs are taken comes after, so that the number or the hours asked for
+are those kept. The first two look at each row by itself, so rows may come in any order and in parts.
 
 Columns, for each side `src` and `tgt`: of text `<side>_text`, of speech `<side>_uri`, `<side>_start`, `<side>_end`; of
 both `<side>_lang_prob` where a least probability is set. A speech side may have `<side>_transcript`.
@@ -34,20 +35,17 @@ from seamlessalign.mining.filters import (
     text_language_probability,
     top_hours,
 )
-from seamlessalign.mining.text_filters import Lexicon, fold, identical_text, text_shares, toxicity_imbalance
+from seamlessalign.mining.text_filters import Lexicon, identical_text, text_shares, toxicity_imbalance
 
 Columns = dict[str, Any]
 Rows = npt.NDArray[np.int64]
 
 
-def before_overlaps(
-    src: Side, tgt: Side, columns: Columns, filters: FiltersConfig, reasons: Any, fetch: Fetch | None = None
-) -> Any:
+def before_overlaps(src: Side, tgt: Side, columns: Columns, filters: FiltersConfig, reasons: Any) -> Any:
     """Add the reasons of every filter that looks at a pair by itself; a string column, null where a pair stays.
 
-    reasons: those found so far, such as `below_threshold`; they stay, and audio is opened for rows without one only.
-    fetch: where samples come from when identical audio is looked for; by default the recordings of the uri columns.
-    Raises ConfigError for a lexicon that cannot be read, InputError for a column that a filter needs and is not there.
+    reasons: those found so far, such as `below_threshold`; they stay. Identical audio is not looked for. Raises
+    ConfigError for a lexicon that cannot be read, InputError for a column that a filter needs and is not there.
     """
     sides = (("src", src), ("tgt", tgt))
     texts = {name: columns[f"{name}_text"] for name, side in sides if not side.is_audio}
@@ -70,12 +68,18 @@ def before_overlaps(
     if len(texts) == 2 and filters.drop_identical_text:
         found.append(identical_text(texts["src"], texts["tgt"]))
     found += _toxicity_reasons(src, tgt, columns, filters)
-    so_far = first_reason(*found)
-    if len(spans) < 2 or not filters.drop_identical_audio:
-        return so_far
-    rows = _by_recordings(columns, np.flatnonzero(_left(so_far)))
-    same = identical_audio(*spans["src"], *spans["tgt"], rows, fetch or partial(_samples, columns))
-    return first_reason(so_far, same)
+    return first_reason(*found)
+
+
+def sounds_alike(columns: Columns, reasons: Any, fetch: Fetch | None = None) -> Any:
+    """Add `identical_audio` among the rows without a reason, of which both sides are speech.
+
+    Recordings are opened one after the other. fetch: where samples come from; by default the recordings of the uri
+    columns.
+    """
+    (a, b), (c, d) = ((columns[f"{side}_start"], columns[f"{side}_end"]) for side in ("src", "tgt"))
+    rows = _by_recordings(columns, np.flatnonzero(_left(reasons)))
+    return first_reason(reasons, identical_audio(a, b, c, d, rows, fetch or partial(_samples, columns)))
 
 
 def after_overlaps(
@@ -83,14 +87,14 @@ def after_overlaps(
 ) -> Any:
     """Add `repeated_text` and `beyond_max_hours` among the rows without a reason, the best by score staying.
 
-    scores: `(num_pairs,)`, higher is better. The pairs of each text are limited first, on the source side and then on
+    scores: `(num_pairs,)`, higher is better. The columns `<side>_text` have what counts as one text, such as what
+    `fold` makes of it, or a number of that. The pairs of each text are limited first, on the source side and then on
     the target side, the hours last.
     """
     sides = (("src", src), ("tgt", tgt))
     for name, side in sides:
         if filters.max_pairs_per_text is not None and not side.is_audio:
-            text = fold(columns[f"{name}_text"])
-            more = repeated_text(text, scores, _left(reasons), max_pairs=filters.max_pairs_per_text)
+            more = repeated_text(columns[f"{name}_text"], scores, _left(reasons), max_pairs=filters.max_pairs_per_text)
             reasons = first_reason(reasons, more)
     audio = next((name for name, side in sides if side.is_audio), None)
     if filters.max_hours is not None and audio is not None:

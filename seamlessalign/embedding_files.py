@@ -90,15 +90,8 @@ def _append(out: BinaryIO, uri: str, size: int, dim: int) -> None:
     found, rows = dimensions(uri), 0
     if found != dim:
         raise StorageError(f"{uri}: has {found} dimensions, files before it {dim}: embed it again")
-    with storage.open_read(uri) as file:
-        try:
-            batches = pq.ParquetFile(file, pre_buffer=False).iter_batches(
-                max(1, _BATCH // max(1, dim)), columns=["embedding"], use_threads=False
-            )
-            for batch in batches:
-                rows += len(batch)
-                out.write(np.ascontiguousarray(storage.embeddings_of(batch)).data)
-        except pa.ArrowException as error:
-            raise StorageError(f"{uri}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
+    for batch in storage.read_batches(uri, ["embedding"], max(1, _BATCH // max(1, dim))):
+        rows += len(batch)
+        out.write(np.ascontiguousarray(storage.embeddings_of(batch)).data)
     if rows != size:
         raise StorageError(f"{uri}: changed while it was read; run again")

@@ -11,7 +11,7 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +25,7 @@ from seamlessalign.errors import MissingPackageError, SeamlessAlignError, Storag
 
 TEMPORARY_PREFIX = ".writing-"
 _BLOCK = 1 << 20
+_BUFFER = 8 << 20  # bytes of a column that are read at a time
 _EXTRA_OF_SCHEME = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcp"), "gcs": ("gcsfs", "gcp")}
 
 
@@ -122,18 +123,26 @@ def write_bytes_atomic(uri: str, data: bytes) -> None:
 
 
 @contextlib.contextmanager
+def writing(uri: str) -> Iterator[None]:
+    """Make an OSError inside, such as that of a full disk, a StorageError that names the file being written."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{uri}: cannot be written: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
 def atomic_local(uri: str) -> Iterator[Path]:
     """A temporary path beside a local file; on leaving without an error it is fsynced and renamed onto it."""
     target = local_path(uri)
     temporary = target.parent / f"{TEMPORARY_PREFIX}{target.name}.{os.getpid()}.{threading.get_ident()}"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _fsync(temporary)
-        temporary.replace(target)
-        _fsync(target.parent)
-    except OSError as error:
-        raise StorageError(f"{target}: cannot be written: {error.strerror or error}") from error
+        with writing(str(target)):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _fsync(temporary)
+            temporary.replace(target)
+            _fsync(target.parent)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -156,6 +165,24 @@ def local_target(uri: str) -> Iterator[Path]:
             if isinstance(error, SeamlessAlignError):
                 raise
             raise StorageError(f"{uri}: cannot be written: {error}") from error
+
+
+@contextlib.contextmanager
+def scratch(uri: str) -> Iterator[Path]:
+    """A local path for something large that goes on leaving: beside a local file, else where temporary files are."""
+    if not is_local(uri):
+        with tempfile.TemporaryDirectory(prefix="seamlessalign-") as folder:
+            yield Path(folder) / "scratch"
+        return
+    target = local_path(uri)
+    path = target.parent / f"{TEMPORARY_PREFIX}{target.name}.scratch.{os.getpid()}.{threading.get_ident()}"
+    try:
+        with writing(str(target)):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        yield path
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def reserve(path: Path) -> None:
@@ -219,20 +246,48 @@ def write_table(
     if metadata:
         kept = table.schema.metadata or {}
         table = table.replace_schema_metadata({**kept, **{k.encode(): v.encode() for k, v in metadata.items()}})
-    sink, layout = pa.BufferOutputStream(), {}
-    if "embedding" in table.column_names:
-        others = [name for name in table.column_names if name != "embedding"]
-        layout = {"use_dictionary": others, "column_encoding": {"embedding.list.element": "BYTE_STREAM_SPLIT"}}
-    pq.write_table(table, sink, compression="zstd", row_group_size=row_group_size, **layout)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, row_group_size=row_group_size, **_layout(table.schema))
     data = sink.getvalue().to_pybytes()
     write_bytes_atomic(uri, data)
     return len(data)
+
+
+def write_tables(uri: str, tables: Iterable[pa.Table], schema: pa.Schema, metadata: dict[str, str]) -> int:
+    """Write tables, each as one row group, to one Parquet file, whole or not at all; returns its bytes.
+
+    Of the tables, which have that schema, one is in memory at a time. Otherwise as `write_table`.
+    """
+    schema = schema.with_metadata({key.encode(): value.encode() for key, value in metadata.items()})
+    with local_target(uri) as path, pq.ParquetWriter(path, schema, **_layout(schema)) as writer:
+        for table in tables:
+            writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=max(1, len(table)))
+    return size(uri)
+
+
+def _layout(schema: pa.Schema) -> dict[str, Any]:
+    """How columns are written."""
+    if "embedding" not in schema.names:
+        return {"compression": "zstd"}
+    others = [name for name in schema.names if name != "embedding"]
+    encoding = {"embedding.list.element": "BYTE_STREAM_SPLIT"}
+    return {"compression": "zstd", "use_dictionary": others, "column_encoding": encoding}
 
 
 def read_table(uri: str, columns: list[str] | None = None) -> pa.Table:
     """Read a Parquet file. Raises StorageError naming the file when it is damaged."""
     try:
         return pq.read_table(io.BytesIO(read_bytes(uri)), columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise StorageError(f"{uri}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
+
+
+def read_batches(uri: str, columns: list[str] | None = None, rows: int = 1 << 16) -> Iterator[pa.RecordBatch]:
+    """Read a Parquet file some rows at a time, about what they take in memory. Raises as `read_table` does."""
+    try:
+        with open_read(uri) as file:
+            parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER)
+            yield from parquet.iter_batches(rows, columns=columns, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise StorageError(f"{uri}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
 

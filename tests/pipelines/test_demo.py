@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,12 +19,14 @@ from seamlessalign import storage
 from seamlessalign.config import RunConfig, parse_config
 from seamlessalign.errors import SeamlessAlignError
 from seamlessalign.languages import Direction, Side
+from seamlessalign.mapped_tables import MappedTable
 from seamlessalign.pipelines import mining_stage
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.demo import evaluate, evaluation_text
 from seamlessalign.pipelines.demo_data import TRUTH, TRUTH_TEXTS, DemoTruth, fetch_prompts, judge, load_truth
 from seamlessalign.pipelines.demo_sources import open_cache
-from seamlessalign.pipelines.mining_stage import Candidates, ChosenThreshold
+from seamlessalign.pipelines.mining_stage import ChosenThreshold
+from seamlessalign.pipelines.pair_tables import Candidates, Reasons, pairs_table
 from seamlessalign.rows import RECORDINGS, SAMPLE_RATE
 
 PROMPTS = 60
@@ -48,9 +49,9 @@ class MadeRun:
         monkeypatch.setattr(mining_stage, "candidates_of", lambda task, context: candidates)
         context = Context(self.config, self.root, "cpu", 1)
         threshold = mining_stage.choose_threshold(Direction.parse("eng-esA"), context)
-        kept, reasons = mining_stage.choose(candidates, self.config.mining, threshold.value)
-        self._write(candidates, kept, reasons, threshold)
-        self.kept = kept
+        reasons = mining_stage.choose(candidates, self.config.mining, threshold.value)
+        self._write(candidates, reasons, threshold)
+        self.kept = reasons.kept
 
     def evaluated(self) -> dict[str, Any]:
         evaluation = evaluate(self.truth, self.config, self.root)
@@ -95,19 +96,22 @@ class MadeRun:
         estimates = pa.array(self.estimate) if decoys else pa.nulls(PROMPTS, pa.float32())
         return Candidates(
             Side.parse("eng"), Side.parse("esA"),
-            pa.table({**sentences, "lang_prob": np.full(PROMPTS, 0.99)}),
-            pa.table(spans | {"lang_prob": np.full(PROMPTS, 0.99)}),
+            mapped({**sentences, "lang_prob": np.full(PROMPTS, 0.99)}),
+            mapped(spans | {"lang_prob": np.full(PROMPTS, 0.99)}),
             pa.table(pairs | {"precision_estimate": estimates}), "90 on the side eng" if decoys else "none",
         )  # fmt: skip
 
-    def _write(
-        self, candidates: Candidates, kept: npt.NDArray[np.bool_], reasons: list[str | None], threshold: ChosenThreshold
-    ) -> None:
+    def _write(self, candidates: Candidates, reasons: Reasons, threshold: ChosenThreshold) -> None:
         folder = Context(self.config, self.root, "cpu", 1).folder
-        pairs = mining_stage.pairs_table("eng-esA", candidates, kept, reasons)
+        pairs = pairs_table("eng-esA", candidates, reasons)
         metadata = mining_stage.pairs_metadata("d", threshold, candidates.decoys, self.config.mining)
         storage.write_table(folder.table("pairs", "direction=eng-esA", "part-00000"), pairs, metadata=metadata)
         storage.write_table(folder.table("recordings", "part-00000"), pa.Table.from_pylist([], RECORDINGS))
+
+
+def mapped(columns: dict[str, Any]) -> MappedTable:
+    table = pa.table(columns)
+    return MappedTable(table.to_batches(), table.schema)
 
 
 def text_of(number: int) -> str:

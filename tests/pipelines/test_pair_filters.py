@@ -13,12 +13,14 @@ from seamlessalign.audio import encode
 from seamlessalign.config import FiltersConfig, dump_config, load_config
 from seamlessalign.errors import ConfigError, InputError
 from seamlessalign.languages import Side
+from seamlessalign.mining.text_filters import fold
 from seamlessalign.pipelines.pair_filters import (
     after_overlaps,
     before_overlaps,
     idle_filters,
     lexicons_digest,
     read_lexicon,
+    sounds_alike,
 )
 from tests.segmentation.voice import voice
 
@@ -166,11 +168,10 @@ def test_identical_audio_is_read_from_the_recordings(recordings: tuple[str, str,
         columns[f"{side}_uri"] = pa.array([uri for uri, _, _ in spans])
         columns[f"{side}_start"] = pa.array([round(start * RATE) for _, start, _ in spans], pa.int64())
         columns[f"{side}_end"] = pa.array([round(end * RATE) for _, _, end in spans], pa.int64())
-    on = FiltersConfig(drop_identical_audio=True)
     same = "identical_audio"
-    found = before_overlaps(SPEECH, OTHER_SPEECH, columns, on, none_yet(6))
-    assert found.to_pylist() == [same, None, None, None, None, same]
-    assert before_overlaps(SPEECH, OTHER_SPEECH, columns, FiltersConfig(), none_yet(6)).to_pylist() == [None] * 6
+    assert sounds_alike(columns, none_yet(6)).to_pylist() == [same, None, None, None, None, same]
+    on = FiltersConfig(drop_identical_audio=True)
+    assert before_overlaps(SPEECH, OTHER_SPEECH, columns, on, none_yet(6)).to_pylist() == [None] * 6
 
 
 def test_audio_is_asked_for_only_where_it_decides_and_recording_by_recording() -> None:
@@ -184,7 +185,7 @@ def test_audio_is_asked_for_only_where_it_decides_and_recording_by_recording() -
         return [(row, voice(2.0)) for row in rows.tolist()]
 
     low = pa.array([None, None, "below_threshold", None, None])
-    found = before_overlaps(SPEECH, OTHER_SPEECH, columns, FiltersConfig(drop_identical_audio=True), low, fetch)
+    found = sounds_alike(columns, low, fetch)
     assert asked == [("src", [3, 1, 4, 0]), ("tgt", [3, 1, 4, 0])]
     same = "identical_audio"
     assert found.to_pylist() == [same, same, "below_threshold", same, same]
@@ -196,6 +197,7 @@ def test_limits_come_last_and_the_best_stay() -> None:
     scores = np.array([1.2, 1.4, 1.3, 1.25, 1.1, 1.15], np.float32)
     reasons = pa.array([None, "overlap", None, None, None, None], pa.string())
     filters = FiltersConfig(max_pairs_per_text=1, max_hours=1.0)
+    columns["src_text"] = fold(columns["src_text"])
     found = after_overlaps(TEXT, SPEECH, columns, scores, filters, reasons)
     # of the three greetings the best that is left stays; the hour goes to it and to the next best
     wanted = ["repeated_text", "overlap", None, None, "repeated_text", "beyond_max_hours"]

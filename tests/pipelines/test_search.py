@@ -72,9 +72,9 @@ def test_pairs_are_those_of_mine_candidates(whole: dict[str, bytes], tmp_path: P
     pairs = pq.read_table(pa.BufferReader(whole["eng-frA"]))
     assert pairs["margin"].to_pylist() == wanted["margin"].to_pylist()
     tables = [gather_stage.load_table(side, context) for side in (ENG, FRA)]
-    ids = tables[0]["sentence_id"].take(wanted["src"]).to_pylist()
+    ids = tables[0].take(wanted["src"].to_numpy()).column("sentence_id").to_pylist()
     assert pairs["src_id"].to_pylist() == ids
-    assert pairs["tgt_id"].to_pylist() == tables[1]["segment_id"].take(wanted["tgt"]).to_pylist()
+    assert pairs["tgt_id"].to_pylist() == tables[1].take(wanted["tgt"].to_numpy()).column("segment_id").to_pylist()
     right = sum(int(row["src_text"].split()[2]) == int(row["tgt_uri"][:16], 16) for row in pairs.to_pylist())
     assert right > 250
 
@@ -146,7 +146,7 @@ def test_rows_that_cannot_be_compared_are_rejects(tmp_path: Path) -> None:
     (line,) = mark.lines
     assert (line.rows_in, line.rows_kept, line.dropped) == (30, 27, {"bad_embedding": 3})
     gathered = gather_stage.load(ENG, context)
-    left = {int(text.split()[2]) for text in gather_stage.load_table(ENG, context)["text"].to_pylist()}
+    left = {int(text.split()[2]) for text in gather_stage.load_table(ENG, context).column("text").to_pylist()}
     assert left == set(range(30)) - {3, 7, 9} and np.isfinite(gathered.rows).all()
 
 
@@ -234,7 +234,8 @@ def test_files_of_other_dimensions_are_named(tmp_path: Path) -> None:
         gather_stage.process(ENG, "gathered", context_of(config_of(tmp_path, ["eng-frA"])))
 
 
-def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("size", "file"), [(20_000, "eng.arrow"), (35_000, "eng.npy")])
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, size: int, file: str) -> None:
     """The size of files is limited, which stops a write as a full disk does."""
     write_sides(tmp_path)
     script = (
@@ -242,12 +243,14 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
         "from tests.pipelines.test_search import *\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "context = with_tasks(Path(sys.argv[1]), 2)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)\n"
         "gather_stage.process(ENG, 'gathered', context)\n"
     )
     house = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=house, capture_output=True, text=True)
-    assert "StorageError" in done.stderr and "eng.npy: cannot be written: File too large" in done.stderr, done.stderr
+    command = [sys.executable, "-c", script, str(tmp_path), str(size)]
+    done = subprocess.run(command, cwd=house, capture_output=True, text=True)
+    told = done.stderr.strip().splitlines()[-1]
+    assert "StorageError" in told and f"{file}: cannot be written: " in told and "File too large" in told, told
     assert not [file for file in (tmp_path / gather_stage.TABLE).rglob("*") if file.is_file()]
 
 
