@@ -215,7 +215,7 @@ def _text_numbers(candidates: Candidates, rows: Indices) -> dict[str, Any]:
     found: dict[str, list[Any]] = {}
     for part in _in_ranges(rows):
         for name, texts in candidates.columns(part, ("text",)).items():
-            numbers = [xxh3_64_intdigest(text) for text in fold(texts).to_pylist()]
+            numbers = [xxh3_64_intdigest(text.encode()) for text in fold(texts).to_pylist()]
             found.setdefault(name, []).append(pa.array(numbers, pa.uint64()))
     return {name: pa.concat_arrays(parts) for name, parts in found.items()}
 
