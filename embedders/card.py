@@ -32,6 +32,7 @@ class Threshold:
     value: float
     precision: float  # of the pairs above it, on the data it was fitted on; NaN where that is not known
     fitted_on: str
+    fitted_for: str = ""  # such as `best F1` or `precision 0.8`; empty where that is not known
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,12 @@ def save_card(card: Card, folder: Path, recipe: Mapping[str, Any]) -> None:
         "name": card.name,
         "dim": card.dim,
         "thresholds": {
-            kind: {"value": round(t.value, 4), "precision": round(t.precision, 4), "fitted_on": t.fitted_on}
+            kind: {
+                "value": round(t.value, 4),
+                "precision": round(t.precision, 4),
+                **({"fitted_for": t.fitted_for} if t.fitted_for else {}),
+                "fitted_on": t.fitted_on,
+            }
             for kind, t in card.thresholds.items()
         },
         "recipe": dict(recipe),

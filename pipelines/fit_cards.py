@@ -1,11 +1,13 @@
 """How the cards of the shipped embedders are made: language means, then default thresholds.
 
-    python -m seamlessalign.pipelines.fit_cards --cache DIR --work DIR [--speech whisper-e5 --only-thresholds]
+    python -m seamlessalign.pipelines.fit_cards --cache DIR --work DIR
+        [--speech whisper-e5 --only-thresholds] [--precision 0.8]
 
 Means are fitted on the sentences of the gettext catalogs in Debian's wesnoth-1.16-data. Thresholds are fitted on
 speech that the demo does not contain: the spoken stamp names of Debian's tuxpaint-stamps-default, laid into long
 recordings as the demo's are, mined against their English texts among other English sentences. The threshold with the
-best F1 over all directions of a kind becomes its default, and is written down with its precision there.
+best F1 over all directions of a kind becomes its default, or with `--precision` the one that finds most among those
+with such a precision; it is written down with what it was fitted for and its precision there.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from seamlessalign.config import RunConfig, parse_config
 from seamlessalign.embedders.card import Card, Threshold, fit_mean, load_card, save_card
 from seamlessalign.embedders.students import STUDENTS, student_card
 from seamlessalign.embedders.text import load_text_embedder
+from seamlessalign.errors import InputError
 from seamlessalign.languages import Direction, from_model_code
 from seamlessalign.mining.truth import score_pairs
 from seamlessalign.pipelines import mining_stage
@@ -42,6 +45,8 @@ _WORDS = (4, 40)  # of a sentence that is taken
 _MARKUP = re.compile(r"[<>$|\\{}%\n\x04]")
 _GRID = np.arange(1.0, 3.0, 0.02)
 
+Counts = tuple[int, int, int, int]  # at a threshold: right pairs, pairs, distinct prompts found, prompts there are
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fit the means of the text embedder and the thresholds of a speech embedder, and write their cards."""
@@ -50,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True, help="where the recordings are built and mined")
     parser.add_argument("--speech", choices=SPEECH, default=SPEECH[0], help="the speech embedder")
     parser.add_argument("--only-thresholds", action="store_true", help="keep the means as they are")
+    parser.add_argument("--precision", type=_share, help="fit thresholds for this precision, in place of the best F1")
     options = parser.parse_args(arguments)
     cards = Path(str(resources.files("seamlessalign.embedders").joinpath("cards")))
     catalogs = fetch_package("wesnoth-1.16-data", options.cache) / "usr/share/games/wesnoth/1.16/locale"
@@ -65,9 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     truth = build_corpus(options.work / "data", stamps, minutes=STAMP_MINUTES, distractors=DISTRACTORS, seed=0)
     config = _config(options.work, options.speech)
     run(config)
-    thresholds, measured = fit_thresholds(truth, Context(config, str(config.output), "cpu", 1))
+    context = Context(config, str(config.output), "cpu", 1)
+    thresholds, measured = fit_thresholds(truth, context, options.precision)
     how: dict[str, Any] = {
-        "thresholds": "best F1 over all directions of a kind on spoken Tux Paint stamps",
+        "thresholds": f"{fitted_for(options.precision)} over all directions of a kind on spoken Tux Paint stamps",
         "measured": measured,
     }
     if options.speech not in STUDENTS:
@@ -131,27 +138,59 @@ def stamp_prompts(root: Path, distractors: list[str]) -> PromptCollection:
     )
 
 
-def fit_thresholds(truth: DemoTruth, context: Context) -> tuple[dict[str, Threshold], dict[str, Any]]:
-    """The best threshold of each kind of pair, and precision, recall and F1 of each direction at it."""
+def fit_thresholds(
+    truth: DemoTruth, context: Context, precision: float | None = None
+) -> tuple[dict[str, Threshold], dict[str, Any]]:
+    """The threshold of each kind of pair, and precision, recall and F1 of each direction at it.
+
+    It is the one with the best F1 or, where a precision is asked for, as `best_place` says. Raises InputError where no
+    threshold reaches that precision.
+    """
     thresholds, measured = {}, {}
     for kind in ("speech-text", "speech-speech"):
         names = [name for name in DIRECTIONS if _kind(name) == kind]
         curves = {name: _curve(truth, name, context) for name in names}
-        pooled = []
-        for at in range(len(_GRID)):
-            right, pairs, found, total = (sum(curve[at][i] for curve in curves.values()) for i in range(4))
-            precision, recall = right / max(pairs, 1), found / total
-            pooled.append((2 * precision * recall / max(precision + recall, 1e-9), precision, at))
-        _, precision, best = max(pooled)
+        pooled: list[Counts] = [
+            tuple(sum(counts) for counts in zip(*at, strict=True))  # type: ignore[misc]
+            for at in zip(*curves.values(), strict=True)
+        ]
+        try:
+            best = best_place(pooled, precision)
+        except InputError as error:
+            raise InputError(f"{kind}: {error}") from error
+        right, pairs, *_ = pooled[best]
         fitted_on = f"spoken Tux Paint stamps ({', '.join(names)})"
-        thresholds[kind] = Threshold(float(_GRID[best]), precision, fitted_on)
+        thresholds[kind] = Threshold(float(_GRID[best]), right / max(pairs, 1), fitted_on, fitted_for(precision))
         for name, curve in curves.items():
             right, pairs, found, total = curve[best]
             measured[name] = {"precision": round(right / max(pairs, 1), 3), "recall": round(found / total, 3)}
     return thresholds, measured
 
 
-def _curve(truth: DemoTruth, name: str, context: Context) -> list[tuple[int, int, int, int]]:
+def best_place(pooled: Sequence[Counts], precision: float | None) -> int:
+    """Which place of a curve has the best F1 or, of those with at least so high a precision, finds most.
+
+    Of places that are as good, the one with the highest precision counts, and then the highest threshold. Raises
+    InputError where no place has that precision.
+    """
+    ranked = []
+    for at, (right, pairs, found, total) in enumerate(pooled):
+        reached, recall = right / max(pairs, 1), found / total
+        f1 = 2 * reached * recall / max(reached + recall, 1e-9)
+        if precision is None or reached >= precision:
+            ranked.append((f1 if precision is None else recall, reached, at))
+    if not ranked:
+        most = max(right / max(pairs, 1) for right, pairs, _, _ in pooled)
+        raise InputError(f"no threshold reaches a precision of {precision:g}; the highest is {most:.3f}: ask for less")
+    return max(ranked)[2]
+
+
+def fitted_for(precision: float | None) -> str:
+    """What a card says that its thresholds were fitted for."""
+    return "best F1" if precision is None else f"precision {precision:g}"
+
+
+def _curve(truth: DemoTruth, name: str, context: Context) -> list[Counts]:
     """For each threshold of the grid: right pairs, pairs, distinct prompts found, prompts there are."""
     mining = context.config.mining
     candidates = mining_stage.candidates_of(mining_stage.task_of(name, context), context)
@@ -165,6 +204,13 @@ def _curve(truth: DemoTruth, name: str, context: Context) -> list[tuple[int, int
         scores = score_pairs(correct, ids, total)
         curve.append((scores.correct, scores.pairs, round(scores.recall * total), total))
     return curve
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
+    return share
 
 
 def _kind(name: str) -> str:

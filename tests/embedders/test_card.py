@@ -31,7 +31,11 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _card(**changes: Any) -> Card:
     means = {"eng": np.array([0.1, 0.2, 0.0], np.float32), "fra": np.array([-0.3, 0, 0.5], np.float32)}
-    kept: dict[str, Any] = {"means": means, "thresholds": {"text-text": Threshold(1.25, 0.9, "a sample")}}
+    thresholds = {
+        "text-text": Threshold(1.25, 0.9, "a sample"),
+        "speech-text": Threshold(1.5, 0.8123, "another", "precision 0.8"),
+    }
+    kept: dict[str, Any] = {"means": means, "thresholds": thresholds}
     return Card("toy", 3, **{**kept, **changes})
 
 
