@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from seamlessalign.errors import InputError
 from seamlessalign.mining.text_filters import fold
-from seamlessalign.mining.vectors import Indices, Vectors, cosines
+from seamlessalign.mining.vectors import Floats, Indices, Vectors, blocks, cosines
 
 Bools = npt.NDArray[np.bool_]
 
@@ -91,17 +91,37 @@ class Near:
     def _side(self) -> Vectors:
         return Vectors(self.rows, "rows that may be alike")
 
+    @cached_property
+    def _scored(self) -> tuple[npt.NDArray[Any], Floats]:
+        return self._side.scored_rows()
+
     def might(self, index: Indices) -> Bools:
         """Which lists (num_lists, width) may have rows that are alike, (num_lists,)."""
         return np.ones(len(index), bool)
 
     def couples(self, index: Indices) -> Bools:
         """Which rows of each list are alike, (num_lists, width, width)."""
-        same = np.ones((*index.shape, index.shape[1]), bool)
-        for place in range(1, index.shape[1]):
-            near = cosines(self._side, self._side, index[:, place], index[:, :place]) >= np.float32(self.cosine)
-            same[:, place, :place] = same[:, :place, place] = near
+        same = np.empty((*index.shape, index.shape[1]), bool)
+        for begin, end in blocks(len(index), index.shape[1] * self._side.dim):
+            same[begin:end] = self._near(index[begin:end])
         return same
+
+    def _near(self, index: Indices) -> Bools:
+        """`couples` of some lists. What float32 leaves open, which is little, is computed exactly."""
+        rows, scale = self._scored
+        some = rows[index].astype(np.float32, copy=False)
+        about = np.matmul(some, some.transpose(0, 2, 1))
+        about *= scale[index][:, :, None]
+        about *= scale[index][:, None, :]
+        near: Bools = about >= np.float32(self.cosine)
+        slack = (2 * self._side.dim + 16) * 2.0**-24  # n products and sums of float32 are off by less than n roundings
+        lists, one, other = np.nonzero(np.abs(about - np.float32(self.cosine)) <= slack)
+        open_ = one > other
+        lists, one, other = lists[open_], one[open_], other[open_]
+        exact = cosines(self._side, self._side, index[lists, one], index[lists, other][:, None])[:, 0]
+        near[lists, one, other] = near[lists, other, one] = exact >= np.float32(self.cosine)
+        near[:, range(index.shape[1]), range(index.shape[1])] = True
+        return near
 
 
 Alike = Labels | Spans | Near

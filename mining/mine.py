@@ -1,6 +1,7 @@
 """Mining as a whole: neighbours both ways, margins, a choice of pairs, and what each pair is worth."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seamlessalign.errors import InputError
-from seamlessalign.mining.attraction import CAUTION, weight_of_made
+from seamlessalign.mining.attraction import CAUTION, Wrong, weight_of_made, wrong_neighbours
 from seamlessalign.mining.choose import (
     DEPTH,
     ONCE_PER_TARGET,
@@ -168,8 +169,13 @@ def pairs_of(
     )
     depth = DEPTH if strategy == "max" and repeats is not None else 1
     num_decoys = len(theirs) - num_tgt
-    few: list[tuple[Floats, Indices, Floats]] | None = [] if num_decoys and made_from is not None else None
-    ahead = _offers(ours, *means, margin, k[0], depth, tgt_alike, few)
+    wrong: list[Wrong] = []
+
+    def look(part: Neighbours, score: Floats) -> None:
+        if num_decoys and made_from is not None:
+            wrong.append(wrong_neighbours(*_best_few(part, score, tgt_alike), num_tgt, made_from))
+
+    ahead = _offers(ours, *means, margin, k[0], depth, tgt_alike, look)
     back = _offers(theirs, *means[::-1], margin, k[1], depth, src_alike)
     del means
     pairs = choose_among(ahead, back, ours, theirs, strategy, k)
@@ -185,10 +191,8 @@ def pairs_of(
     if num_decoys:
         is_decoy = pairs.tgt >= num_tgt
         weight: npt.NDArray[Any] | float = 1.0
-        if made_from is not None and few is not None:
-            cosine, index, forward_margin = (np.concatenate(column) for column in zip(*few, strict=True))
-            forward = Neighbours(cosine, index)
-            weight = weight_of_made(pairs.margin, forward, forward_margin, num_tgt, made_from)
+        if made_from is not None:
+            weight = weight_of_made(pairs.margin, Wrong.of(wrong), num_tgt, made_from)
         once, caution = strategy in ONCE_PER_TARGET, 0.0 if made_from is None else CAUTION
         estimate = estimate_precision(pairs.margin, is_decoy, num_tgt, num_decoys, once, weight, caution)
         columns["precision_estimate"] = estimate.round(_DECIMALS)
@@ -205,12 +209,11 @@ def _offers(
     k: int,
     depth: int,
     alike: Alike | None,
-    few: list[tuple[Floats, Indices, Floats]] | None = None,
+    look: Callable[[Neighbours, Floats], None] | None = None,
 ) -> Offers:
     """What the rows of a side put forward of their first k neighbours.
 
-    own, others: mean cosines of either side's neighbourhoods. few: gets the best of each row by margin, as cosine,
-    index and margin, -inf for one that does not count.
+    own, others: mean cosines of either side's neighbourhoods. look: gets the neighbours of each range, with margins.
     """
     offers, low = [], 0
     for begin, part in lists.ranges():
@@ -218,14 +221,14 @@ def _offers(
         score, meaningless = scored_margin(part.cosine, own[begin:end, None], others[part.index], kind)
         low += meaningless
         offers.append(put_forward(begin, part, score, depth, alike))
-        if few is not None:
-            few.append(_best_few(part, score, alike))
+        if look is not None:
+            look(part, score)
     warn_of_low(low)
     return Offers.of(offers)
 
 
-def _best_few(part: Neighbours, score: Floats, alike: Alike | None) -> tuple[Floats, Indices, Floats]:
-    """Cosine, index and margin of each row's best by margin; of what says the same as the first, it alone."""
+def _best_few(part: Neighbours, score: Floats, alike: Alike | None) -> tuple[Neighbours, Floats]:
+    """Each row's best by margin, and their margins: -inf for what says the same as the first."""
     best = np.argsort(-score, axis=1, kind="stable")[:, : 2 * _LOOKED_AT]
     if alike is not None:
         same = like_first(_at(part.index, best), alike)
@@ -236,7 +239,7 @@ def _best_few(part: Neighbours, score: Floats, alike: Alike | None) -> tuple[Flo
     margin = _at(score, best)
     if alike is not None:
         margin[np.arange(best.shape[1]) >= count[:, None]] = -np.inf
-    return _at(part.cosine, best), _at(part.index, best), margin
+    return Neighbours(_at(part.cosine, best), _at(part.index, best)), margin
 
 
 def _at(column: npt.NDArray[Any], best: Indices) -> npt.NDArray[Any]:

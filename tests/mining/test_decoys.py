@@ -1,5 +1,7 @@
 """Decoys from text, and the measurement of how much they attract."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seamlessalign.errors import InputError
-from seamlessalign.mining.attraction import SAFETY, measure_attraction, weight_of_made
+from seamlessalign.mining.attraction import SAFETY, Attraction, measure_attraction, weight_of_made, wrong_neighbours
 from seamlessalign.mining.decoys import choose_decoys, join_halves, make_decoys
 from seamlessalign.mining.knn import Neighbours
 from seamlessalign.mining.mine import mine_candidates
@@ -19,6 +21,11 @@ SENTENCES = [
     "A lamp burned in the window of the last house.",
     "We shall meet again when the snow has gone.",
 ]
+
+
+def measured(forward: Neighbours, margin: Any, num_targets: int, made_from: Any) -> Attraction:
+    """How decoys attract among the neighbours of some sources."""
+    return measure_attraction(wrong_neighbours(forward, margin, num_targets, made_from), num_targets, made_from)
 
 
 def test_halves_are_joined() -> None:
@@ -97,12 +104,12 @@ NO_ORIGINS = np.full((300, 2), -1)
 @pytest.mark.parametrize("slope", [0.0, 0.4, 0.8])
 def test_attraction_is_measured(slope: float) -> None:
     forward, margin = drawn(0, slope)
-    found = measure_attraction(forward, margin, 300, NO_ORIGINS)
+    found = measured(forward, margin, 300, NO_ORIGINS)
     score = np.array([-0.4, 0.0, 0.5, 1.0], np.float32)
     assert found.weight(score) == pytest.approx(np.exp(slope * score), rel=0.12)
     far = found.centre + 6 * found.scale
     assert found.weight(np.array([far])) == found.weight(np.array([50.0]))  # not beyond what can be said
-    used = weight_of_made(score, forward, margin, 300, NO_ORIGINS)
+    used = weight_of_made(score, wrong_neighbours(forward, margin, 300, NO_ORIGINS), 300, NO_ORIGINS)
     assert used == pytest.approx(SAFETY * np.maximum(1, found.weight(score)))
 
 
@@ -111,18 +118,20 @@ def test_how_joined_halves_attract_is_known_beforehand() -> None:
     score = np.linspace(-1, 2, 7).astype(np.float32)
     few, many = (drawn(0, 0.0, num_sources) for num_sources in (50, 50_000))
     for (forward, margin), low, high in ((few, 0.1, 0.25), (many, -0.05, 0.05)):
-        made = measure_attraction(forward, margin, 300, origins)
+        made = measured(forward, margin, 300, origins)
         assert low < made.slope < high  # enough neighbours prevail
-        assert weight_of_made(score, forward, margin, 300, origins) == pytest.approx(np.maximum(1, made.weight(score)))
+        assert weight_of_made(score, wrong_neighbours(forward, margin, 300, origins), 300, origins) == pytest.approx(
+            np.maximum(1, made.weight(score))
+        )
 
 
 def test_few_neighbours_move_the_weight_little() -> None:
     forward, margin = drawn(0, 5.0, num_sources=1)
     for origins, slope in ((NO_ORIGINS, 0.4), (np.arange(600).reshape(300, 2) % 300, 0.21)):
-        found = measure_attraction(forward, margin, 300, origins)
+        found = measured(forward, margin, 300, origins)
         assert abs(found.level) < 0.2 and 0.2 <= found.slope < slope
     one = Neighbours(margin[:, :1], forward.index[:, :1])
-    assert measure_attraction(one, margin[:, :1], 300, NO_ORIGINS).weight(margin[0]).tolist() == [1.0] * 6
+    assert measured(one, margin[:, :1], 300, NO_ORIGINS).weight(margin[0]).tolist() == [1.0] * 6
 
 
 @settings(max_examples=60, deadline=None)
@@ -134,7 +143,7 @@ def test_relatives_of_the_first_do_not_count(seed: int) -> None:
     made_from = rng.integers(-1, num_targets, (num_decoys, 2))
     index = np.array([rng.permutation(num_targets + num_decoys)[:6] for _ in range(12)])
     margin = rng.normal(size=index.shape).astype(np.float32)
-    found = measure_attraction(Neighbours(margin, index), margin, num_targets, made_from)
+    found = measured(Neighbours(margin, index), margin, num_targets, made_from)
     kept = []
     for row in range(len(index)):
         order = np.argsort(-margin[row], kind="stable")[:4]
@@ -153,7 +162,7 @@ def test_relatives_of_the_first_do_not_count(seed: int) -> None:
     scores = np.array([[9.0, score] for score, _ in kept], np.float32).reshape(-1, 2)
     unrelated = np.full((num_decoys, 2), -1)
     unrelated[1:, 0] = made_from.max()  # self-made decoys as well, though none related to the first
-    expected = measure_attraction(alone, scores, num_targets, unrelated)
+    expected = measured(alone, scores, num_targets, unrelated)
     at = np.linspace(-2, 2, 7)
     assert found.weight(at) == pytest.approx(expected.weight(at), rel=1e-6)
 
@@ -161,9 +170,9 @@ def test_relatives_of_the_first_do_not_count(seed: int) -> None:
 def test_origins_that_do_not_fit() -> None:
     forward, margin = drawn(0, 0.0, num_sources=3)
     with pytest.raises(InputError, match="made_from: row 1 names target 300, but there are 300"):
-        measure_attraction(forward, margin, 300, np.array([[0, 1], [300, -1]]))
+        measured(forward, margin, 300, np.array([[0, 1], [300, -1]]))
     with pytest.raises(InputError, match=r"made_from has shape \(300,\)"):
-        measure_attraction(forward, margin, 300, np.zeros(300, int))
+        measured(forward, margin, 300, np.zeros(300, int))
     rows = np.random.default_rng(0).standard_normal((6, 8)).astype(np.float32)
     with pytest.raises(InputError, match="made_from has 2 rows and decoys 3"):
         mine_candidates(rows, rows, k=2, decoys=rows[:3], made_from=np.zeros((2, 2), int))

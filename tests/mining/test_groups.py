@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from seamlessalign.errors import InputError
 from seamlessalign.mining import groups
 from seamlessalign.mining.groups import Alike, Labels, Near, alike_spans, alike_texts, like_first, unlike
+from seamlessalign.mining.vectors import Vectors, cosines
 from tests.mining import slow
 
 
@@ -86,3 +87,25 @@ def test_texts_are_alike_but_for_case_and_punctuation() -> None:
 def test_errors(start: Any, end: Any, shared: float, message: str) -> None:
     with pytest.raises(InputError, match=message):
         alike_spans(np.zeros(2), np.array(start), np.array(end), shared)
+
+
+@pytest.mark.parametrize(("dtype", "norm"), [(np.float16, 1.0), (np.float32, 1.0), (np.float32, 1e25)])
+def test_near_rows_are_those_of_exact_cosines(dtype: Any, norm: float) -> None:
+    """Also where cosines differ from the limit by less than float32's products and sums are off."""
+    rng = np.random.default_rng(3)
+    base = rng.standard_normal((300, 200))
+    base /= np.linalg.norm(base, axis=1, keepdims=True)
+    away = rng.standard_normal((300, 200))
+    away -= base * (away * base).sum(1, keepdims=True)
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    cosine = 0.7 + rng.choice([0, 1e-7, -1e-7, 3e-6, 1e-4, -1e-2], (300, 1))
+    rows = (norm * np.concatenate([base, cosine * base + np.sqrt(1 - cosine**2) * away])).astype(dtype)
+    index = np.stack([rng.permutation(300)[:8] for _ in range(400)])
+    index[:, 4:] = index[:, :4] + 300
+    side = Vectors(rows, "rows")
+    exact = np.stack([cosines(side, side, index[:, place], index) for place in range(8)], 1)
+    found = Near(rows).couples(index)
+    assert (found == (exact >= np.float32(0.7))).all()
+    limit = np.float32(0.7)
+    assert (np.abs(exact - limit) < 2e-7).any() and found.any() and not found.all()
+    assert (np.abs(exact - limit) < 2e-7)[found].any() or dtype == np.float16

@@ -138,13 +138,13 @@ def test_the_best_few_leave_out_what_says_the_same_as_the_first(data: st.DataObj
     score = np.array(data.draw(st.lists(st.integers(0, 9), min_size=rows * width, max_size=rows * width)), np.float32)
     score = score.reshape(rows, width)
     group = np.array(data.draw(st.lists(st.integers(0, 4), min_size=20, max_size=20)))
-    few = mine._best_few(Neighbours(np.asarray(score, np.float32), index), score, Labels(group))
+    few, margin = mine._best_few(Neighbours(np.asarray(score, np.float32), index), score, Labels(group))
     for row in range(rows):
         best = sorted(range(width), key=lambda place: -score[row, place])[:8]
         counts = [best[0]] + [place for place in best[1:] if group[index[row, place]] != group[index[row, best[0]]]]
-        there = np.isfinite(few[2][row])
-        assert few[1][row][there].tolist() == index[row, counts[:4]].tolist()
-        assert few[2][row][there].tolist() == score[row, counts[:4]].tolist()
+        there = np.isfinite(margin[row])
+        assert few.index[row][there].tolist() == index[row, counts[:4]].tolist()
+        assert margin[row][there].tolist() == score[row, counts[:4]].tolist()
 
 
 def test_as_many_candidates_are_kept_as_the_attraction_of_decoys_is_measured_from() -> None:
