@@ -5,6 +5,7 @@ Two spans of one recording are in conflict when they overlap by more than `max_o
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ Integers = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.float64]
 
 _CONFLICTS = 1 << 22  # about how many are listed together while pairs are improved
+_TOGETHER = 1 << 16  # spans that are resolved at a time, or more where more hang together: Python's numbers are large
 _ROUNDING = 1e-12  # relative: sums that are apart by less are equal
 
 
@@ -41,7 +43,10 @@ def resolve_overlaps(
     """
     spans = _Spans(recording, start, end, max_overlap, "")
     weight = _checked_weight(weight, len(spans.start))
-    return _best(spans, weight, np.arange(len(weight)))
+    keep = np.zeros(len(weight), bool)
+    for rows in _in_parts(spans.recording):
+        keep[rows] = _best(spans.part(rows), weight[rows], np.arange(len(rows)))
+    return keep
 
 
 def resolve_overlaps_two_sides(
@@ -75,9 +80,29 @@ def resolve_overlaps_two_sides(
     if len(sides[0].start) != len(sides[1].start):
         raise InputError(f"src has {len(sides[0].start)} spans and tgt {len(sides[1].start)}: one of each makes a pair")
     weight = _checked_weight(weight, len(sides[0].start))
+    keep = np.zeros(len(weight), bool)
     if not len(weight):
-        return np.zeros(0, bool)
+        return keep
     cluster = _together([side.clusters() for side in sides])
+    for rows in _in_parts(cluster):
+        numbers = np.unique(cluster[rows], return_inverse=True)[1].reshape(-1)
+        keep[rows] = _resolved([side.part(rows) for side in sides], weight[rows], numbers)
+    return keep
+
+
+def _in_parts(numbers: Integers) -> Iterator[Integers]:
+    """Rows in parts of about `_TOGETHER`, those of equal numbers in one part; in each part as they stand."""
+    order = np.argsort(numbers, kind="stable")
+    ordered, begin = numbers[order], 0
+    while begin < len(order):
+        last = ordered[min(begin + _TOGETHER, len(order)) - 1]
+        end = int(np.searchsorted(ordered, last, side="right"))
+        yield np.sort(order[begin:end])
+        begin = end
+
+
+def _resolved(sides: "list[_Spans]", weight: Weights, cluster: Integers) -> Bools:
+    """What is kept of pairs of which those of one cluster (num_pairs,), numbered from 0, hang together."""
     everything = np.arange(len(weight))
     exact = [_best(side, weight, everything) for side in sides]
     choices = [_from_the_heaviest(sides, weight)]

@@ -99,6 +99,23 @@ def random_pairs(rng: np.random.Generator, count: int, length: int) -> tuple[lis
     return src, tgt, (1 + rng.random(count)).tolist()
 
 
+@pytest.mark.parametrize("together", [1, 7, 300])
+@pytest.mark.parametrize("share", SHARES)
+def test_so_many_at_a_time_as_hang_together_give_the_same(
+    together: int, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    src, tgt, weight = random_pairs(np.random.default_rng(5), 400, 3000)
+    src = [(recording + 3 * (start // 200), start, end) for recording, start, end in src]
+    one = resolve_overlaps(*columns(src), np.array(weight), share)
+    two = resolve_overlaps_two_sides(*columns(src), *columns(tgt), np.array(weight), share)
+    monkeypatch.setattr(overlap, "_TOGETHER", together)
+    assert (resolve_overlaps(*columns(src), np.array(weight), share) == one).all()
+    assert (resolve_overlaps_two_sides(*columns(src), *columns(tgt), np.array(weight), share) == two).all()
+    assert 0 < one.sum() < 400 and 0 < two.sum() < 400
+    parts = list(overlap._in_parts(np.array([recording for recording, _, _ in src])))
+    assert len(parts) > (1 if together < 300 else 0) and sorted(np.concatenate(parts).tolist()) == list(range(400))
+
+
 @pytest.mark.parametrize("conflicts", [1, 40, 1 << 20])
 def test_two_sides_improved_in_parts(conflicts: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overlap, "_CONFLICTS", conflicts)
