@@ -3,7 +3,7 @@
 from seamlessalign.embedders.card import Card, load_card
 from seamlessalign.embedders.speech import (
     SpeechEmbedder,
-    check_frames,
+    default_frames,
     load_speech_embedder,
     speech_card,
     speech_digest,
@@ -16,7 +16,7 @@ __all__ = [
     "Card",
     "SpeechEmbedder",
     "TextEmbedder",
-    "check_frames",
+    "default_frames",
     "load_card",
     "load_speech_embedder",
     "load_text_embedder",

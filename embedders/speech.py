@@ -14,12 +14,15 @@ import numpy.typing as npt
 from seamlessalign.embedders.card import Card, card_digest, load_card, unit_rows
 from seamlessalign.embedders.students import STUDENTS, student_card, student_digest, student_models, student_teacher
 from seamlessalign.embedders.text import TextEmbedder, check_language, load_text_embedder
+from seamlessalign.embedders.windows import stretches
 from seamlessalign.errors import InputError, ModelError
 from seamlessalign.languages import to_model_code
 from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.whisper import MAX_SPEECH_SECONDS, Task, Transcript, Whisper, load_whisper
 
 _TEXT_EMBEDDER = {"transcribe-e5": "e5-small", "transcribe-labse": "labse"}
+
+SpanFrames = Literal["each", "shared"]
 
 _SILENCE = 2.0**-15  # one step of 16-bit samples; speech moves by more
 
@@ -143,12 +146,38 @@ class TranscribingEmbedder:
         return rows
 
 
+class EachSpan:
+    """An embedder that is not told of fragments, and so hears each span by itself, with the pauses inside."""
+
+    def __init__(self, embedder: SpeechEmbedder) -> None:
+        self.name, self.dim, self.card = embedder.name, embedder.dim, embedder.card
+        self.models = embedder.models
+        self._embedder = embedder
+
+    def embed(
+        self,
+        waveform: Float32,
+        spans: Int64,
+        lang: str,
+        fragments: Int64 | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Float32:
+        """As of the embedder without fragments; those that are given only say how many seconds progress is told of."""
+        spans = np.asarray(spans, np.int64).reshape(-1, 2)
+        check_spans(spans, len(waveform))
+        tell = progress
+        if progress is not None and fragments is not None:
+            distinct = np.unique(spans, axis=0)
+            tell = scaled(progress, speech_seconds(distinct, np.asarray(fragments, np.int64).reshape(-1, 2)), distinct)
+        return self._embedder.embed(waveform, spans, lang, None, tell)
+
+
 def load_speech_embedder(
     name: str = "whisper-e5",
     models: Mapping[str, str] | None = None,
     device: str = "cpu",
     threads: int | None = None,
-    frames: Literal["each", "shared"] | None = None,
+    frames: SpanFrames | None = None,
 ) -> SpeechEmbedder:
     """Load a speech embedder by its short name.
 
@@ -158,19 +187,22 @@ def load_speech_embedder(
         models: model name → directory, for models that lie in one.
         device: torch device name.
         threads: of the text encoder's own thread pool, or of torch for `sonar` and students.
-        frames: for `sonar` alone: whether it encodes each span by itself, the default, or each stretch of speech once
-            for all the spans that share it.
+        frames: `each`: every span is heard by itself, which is `sonar`'s default; `shared`: each stretch of speech
+            once, for all the spans that share it, which is that of all others.
 
     Raises:
         ModelError: a name that is not known, or a model that is missing or damaged.
-        InputError: `frames` for another embedder.
     """
-    places = models or {}
-    check_frames(name, frames)
+    frames = frames or default_frames(name)
     if name == "sonar":
         from seamlessalign.embedders.sonar.speech import load_speech
 
-        return load_speech(places, device, threads, frames=frames or "each")
+        return load_speech(models or {}, device, threads, frames=frames)
+    embedder = _load_shared(name, models or {}, device, threads)
+    return EachSpan(embedder) if frames == "each" else embedder
+
+
+def _load_shared(name: str, places: Mapping[str, str], device: str, threads: int | None) -> SpeechEmbedder:
     if name in STUDENTS:
         from seamlessalign.embedders.student.embedder import load_student
 
@@ -221,10 +253,9 @@ def speech_digest(name: str, models: Mapping[str, str] | None = None) -> str:
     return student_digest(name, models or {}) if name in STUDENTS else card_digest(name)
 
 
-def check_frames(name: str, frames: str | None) -> None:
-    """Raise InputError where an embedder cannot be told how to encode spans."""
-    if frames is not None and name != "sonar":
-        raise InputError(f"speech.frames is {frames!r}: only sonar can be told; {name} has one way to encode spans")
+def default_frames(name: str) -> SpanFrames:
+    """How a speech embedder hears spans unless `speech.frames` says otherwise."""
+    return "each" if name == "sonar" else "shared"
 
 
 def check_spans(spans: Int64, num_samples: int) -> None:
@@ -233,6 +264,25 @@ def check_spans(spans: Int64, num_samples: int) -> None:
     if len(wrong):
         start, end = spans[wrong[0]]
         raise InputError(f"span {wrong[0]} [{start}, {end}) is empty or outside the recording's {num_samples} samples")
+
+
+def scaled(progress: Callable[[float], None] | None, total: float, pieces: Int64) -> Callable[[float], None] | None:
+    """Turns seconds of pieces, which may overlap, into shares of `total` seconds."""
+    if progress is None:
+        return None
+    if not len(pieces):
+        progress(total)
+    share = total * SAMPLE_RATE / max(int((pieces[:, 1] - pieces[:, 0]).sum()), 1)
+    return lambda seconds: progress(seconds * share)
+
+
+def speech_seconds(spans: Int64, fragments: Int64 | None) -> float:
+    """Seconds of the fragments that lie in any span; without fragments, seconds that the spans cover."""
+    covered = stretches(spans)
+    parts = covered if fragments is None else fragments
+    cover = np.searchsorted(covered[:, 0], parts[:, 0], side="right") - 1
+    inside = (cover >= 0) & (parts[:, 1] <= covered[cover, 1])
+    return float((parts[inside, 1] - parts[inside, 0]).sum()) / SAMPLE_RATE
 
 
 def is_silent(samples: Float32) -> bool:

@@ -3,7 +3,7 @@
 import difflib
 
 from seamlessalign.config import RunConfig
-from seamlessalign.embedders import check_frames, speech_models, speech_space
+from seamlessalign.embedders import speech_models, speech_space
 from seamlessalign.errors import ConfigError, InputError
 from seamlessalign.languages import Direction
 from seamlessalign.model_files import KNOWN_MODELS
@@ -16,7 +16,6 @@ def check_models(config: RunConfig) -> None:
             near = difflib.get_close_matches(name, KNOWN_MODELS, n=1, cutoff=0.0)[0]
             raise ConfigError(f"models: there is no model {name!r}; did you mean {near!r}?")
     try:
-        check_frames(config.speech.embedder, config.speech.frames)
         speech_models(config.speech.embedder, config.speech_languages(), config.models)
     except InputError as error:
         raise ConfigError(str(error)) from error

@@ -18,7 +18,7 @@ import yaml
 
 from seamlessalign import storage
 from seamlessalign.config import RunConfig, digest, dump_config
-from seamlessalign.embedders import speech_digest, speech_models
+from seamlessalign.embedders import default_frames, speech_digest, speech_models
 from seamlessalign.embedders.card import card_digest
 from seamlessalign.errors import ConfigError, InputError, SeamlessAlignError, StorageError
 from seamlessalign.languages import Direction
@@ -403,7 +403,7 @@ def _do_stage(
 
 def _speech_digest(config: RunConfig, models: dict[str, str]) -> str:
     exclude = {"inputs", "languages", "recordings_per_shard"}
-    if config.speech.frames != "shared":  # which is as if nothing were said of them
+    if config.speech.frames in (None, default_frames(config.speech.embedder)):  # as if nothing were said of them
         exclude.add("frames")
     speech = config.speech.model_dump(mode="json", exclude=exclude)
     card = speech_digest(config.speech.embedder, config.models)

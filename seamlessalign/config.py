@@ -91,8 +91,8 @@ class SpeechConfig(Section):
     spans: SpansConfig = SpansConfig()
     lid: SpeechLidConfig = SpeechLidConfig()
     embedder: str = "whisper-e5"
-    # With embedder sonar: whether it encodes each span by itself (each, its default), or each stretch of speech once
-    # for all the spans that share it (shared), many times faster and with other rows.
+    # Whether each span is heard by itself (each, the default of sonar), or each stretch of speech once for all spans
+    # that share it (shared, the default of all others), which is faster, and with sonar makes other rows.
     frames: Literal["each", "shared"] | None = None
     recordings_per_shard: int = Field(1, ge=1)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from seamlessalign.embedders.card import Card, load_card
 from seamlessalign.embedders.sonar.checkpoints import SPEECH_ENCODER, Checkpoint, save_tensors
 from seamlessalign.embedders.sonar.features import MIN_SAMPLES, features, num_inputs
 from seamlessalign.embedders.sonar.shared import encode_shared
-from seamlessalign.embedders.speech import check_spans, is_silent
+from seamlessalign.embedders.speech import SpanFrames, check_spans, is_silent, scaled, speech_seconds
 from seamlessalign.embedders.windows import stretches
 from seamlessalign.errors import InputError, ModelError
 from seamlessalign.model_files import KNOWN_MODELS, find_model, place_of
@@ -22,8 +22,6 @@ from seamlessalign.rows import SAMPLE_RATE
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 Progress = Callable[[float], None]
-
-SpanFrames = Literal["each", "shared"]
 
 FAMILY = "sonar-speech"  # names are sonar-speech-eng, …
 _KEPT = 2  # encoders in memory at a time, of 2.5 to 3 GB each in float32
@@ -174,11 +172,11 @@ class SonarSpeechEmbedder:
         heard = self._heard(waveform, distinct)
         made = np.full((len(distinct), self.dim), np.nan, np.float32)
         if self.frames == "shared":
-            tell = _scaled(progress, _speech_seconds(distinct, fragments), stretches(distinct[heard]))
+            tell = scaled(progress, speech_seconds(distinct, fragments), stretches(distinct[heard]))
             if len(heard):
                 made[heard] = encode_shared(encoder, waveform, distinct[heard], fragments, tell)
         else:
-            tell = _scaled(progress, _speech_seconds(distinct, fragments), distinct[heard])
+            tell = scaled(progress, speech_seconds(distinct, fragments), distinct[heard])
             pieces = [np.ascontiguousarray(waveform[start:end], np.float32) for start, end in distinct[heard]]
             made[heard] = encoder.encode(pieces, tell)
         return self.card.centre(made[where.ravel()], lang)
@@ -245,22 +243,3 @@ def load_speech(
 def _load_encoder(name: str, directory: str | None, device: str, dtype: str) -> tuple[SonarSpeechEncoder, str]:
     files = find_model(name, directory)
     return SonarSpeechEncoder(files.weights[0], device=device, dtype=dtype), files.sha256
-
-
-def _scaled(progress: Progress | None, total: float, pieces: Int64) -> Progress | None:
-    """Turns seconds of pieces, which may overlap, into shares of `total` seconds."""
-    if progress is None:
-        return None
-    if not len(pieces):
-        progress(total)
-    share = total * SAMPLE_RATE / max(int((pieces[:, 1] - pieces[:, 0]).sum()), 1)
-    return lambda seconds: progress(seconds * share)
-
-
-def _speech_seconds(spans: Int64, fragments: Int64 | None) -> float:
-    """Seconds of the fragments that lie in any span; without fragments, seconds that the spans cover."""
-    covered = stretches(spans)
-    parts = covered if fragments is None else fragments
-    cover = np.searchsorted(covered[:, 0], parts[:, 0], side="right") - 1
-    inside = (cover >= 0) & (parts[:, 1] <= covered[cover, 1])
-    return float((parts[inside, 1] - parts[inside, 0]).sum()) / SAMPLE_RATE

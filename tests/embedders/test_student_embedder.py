@@ -248,6 +248,19 @@ class TestFinding:
         with pytest.raises(ModelError, match=r"'student' was not found: put it into a directory .* models\.student"):
             load_speech_embedder("student")
 
-    def test_frames_can_be_chosen_for_sonar_only(self, folder: Path) -> None:
-        with pytest.raises(InputError, match="only sonar can be told"):
-            load_speech_embedder("student", {"student": str(folder)}, frames="shared")
+    @pytest.mark.parametrize("frames", [None, "shared"])
+    def test_spans_share_frames_unless_each_is_to_be_heard_by_itself(self, frames: Any, folder: Path) -> None:
+        waveform, fragments = TestEmbed.waveform, TestEmbed.fragments
+        spans = TestEmbed.spans[10:30]
+        places = {"student": str(folder)}
+        plain = load_speech_embedder("student", places, frames=frames)
+        alone = load_speech_embedder("student", places, frames="each")
+        told: list[float] = []
+        rows = alone.embed(waveform, spans, "fra", fragments, told.append)
+        np.testing.assert_array_equal(rows, plain.embed(waveform, spans, "fra"))
+        assert np.abs(rows - plain.embed(waveform, spans, "fra", fragments)).max() > 1e-3
+        inside = (fragments[:, 0] >= spans[:, 0].min()) & (fragments[:, 1] <= spans[:, 1].max())
+        assert sum(told) == pytest.approx((fragments[inside, 1] - fragments[inside, 0]).sum() / 16_000)
+        assert (alone.name, alone.dim, alone.card, alone.models) == (plain.name, plain.dim, plain.card, plain.models)
+        with pytest.raises(InputError, match="is empty or outside"):
+            alone.embed(waveform, np.array([[5, 5]]), "fra", fragments)

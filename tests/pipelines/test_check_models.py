@@ -55,21 +55,17 @@ def test_a_language_that_cannot_be_heard_is_told_at_once(embedder: str, told: st
         check_models(_config(embedder, "e5-small", ["eng-aceA"], {}))
 
 
-def test_how_sonar_encodes_spans_is_part_of_what_segments_depend_on() -> None:
-    digests = []
+@pytest.mark.parametrize(
+    ("embedder", "text", "other"), [("sonar", "sonar", "shared"), ("whisper-e5", "e5-small", "each")]
+)
+def test_how_spans_are_heard_is_part_of_what_segments_depend_on(embedder: str, text: str, other: str) -> None:
+    digests = {}
     for frames in (None, "each", "shared"):
-        config = _config("sonar", "sonar", ["eng-frA"], {})
+        config = _config(embedder, text, ["eng-frA"], {})
         config = config.model_copy(update={"speech": config.speech.model_copy(update={"frames": frames})})
         check_models(config)
-        digests.append(run._speech_digest(config, {}))
-    assert digests[0] == digests[1] != digests[2]
-
-
-def test_only_sonar_can_be_told_how_to_encode_spans() -> None:
-    config = _config("transcribe-e5", "e5-small", ["eng-frA"], {})
-    config = config.model_copy(update={"speech": config.speech.model_copy(update={"frames": "shared"})})
-    with pytest.raises(ConfigError, match=r"speech\.frames is 'shared': only sonar can be told"):
-        check_models(config)
+        digests[frames] = run._speech_digest(config, {})
+    assert [frames for frames, found in digests.items() if found != digests[None]] == [other]
 
 
 def test_a_student_needs_the_model_of_its_backbone_and_its_card_counts(tmp_path: Path) -> None:
