@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ from seamlessalign.errors import SeamlessAlignError
 
 _DESCRIPTION = "Build speech-translation corpora from raw audio and raw text, the way SeamlessAlign was built."
 _STATUS = (
-    "Exit status: 0 done; 2 the input or configuration is wrong; 3 done, but part of the input was set aside; 1 else."
+    "Exit status: 0 done; 2 the input or configuration is wrong; 3 done, but part of the input was set aside; "
+    "143 a training that SIGTERM stopped; 1 else."
 )
 
 
@@ -206,6 +208,9 @@ def _train(arguments: argparse.Namespace) -> int:
     from seamlessalign.embedders.student.train import train
 
     result = train(config)
+    if not result.finished:
+        _complain(f"stopped at step {result.steps}; the same command goes on from there", arguments.debug)
+        return 128 + signal.SIGTERM
     print(f"student: {result.folder / 'student'}, P@1 {result.p_at_1:.3f} at step {result.best_step} of {result.steps}")
     return 0
 

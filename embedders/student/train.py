@@ -5,9 +5,11 @@ so that every process computes the loss of the whole batch, and the gradient is 
 """
 
 import hashlib
+import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from seamlessalign.embedders.student.cache import FrameCache
 from seamlessalign.embedders.student.checkpoint import TrainingFolder
 from seamlessalign.embedders.student.config import StudentConfig
 from seamlessalign.embedders.student.hearing import Places
-from seamlessalign.embedders.student.learner import batch_loss
+from seamlessalign.embedders.student.learner import batch_loss, gather
 from seamlessalign.embedders.student.lessons import Classroom, Lessons
 from seamlessalign.embedders.student.model import WEIGHTS_FILE, Student, fill, read_weights_of
 from seamlessalign.embedders.student.picture import curve
@@ -61,7 +63,7 @@ class TrainingResult:
     steps: int
     best_step: int
     p_at_1: float
-    finished: str
+    finished: str  # why it ended; empty where it was told to stop, and the same command goes on
 
 
 class Training:
@@ -122,8 +124,9 @@ class Training:
         self.accelerator.wait_for_everyone()
         self._resume()
         if not self.at.finished:
-            self._loop()
-        if not self.folder.is_complete:
+            with StopSignal(self._say) as stop:
+                self._loop(stop)
+        if self.at.finished and not self.folder.is_complete:
             self._finish()
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()  # threads of a group of processes that is left standing abort the program
@@ -152,7 +155,7 @@ class Training:
 
     # Steps
 
-    def _loop(self) -> None:
+    def _loop(self, stop: "StopSignal") -> None:
         config, at, loader = self.config, self.at, self.lessons.loader
         if config.validation.at_start and not at.step:
             self._validate()
@@ -167,11 +170,16 @@ class Training:
         self.learner.train()
         began, done = time.monotonic(), at.step
         places = iter(Places(loader, at.epoch, at.position))
+        batches: list[tuple[list[Any], int, int]] = []  # of the step that is being taken
         for batch, (epoch, position) in zip(loading, places, strict=False):
-            self._step(batch, epoch, position)
-            at.step += 1
             last = position + 1 == len(loader.batches(epoch))
             at.epoch, at.position = (epoch + 1, 0) if last else (epoch, position + 1)
+            batches.append((batch, epoch, position))
+            if len(batches) < config.optimiser.accumulate:
+                continue
+            self._step(batches)
+            batches = []
+            at.step += 1
             if time.monotonic() - self._said > _SILENT_SECONDS:  # as in the first epoch of a large backbone
                 self._say(f"step {at.step}")
             if at.step % config.log_every == 0:
@@ -184,12 +192,38 @@ class Training:
                 at.finished = "steps"
             elif config.validation.patience and at.worse >= config.validation.patience:
                 at.finished = "patience"
-            if at.step % config.checkpoint_every == 0 or at.finished:
+            stopped = self._everyone_stops(stop.told)
+            if at.step % config.checkpoint_every == 0 or at.finished or stopped:
                 self._checkpoint()
-            if at.finished:
+            if at.finished or stopped:
                 return
 
-    def _step(self, batch: list[Any], epoch: int, position: int) -> None:
+    def _everyone_stops(self, told: bool) -> bool:
+        """Whether any process was told to: all of them must save the same step."""
+        if self.accelerator.num_processes == 1:
+            return told
+        flags = self.accelerator.gather(torch.tensor([int(told)], device=self.accelerator.device))
+        return bool(flags.any())
+
+    def _step(self, batches: list[tuple[list[Any], int, int]]) -> None:
+        """One step of the optimiser, by the gradients of some batches, each weighted by the rows that it has."""
+        self.adam.zero_grad()
+        weight = sum(self._add_gradients(*batch) for batch in batches)
+        if not weight:
+            return
+        if len(batches) > 1:
+            for parameter in self.learner.parameters():
+                if parameter.grad is not None:
+                    parameter.grad /= weight
+        norm = float(self.accelerator.clip_grad_norm_(self.learner.parameters(), self.config.optimiser.clip))
+        self.adam.step()
+        self.schedule.step()
+        sums = self.at.sums
+        sums["grad_norm"] = sums.get("grad_norm", 0.0) + norm
+        sums["grad_norms"] = sums.get("grad_norms", 0.0) + 1
+
+    def _add_gradients(self, batch: list[Any], epoch: int, position: int) -> int:
+        """Add the gradients of a batch to those there are; how many rows it has, over all processes."""
         config = self.config
         lesson = self.lessons.teach(self.learner, batch, epoch, position)
         self.at.rejects |= lesson.rejects
@@ -205,14 +239,13 @@ class Training:
         loss, parts = batch_loss(self.accelerator, config.losses, ours, wrong, terms, numbers, lesson.bank)
         if not lesson.meanings:
             loss = loss + rows.sum()  # zeros, through every parameter
-        self.adam.zero_grad()
-        norm = 0.0
-        if parts:
-            self.accelerator.backward(loss * self.accelerator.num_processes)
-            norm = float(self.accelerator.clip_grad_norm_(self.learner.parameters(), config.optimiser.clip))
-            self.adam.step()
-            self.schedule.step()
-        self._sum(parts, loss, norm)
+        self._sum(parts, loss)
+        if not parts:
+            return 0
+        count = int(gather(self.accelerator, whole.sum()[None]).sum())
+        alone = config.optimiser.accumulate == 1
+        self.accelerator.backward(loss * self.accelerator.num_processes * (1 if alone else count))
+        return count
 
     def _centred(self, rows: Any, langs: Sequence[str]) -> Any:
         """Rows `(num_rows, dim)`, less the mean of the language of each where the configuration says so."""
@@ -222,12 +255,12 @@ class Training:
         normalize = torch.nn.functional.normalize
         return normalize(normalize(rows.float(), dim=1) - means, dim=1)
 
-    def _sum(self, parts: dict[str, Any], loss: Any, norm: float) -> None:
+    def _sum(self, parts: dict[str, Any], loss: Any) -> None:
         sums = self.at.sums
         if not parts:
-            sums["empty_steps"] = sums.get("empty_steps", 0.0) + 1
+            sums["empty_batches"] = sums.get("empty_batches", 0.0) + 1
             return
-        values = {name: float(value.detach()) for name, value in (*parts.items(), ("loss", loss))} | {"grad_norm": norm}
+        values = {name: float(value.detach()) for name, value in (*parts.items(), ("loss", loss))}
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + value
         sums["count"] = sums.get("count", 0.0) + 1
@@ -237,13 +270,16 @@ class Training:
     def _log(self, began: float, done: int) -> None:
         at = self.at
         count = at.sums.pop("count", 0.0)
-        empty = at.sums.pop("empty_steps", 0.0)
+        empty = at.sums.pop("empty_batches", 0.0)
+        norm, norms = at.sums.pop("grad_norm", 0.0), at.sums.pop("grad_norms", 0.0)
         line: dict[str, Any] = {"step": at.step, "epoch": at.epoch}
         line |= {name: value / count for name, value in at.sums.items()}
+        if norms:
+            line["grad_norm"] = norm / norms
         line["lr"] = self.schedule.get_last_lr()[0]
         line["steps_per_second"] = round((at.step - done) / max(time.monotonic() - began, 1e-9), 3)
         if empty:
-            line["empty_steps"] = int(empty)
+            line["empty_batches"] = int(empty)
         at.sums = {}
         self._write(line)
 
@@ -358,6 +394,32 @@ class Training:
         self._said = time.monotonic()
         if self.accelerator.is_main_process:
             print(text, file=sys.stderr, flush=True)
+
+
+class StopSignal:
+    """Whether SIGTERM has come, as a scheduler sends it before it takes a machine away: the step is ended and saved.
+
+    A second one ends the program at once. Only the main thread can hear signals; elsewhere nothing is changed.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.told = False
+        self._say = say
+        self._before: Any = None
+
+    def __enter__(self) -> "StopSignal":
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._hear)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _hear(self, number: int, frame: object) -> None:
+        self.told = True
+        signal.signal(number, signal.SIG_DFL)
+        self._say("told to stop: this step is ended and saved first")
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:

@@ -159,6 +159,9 @@ class OptimiserConfig(Section):
 
     steps: PositiveInt
     batch: PositiveInt = 64  # utterances, over all processes
+    accumulate: PositiveInt = (
+        1  # batches whose gradients make one step; contrastive rows are wrong in their own batch only
+    )
     lr: float = Field(1e-3, gt=0)
     backbone_lr: float | None = Field(None, gt=0)  # of a trained backbone; by default `lr`
     warmup: NonNegativeInt = 100  # steps
