@@ -20,10 +20,10 @@ ONCE_PER_TARGET = ("backward", "intersect", "max")  # no target is in two pairs
 
 
 class Offers(NamedTuple):
-    """Pairs that rows of one side put forward; every array (num_pairs,)."""
+    """Pairs that rows of one side put forward; every array (num_pairs,). Rows may be numbered in 32 bits."""
 
-    row: Indices
-    other: Indices
+    row: npt.NDArray[np.integer[Any]]
+    other: npt.NDArray[np.integer[Any]]
     margin: Floats
     cosine: Floats
 
@@ -35,6 +35,12 @@ class Offers(NamedTuple):
     def some(self, which: npt.NDArray[Any]) -> "Offers":
         """Those at some places, or under a mask."""
         return Offers(self.row[which], self.other[which], self.margin[which], self.cosine[which])
+
+    def small(self, rows: int) -> "Offers":
+        """The same in 32 bits where these suffice to number so many rows: all offers of a direction are in memory."""
+        if rows > np.iinfo(np.int32).max:
+            return self
+        return Offers(self.row.astype(np.int32), self.other.astype(np.int32), self.margin, self.cosine)
 
     @staticmethod
     def of(parts: "Sequence[Offers]") -> "Offers":
@@ -93,13 +99,18 @@ def choose_among(
         pairs = ahead
     elif strategy == "backward":
         pairs = back
+    elif strategy == "max":  # of a pair that both put forward, the second is not taken
+        pairs = Offers.of([ahead, back])
     else:
         shared = _among(back, ahead, len(backward))
         pairs = back.some(shared) if strategy == "intersect" else Offers.of([ahead, back.some(~shared)])
+    del ahead, back
     order = np.lexsort((pairs.other, pairs.row, -pairs.margin))
     if strategy == "max":
         order = order[one_to_one(pairs.row[order], pairs.other[order])]
-    src, tgt, margin, cosine = pairs.some(order)
+    src, tgt = pairs.row[order].astype(np.int64), pairs.other[order].astype(np.int64)
+    margin, cosine = pairs.margin[order], pairs.cosine[order]
+    del pairs, order
     ks = k or (forward.width, backward.width)
     return Chosen(src, tgt, margin, cosine, rank(forward, src, tgt, ks[0]), rank(backward, tgt, src, ks[1]))
 
@@ -110,7 +121,7 @@ def check_strategy(strategy: str) -> None:
         raise InputError(f"strategy is {strategy!r}: choose one of {', '.join(STRATEGIES)}")
 
 
-def one_to_one(src: Indices, tgt: Indices) -> Indices:
+def one_to_one(src: npt.NDArray[np.integer[Any]], tgt: npt.NDArray[np.integer[Any]]) -> Indices:
     """Positions, ascending, of the pairs that a walk from the first to the last takes when no row may be in two pairs.
 
     src and tgt (num_pairs,): row numbers, 0 or more. Linear in the pairs and the highest row numbers.
@@ -164,4 +175,5 @@ def put_forward(begin: int, lists: Neighbours, margin: Floats, depth: int, alike
 
 def _among(pairs: Offers, others: Offers, num_tgt: int) -> npt.NDArray[np.bool_]:
     """Which of these pairs are among the others."""
-    return np.isin(pairs.row * num_tgt + pairs.other, others.row * num_tgt + others.other)
+    keys = (offers.row.astype(np.int64) * num_tgt + offers.other for offers in (pairs, others))
+    return np.isin(next(keys), next(keys))

@@ -175,11 +175,12 @@ def pairs_of(
         if num_decoys and made_from is not None:
             wrong.append(wrong_neighbours(*_best_few(part, score, tgt_alike), num_tgt, made_from))
 
-    ahead = _offers(ours, *means, margin, k[0], depth, tgt_alike, look)
-    back = _offers(theirs, *means[::-1], margin, k[1], depth, src_alike)
+    pairs = choose_among(
+        _offers(ours, *means, margin, k[0], depth, tgt_alike, look),
+        _offers(theirs, *means[::-1], margin, k[1], depth, src_alike),
+        ours, theirs, strategy, k,
+    )  # fmt: skip
     del means
-    pairs = choose_among(ahead, back, ours, theirs, strategy, k)
-    del ahead, back
     columns: dict[str, npt.NDArray[Any]] = {
         "src": pairs.src,
         "tgt": pairs.tgt,
@@ -220,7 +221,7 @@ def _offers(
         part, end = nearest(part, k), begin + len(part.index)
         score, meaningless = scored_margin(part.cosine, own[begin:end, None], others[part.index], kind)
         low += meaningless
-        offers.append(put_forward(begin, part, score, depth, alike))
+        offers.append(put_forward(begin, part, score, depth, alike).small(max(len(own), len(others))))
         if look is not None:
             look(part, score)
     warn_of_low(low)

@@ -15,6 +15,7 @@ from seamlessalign.errors import SeamlessAlignError
 PORTABLE, AVX2, VNNI = 0, 1, 2  # instruction sets, each a part of the next
 ISA_NAMES = ("portable", "avx2", "avx512-vnni")
 TILE_ROWS, TILE_COLUMNS = 12, 32
+_WALKED = 1 << 20  # pairs that are walked over at a time
 MAX_DIM = 32_768  # dimensions whose sums of products of codes fit 32 bits
 
 _POINTER, _INT, _LONG = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
@@ -230,13 +231,16 @@ def _row_bytes(rows: npt.NDArray[Any]) -> int:
 
 
 def walk_one_to_one(
-    src: npt.NDArray[np.int64], tgt: npt.NDArray[np.int64], num_src: int, num_tgt: int
+    src: npt.NDArray[np.integer[Any]], tgt: npt.NDArray[np.integer[Any]], num_src: int, num_tgt: int
 ) -> npt.NDArray[np.int64]:
     """Positions, ascending, that a walk over pairs takes when no row of either side may be in two pairs."""
-    src, tgt = np.ascontiguousarray(src, np.int64), np.ascontiguousarray(tgt, np.int64)
     taken, other = np.zeros(num_src, np.uint8), np.zeros(num_tgt, np.uint8)
-    out = np.empty(len(src), np.int64)
-    count = library().walk_one_to_one(
-        src.ctypes.data, tgt.ctypes.data, len(src), taken.ctypes.data, other.ctypes.data, out.ctypes.data
-    )
-    return out[:count]
+    found = [np.zeros(0, np.int64)]
+    for begin in range(0, len(src), _WALKED):
+        rows, others = (np.ascontiguousarray(side[begin : begin + _WALKED], np.int64) for side in (src, tgt))
+        out = np.empty(len(rows), np.int64)
+        count = library().walk_one_to_one(
+            rows.ctypes.data, others.ctypes.data, len(rows), taken.ctypes.data, other.ctypes.data, out.ctypes.data
+        )
+        found.append(out[:count] + begin)
+    return np.concatenate(found)

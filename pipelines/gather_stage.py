@@ -21,12 +21,13 @@ from seamlessalign import storage
 from seamlessalign.embedders.card import unit_rows
 from seamlessalign.embedders.reduction import Reduction
 from seamlessalign.embedding_files import dimensions
-from seamlessalign.errors import StorageError
+from seamlessalign.errors import ConfigError, StorageError
 from seamlessalign.languages import Side
 from seamlessalign.mapped_tables import MappedTable, mappable, open_mapped, write_mappable
 from seamlessalign.pipelines import decoys_stage
 from seamlessalign.pipelines.context import Context, Stopwatch, advance
 from seamlessalign.pipelines.ledger import Mark, Tally
+from seamlessalign.pipelines.search_sizes import gather_memory, over_memory
 from seamlessalign.rows import SCHEMA_VERSION, segments_schema, sentences_schema
 
 STAGE = "gather"
@@ -66,6 +67,9 @@ def process(side: Side, digest: str, context: Context) -> Mark:
 
     watch, tally = Stopwatch(), Tally()
     source = _Files(context.side_files(side))
+    told = over_memory(f"{side}: gathering its rows", gather_memory(source.rows), context.config.resources)
+    if told is not None:
+        raise ConfigError(told)
     uris = {kind: _uri(side, kind, context) for kind in ("arrow", "npy", "made.npy")}
     # nothing is there under its name until all is written
     with ExitStack() as files:

@@ -33,13 +33,13 @@ def plan_text(config: RunConfig) -> str:
         f"workers    {workers.processes} processes of {workers.threads} threads on {workers.device}",
         "",
         f"{'search':<10} {'rows':>22} {'backend':<11} {'tasks':>5} {'memory each':>11} {'operations':>10} "
-        f"{'passed on':>10} {'time':>8} {'mine memory':>11}",
+        f"{'passed on':>10} {'time':>8} {'gather, mine memory':>19}",
         *(_search_line(plan) for plan in searches),
     ]
     if any(plan.guessed for plan in searches):
         lines.append("rows marked ~ are guessed from the inputs: the plan is exact once they are embedded")
     for plan in searches:
-        told = over_memory(plan.direction, plan.choice_memory, config.resources)
+        told = over_memory(f"{plan.direction}: choosing its pairs", plan.choice_memory, config.resources)
         lines += [told] if told is not None else []
     lines += [f"{name}: {why}" for name, why in dict.fromkeys((plan.backend, plan.why) for plan in searches)]
     return "\n".join(lines)
@@ -56,7 +56,7 @@ def _search_line(plan: SearchPlan) -> str:
     return (
         f"{plan.direction:<10} {rows:>22} {plan.backend:<11} {plan.tasks:>5} {size_text(plan.memory):>11} "
         f"{plan.operations:>10.1e} {size_text(plan.shuffled):>10} {clock(plan.seconds):>8} "
-        f"{size_text(plan.choice_memory):>11}"
+        f"{size_text(plan.gather_memory) + ', ' + size_text(plan.choice_memory):>19}"
     )
 
 

@@ -117,6 +117,8 @@ def run(config: RunConfig, executor_name: str = "local") -> RunResult:
         _check_inputs("text", texts)
     models = _model_digests(config)
     slurm = SlurmExecutor(config.resources, folder.root) if executor_name == "slurm" else None
+    if slurm is not None:
+        config = config.model_copy(update={"resources": config.resources.within(config.resources.slurm.memory_gb)})
     workers = slurm.workers if slurm is not None else share_out(config.resources)
     context = Context(config, folder.root, workers.device, workers.threads)
     for name in config.directions:
@@ -338,9 +340,9 @@ def _search(
         base = _search_digest(name, context, sides)
         done = search_stage.searched(name, context, base)
         both = load_sides(name, context)
-        told = over_memory(name, choice_memory(*both.sizes), context.config.resources)
-        if told is not None:
-            log.warning("%s", told)
+        told = over_memory(f"{name}: choosing its pairs", choice_memory(*both.sizes), context.config.resources)
+        if told is not None:  # now, not after the search
+            raise ConfigError(told)
         searched[name] = search_stage.plan(name, both, context, executor.workers.processes, done)
         tasks += [ShardTask(search_stage.STAGE, task.name, base, task) for task in searched[name]]
         total += sum(task.products for task in searched[name])

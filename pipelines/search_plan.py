@@ -24,6 +24,7 @@ from seamlessalign.pipelines.search_lists import place_bytes
 from seamlessalign.pipelines.search_sides import side_of_decoys
 from seamlessalign.pipelines.search_sizes import (
     choice_memory,
+    gather_memory,
     list_width,
     query_memory,
     query_step,
@@ -50,6 +51,7 @@ class SearchPlan:
     tasks: int
     shape: tuple[int, int]  # rows of sources and of targets in a task
     memory: int  # bytes of one task
+    gather_memory: int  # bytes of the task that gathers the larger side
     choice_memory: int  # bytes of the task that chooses the pairs
     operations: float  # multiplications and additions of one pass over all pairs
     shuffled: int  # bytes of neighbour lists that tasks write and the next stage reads
@@ -84,8 +86,8 @@ def plan_search(
     seconds = products * (-(-dim // 64) * 64) / rate / workers.processes
     seconds += (tasks * _TASK_SECONDS + read * dim / _CHECKED_PER_SECOND) / workers.processes
     return SearchPlan(
-        direction, num_src, num_tgt, False, backend, why, tasks, shape, memory, choice_memory(num_src, num_tgt),
-        2 * products * dim, shuffled, seconds,
+        direction, num_src, num_tgt, False, backend, why, tasks, shape, memory, gather_memory(max(num_src, num_tgt)),
+        choice_memory(num_src, num_tgt), 2 * products * dim, shuffled, seconds,
     )  # fmt: skip
 
 

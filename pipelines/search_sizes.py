@@ -1,5 +1,6 @@
 """How much memory tasks of the search and of the choice take, and how large tasks are made so that they keep to it."""
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable
 
@@ -11,7 +12,9 @@ from seamlessalign.mining.margin import WIDER
 LEAST_ROWS = 2048  # of a task: below, reading the other side costs more than comparing
 _BASE = 320 << 20  # bytes of the libraries that a worker has loaded
 _A_PLACE = 4 * 12  # bytes for each neighbour of a row in a task: as found, in order, and exact
-_A_ROW = 800  # bytes for each row of a direction while its pairs are chosen
+_CHOSEN_ROW = 160  # bytes for each row of a direction while its pairs are chosen
+_GATHERED_ROW = 48  # bytes for each row of a side while it is gathered
+_PARTS = 128 << 20  # bytes of the rows, texts and embeddings that are looked at at a time
 _SPARE = 4  # neighbours more than wanted that a search finds
 
 
@@ -40,24 +43,30 @@ def work_memory(columns: int) -> int:
 
 
 def choice_memory(num_src: int, num_tgt: int) -> int:
-    """About the bytes of memory that choosing the pairs of a direction takes, beside the rows it maps.
+    """About the bytes of memory that choosing the pairs of a direction takes, beside the files it maps.
 
-    The libraries, the lists of one range of rows, and for every row what is kept of it all along: the mean cosine of
-    its neighbourhood, what it puts forward, and its line in the tables of its side and of pairs.
+    The libraries, what is looked at at a time, and for every row the numbers that are kept all along: the mean cosine
+    of its neighbourhood, what it puts forward, its pair and why that is dropped.
     """
-    return _BASE + RANGE_BYTES + (num_src + num_tgt) * _A_ROW
+    return _BASE + RANGE_BYTES + _PARTS + (num_src + num_tgt) * _CHOSEN_ROW
 
 
-def over_memory(direction: str, memory: int, resources: ResourcesConfig) -> str | None:
-    """What to tell people where choosing the pairs of a direction takes more memory than a task may: it cannot be cut.
+def gather_memory(rows: int) -> int:
+    """About the bytes of memory that gathering a side takes, beside the files it maps."""
+    return _BASE + _PARTS + rows * _GATHERED_ROW
 
-    memory: as `choice_memory` says.
+
+def over_memory(what: str, memory: int, resources: ResourcesConfig) -> str | None:
+    """What to tell people where a task that cannot be cut takes more memory than one may; None where it does not.
+
+    what: the task, such as "eng-frA: choosing its pairs"; memory: bytes it takes.
     """
     if memory <= resources.mining_memory_gb * 2**30:
         return None
+    needed = math.ceil(memory / 2**30 * 10) / 10
     return (
-        f"{direction}: choosing its pairs takes about {memory / 2**30:.1f} GiB in one task, more than "
-        f"resources.mining_memory_gb, {resources.mining_memory_gb:g}: it needs a machine that has them"
+        f"{what} takes about {needed:.1f} GiB in one task, which has {resources.mining_memory_gb:g}: "
+        "set resources.mining_memory_gb (with Slurm resources.slurm.memory_gb too) to that or more"
     )
 
 

@@ -17,9 +17,8 @@ from seamlessalign import storage
 from seamlessalign.config import ResourcesConfig
 from seamlessalign.errors import ConfigError, StorageError
 from seamlessalign.mining import lists, neighbours
-from seamlessalign.pipelines import gather_stage, mining_stage, run, search_stage
+from seamlessalign.pipelines import gather_stage, mining_stage, run, search_sizes, search_stage
 from seamlessalign.pipelines.ledger import write_mark
-from seamlessalign.pipelines.local import Workers
 from seamlessalign.pipelines.mining_stage import MiningTask, candidates_of
 from seamlessalign.pipelines.plan import plan_text
 from seamlessalign.pipelines.rectangles import Rectangle, covers, cut, disjoint
@@ -133,26 +132,25 @@ def test_too_little_memory_for_any_task_is_told() -> None:
         scan_step(10**6, 10**6, 16, small, 1)
 
 
-def test_a_choice_that_takes_more_than_a_task_may_is_told_and_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_what_takes_more_than_a_task_may_is_told_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Idle:
-        workers = Workers(1, 1, "cpu")
-
-        def execute(self, *_: Any) -> None:
-            caplog.records.append(caplog.records[-1])  # the warning comes before the search
-
     write_sides(tmp_path)
     context = context_of(config_of(tmp_path, ["eng-frA"]))
     assert "choosing its pairs" not in plan_text(context.config)
-    monkeypatch.setattr("seamlessalign.pipelines.search_sizes._A_ROW", 20 << 20)
-    told = "eng-frA: choosing its pairs takes about 14.0 GiB in one task, more than resources.mining_memory_gb, 4: "
-    assert told in plan_text(context.config)
+    monkeypatch.setattr(search_sizes, "_GATHERED_ROW", 20 << 20)
+    told = "eng: gathering its rows takes about 8.3 GiB in one task, which has 4: set resources.mining_memory_gb"
+    with pytest.raises(ConfigError, match=told):
+        gather_stage.process(ENG, "gathered", context)
+    assert not storage.list_files(context.folder.table(gather_stage.TABLE))
+    monkeypatch.undo()
     for side in (ENG, FRA):
         gather_stage.process(side, "gathered", context)
-    sides = {"eng": "1", "frA": "2"}
-    run._search(context, Idle(), sides, ["eng-frA"], run._Count())  # type: ignore[arg-type]
-    assert [told in record.getMessage() for record in caplog.records] == [True, True]
+    monkeypatch.setattr(search_sizes, "_CHOSEN_ROW", 20 << 20)
+    told = "eng-frA: choosing its pairs takes about 14.2 GiB in one task, which has 4: set resources.mining_memory_gb"
+    assert told in plan_text(context.config)
+    with pytest.raises(ConfigError, match=told):
+        run._search(context, None, {"eng": "1", "frA": "2"}, ["eng-frA"], run._Count())  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
