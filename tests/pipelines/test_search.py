@@ -335,10 +335,12 @@ def test_the_plan_is_what_happens(tmp_path: Path, num: int, cuts: tuple[int, int
     write_segments(tmp_path, "fra", speech, [0])
     config = config_of(tmp_path, ["eng-frA"], resources={"workers": 2, "mining_memory_gb": 1}, **mining)
     context = context_of(config)
-    for side in (ENG, FRA):
-        gather_stage.process(side, "gathered", context)
     workers = share_out(config.resources)
     assert workers == Workers(2, 1, "cpu")
+    sides = [ShardTask(gather_stage.STAGE, f"side={side}", "gathered", side) for side in (ENG, FRA)]
+    executed(gather_stage.STAGE, sides, context, workers)
+    gathered = [line for mark in read_marks(context.folder, gather_stage.STAGE).values() for line in mark.lines]
+    files = {kind: sum(map(storage.size, gathered_files(context, kind))) for kind in (".npy", ".arrow")}
     plan = plan_search("eng-frA", num, num, dim, context, workers, measure_rate(dim, list_width(config.mining), 1))
     tasks = search_tasks_of(context, workers)
     assert plan.tasks == len(tasks) == cuts[0] * cuts[1] and plan.operations == 2.0 * num * num * dim
@@ -354,14 +356,22 @@ def test_the_plan_is_what_happens(tmp_path: Path, num: int, cuts: tuple[int, int
     task = MiningTask("eng-frA", tuple(task.shard for task in tasks))
     choosing = executed(mining_stage.STAGE, [ShardTask(mining_stage.STAGE, "eng-frA", "mined", task)], context, workers)
     (line,) = next(iter(read_marks(context.folder, mining_stage.STAGE).values())).lines
-    assert line.peak_rss <= plan.choice_memory + 2 * num * dim * 2
-    assert plan.choice_memory <= 2**30
+    assert line.peak_rss <= plan.choice_memory + sum(files.values())
+    # a side is written from a copy of its table that is mapped too
+    assert max(line.peak_rss for line in gathered) <= plan.gather_memory + files[".npy"] / 2 + 2 * files[".arrow"]
+    assert plan.gather_memory < plan.choice_memory <= 2**30
+    peaks = line.peak_rss >> 20, max(one.peak_rss for one in gathered) >> 20
     print(
         f"{num}: planned {plan.seconds:.1f} s, took {seconds:.1f} s with the start of two workers, {choosing:.1f} s to "
-        f"choose; memory {peak >> 20} of {(plan.memory + mapped) >> 20} MiB, to choose {line.peak_rss >> 20} of "
-        f"{(plan.choice_memory + 4 * num * dim) >> 20}; {written >> 20} MiB passed on"
+        f"choose; memory {peak >> 20} of {(plan.memory + mapped) >> 20} MiB, to choose {peaks[0]} of "
+        f"{(plan.choice_memory + sum(files.values())) >> 20}, to gather {peaks[1]} of {plan.gather_memory >> 20} and "
+        f"what is mapped; {written >> 20} MiB passed on"
     )
     assert plan.seconds / 2.5 < seconds < plan.seconds * 2.5 + 15  # workers load their libraries first
+
+
+def gathered_files(context: Context, kind: str) -> list[str]:
+    return storage.list_files(context.folder.table(gather_stage.TABLE), kind)
 
 
 def executed(stage: str, tasks: list[Any], context: Context, workers: Workers) -> float:
