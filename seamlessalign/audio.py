@@ -1,7 +1,8 @@
 """Audio in and out: any recording to 16 kHz mono float32, spans cut from it, clips encoded.
 
 `stream` reads a recording block by block; `decode` collects its blocks and `cut` picks spans out of them, so the three
-agree sample for sample. Formats: wav, flac, ogg/vorbis, ogg/opus and mp3 (recognised by content), g722 (by suffix).
+agree sample for sample. Formats: what soundfile reads (wav, flac, ogg/vorbis, ogg/opus, mp3, …, recognised by content),
+g722 (by suffix), and with ffmpeg installed what that adds (m4a, mp4, mkv, webm, wma, amr, …).
 
 What is checked and what is not: a WAV data chunk, the FLAC sample count, the Ogg end-of-stream page and the frame
 count of an MP3 with a Xing or Info header are compared with what the file really holds. A G.722 file and an MP3 without
@@ -13,12 +14,11 @@ import math
 import mmap
 import os
 import stat
-import struct
 import tempfile
-import zlib
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -27,19 +27,35 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from seamlessalign.containers import Promise, StreamedWave, examined, ffmpeg_codec_container, ffmpeg_demuxer, named
 from seamlessalign.errors import InputError, StorageError, UnreadableError
+from seamlessalign.ffmpeg import ffmpeg_reader
+from seamlessalign.ogg import with_fixed_serial
 from seamlessalign.rows import SAMPLE_RATE
 
 Samples = NDArray[np.float32]
 
 SPOOL_SECONDS = 1200.0  # recordings longer than this are spooled to a temporary file
 BLOCK_SECONDS = 60.0
+_BLOCK_VALUES = 1 << 24  # of all channels of a block together, whatever a header claims
 SAMPLE_RATES = (1_000, 768_000)  # Hz, of recordings; a header that says otherwise is not believed
 
 _G722_BYTES_PER_SECOND = 8_000  # 64 kbit/s, two samples per byte
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile reports more than this for "the header does not say"
 _SYSTEM_ERROR = 2  # libsndfile's code for a failed system call
-_OGG_SERIAL = 0x5EA31E55  # of every Ogg stream written here
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How recordings are decoded, and what none of them may exceed."""
+
+    channel: int | None = None  # the one to take, from 0; None: the mean of all
+    max_seconds: float = math.inf  # of a recording; a longer one is `too_long`
+    timeout_seconds: float = 3600.0  # of waiting for a decoder; a slower one is a `timeout`
+    ffmpeg: bool = True  # for what soundfile does not read; where it is not installed, that `needs_ffmpeg`
+
+
+DEFAULT_DECODING = Decoding()
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,30 +67,41 @@ class Audio:
     channels: int  # of the file, before averaging
 
 
-def decode(path: Path, *, spool_seconds: float = SPOOL_SECONDS) -> Audio:
-    """Decode a recording to 16 kHz mono: channels are averaged, then resampled (soxr, high quality).
+def decode(path: Path, decoding: Decoding = DEFAULT_DECODING, *, spool_seconds: float = SPOOL_SECONDS) -> Audio:
+    """Decode a recording to 16 kHz mono: channels are averaged, or one is taken, then resampled (soxr, high quality).
 
     Recordings longer than `spool_seconds` lie in an unlinked temporary file and come back as a read-only
     `np.memmap`; whoever walks over one calls `release` now and then to keep resident memory flat.
 
     Raises UnreadableError with one of the reasons `missing`, `unreadable` (permission, not a regular file, input/output
-    error), `empty` (no bytes), `not_audio`, `truncated` (also: damaged in the middle), `no_samples`, `bad_samples` (NaN
-    or infinite); StorageError when the temporary directory is full.
+    error), `empty` (no bytes), `not_audio`, `needs_ffmpeg`, `truncated` (also: damaged in the middle), `no_samples`,
+    `bad_samples` (NaN or infinite), `no_channel`, `too_long`, `timeout`; StorageError when the temporary directory is
+    full.
     """
-    with _opened(path) as reader:
-        samples = _gather(_blocks(reader, path, BLOCK_SECONDS), int(spool_seconds * SAMPLE_RATE))
+    with _opened(path, decoding) as reader:
+        samples = _gather(_blocks(reader, path, BLOCK_SECONDS, decoding), int(spool_seconds * SAMPLE_RATE))
         return Audio(samples, reader.sample_rate, reader.channels)
 
 
-def stream(path: Path, block_seconds: float = BLOCK_SECONDS) -> Iterator[Samples]:
+def stream(
+    path: Path, block_seconds: float = BLOCK_SECONDS, decoding: Decoding = DEFAULT_DECODING
+) -> Iterator[Samples]:
     """Yield the samples of `decode(path)` as consecutive blocks of about `block_seconds`. Errors as `decode`."""
     if not block_seconds > 0:
         raise InputError(f"block_seconds is {block_seconds}: it must be positive")
-    with _opened(path) as reader:
-        yield from _blocks(reader, path, block_seconds)
+    with _opened(path, decoding) as reader:
+        yield from _blocks(reader, path, block_seconds, decoding)
 
 
-def cut(path: Path, spans: Iterable[tuple[int, int]] | NDArray[np.int64]) -> list[Samples]:
+def num_channels(path: Path, decoding: Decoding = DEFAULT_DECODING) -> int:
+    """Channels of a recording, from its header. Errors as `decode`, as far as the header shows them."""
+    with _opened(path, replace(decoding, channel=None)) as reader:
+        return reader.channels
+
+
+def cut(
+    path: Path, spans: Iterable[tuple[int, int]] | NDArray[np.int64], decoding: Decoding = DEFAULT_DECODING
+) -> list[Samples]:
     """Samples of each span `[start, end)` (samples at 16 kHz), equal to slices of `decode(path).samples`.
 
     One pass, which ends with the last span; spans may come in any order and may overlap. Raises InputError for a
@@ -83,13 +110,13 @@ def cut(path: Path, spans: Iterable[tuple[int, int]] | NDArray[np.int64]) -> lis
     wanted = [(int(start), int(end)) for start, end in spans]
     for start, end in wanted:
         if not 0 <= start <= end:
-            raise InputError(f"{_name(path)}: [{start}, {end}) is not a span of samples: 0 <= start <= end is needed")
+            raise InputError(f"{named(path)}: [{start}, {end}) is not a span of samples: 0 <= start <= end is needed")
     pieces: list[list[Samples]] = [[] for _ in wanted]
     waiting = sorted(range(len(wanted)), key=lambda index: wanted[index], reverse=True)  # next one last
     running: list[int] = []
     position = 0
     if waiting:
-        for block in stream(path):
+        for block in stream(path, decoding=decoding):
             end_of_block = position + len(block)
             while waiting and wanted[waiting[-1]][0] < end_of_block:
                 running.append(waiting.pop())
@@ -103,7 +130,7 @@ def cut(path: Path, spans: Iterable[tuple[int, int]] | NDArray[np.int64]) -> lis
     for index in running + waiting:
         start, end = wanted[index]
         if end > position:
-            raise InputError(f"{_name(path)}: the span [{start}, {end}) ends after the recording of {position} samples")
+            raise InputError(f"{named(path)}: the span [{start}, {end}) ends after the recording of {position} samples")
     return [np.concatenate(parts) if parts else np.zeros(0, np.float32) for parts in pieces]
 
 
@@ -141,7 +168,7 @@ def encode(samples: NDArray[np.floating[Any]], format: Literal["flac", "opus"]) 
     if format == "opus":
         clipped = np.clip(samples, -1.0, 1.0).astype(np.float32)
         soundfile.write(buffer, clipped, SAMPLE_RATE, format="OGG", subtype="OPUS")
-        return _with_fixed_serial(buffer.getvalue())
+        return with_fixed_serial(buffer.getvalue())
     raise InputError(f"cannot encode to {format!r}: use 'flac' or 'opus'")
 
 
@@ -155,30 +182,54 @@ class _Reader(Protocol):
     def channels(self) -> int: ...
 
     def read(self, frames: int) -> Samples:
-        """Up to `frames` mono samples at the file's own rate; none at the end."""
+        """Up to `frames` samples of every channel at the file's own rate: (num_samples, channels); none at the end."""
         ...
 
 
-def _blocks(reader: _Reader, path: Path, block_seconds: float) -> Iterator[Samples]:
-    """Read, check and resample block by block."""
+def _blocks(reader: _Reader, path: Path, block_seconds: float, decoding: Decoding) -> Iterator[Samples]:
+    """Read, check, make mono and resample block by block."""
+    if decoding.channel is not None and decoding.channel >= reader.channels:
+        detail = f"{named(path)} has {reader.channels} channels and no channel {decoding.channel}, counted from 0"
+        raise UnreadableError("no_channel", detail)
     resampler = None
     if reader.sample_rate != SAMPLE_RATE:
         resampler = soxr.ResampleStream(reader.sample_rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-    frames = max(1, math.ceil(block_seconds * reader.sample_rate))
-    num_samples = 0
+    frames = max(1, min(math.ceil(block_seconds * reader.sample_rate), _BLOCK_VALUES // reader.channels))
+    num_samples = read = 0
+    waited = 0.0
     last = False
     while not last:
-        block = reader.read(frames)
-        last = not len(block)
+        begun = time.monotonic()
+        every = reader.read(frames)
+        waited += time.monotonic() - begun
+        read += len(every)
+        last = not len(every)
+        if read > decoding.max_seconds * reader.sample_rate:
+            raise too_long(path, read / reader.sample_rate, decoding.max_seconds)
+        if waited > decoding.timeout_seconds:
+            raise UnreadableError("timeout", f"{named(path)} was not decoded within {decoding.timeout_seconds:g} s")
+        block = _mono(every, decoding.channel)
         if not np.isfinite(block).all():
-            raise UnreadableError("bad_samples", f"{_name(path)} holds NaN or infinite samples")
+            raise UnreadableError("bad_samples", f"{named(path)} holds NaN or infinite samples")
         if resampler is not None:
             block = resampler.resample_chunk(block, last=last)
         if len(block):
             num_samples += len(block)
             yield block
     if not num_samples:
-        raise UnreadableError("no_samples", f"{_name(path)} has a valid header but no samples")
+        raise UnreadableError("no_samples", f"{named(path)} has a valid header but no samples")
+
+
+def _mono(samples: Samples, channel: int | None) -> Samples:
+    if samples.shape[1] == 1:
+        return samples[:, 0]
+    return samples.mean(axis=1) if channel is None else np.ascontiguousarray(samples[:, channel])
+
+
+def too_long(path: Path, seconds: float, limit: float) -> UnreadableError:
+    """The error for a recording beyond the longest that is allowed."""
+    detail = f"{named(path)} has {seconds / 3600:.2f} h or more, and {limit / 3600:g} h are allowed"
+    return UnreadableError("too_long", detail)
 
 
 def _gather(blocks: Iterator[Samples], limit: int) -> Samples:
@@ -230,31 +281,56 @@ def _spool_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Reader]:
+def _opened(path: Path, decoding: Decoding) -> Iterator[_Reader]:
     """Open a recording and look at its container before anything is decoded."""
     try:
         # O_NONBLOCK: opening a pipe must not wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UnreadableError("missing", f"{_name(path)} does not exist") from error
+        raise UnreadableError("missing", f"{named(path)} does not exist") from error
     except (OSError, ValueError) as error:
-        raise UnreadableError("unreadable", f"{_name(path)} cannot be opened: {error}") from error
+        raise UnreadableError("unreadable", f"{named(path)} cannot be opened: {error}") from error
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        raise UnreadableError("unreadable", f"{_name(path)} is not a regular file")
+        raise UnreadableError("unreadable", f"{named(path)} is not a regular file")
     with io.FileIO(descriptor, closefd=True) as file:
         if not status.st_size:
-            raise UnreadableError("empty", f"{_name(path)} has 0 bytes")
+            raise UnreadableError("empty", f"{named(path)} has 0 bytes")
         if Path(path).suffix.lower() == ".g722":
             yield _G722Reader(file, path)
             return
-        try:
-            source, promise = _examined(file, status.st_size, path)
-        except OSError as error:
-            raise UnreadableError("unreadable", f"{_name(path)} cannot be read: {error}") from error
-        with _sound_file(source, promise, path) as sound:
-            yield _SoundFileReader(sound, promise, path)
+        with _decoder(file, status.st_size, path, decoding) as reader:
+            yield reader
+
+
+@contextmanager
+def _decoder(file: io.FileIO, size: int, path: Path, decoding: Decoding) -> Iterator[_Reader]:
+    """soundfile, or ffmpeg for containers and codecs that soundfile does not read."""
+    try:
+        demuxer = ffmpeg_demuxer(file.fileno())
+        source, promise = (file, None) if demuxer else examined(file, size, path)
+    except OSError as error:
+        raise UnreadableError("unreadable", f"{named(path)} cannot be read: {error}") from error
+    with ExitStack() as stack:
+        reader: _Reader
+        if promise is not None:
+            try:
+                sound = stack.enter_context(_sound_file(source, promise, path))
+            except _NotOpened:
+                demuxer = ffmpeg_codec_container(file.fileno())
+                if demuxer is None:
+                    raise
+            else:
+                reader = _SoundFileReader(sound, promise, path)
+                if reader.promised_seconds > decoding.max_seconds:
+                    raise too_long(path, reader.promised_seconds, decoding.max_seconds)
+        if demuxer is not None:
+            if not decoding.ffmpeg:
+                raise UnreadableError("needs_ffmpeg", f"{named(path)} is {demuxer}, and ffmpeg is switched off")
+            ffmpeg = ffmpeg_reader(file.fileno(), demuxer, path, decoding.timeout_seconds)
+            reader = stack.enter_context(ffmpeg)
+        yield reader
 
 
 class _G722Reader:
@@ -274,18 +350,15 @@ class _G722Reader:
         try:
             data = self._file.read(max(1, frames // 2))
         except OSError as error:
-            raise UnreadableError("unreadable", f"{_name(self._path)} cannot be read: {error}") from error
+            raise UnreadableError("unreadable", f"{named(self._path)} cannot be read: {error}") from error
         if not data:
-            return np.zeros(0, np.float32)
-        return np.asarray(self._codec.decode(data), dtype=np.int16).astype(np.float32) / np.float32(32768)
+            return np.zeros((0, 1), np.float32)
+        pcm = np.asarray(self._codec.decode(data), dtype=np.int16)
+        return pcm.astype(np.float32)[:, None] / np.float32(32768)
 
 
-@dataclass(frozen=True)
-class _Promise:
-    """What a container lets us hold it to."""
-
-    container: str  # wav, flac, ogg, mp3 or other
-    tolerance: float = 0.0  # seconds that may be missing of the header's length; infinite: the length is an estimate
+class _NotOpened(UnreadableError):
+    """soundfile knows neither container nor codec."""
 
 
 class _SequentialSoundFile(soundfile.SoundFile):  # type: ignore[misc]
@@ -300,7 +373,7 @@ class _SequentialSoundFile(soundfile.SoundFile):  # type: ignore[misc]
 
 
 class _SoundFileReader:
-    def __init__(self, sound: soundfile.SoundFile, promise: _Promise, path: Path) -> None:
+    def __init__(self, sound: soundfile.SoundFile, promise: Promise, path: Path) -> None:
         self.sample_rate = int(sound.samplerate)
         self.channels = int(sound.channels)
         self._sound = sound
@@ -308,6 +381,7 @@ class _SoundFileReader:
         self._frames = 0
         promised = int(sound.frames)
         known = promised < _UNKNOWN_FRAMES and math.isfinite(promise.tolerance)
+        self.promised_seconds = promised / self.sample_rate if known else 0.0
         self._least = promised - int(promise.tolerance * self.sample_rate) if known else 0
         # Where the length is exact, reading on would take a tag behind the last FLAC frame for a damaged frame.
         self._most = promised if known and not promise.tolerance else _UNKNOWN_FRAMES
@@ -317,177 +391,31 @@ class _SoundFileReader:
             block: Samples = self._sound.read(min(frames, self._most - self._frames), "float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             reason = "unreadable" if error.code == _SYSTEM_ERROR else "truncated"
-            detail = f"{_name(self._path)} stops after {self._frames} samples: {error.error_string}"
+            detail = f"{named(self._path)} stops after {self._frames} samples: {error.error_string}"
             raise UnreadableError(reason, detail) from error
         self._frames += len(block)
         if not len(block) and self._frames < self._least:
             raise UnreadableError(
-                "truncated", f"{_name(self._path)} holds {self._frames} of {self._sound.frames} samples"
+                "truncated", f"{named(self._path)} holds {self._frames} of {self._sound.frames} samples"
             )
-        return block[:, 0] if self.channels == 1 else block.mean(axis=1)
+        return block
 
 
 @contextmanager
-def _sound_file(source: io.FileIO, promise: _Promise, path: Path) -> Iterator[soundfile.SoundFile]:
+def _sound_file(source: io.FileIO, promise: Promise, path: Path) -> Iterator[soundfile.SoundFile]:
     try:
-        if isinstance(source, _StreamedWave):
+        if isinstance(source, StreamedWave):
             sound = _SequentialSoundFile(source)
         else:
             os.lseek(source.fileno(), 0, os.SEEK_SET)
             sound = _SequentialSoundFile(source.fileno(), closefd=False)
     except soundfile.LibsndfileError as error:
         if error.code == _SYSTEM_ERROR:
-            raise UnreadableError("unreadable", f"{_name(path)} cannot be read: {error.error_string}") from error
+            raise UnreadableError("unreadable", f"{named(path)} cannot be read: {error.error_string}") from error
         if promise.container == "flac":  # wav and ogg were seen to be whole before
-            raise UnreadableError("truncated", f"{_name(path)} breaks off: {error.error_string}") from error
-        raise UnreadableError("not_audio", f"{_name(path)} is in no known format: {error.error_string}") from error
+            raise UnreadableError("truncated", f"{named(path)} breaks off: {error.error_string}") from error
+        raise _NotOpened("not_audio", f"{named(path)} is in no known format: {error.error_string}") from error
     with sound:
         if not SAMPLE_RATES[0] <= sound.samplerate <= SAMPLE_RATES[1]:
-            raise UnreadableError("not_audio", f"{_name(path)} claims a sample rate of {sound.samplerate} Hz")
+            raise UnreadableError("not_audio", f"{named(path)} claims a sample rate of {sound.samplerate} Hz")
         yield sound
-
-
-def _examined(file: io.FileIO, size: int, path: Path) -> tuple[io.FileIO, _Promise]:
-    """Look at the container: what to decode from, and what it promises. Raises UnreadableError when truncated."""
-    descriptor = file.fileno()
-    head = os.pread(descriptor, 16, 0)
-    if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE":
-        return _examined_wave(file, size, path, "big" if head[:4] == b"RIFX" else "little")
-    if head[:4] == b"fLaC":
-        return file, _Promise("flac")
-    if head[:4] == b"OggS":
-        if not _ogg_ends(descriptor, size):
-            raise UnreadableError("truncated", f"{_name(path)} has no end-of-stream page")
-        # Lost pages leave a gap; encoder delay may be counted differently by a few frames.
-        return file, _Promise("ogg", 0.1)
-    start = _id3_size(head)
-    frame = os.pread(descriptor, 4096, start)
-    if frame[:4] == b"fLaC":
-        return file, _Promise("flac")
-    if b"Xing" in frame[:256] or b"Info" in frame[:256]:
-        return file, _Promise("mp3", 0.25)  # encoder delay and padding may be trimmed
-    return file, _Promise("other", math.inf)
-
-
-def _examined_wave(
-    file: io.FileIO, size: int, path: Path, order: Literal["big", "little"]
-) -> tuple[io.FileIO, _Promise]:
-    """Compare the size of the data chunk with what is there, except the sizes that writers to a pipe leave."""
-    descriptor = file.fileno()
-    position, align, long_size = 12, 1, None
-    while len(header := os.pread(descriptor, 8, position)) == 8:
-        length = int.from_bytes(header[4:], order)
-        present = size - position - 8
-        if header[:4] == b"fmt ":
-            align = max(1, int.from_bytes(os.pread(descriptor, 2, position + 20), order))
-        elif header[:4] == b"ds64":
-            long_size = int.from_bytes(os.pread(descriptor, 8, position + 16), order)
-        elif header[:4] == b"data":
-            if length == 0xFFFFFFFF and long_size is not None:
-                length = long_size
-            # Who writes to a pipe does not know the size: ffmpeg leaves 0xFFFFFFFF, sox 0x7FFFF000, others 0.
-            streamed = length in (0, 0xFFFFFFFF, 0x7FFFF000 // align * align)
-            if length > present and not streamed:
-                detail = f"the data chunk promises {length} bytes and {present} are there"
-                raise UnreadableError("truncated", f"{_name(path)}: {detail}")
-            if (
-                length == 0
-                and present > 0
-                and not _is_last_chunk(os.pread(descriptor, 8, position + 8), present, order)
-            ):
-                return _StreamedWave(descriptor, position + 4), _Promise("wav")
-            return file, _Promise("wav")
-        position += 8 + length + length % 2
-    raise UnreadableError("truncated", f"{_name(path)} is a WAV file without a data chunk")
-
-
-def _is_last_chunk(header: bytes, present: int, order: Literal["big", "little"]) -> bool:
-    """Whether what follows an empty data chunk is not audio but one more chunk that ends the file."""
-    length = int.from_bytes(header[4:], order)
-    return len(header) == 8 and header[:4].isalnum() and present in (8 + length, 8 + length + length % 2)
-
-
-class _StreamedWave(io.FileIO):
-    """A WAV file whose data chunk claims 0 bytes, read as if it had the "unknown" size that libsndfile understands."""
-
-    def __init__(self, descriptor: int, size_at: int) -> None:
-        super().__init__(descriptor, closefd=False)
-        self.seek(0)
-        self._size_at = size_at  # position of the four size bytes
-
-    def readinto(self, buffer: Any) -> int:
-        position = self.tell()
-        view = memoryview(buffer).cast("B")
-        count = super().readinto(view) or 0
-        for at in range(max(position, self._size_at), min(position + count, self._size_at + 4)):
-            view[at - position] = 0xFF
-        return count
-
-
-def _id3_size(head: bytes) -> int:
-    """Bytes of an ID3v2 tag at the front of a file (its size has 7 bits per byte)."""
-    if head[:3] != b"ID3" or len(head) < 10:
-        return 0
-    return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
-
-
-def _ogg_ends(descriptor: int, size: int) -> bool:
-    """Whether the last whole page of an Ogg file carries the end-of-stream flag (RFC 3533, section 6)."""
-    start = max(0, size - 4 * 65_307)  # a page has at most 65,307 bytes; some more in case of trailing bytes
-    tail = os.pread(descriptor, size - start, start)
-    at = tail.rfind(b"OggS")
-    while at >= 0:
-        page = _ogg_page(tail, at)
-        if page is not None:
-            return bool(tail[at + 5] & 4)
-        if _ogg_page_begins(tail, at):
-            return False  # a page that breaks off is the end of a cut file
-        at = tail.rfind(b"OggS", 0, at)
-    return False
-
-
-def _ogg_page_begins(data: bytes, at: int) -> bool:
-    return len(data) - at < 27 or (data[at + 4] == 0 and data[at + 5] < 8)
-
-
-def _ogg_page(data: bytes, at: int) -> int | None:
-    """End of the page that begins at `at`; None when it is not there as a whole."""
-    if len(data) - at < 27 or not _ogg_page_begins(data, at):
-        return None
-    table = data[at + 27 : at + 27 + data[at + 26]]
-    end = at + 27 + data[at + 26] + sum(table)
-    return end if len(table) == data[at + 26] and end <= len(data) else None
-
-
-def _with_fixed_serial(ogg: bytes) -> bytes:
-    """The same Ogg stream under a fixed serial number: libsndfile draws a random one, and equal clips must be equal."""
-    pages: list[bytes] = []
-    at = 0
-    while at < len(ogg):
-        end = _ogg_page(ogg, at)
-        if end is None:
-            raise StorageError(f"the Opus encoder wrote a broken Ogg page at byte {at}: check the installed libsndfile")
-        page = bytearray(ogg[at:end])
-        struct.pack_into("<I", page, 14, _OGG_SERIAL)
-        struct.pack_into("<I", page, 22, 0)
-        struct.pack_into("<I", page, 22, _ogg_checksum(bytes(page)))
-        pages.append(bytes(page))
-        at = end
-    return b"".join(pages)
-
-
-_REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-
-
-def _ogg_checksum(page: bytes) -> int:
-    """CRC-32 of RFC 3533: polynomial 0x04C11DB7, most significant bit first, start 0, no final inversion.
-
-    zlib's is the same polynomial mirrored, with both inversions: mirror bytes and result, undo the inversions.
-    """
-    mirrored = ~zlib.crc32(page.translate(_REVERSED_BITS), 0xFFFFFFFF) & 0xFFFFFFFF
-    return int(f"{mirrored:032b}"[::-1], 2)
-
-
-def _name(path: Path) -> str:
-    """A file name that keeps a message on one line."""
-    return repr(str(path))

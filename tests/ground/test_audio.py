@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from seamlessalign import audio
+from seamlessalign.audio import Decoding
 from seamlessalign.errors import InputError, StorageError, UnreadableError
 
 RATE = 16_000
@@ -119,6 +121,77 @@ def test_file_name_that_is_not_unicode(tmp_path: Path) -> None:
     assert len(audio.decode(path).samples) == 1000
 
 
+@pytest.mark.parametrize("kind", ["WAV/PCM_16", "FLAC/PCM_16"])
+def test_one_channel_of_many(tmp_path: Path, kind: str) -> None:
+    path = _write(tmp_path / "a", _noise(8000 * 3, 3), 8000, kind)
+    whole = soundfile.read(path, dtype="float32")[0]
+    assert audio.num_channels(path) == 3
+    for channel in range(3):
+        expected = soxr.resample(whole[:, channel], 8000, RATE, quality="HQ")
+        decoded = audio.decode(path, Decoding(channel=channel))
+        assert decoded.channels == 3
+        np.testing.assert_array_equal(decoded.samples, expected)
+        (piece,) = audio.cut(path, [(100, 20_000)], Decoding(channel=channel))
+        np.testing.assert_array_equal(piece, expected[100:20_000])
+    with pytest.raises(UnreadableError, match="has 3 channels and no channel 3") as caught:
+        audio.decode(path, Decoding(channel=3))
+    assert caught.value.reason == "no_channel"
+
+
+# --- limits
+
+
+def test_a_small_file_of_many_hours_is_told_by_its_header(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.flac"
+    with soundfile.SoundFile(path, "w", 16_000, 1, format="FLAC", subtype="PCM_16") as file:
+        for _ in range(40):
+            file.write(np.zeros(RATE * 360, np.int16))
+    assert path.stat().st_size < 1 << 20
+    begun = time.monotonic()
+    with pytest.raises(UnreadableError, match=r"has 4\.00 h or more, and 3 h are allowed") as caught:
+        audio.decode(path, Decoding(max_seconds=3 * 3600))
+    assert caught.value.reason == "too_long"
+    assert time.monotonic() - begun < 0.5
+
+
+def test_a_recording_that_does_not_say_how_long_it_is_is_told_on_the_way(tmp_path: Path) -> None:
+    path = tmp_path / "a.g722"
+    path.write_bytes(bytes(8000 * 200))
+    assert len(audio.decode(path, Decoding(max_seconds=200)).samples) == RATE * 200
+    with pytest.raises(UnreadableError, match="too_long"):
+        audio.decode(path, Decoding(max_seconds=199))
+
+
+def test_a_decoder_that_takes_too_long_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _write(tmp_path / "a.wav", _noise(RATE * 3), RATE, "WAV")
+    whole = soundfile.SoundFile.read
+
+    def slow(*arguments: Any, **named: Any) -> Any:
+        time.sleep(0.3)
+        return whole(*arguments, **named)
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", slow)
+    with pytest.raises(UnreadableError, match=r"was not decoded within 0\.2 s") as caught:
+        audio.decode(path, Decoding(timeout_seconds=0.2))
+    assert caught.value.reason == "timeout"
+
+
+def test_a_header_that_claims_many_channels_takes_no_memory_for_them(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.wav", _noise(RATE * 16, 1), RATE, "WAV")
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<HI", data, 22, 1024, 768_000)
+    struct.pack_into("<H", data, 32, 2048)
+    path.write_bytes(data)
+    program = (
+        "import resource, sys, pathlib; from seamlessalign import audio;"
+        "resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30));"
+        "print(len(audio.decode(pathlib.Path(sys.argv[1])).samples))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == 250 * RATE // 768_000
+
+
 # --- cut
 
 
@@ -162,7 +235,7 @@ def test_cut_outside_is_an_error(tmp_path: Path, span: tuple[int, int]) -> None:
 def test_cut_stops_after_the_last_span(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _write(tmp_path / "a.wav", _noise(RATE), RATE, "WAV")
 
-    def blocks(_: Path) -> Any:
+    def blocks(_: Path, decoding: Decoding) -> Any:
         yield np.zeros(100, np.float32)
         raise AssertionError("read on after the last span")
 
