@@ -178,6 +178,30 @@ def test_a_side_whose_rows_are_all_its_mean_is_left_as_it_is(tmp_path: Path, num
     assert np.abs(rows @ speech[4] / np.linalg.norm(speech[4]) - 1).max() < 1e-3
 
 
+@pytest.mark.parametrize("rows", [7, 100_000])
+def test_limits_on_texts_and_hours_in_whatever_parts_pairs_are_looked_at(
+    tmp_path: Path, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mining_stage, "ROWS", rows)
+    text, speech = vectors(40, 120)
+    speech[40:] = text[np.arange(80) % 40] + 0.5 * speech[40:]  # three spans of each sentence
+    write_sentences(tmp_path, "eng", text, [0])
+    write_segments(tmp_path, "fra", speech, [0])
+    found = {}
+    for name, limits in (("free", {}), ("text", {"max_pairs_per_text": 2}), ("hours", {"max_hours": 0.01})):
+        options: dict[str, Any] = {"strategy": "backward", "threshold": -9.0, "filters": limits}
+        (pairs,) = mine(context_of(config_of(tmp_path, ["eng-frA"], **options))).values()
+        found[name] = pq.read_table(pa.BufferReader(pairs)).to_pylist()
+    assert all(row["kept"] for row in found["free"]) and len(found["free"]) == 120
+    texts: dict[str, int] = {}
+    for row in found["text"]:  # the best margin first
+        texts[row["src_text"]] = texts.get(row["src_text"], 0) + 1
+        assert row["drop_reason"] == ("repeated_text" if texts[row["src_text"]] > 2 else None)
+    assert max(texts.values()) > 2
+    hours = [row["drop_reason"] for row in found["hours"]]  # spans of 2 s
+    assert hours == [None] * 18 + ["beyond_max_hours"] * 102
+
+
 @pytest.mark.parametrize("empty", ["eng", "fra"])
 def test_an_empty_side_gives_an_empty_table(tmp_path: Path, empty: str) -> None:
     text, speech = vectors(40, 20)
