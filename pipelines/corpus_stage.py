@@ -6,17 +6,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from seamlessalign import storage
 from seamlessalign.audio import cut, encode
+from seamlessalign.config import DecodeConfig
 from seamlessalign.errors import UnreadableError
 from seamlessalign.pipelines.context import Context, Stopwatch, advance
 from seamlessalign.pipelines.folder import shard_name
 from seamlessalign.pipelines.ledger import Mark, Tally
+from seamlessalign.pipelines.mining_stage import KEPT_GROUP, kept_uri
+from seamlessalign.pipelines.recordings import open_recording
 from seamlessalign.rows import CORPUS, RECORDINGS
 
 STAGE = "corpus"
-PAIRS_PER_SHARD = 2000
+PAIRS_PER_SHARD = KEPT_GROUP
 _ROW_GROUP = 100  # audio is big: a reader takes this many rows at a time
 _SIDES = ("src", "tgt")
 _SUFFIX = {"flac": "flac", "opus": "ogg"}
@@ -24,7 +28,7 @@ _SUFFIX = {"flac": "flac", "opus": "ogg"}
 
 @dataclass(frozen=True)
 class CorpusShard:
-    """Kept pairs `[first, last)` of a direction, in the order of `kept_pairs`."""
+    """Kept pairs `[first, last)` of a direction, in the order of their audio, so that a shard opens few recordings."""
 
     direction: str
     number: int
@@ -41,7 +45,7 @@ def plan(context: Context) -> list[CorpusShard]:
     """The shards of every direction."""
     shards = []
     for direction in context.config.directions:
-        total = len(kept_pairs(direction, context))
+        total = storage.num_rows(kept_uri(direction, context))
         shards += [
             CorpusShard(direction, number, first, min(first + PAIRS_PER_SHARD, total))
             for number, first in enumerate(range(0, total, PAIRS_PER_SHARD))
@@ -49,22 +53,13 @@ def plan(context: Context) -> list[CorpusShard]:
     return shards
 
 
-def kept_pairs(direction: str, context: Context) -> pa.Table:
-    """Kept pairs of a direction in the order of their audio, so that a shard opens few recordings."""
-    uri = context.folder.table("pairs", f"direction={direction}", "part-00000")
-    pairs = storage.read_table(uri).replace_schema_metadata(None)
-    pairs = pairs.filter(pairs.column("kept"))
-    order = [(f"{side}_{name}", "ascending") for side in _SIDES for name in ("uri", "start")]
-    return pairs.sort_by([*order, ("pair_id", "ascending")])
-
-
 def process(shard: CorpusShard, digest: str, context: Context) -> Mark:
     """Do one shard of pairs, write its table, and return its completion mark."""
     watch, tally = Stopwatch(), Tally()
-    pairs = kept_pairs(shard.direction, context).slice(shard.first, shard.last - shard.first).to_pylist()
-    recordings = _recordings(context)
+    pairs = storage.read_rows(kept_uri(shard.direction, context), shard.first, shard.last).to_pylist()
+    recordings = _recordings(pairs, context)
     with watch.step("cut"):
-        audio, problems = _cut_all(pairs, recordings)
+        audio, problems = _cut_all(pairs, recordings, context.config.speech.decode)
     rows = []
     with watch.step("encode"):
         for pair in pairs:
@@ -85,14 +80,16 @@ def process(shard: CorpusShard, digest: str, context: Context) -> Mark:
     return Mark(STAGE, shard.name, digest, [context.folder.relative(uri)], [line])
 
 
-def _recordings(context: Context) -> dict[str, dict[str, Any]]:
+def _recordings(pairs: list[dict[str, Any]], context: Context) -> dict[str, dict[str, Any]]:
+    """The recordings of some pairs by uri."""
     columns = ["uri", "sha256", "license", "source"]
     table = storage.read_tables(context.folder.table("recordings"), RECORDINGS, columns)
-    return {row["uri"]: row for row in table.to_pylist()}
+    wanted = pa.array({pair[f"{side}_uri"] for pair in pairs for side in _SIDES}, pa.string())
+    return {row["uri"]: row for row in table.filter(pc.is_in(table.column("uri"), wanted)).to_pylist()}
 
 
 def _cut_all(
-    pairs: list[dict[str, Any]], recordings: dict[str, dict[str, Any]]
+    pairs: list[dict[str, Any]], recordings: dict[str, dict[str, Any]], config: DecodeConfig
 ) -> tuple[dict[tuple[str, int, int], Any], dict[str, str]]:
     """Samples by (uri, start, end), each recording opened once; and by uri the reason why one could not be cut."""
     wanted: dict[str, set[tuple[int, int]]] = {}
@@ -104,11 +101,13 @@ def _cut_all(
     for uri, spans in sorted(wanted.items()):
         ordered = sorted(spans)
         try:
-            with storage.local_copy(uri) as path:
+            with open_recording(uri, config) as (path, decoding):
                 if storage.sha256_of(path) != recordings[uri]["sha256"]:
                     problems[uri] = "audio_changed"  # since it was mined: its times mean nothing any more
                     continue
-                for (start, end), samples in zip(ordered, cut(path, np.array(ordered, np.int64)), strict=True):
+                for (start, end), samples in zip(
+                    ordered, cut(path, np.array(ordered, np.int64), decoding), strict=True
+                ):
                     audio[uri, start, end] = samples
         except (OSError, UnreadableError):
             problems[uri] = "audio_gone"

@@ -38,6 +38,8 @@ from seamlessalign.rows import PAIRS, SAMPLE_RATE
 log = logging.getLogger(__name__)
 
 STAGE = "mine"
+KEPT_TABLE = "state/mining/kept"
+KEPT_GROUP = 2000  # pairs in a row group there, which a task of the corpus reads by itself
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,17 @@ def process(task: MiningTask, digest: str, context: Context) -> Mark:
     with watch.step("write pairs"):
         metadata = pairs_metadata(digest, threshold, candidates.decoys, mining)
         written = storage.write_tables(uri, counted(), PAIRS, metadata)
+        kept = pair_tables(name, candidates, reasons, candidates.by_audio(reasons.left))
+        written += storage.write_tables(kept_uri(name, context), kept, PAIRS, metadata, KEPT_GROUP)
     line = tally.line("pairs", shard, digest=digest, seconds=watch.seconds, bytes_written=written)
     advance(STAGE, 1)
-    return Mark(STAGE, shard, digest, [context.folder.relative(uri)], [line])
+    outputs = [context.folder.relative(one) for one in (uri, kept_uri(name, context))]
+    return Mark(STAGE, shard, digest, outputs, [line])
+
+
+def kept_uri(name: str, context: Context) -> str:
+    """The file of the kept pairs of a direction in the order of their audio: what the corpus is cut from."""
+    return context.folder.table(KEPT_TABLE, f"direction={name}", "part-00000")
 
 
 def pairs_metadata(digest: str, threshold: ChosenThreshold, decoys: str, mining: MiningConfig) -> dict[str, str]:
@@ -177,9 +187,7 @@ def choose(candidates: Candidates, mining: MiningConfig, threshold: float) -> Re
         columns = candidates.columns(rows, ("lang_prob", "text", "start", "end"))
         reasons.note(rows, before_overlaps(src, tgt, columns, filters, pa.nulls(len(rows), pa.string())))
     if len(candidates.audio) == 2 and filters.drop_identical_audio:
-        left = reasons.left
-        numbers = [candidates.recordings(which, left) for which in ("tgt", "src")]
-        for rows in _in_ranges(left[np.lexsort(numbers)]):  # so that recordings are opened for one range, as a rule
+        for rows in _in_ranges(candidates.by_audio(reasons.left)):
             columns = candidates.columns(rows, ("uri", "start", "end"))
             reasons.note(rows, sounds_alike(columns, pa.nulls(len(rows), pa.string())))
     left = reasons.left

@@ -91,6 +91,13 @@ class Candidates:
         found: npt.NDArray[np.int64] = place[numbers[self.pairs.column(which).take(pa.array(rows)).to_numpy()]]
         return found
 
+    def by_audio(self, rows: Indices) -> Indices:
+        """Some candidates in the order of their audio, so that what is near to each other is in few recordings."""
+        keys: list[npt.NDArray[np.int64]] = []
+        for which in self.audio:
+            keys += [self.recordings(which, rows), self.columns(rows, ("start",))[f"{which}_start"].to_numpy()]
+        return rows[np.lexsort([rows, *keys[::-1]])]
+
 
 class Reasons:
     """Why each of many candidates is dropped; it stays as long as there is no reason. The first reason counts."""
@@ -128,26 +135,29 @@ class Reasons:
         codes = of_word[pc.fill_null(words.indices, len(of_word) - 1).to_numpy()]
         self._of[rows] = np.where(self._of[rows] == 0, codes, self._of[rows])
 
-    def column(self, begin: int = 0, end: int | None = None) -> pa.Array:
-        """The reasons of a range of rows as strings, null for those that stay."""
-        return pa.array(self._names, pa.string()).take(pa.array(self._of[begin:end]))
+    def column(self, rows: Indices) -> pa.Array:
+        """The reasons of some rows as strings, null for those that stay."""
+        return pa.array(self._names, pa.string()).take(pa.array(self._of[rows]))
 
 
-def pair_tables(name: str, candidates: Candidates, reasons: Reasons) -> Iterator[pa.Table]:
-    """The rows of the table `pairs`, best margin first, in tables of `ROWS`; one without rows where there are none."""
-    for begin in range(0, max(len(candidates), 1), ROWS):
-        end = min(begin + ROWS, len(candidates))
-        columns = candidates.columns(np.arange(begin, end))
+def pair_tables(name: str, candidates: Candidates, reasons: Reasons, rows: Indices | None = None) -> Iterator[pa.Table]:
+    """Candidates as rows of the table `pairs`, in tables of `ROWS`; one without rows where there are none.
+
+    rows: which, in that order; by default all, the best margin first.
+    """
+    for begin in range(0, max(len(candidates) if rows is None else len(rows), 1), ROWS):
+        some = np.arange(begin, min(begin + ROWS, len(candidates))) if rows is None else rows[begin : begin + ROWS]
+        columns = candidates.columns(some)
         for which in _SIDES:
-            columns[f"{which}_lang"] = pa.array([candidates.side(which).lang] * (end - begin), pa.string())
+            columns[f"{which}_lang"] = pa.array([candidates.side(which).lang] * len(some), pa.string())
         both = zip(columns["src_id"].to_pylist(), columns["tgt_id"].to_pylist(), strict=True)
         columns["pair_id"] = pa.array([pair_id(a, b) for a, b in both], pa.string())
-        columns["direction"] = pa.array([name] * (end - begin), pa.string())
+        columns["direction"] = pa.array([name] * len(some), pa.string())
         for column in ("margin", "cosine", "forward_rank", "backward_rank", "precision_estimate"):
-            columns[column] = candidates.pairs.column(column).slice(begin, end - begin)
-        columns["kept"] = pa.array(reasons.kept[begin:end])
-        columns["drop_reason"] = reasons.column(begin, end)
-        nothing = pa.nulls(end - begin)
+            columns[column] = candidates.pairs.column(column).take(pa.array(some))
+        columns["kept"] = pa.array(reasons.kept[some])
+        columns["drop_reason"] = reasons.column(some)
+        nothing = pa.nulls(len(some))
         yield pa.table([columns.get(field.name, nothing) for field in PAIRS], names=PAIRS.names).cast(PAIRS)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from seamlessalign import storage
-from seamlessalign.config import RunConfig, digest, dump_config
+from seamlessalign.config import DecodeConfig, RunConfig, digest, dump_config
 from seamlessalign.embedders import default_frames, speech_digest, speech_models
 from seamlessalign.embedders.card import card_digest
 from seamlessalign.errors import ConfigError, InputError, SeamlessAlignError, StorageError
@@ -71,7 +71,7 @@ _TABLES = {
     gather_stage.STAGE: (gather_stage.TABLE,),
     search_stage.INDEX_STAGE: (search_stage.INDEX_TABLE,),
     search_stage.STAGE: (search_stage.TABLE,),
-    mining_stage.STAGE: ("pairs",),
+    mining_stage.STAGE: ("pairs", mining_stage.KEPT_TABLE),
     corpus_stage.STAGE: ("corpus",),
 }
 
@@ -231,7 +231,8 @@ def _mine_and_cut(context: Context, executor: Executor, upstream: tuple[list[str
     sides = {task.name.removeprefix("side="): task.digest for task in gathered}
     wanted = {name: _mine_digest(name, context, sides) for name in config.directions}
     marks = read_marks(folder, mining_stage.STAGE)
-    files = {folder.relative(uri) for uri in storage.list_files(folder.table("pairs"))}
+    tables = _TABLES[mining_stage.STAGE]
+    files = {folder.relative(uri) for table in tables for uri in storage.list_files(folder.table(table))}
     due = [name for name in config.directions if not _is_mined(name, wanted, marks, files)]
     _choose_and_cut(context, executor, sides, _search(context, executor, sides, due, count), count)
 
@@ -315,7 +316,7 @@ def _mine_digest(name: str, context: Context, sides: dict[str, str]) -> str:
     config = context.config
     card = speech_digest(config.speech.embedder, config.models)
     chosen = [config.mining, card, lexicons_digest(config.mining.filters)]
-    return digest("mine by unlike neighbours", SCHEMA_VERSION, name, chosen, _search_digest(name, context, sides))
+    return digest("mine and keep by audio", SCHEMA_VERSION, name, chosen, _search_digest(name, context, sides))
 
 
 def _is_mined(name: str, wanted: dict[str, str], marks: dict[str, Mark], files: set[str]) -> bool:
@@ -407,6 +408,8 @@ def _speech_digest(config: RunConfig, models: dict[str, str]) -> str:
     exclude = {"inputs", "languages", "recordings_per_shard"}
     if config.speech.frames in (None, default_frames(config.speech.embedder)):  # as if nothing were said of them
         exclude.add("frames")
+    if config.speech.decode == DecodeConfig():
+        exclude.add("decode")
     speech = config.speech.model_dump(mode="json", exclude=exclude)
     card = speech_digest(config.speech.embedder, config.models)
     return digest("speech", SCHEMA_VERSION, speech, config.speech_languages(), models, card)

@@ -253,15 +253,18 @@ def write_table(
     return len(data)
 
 
-def write_tables(uri: str, tables: Iterable[pa.Table], schema: pa.Schema, metadata: dict[str, str]) -> int:
-    """Write tables, each as one row group, to one Parquet file, whole or not at all; returns its bytes.
+def write_tables(
+    uri: str, tables: Iterable[pa.Table], schema: pa.Schema, metadata: dict[str, str], row_group_size: int = 100_000
+) -> int:
+    """Write tables one behind the other to one Parquet file, whole or not at all; returns its bytes.
 
-    Of the tables, which have that schema, one is in memory at a time. Otherwise as `write_table`.
+    Of the tables, which have that schema, one is in memory at a time; each begins a row group. Otherwise as
+    `write_table`.
     """
     schema = schema.with_metadata({key.encode(): value.encode() for key, value in metadata.items()})
     with local_target(uri) as path, pq.ParquetWriter(path, schema, **_layout(schema)) as writer:
         for table in tables:
-            writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=max(1, len(table)))
+            writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=row_group_size)
     return size(uri)
 
 
@@ -288,6 +291,20 @@ def read_batches(uri: str, columns: list[str] | None = None, rows: int = 1 << 16
         with open_read(uri) as file:
             parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER)
             yield from parquet.iter_batches(rows, columns=columns, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise StorageError(f"{uri}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
+
+
+def read_rows(uri: str, first: int, last: int) -> pa.Table:
+    """Rows [first, last) of a Parquet file, of which only the row groups that have some are read."""
+    try:
+        with open_read(uri) as file:
+            parquet = pq.ParquetFile(file)
+            sizes = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
+            ends = np.cumsum(sizes, dtype=np.int64)
+            groups = [group for group, end in enumerate(ends) if end > first and end - sizes[group] < last]
+            before = int(ends[groups[0]] - sizes[groups[0]]) if groups else 0
+            return parquet.read_row_groups(groups).slice(first - before, last - first)
     except (pa.ArrowException, OSError) as error:
         raise StorageError(f"{uri}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
 

@@ -343,3 +343,28 @@ def test_join() -> None:
     assert storage.join("s3://bucket/", "/a/", "b.parquet") == "s3://bucket/a/b.parquet"
     assert storage.join("/", "a") == "/a"
     assert storage.join("run", "a") == "run/a"
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 10), (3, 4), (2, 9), (4, 4), (9, 10), (0, 0)])
+def test_rows_are_read_from_their_row_groups_only(tmp_path: Path, first: int, last: int) -> None:
+    table = pa.table({"number": range(10), "name": [f"n{number}" for number in range(10)]})
+    path = tmp_path / "rows.parquet"
+    storage.write_tables(str(path), [table.slice(0, 7), table.slice(7)], table.schema, {"a": "b"}, 3)
+    groups = [pq.read_metadata(path).row_group(group) for group in range(4)]
+    assert [group.num_rows for group in groups] == [3, 3, 1, 3]
+    whole = path.read_bytes()
+    begin = 0
+    for group in groups:  # what is not asked for may be damaged
+        columns = [group.column(number) for number in range(2)]
+        starts = [
+            min(column.dictionary_page_offset or column.data_page_offset, column.data_page_offset) for column in columns
+        ]
+        ends = [start + column.total_compressed_size for start, column in zip(starts, columns, strict=True)]
+        if begin + group.num_rows <= first or begin >= last:
+            whole = whole[: starts[0]] + bytes(ends[-1] - starts[0]) + whole[ends[-1] :]
+        begin += group.num_rows
+    path.write_bytes(whole)
+    assert (
+        storage.read_rows(str(path), first, last).replace_schema_metadata(None).equals(table.slice(first, last - first))
+    )
+    assert storage.footer(str(path)) == (10, {"a": "b"})
