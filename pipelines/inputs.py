@@ -1,18 +1,25 @@
 """Finding the inputs of a run and cutting them into shards."""
 
+import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any
 
-from seamlessalign import storage
+import pyarrow as pa
+
+from seamlessalign import sources, storage
 from seamlessalign.errors import ConfigError, UnreadableError
 from seamlessalign.languages import get_language
 from seamlessalign.pipelines.folder import shard_name
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".g722", ".aif", ".aiff", ".au")
+SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".g722", ".aif", ".aiff", ".au")
+FILM_SUFFIXES = (".m4a", ".mp4", ".mov", ".mkv", ".mka", ".webm", ".aac", ".amr", ".wma", ".3gp", ".avi", ".flv")
+AUDIO_SUFFIXES = (*SOUND_SUFFIXES, *FILM_SUFFIXES)
 TEXT_SUFFIXES = (".txt", ".txt.gz")
-_MANIFEST_KEYS = {"path", "uri", "lang", "license", "source"}
+_ABOUT = ("lang", "license", "source")  # what may be told of a recording
+_MANIFEST_KEYS = {"path", "uri", *_ABOUT}
 
 
 @dataclass(frozen=True)
@@ -39,17 +46,23 @@ class Shard:
 
 
 def find_recordings(inputs: list[str]) -> list[InputFile]:
-    """The recordings that files, folders, patterns and `.jsonl` manifests name, sorted by uri.
+    """The recordings that files, folders, patterns, addresses, containers and lists name, sorted by uri.
 
     A name that leads nowhere is an input with a problem, to be set aside by the run. A file that is named one by one is
-    taken whatever its suffix; in a folder, those with an audio suffix are.
+    taken whatever its suffix; in a folder, those with an audio suffix are. Containers are tar files (also as shards of
+    WebDataset) and Parquet files: those that are named, and in a folder those with audio in them. Lists are manifests
+    (`.jsonl`), tables (`.tsv`, with a heading) and uris, one a line (`.txt`). Addresses on the web are taken at their
+    word, since asking for each of many would take long.
     """
     found: list[InputFile] = []
     for item in inputs:
-        if item.endswith(".jsonl"):
-            found.extend(_manifest(item))
+        if sources.is_http(item) and not item.endswith(tuple(_LISTS)) and not sources.is_container(item):
+            found.append(InputFile(item, ""))
+        elif item.endswith(tuple(_LISTS)):
+            found.extend(_listed(item))
         else:
-            found.extend(_files(item, AUDIO_SUFFIXES))
+            for file in _files(item, (*AUDIO_SUFFIXES, ".tar", ".parquet")):
+                found.extend(_opened(file, named=file.uri == item))
     return _distinct(found)
 
 
@@ -131,28 +144,142 @@ def _files(item: str, suffixes: tuple[str, ...]) -> Iterator[InputFile]:
         yield InputFile(uri, version)
 
 
-def _manifest(uri: str) -> Iterator[InputFile]:
-    """Lines of JSON objects: `path` (relative to the manifest) or `uri`, and optionally lang, license and source."""
+def _opened(file: InputFile, *, named: bool) -> Iterator[InputFile]:
+    """The recordings in a container; a file that is none is itself one. `named`: not merely found in a folder."""
+    if file.problem is not None or not sources.is_container(file.uri):
+        yield file
+        return
+    try:
+        inside = list(_tar(file) if file.uri.lower().endswith(".tar") else _parquet(file))
+    except (UnreadableError, OSError) as error:
+        detail = error.detail if isinstance(error, UnreadableError) else str(error.strerror or error)
+        yield replace(file, problem=detail)
+        return
+    yield from inside
+    if named and not inside:
+        yield replace(file, problem="it holds no audio")
+
+
+def _tar(file: InputFile) -> Iterator[InputFile]:
+    """Members with an audio suffix; what WebDataset puts beside one (`.json`, `.lang`) tells its language and so on."""
+    members, problem = sources.tar_members(file.uri)
+    for name in members:
+        if not name.lower().endswith(AUDIO_SUFFIXES):
+            continue
+        path = PurePosixPath(name)
+        key = str(path.with_name(path.name.partition(".")[0]))
+        member = replace(file, uri=f"{file.uri}::{name}")
+        try:
+            name.encode()
+            yield replace(member, **_beside(file.uri, key, members))
+        except UnicodeEncodeError:
+            shown = member.uri.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            yield replace(member, uri=shown, problem="its name is not UTF-8: rename it")
+        except UnreadableError as error:
+            yield replace(member, problem=error.detail)
+    if problem is not None:
+        yield replace(file, problem=f"it breaks off: {problem}")
+
+
+def _beside(uri: str, key: str, members: dict[str, tuple[int, int]]) -> dict[str, Any]:
+    """Language, licence and source out of a member's neighbours of the same name."""
+    about: dict[str, Any] = {}
+    if f"{key}.json" in members:
+        try:
+            entry = json.loads(sources.tar_bytes(uri, f"{key}.json"))
+        except (ValueError, RecursionError) as error:
+            raise UnreadableError("manifest", f"{key}.json beside it is not JSON: {error}") from error
+        if isinstance(entry, dict):
+            about = {name: entry[name] for name in _ABOUT if isinstance(entry.get(name), str) and entry[name]}
+    if f"{key}.lang" in members:
+        about["lang"] = sources.tar_bytes(uri, f"{key}.lang").decode("utf-8", "replace").strip()
+    return _checked(about)
+
+
+def _parquet(file: InputFile) -> Iterator[InputFile]:
+    """Every row of every column with audio; columns `lang`, `license` and `source` tell what they say."""
+    with sources.parquet_file(file.uri) as table:
+        columns = sources.audio_columns(table.schema_arrow)
+        told = [field.name for field in table.schema_arrow if field.name in _ABOUT and pa.types.is_string(field.type)]
+        row = 0
+        for batch in table.iter_batches(columns=told) if columns else ():
+            for about in batch.to_pylist() if told else [{}] * batch.num_rows:
+                for column in columns:
+                    member = replace(file, uri=f"{file.uri}::{column}/{row}")
+                    try:
+                        yield replace(member, **_checked({name: value for name, value in about.items() if value}))
+                    except UnreadableError as error:
+                        yield replace(member, problem=error.detail)
+                row += 1
+
+
+def _listed(uri: str) -> Iterator[InputFile]:
+    """The entries of a list, each relative to its folder."""
     if not storage.exists(uri):
-        yield InputFile(uri, "", problem="there is no such manifest")
+        kind = "manifest" if uri.endswith(".jsonl") else "list"
+        yield InputFile(uri, "", problem=f"there is no such {kind}")
         return
     folder = uri.rsplit("/", 1)[0] if "/" in uri else "."
-    for number, line in enumerate(storage.read_bytes(uri).splitlines()):
-        if not line.strip():
-            continue
-        try:
-            entry = _manifest_entry(line)
-        except UnreadableError as error:
-            yield InputFile(f"{uri}#line={number + 1}", "", problem=error.detail)
+    for number, entry in _LISTS[uri[uri.rindex(".") :]](uri):
+        if isinstance(entry, UnreadableError):
+            yield InputFile(f"{uri}#line={number}", "", problem=entry.detail)
             continue
         place = entry.get("uri") or entry["path"]
         if "://" not in place and not place.startswith("/"):
             place = storage.join(folder, place)
-        about: dict[str, Any] = {key: entry.get(key) for key in ("lang", "license", "source")}
-        if storage.exists(place):
-            yield InputFile(place, _version(place), **about)
+        about: dict[str, Any] = {key: entry.get(key) or None for key in _ABOUT}
+        at = sources.place_of(place)
+        if sources.is_http(at.file):
+            yield InputFile(place, "", **about)
+        elif not storage.exists(at.file):
+            yield InputFile(place, "", **about, problem=f"there is no such file; {uri} names it in line {number}")
+        elif at.member is None and sources.is_container(place):
+            for file in _opened(InputFile(place, _version(place)), named=True):
+                yield replace(file, **{key: value for key, value in about.items() if value})
         else:
-            yield InputFile(place, "", **about, problem=f"there is no such file; {uri} names it in line {number + 1}")
+            yield InputFile(place, _version(at.file), **about)
+
+
+_Entry = dict[str, Any] | UnreadableError
+
+
+def _manifest(uri: str) -> Iterator[tuple[int, _Entry]]:
+    """Lines of JSON objects: `path` (relative to the manifest) or `uri`, and optionally lang, license and source."""
+    for number, line in enumerate(storage.read_bytes(uri).splitlines()):
+        if line.strip():
+            try:
+                yield number + 1, _manifest_entry(line)
+            except UnreadableError as error:
+                yield number + 1, error
+
+
+def _uris(uri: str) -> Iterator[tuple[int, _Entry]]:
+    """A uri or path a line; empty lines and those that begin with `#` say nothing."""
+    for number, line in enumerate(storage.read_bytes(uri).split(b"\n")):
+        if line.strip() and not line.startswith(b"#"):
+            try:
+                yield number + 1, {"path": line.decode("utf-8-sig" if not number else "utf-8").strip()}
+            except UnicodeDecodeError as error:
+                yield number + 1, UnreadableError("manifest", f"not UTF-8: {error.reason}")
+
+
+def _table(uri: str) -> Iterator[tuple[int, _Entry]]:
+    """Columns apart by tabs, under a heading with the keys of a manifest."""
+    lines = storage.read_bytes(uri).decode("utf-8-sig", "surrogateescape").splitlines()
+    rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    heading = next(rows, [])
+    for number, row in enumerate(rows):
+        if any(cell.strip() for cell in row):
+            entry = {key: value for key, value in zip(heading, row, strict=False) if value}
+            try:
+                if len(row) != len(heading):
+                    raise UnreadableError("manifest", f"{len(row)} columns, and the heading has {len(heading)}")
+                yield number + 2, _checked_entry(entry)
+            except UnreadableError as error:
+                yield number + 2, error
+
+
+_LISTS = {".jsonl": _manifest, ".tsv": _table, ".txt": _uris}
 
 
 def _manifest_entry(line: bytes) -> dict[str, Any]:
@@ -160,6 +287,10 @@ def _manifest_entry(line: bytes) -> dict[str, Any]:
         entry = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise UnreadableError("manifest", f"not JSON: {error}") from error
+    return _checked_entry(entry)
+
+
+def _checked_entry(entry: Any) -> dict[str, Any]:
     if not isinstance(entry, dict) or not (entry.get("path") or entry.get("uri")):
         raise UnreadableError("manifest", "not an object with a 'path' or 'uri'")
     unknown = set(entry) - _MANIFEST_KEYS
@@ -171,12 +302,17 @@ def _manifest_entry(line: bytes) -> dict[str, Any]:
         "".join(value for value in entry.values() if value).encode()
     except UnicodeEncodeError as error:
         raise UnreadableError("manifest", f"a value holds half of a character: {error.reason}") from error
-    if entry.get("lang"):
-        try:
-            get_language(entry["lang"])
-        except ConfigError as error:
-            raise UnreadableError("manifest", str(error)) from error
-    return entry
+    return _checked(entry)
+
+
+def _checked(about: dict[str, Any]) -> dict[str, Any]:
+    """The same, its language as ISO 639-3. Raises UnreadableError where there is no such language."""
+    if not about.get("lang"):
+        return about
+    try:
+        return {**about, "lang": get_language(about["lang"]).iso639_3}
+    except ConfigError as error:
+        raise UnreadableError("manifest", str(error)) from error
 
 
 def _version(uri: str) -> str:

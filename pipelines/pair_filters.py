@@ -36,6 +36,7 @@ from seamlessalign.mining.filters import (
     top_hours,
 )
 from seamlessalign.mining.text_filters import Lexicon, identical_text, text_shares, toxicity_imbalance
+from seamlessalign.pipelines.recordings import open_recording
 
 Columns = dict[str, Any]
 Rows = npt.NDArray[np.int64]
@@ -211,8 +212,8 @@ def _samples(columns: Columns, side: Literal["src", "tgt"], rows: Rows) -> Itera
     for uri, spans in wanted.items():
         ordered = sorted(spans)
         try:
-            with storage.local_copy(uri) as path:
-                pieces = cut(path, ordered)
+            with open_recording(uri) as (path, decoding):
+                pieces = cut(path, ordered, decoding)
         except (OSError, UnreadableError, InputError):
             continue
         for span, samples in zip(ordered, pieces, strict=True):

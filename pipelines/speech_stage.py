@@ -5,6 +5,7 @@ One recording at a time, fused: audio is decoded once and only what mining needs
 
 import json
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from seamlessalign import storage
-from seamlessalign.audio import Audio, decode, release
+from seamlessalign.audio import Audio, Decoding, decode, release
 from seamlessalign.embedders import SpeechEmbedder, load_speech_embedder
 from seamlessalign.errors import UnreadableError
 from seamlessalign.lid import SpeechLid, load_speech_lid
 from seamlessalign.pipelines.context import Context, Stopwatch, advance
 from seamlessalign.pipelines.inputs import InputFile, Shard
 from seamlessalign.pipelines.ledger import Mark, Tally
+from seamlessalign.pipelines.recordings import channels_of, open_recording
 from seamlessalign.rows import (
     RECORDINGS,
     SAMPLE_RATE,
@@ -102,22 +104,48 @@ def _process_file(
     output: _Output,
     watch: Stopwatch,
 ) -> None:
+    config = context.config.speech.decode
     try:
         if file.problem is not None:
             raise UnreadableError("missing", file.problem)
-        with _reading(file.uri), storage.local_copy(file.uri) as path:
+        with _reading(file.uri), open_recording(file.uri, config) as (path, decoding):
             with watch.step("read"):
                 size = path.stat().st_size
                 sha256 = storage.sha256_of(path)
             output.bytes_read += size
-            with watch.step("decode"):
-                audio = decode(path)
+            for uri, channel in channels_of(file.uri, path, decoding, config):
+                one, how = replace(file, uri=uri), replace(decoding, channel=channel)
+                identity = sha256, recording_id(sha256, channel)
+                _process_recording(one, path, identity, how, context, lid, embedder, output, watch)
     except UnreadableError as error:
-        output.recordings_tally.drop(error.reason, quarantined=True)
-        output.quarantine.append({"uri": file.uri, "reason": error.reason, "detail": error.detail})
+        _set_aside(file.uri, error, output)
+
+
+def _set_aside(uri: str, error: UnreadableError, output: _Output) -> None:
+    output.recordings_tally.drop(error.reason, quarantined=True)
+    output.quarantine.append({"uri": uri, "reason": error.reason, "detail": error.detail})
+
+
+def _process_recording(
+    file: InputFile,
+    path: Path,
+    identity: tuple[str, str],
+    decoding: Decoding,
+    context: Context,
+    lid: SpeechLid | None,
+    embedder: SpeechEmbedder,
+    output: _Output,
+    watch: Stopwatch,
+) -> None:
+    """One recording, of which `identity` is (SHA-256, id); a channel that cannot be read is set aside by itself."""
+    try:
+        with _reading(file.uri), watch.step("decode"):
+            audio = decode(path, decoding)
+    except UnreadableError as error:
+        _set_aside(file.uri, error, output)
         return
     try:
-        recording = _process_audio(audio, file, sha256, context, lid, embedder, output, watch)
+        recording = _process_audio(audio, file, identity, context, lid, embedder, output, watch)
     finally:
         release(audio.samples)
     output.recordings.append(recording)
@@ -130,7 +158,7 @@ def _process_file(
 def _process_audio(
     audio: Audio,
     file: InputFile,
-    sha256: str,
+    identity: tuple[str, str],
     context: Context,
     lid: SpeechLid | None,
     embedder: SpeechEmbedder,
@@ -151,9 +179,9 @@ def _process_audio(
             num_threads=context.threads,
         )
     recording = Recording(
-        recording_id=recording_id(sha256),
+        recording_id=identity[1],
         uri=file.uri,
-        sha256=sha256,
+        sha256=identity[0],
         num_samples=len(audio.samples),
         original_sample_rate=audio.original_sample_rate,
         channels=audio.channels,

@@ -48,6 +48,16 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class DecodeConfig(Section):
+    """How recordings are read, and what none of them may exceed."""
+
+    # mix: the mean of all channels; each: every channel is a recording; a number: that channel, from 0
+    channels: Literal["mix", "each"] | Annotated[int, Field(ge=0, le=9999)] = "mix"
+    max_recording_hours: float = Field(12.0, gt=0)  # a longer one is set aside as too_long
+    timeout_seconds: float = Field(600.0, gt=0)  # that fetching one, and then waiting for its decoder, may take
+    ffmpeg: bool = True  # where it is installed, for what soundfile does not read: m4a, mp4, mkv, webm, …
+
+
 class VadConfig(Section):
     """Where speech is."""
 
@@ -84,9 +94,11 @@ class SpeechLidConfig(Section):
 class SpeechConfig(Section):
     """The audio side: inputs and what is done to them."""
 
-    inputs: list[str] = []  # files, folders, patterns, or .jsonl manifests
+    # files, folders, patterns, addresses, tar and Parquet files, lists of them (.txt, .tsv) and manifests (.jsonl)
+    inputs: list[str] = []
     languages: list[Lang] | None = None  # kept languages; by default those that the directions name
     lang: Lang | None = None  # every recording's language, when it is known: no identification
+    decode: DecodeConfig = DecodeConfig()
     vad: VadConfig = VadConfig()
     spans: SpansConfig = SpansConfig()
     lid: SpeechLidConfig = SpeechLidConfig()

@@ -20,7 +20,7 @@ SCHEMA_VERSION = "1"
 class Recording:
     """One audio file. `drop_reason` is null for a recording that was segmented."""
 
-    recording_id: str  # first 16 hex digits of the SHA-256 of the file's bytes
+    recording_id: str  # first 16 hex digits of the SHA-256 of the file's bytes; .1 behind them where it is channel 1
     uri: str
     sha256: str
     num_samples: int  # at 16 kHz
@@ -194,9 +194,9 @@ CORPUS = pa.schema(
 )
 
 
-def recording_id(sha256: str) -> str:
-    """Id of a recording from the SHA-256 (64 hex digits) of its file's bytes."""
-    return sha256[:16]
+def recording_id(sha256: str, channel: int | None = None) -> str:
+    """Id of a recording from the SHA-256 (64 hex digits) of its file's bytes, and its channel where each is one."""
+    return sha256[:16] if channel is None else f"{sha256[:16]}.{channel}"
 
 
 def segment_id(recording: str, start: int, end: int) -> str:

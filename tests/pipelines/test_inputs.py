@@ -5,12 +5,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seamlessalign import storage
 from seamlessalign.pipelines.inputs import InputFile, cut_into_shards, find_recordings, find_texts
+from tests.ground.test_sources import write_tar
 
 ODD = ["sp ace.wav", "quo'te\".wav", "new\nline.wav", "a::b.wav", "what?.wav", "st*r.wav", "[x].wav", "~.wav", "ü.wav"]
 
@@ -87,6 +90,99 @@ class TestNames:
         assert _uris(find_recordings([f"{s3_bucket}/in"])) == [f"{s3_bucket}/in/a/one.wav", f"{s3_bucket}/in/two.flac"]
         assert _uris(find_recordings([f"{s3_bucket}/in/*.flac"])) == [f"{s3_bucket}/in/two.flac"]
         assert "no such file" in _problem(find_recordings([f"{s3_bucket}/none"]))
+
+
+class TestContainers:
+    """Tar and Parquet files, and lists of addresses."""
+
+    def test_members_with_what_lies_beside_them(self, tmp_path: Path) -> None:
+        members = {
+            "a/1.flac": b"x",
+            "a/1.json": b'{"lang": "fra", "license": "CC0-1.0", "speaker": 7, "source": ""}',
+            "a/1.txt": b"Bonjour.",
+            "a/2.wav": b"x",
+            "a/2.lang": b"spa\n",
+            "a/3.mp4": b"x",
+            "a/4.wav": b"x",
+            "a/4.lang": b"klingonese",
+            "a/5.wav": b"x",
+            "a/5.json": b"{half",
+            "readme.md": b"x",
+        }
+        uri = write_tar(tmp_path / "in" / "shard-0.tar", members)
+        for item in (uri, str(tmp_path / "in"), f"{tmp_path}/in/*.tar"):
+            found = find_recordings([item])
+            assert [file.uri.removeprefix(f"{uri}::") for file in found] == [
+                "a/1.flac", "a/2.wav", "a/3.mp4", "a/4.wav", "a/5.wav",
+            ]  # fmt: skip
+            assert [file.lang for file in found] == ["fra", "spa", None, None, None]
+            assert (found[0].license, found[0].source) == ("CC0-1.0", None)
+            assert [bool(file.problem) for file in found] == [False, False, False, True, True]
+            assert len({file.version for file in found}) == 1 and found[0].version
+
+    def test_rows_of_columns_with_audio(self, tmp_path: Path) -> None:
+        audio = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        rows = [{"bytes": b"x", "path": None}] * 3
+        table = pa.table(
+            {"src_audio": pa.array(rows, audio), "tgt_audio": pa.array(rows, audio), "lang": ["fra", None, "xx?"]}
+        )
+        pq.write_table(table, tmp_path / "a.parquet")
+        pq.write_table(pa.table({"text": ["no sound"]}), tmp_path / "b.parquet")
+        found = find_recordings([str(tmp_path)])
+        names = [file.uri.removeprefix(f"{tmp_path}/a.parquet::") for file in found]
+        assert names == [f"{column}/{row}" for column in ("src_audio", "tgt_audio") for row in range(3)]
+        assert [file.lang for file in found] == ["fra", None, None] * 2
+        assert [bool(file.problem) for file in found] == [False, False, True] * 2
+        (named,) = find_recordings([str(tmp_path / "b.parquet")])
+        assert named.problem == "it holds no audio"
+
+    def test_damaged_ones_are_inputs_with_a_problem(self, tmp_path: Path) -> None:
+        (tmp_path / "a.parquet").write_bytes(b"PAR1")
+        (tmp_path / "b.tar").write_bytes(b"a letter" * 100)
+        uri = write_tar(tmp_path / "c.tar", {"1.wav": bytes(5000), "2.wav": bytes(5000)})
+        whole = Path(uri).read_bytes()
+        Path(uri).write_bytes(whole[:6000])
+        found = {file.uri.removeprefix(f"{tmp_path}/"): file.problem for file in find_recordings([str(tmp_path)])}
+        assert found.keys() == {"a.parquet", "b.tar", "c.tar", "c.tar::1.wav"}
+        assert found["c.tar::1.wav"] is None
+        assert all(found[name] for name in ("a.parquet", "b.tar", "c.tar"))
+
+    def test_addresses_on_the_web_are_taken_at_their_word(self, tmp_path: Path) -> None:
+        url = "http://127.0.0.1:1/a.wav?x=[1]*"
+        (tmp_path / "list.txt").write_text(f"# ours\n\n{url}\nb.wav\nnone.wav\n")
+        (tmp_path / "b.wav").write_bytes(b"x")
+        found = {file.uri: file.problem for file in find_recordings([url, str(tmp_path / "list.txt")])}
+        assert found.pop(f"{tmp_path}/none.wav") is not None
+        assert found == {url: None, f"{tmp_path}/b.wav": None}
+
+    def test_lists_name_members_and_containers(self, tmp_path: Path) -> None:
+        write_tar(tmp_path / "a.tar", {"1.wav": b"x", "2.wav": b"x"})
+        write_tar(tmp_path / "b.tar", {"3.wav": b"x"})
+        lines = ["path\tlang\tlicense", "a.tar::2.wav\tfra\t", "b.tar\tspa\tCC0-1.0", "a.tar::1.wav#channel=1\t\t"]
+        (tmp_path / "list.tsv").write_text(
+            "\n".join([*lines, "b.wav", "b.tar\tklingonese\t", "", "gone.tar::1.wav\t\t"])
+        )
+        found = find_recordings([str(tmp_path / "list.tsv")])
+        assert {
+            file.uri.removeprefix(f"{tmp_path}/"): (file.lang, file.license) for file in found if not file.problem
+        } == {
+            "a.tar::2.wav": ("fra", None),
+            "b.tar::3.wav": ("spa", "CC0-1.0"),
+            "a.tar::1.wav#channel=1": (None, None),
+        }
+        problems = {file.uri.removeprefix(f"{tmp_path}/"): str(file.problem) for file in found if file.problem}
+        assert problems.keys() == {"list.tsv#line=5", "list.tsv#line=6", "gone.tar::1.wav"}
+        assert "1 columns" in problems["list.tsv#line=5"] and "line 8" in problems["gone.tar::1.wav"]
+
+    def test_a_list_that_is_not_text(self, tmp_path: Path) -> None:
+        (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00\n")
+        (tmp_path / "b.tsv").write_bytes(b"path\n\xff.wav\n")
+        (tmp_path / "c.tsv").write_bytes(b"where\nx.wav\n")
+        found = find_recordings([str(tmp_path / name) for name in ("a.txt", "b.tsv", "c.tsv", "d.tsv")])
+        assert [file.uri.rsplit("/")[-1] for file in found] == [
+            "a.txt#line=1", "b.tsv#line=2", "c.tsv#line=2", "d.tsv",
+        ]  # fmt: skip
+        assert all(file.problem for file in found)
 
 
 class TestVersions:

@@ -1,0 +1,292 @@
+"""Where recordings come from, and the one door through which all of them are opened.
+
+A uri names a recording for good, so that audio can be cut out of it long after it was mined:
+
+- a path, or any address that fsspec reads (`s3://…`, `gs://…`); `http://…` and `https://…`, which are fetched here;
+- `shard.tar::folder/a.wav`, a member of a tar file, such as a shard of WebDataset;
+- `data.parquet::audio/12`, row 12 of a column with audio in it, as Hugging Face datasets have it;
+- any of these with `#channel=1` behind it: that channel alone, counted from 0.
+
+A local file whose whole name looks like one of the latter is itself meant.
+"""
+
+import http.client
+import re
+import tarfile
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from seamlessalign import storage
+from seamlessalign.errors import MissingPackageError, UnreadableError
+
+_T = TypeVar("_T")
+TIMEOUT_SECONDS = 3600.0
+_MEMBER = re.compile(r"(.+?\.(?:tar|parquet))::(.+)", re.DOTALL)
+_CHANNEL = re.compile(r"(.+)#channel=([0-9]{1,4})", re.DOTALL)
+_BLOCK = 1 << 18
+_CONTAINERS = (".tar", ".parquet")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A uri taken apart."""
+
+    file: str  # uri of what is stored
+    member: str | None = None  # inside it: a name in a tar file, or column/row of a Parquet file
+    channel: int | None = None  # None: whatever the configuration says
+
+
+def place_of(uri: str) -> Place:
+    """Where a recording's uri leads."""
+    channel = None
+    if (found := _CHANNEL.fullmatch(uri)) and not _is_file(uri):
+        uri, channel = found[1], int(found[2])
+    if (found := _MEMBER.fullmatch(uri)) and not _is_file(uri):
+        return Place(found[1], found[2], channel)
+    return Place(uri, None, channel)
+
+
+def with_channel(uri: str, channel: int) -> str:
+    """The uri of one channel of a recording."""
+    return f"{uri}#channel={channel}"
+
+
+def is_http(uri: str) -> bool:
+    """Whether a uri is an address on the web."""
+    return uri.lower().startswith(("http://", "https://"))
+
+
+def is_container(uri: str) -> bool:
+    """Whether a uri names a tar or Parquet file by its suffix."""
+    return uri.lower().endswith(_CONTAINERS)
+
+
+@contextmanager
+def recording_file(uri: str, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterator[Path]:
+    """A local path with the bytes of a recording, of all its channels: the file itself, or a temporary copy.
+
+    Raises UnreadableError with one of the reasons `missing`, `unreadable`, `truncated` (less came than was promised),
+    `not_audio` (a page of HTML came), `empty` (a row without audio), and `timeout` when it is not there within so many
+    seconds; OSError of the file system; MissingPackageError without the package that reads such addresses.
+    """
+    place = place_of(uri)
+    if place.member is None and storage.is_local(place.file):
+        yield storage.local_path(place.file)
+        return
+    with tempfile.TemporaryDirectory(prefix="seamlessalign-", ignore_cleanup_errors=True) as folder:
+        copy = Path(folder) / "copy"
+        if place.member is not None:
+            copy = _within(timeout_seconds, uri, lambda: _extract(place.file, str(place.member), copy))
+        elif is_http(place.file):
+            copy = copy.with_suffix(_suffix(re.split("[?#]", place.file)[0]))
+            _within(timeout_seconds, uri, lambda: _fetch(place.file, copy, timeout_seconds))
+        else:
+            copy = copy.with_suffix(_suffix(place.file))
+            _within(timeout_seconds, uri, lambda: _download(place.file, copy))
+        yield copy
+
+
+def tar_members(uri: str) -> tuple[dict[str, tuple[int, int]], str | None]:
+    """Regular files of a tar file, (offset, size) by name, and what is wrong with it where it breaks off."""
+    return _tar_index(uri, _version(uri))
+
+
+def tar_bytes(uri: str, name: str) -> bytes:
+    """All bytes of a member, of which tar_members has the name."""
+    offset, size = tar_members(uri)[0][name]
+    with storage.open_read(uri) as file:
+        file.seek(offset)
+        return bytes(file.read(size))
+
+
+def audio_columns(schema: pa.Schema) -> list[str]:
+    """Columns of a Parquet file that hold audio: structs with `bytes`, and bytes of a column that is named audio."""
+    return [
+        field.name
+        for field in schema
+        if (pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0)
+        or (_is_binary(field.type) and field.name == "audio")
+    ]
+
+
+@contextmanager
+def parquet_file(uri: str) -> Iterator[pq.ParquetFile]:
+    """An open Parquet file. Raises UnreadableError where it is none."""
+    try:
+        with storage.open_read(uri) as file, pq.ParquetFile(file) as opened:
+            yield opened
+    except pa.ArrowException as error:
+        raise UnreadableError("unreadable", f"{uri!r} is no readable Parquet file: {_first_line(error)}") from error
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _is_file(uri: str) -> bool:
+    try:
+        return storage.is_local(uri) and storage.local_path(uri).exists()
+    except (OSError, ValueError):  # a name that is too long, or holds a zero byte
+        return False
+
+
+def _suffix(path: str) -> str:
+    """The suffix of a name where it is a plain one."""
+    suffix = Path(path.rsplit("/", 1)[-1]).suffix
+    return suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", suffix) else ""
+
+
+def _version(uri: str) -> str:
+    fs, path = storage.filesystem(uri)
+    info = fs.info(path)
+    return f"{info.get('size')} {info.get('ETag') or info.get('etag') or info.get('mtime') or ''}"
+
+
+# --- members
+
+
+def _extract(file: str, member: str, copy: Path) -> Path:
+    if file.lower().endswith(".tar"):
+        members, problem = tar_members(file)
+        if member not in members:
+            more = f"; the file breaks off: {problem}" if problem else ""
+            raise UnreadableError("missing", f"{file!r} has no member {member!r}{more}")
+        copy = copy.with_suffix(_suffix(member))
+        offset, size = members[member]
+        with storage.open_read(file) as source, copy.open("wb") as target:
+            source.seek(offset)
+            while size > 0 and (block := source.read(min(size, _BLOCK))):
+                size -= target.write(block)
+        if size:
+            raise UnreadableError("truncated", f"{file!r} breaks off {size} bytes before the end of {member!r}")
+        return copy
+    column, _, row = member.rpartition("/")
+    if not column or not row.isdecimal():
+        raise UnreadableError("missing", f"{file!r} has no {member!r}: column/row is needed, such as audio/12")
+    data, name = _cell(file, column, int(row))
+    copy = copy.with_suffix(_suffix(name))
+    copy.write_bytes(data)
+    return copy
+
+
+@lru_cache(maxsize=16)
+def _tar_index(uri: str, version: str) -> tuple[dict[str, tuple[int, int]], str | None]:
+    members: dict[str, tuple[int, int]] = {}
+    try:
+        with storage.open_read(uri) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                if member.isreg() and not member.issparse():
+                    members[member.name] = (member.offset_data, member.size)
+                tar.members = []  # type: ignore[attr-defined]  # it would keep them all
+            file.seek(tar.offset)  # type: ignore[attr-defined]  # where no further header was found
+            if any(file.read(tarfile.BLOCKSIZE)):
+                return members, "it ends inside a header, or has something else in place of one"
+    except (tarfile.TarError, EOFError) as error:
+        return members, str(error) or "it is no tar file"
+    return members, None
+
+
+_group: tuple[tuple[str, str, str, int], Any] | None = None  # the last row group that was read, as rows are in order
+
+
+def _cell(uri: str, column: str, row: int) -> tuple[bytes, str]:
+    """The bytes in a row, and the name that it gives them."""
+    global _group
+    with parquet_file(uri) as file:
+        if column not in audio_columns(file.schema_arrow):
+            raise UnreadableError("missing", f"{uri!r} has no column {column!r} with audio in it")
+        first, number = 0, 0
+        while number < file.num_row_groups and row >= first + file.metadata.row_group(number).num_rows:
+            first += file.metadata.row_group(number).num_rows
+            number += 1
+        if number == file.num_row_groups:
+            raise UnreadableError("missing", f"{uri!r} has {first} rows and no row {row}, counted from 0")
+        key = (uri, _version(uri), column, number)
+        held = _group
+        if held is None or held[0] != key:
+            held = _group = None  # the old one goes first
+            held = _group = (key, file.read_row_group(number, columns=[column]).column(0))
+        value = held[1][row - first].as_py()
+    data = value.get("bytes") if isinstance(value, dict) else value
+    if not data:
+        raise UnreadableError("empty", f"{uri!r} has no audio in row {row} of {column!r}")
+    return bytes(data), str((value.get("path") if isinstance(value, dict) else None) or "")
+
+
+# --- what is elsewhere
+
+
+def _fetch(url: str, copy: Path, timeout: float) -> None:
+    """Fetch an address on the web within so many seconds, however slowly it answers."""
+    until = time.monotonic() + timeout
+    late = UnreadableError("timeout", f"{url!r} was not fetched within {timeout:g} s")
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": "seamlessalign", "Accept-Encoding": "identity"})
+        with urllib.request.urlopen(request, timeout=timeout) as answer, copy.open("wb") as target:
+            kind = answer.headers.get_content_type()
+            if kind in ("text/html", "application/xhtml+xml"):
+                raise UnreadableError("not_audio", f"{url!r} answers with a page of HTML")
+            promised, written = answer.headers.get("Content-Length", ""), 0
+            while True:
+                if time.monotonic() > until:
+                    raise late
+                block = answer.read1(_BLOCK)
+                if not block:
+                    break
+                written += target.write(block)
+    except urllib.error.HTTPError as error:
+        reason = "missing" if error.code in (404, 410) else "unreadable"
+        raise UnreadableError(reason, f"{url!r} answers {error.code} {error.reason}") from error
+    except (TimeoutError, urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+        cause = error.reason if isinstance(error, urllib.error.URLError) else error
+        if isinstance(cause, TimeoutError):
+            raise late from error
+        if isinstance(cause, http.client.IncompleteRead):
+            raise UnreadableError("truncated", f"{url!r} broke off") from error
+        raise UnreadableError("unreadable", f"{url!r} cannot be fetched: {_first_line(cause)}") from error
+    if promised.isdecimal() and written != int(promised):
+        raise UnreadableError("truncated", f"{url!r} promised {promised} bytes and sent {written}")
+
+
+def _download(uri: str, copy: Path) -> None:
+    fs, path = storage.filesystem(uri)
+    fs.get_file(path, str(copy))
+
+
+def _within(seconds: float, uri: str, work: Callable[[], _T]) -> _T:
+    """The result of work that knows no time limit; when it is over, the thread is left to itself."""
+    done: list[_T] = []
+    failed: list[BaseException] = []
+
+    def do() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:  # noqa: BLE001  raised again below
+            failed.append(error)
+
+    thread = threading.Thread(target=do, daemon=True)
+    thread.start()
+    thread.join(min(seconds, threading.TIMEOUT_MAX))
+    if thread.is_alive():
+        raise UnreadableError("timeout", f"{uri!r} was not read within {seconds:g} s")
+    if failed:
+        if isinstance(failed[0], OSError | UnreadableError | MissingPackageError):
+            raise failed[0]
+        raise UnreadableError("unreadable", f"{uri!r} cannot be read: {_first_line(failed[0])}") from failed[0]
+    return done[0]
+
+
+def _first_line(error: object) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
