@@ -1,4 +1,4 @@
-"""How a training went, as one SVG: the loss and the precision at one over its steps."""
+"""How a training went, as one SVG: the loss and what validation measures over its steps."""
 
 from collections.abc import Sequence
 from html import escape
@@ -8,13 +8,17 @@ _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640.0, 360.0, 56.0, 56.0, 36.0, 
 _LOSS, _FOUND = "#4269d0", "#c2560c"
 
 
-def curve(lines: Sequence[dict[str, Any]], title: str) -> str:
+def curve(lines: Sequence[dict[str, Any]], title: str, measure: str = "p_at_1", label: str = "P@1") -> str:
     """An SVG document of a training's metrics.
 
-    lines: those of `metrics.jsonl`; the ones with `loss` and with `p_at_1` are drawn, each on an axis of its own.
+    Args:
+        lines: those of `metrics.jsonl`; the ones with `loss` and with `measure` are drawn, each on an axis of its own.
+        title: written above.
+        measure: key of a share, from 0 to 1, that validations find.
+        label: its name on the axis.
     """
     loss = [(int(line["step"]), float(line["loss"])) for line in lines if "loss" in line]
-    found = [(int(line["step"]), float(line["p_at_1"])) for line in lines if "p_at_1" in line]
+    found = [(int(line["step"]), float(line[measure])) for line in lines if measure in line]
     last = max([step for step, _ in loss + found], default=1) or 1
     highest = max([value for _, value in loss], default=1.0) or 1.0
 
@@ -35,7 +39,7 @@ def curve(lines: Sequence[dict[str, Any]], title: str) -> str:
         parts.append(_text(x(share * last), _HEIGHT - _BOTTOM + 16, f"{share * last:.0f}", "middle", "#555"))
     parts.append(_text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 8, "step", "middle", "#555"))
     parts.append(_text(_LEFT, _TOP - 4, "loss", "end", _LOSS))
-    parts.append(_text(_WIDTH - _RIGHT, _TOP - 4, "P@1", "start", _FOUND))
+    parts.append(_text(_WIDTH - _RIGHT, _TOP - 4, label, "start", _FOUND))
     parts += _line([(x(step), y(value / highest)) for step, value in loss], _LOSS)
     parts += _line([(x(step), y(value)) for step, value in found], _FOUND)
     if found:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from seamlessalign.embedders.student.frames import Float32
 from seamlessalign.embedders.student.training_config import AugmentConfig
-from seamlessalign.rows import SAMPLE_RATE
+from seamlessalign.sound_changes import add_noise, change_gain, change_speed
+
+__all__ = ["Changes", "add_noise", "change_gain", "change_speed", "draw_changes", "frame_mask"]
 
 
 @dataclass(frozen=True)
@@ -27,34 +28,6 @@ def draw_changes(config: AugmentConfig, num_utterances: int, rng: np.random.Gene
     noisy = bool(rng.random() < config.noise)
     snr = float(rng.uniform(config.min_snr_db, config.max_snr_db))
     return Changes(speeds, gain, snr if noisy else None, float(rng.uniform(0, 2)))
-
-
-def change_speed(waveform: Float32, speed: float) -> Float32:
-    """Speech played `speed` times as fast, in steps of a hundredth, with the pitch that this gives it."""
-    import soxr
-
-    hundredths = round(speed * 100)
-    if hundredths == 100:
-        return waveform
-    return np.asarray(soxr.resample(waveform, SAMPLE_RATE * hundredths, SAMPLE_RATE * 100), np.float32)
-
-
-def add_noise(waveform: Float32, snr_db: float, colour: float, rng: np.random.Generator) -> Float32:
-    """Speech with noise whose power is `snr_db` below that of the whole waveform.
-
-    The noise's power falls with the frequency to the exponent `colour`: 0 is white, 1 pink, 2 brown.
-    """
-    spectrum = np.fft.rfft(rng.standard_normal(len(waveform)))
-    spectrum /= np.maximum(np.arange(len(spectrum)), 1) ** (colour / 2)
-    noise = np.fft.irfft(spectrum, len(waveform))
-    level = np.sqrt(np.mean(np.square(waveform, dtype=np.float64)) / 10 ** (snr_db / 10))
-    power = np.sqrt(np.mean(np.square(noise)))
-    return np.asarray(waveform + noise * (level / max(float(power), 1e-12)), np.float32)
-
-
-def change_gain(waveform: Float32, gain_db: float) -> Float32:
-    """Speech that many decibels louder."""
-    return np.asarray(waveform * 10 ** (gain_db / 20), np.float32)
 
 
 def frame_mask(num_frames: int, share: float, length: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:

@@ -1,91 +1,17 @@
-"""A training's state on disk, whole or not at all, and its lines of metrics.
+"""The folder of a student's training: what every training keeps, the best student, and the teacher's rows."""
 
-The state is one file: parameters, optimiser, schedule, random numbers and place in the data. What is written after it
-(metrics, a better student) is written again, and equal, when a training that was killed goes on.
-"""
-
-import json
-import pickle
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from seamlessalign import storage
-from seamlessalign.embedders.student.training_config import TrainingConfig, check_same
-from seamlessalign.errors import StorageError
+from seamlessalign import training_folder
 
 
-class TrainingFolder:
-    """The files of a training, and their names."""
+class TrainingFolder(training_folder.TrainingFolder):
+    """The files of a student's training, and their names."""
 
     def __init__(self, root: str) -> None:
-        self.root = Path(root)
+        super().__init__(root)
         self.student = self.root / "student"
-        self.metrics = self.root / "metrics.jsonl"
-        self.curve = self.root / "curve.svg"
-        self.state = self.root / "checkpoint" / "state.pt"
-        self.plan = self.root / "training.json"
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the last thing that a training writes, the line that says why it ended, is there."""
-        return any("finished" in line for line in self.lines())
 
     def rows(self, cache: str | None, rank: int, world: int) -> Path:
         """Where one process keeps the teacher's rows: beside the frames, where these are kept."""
         return (Path(cache) if cache else self.root) / (f"rows-{rank}-of-{world}" if world > 1 else "rows")
-
-    def open(self, config: TrainingConfig, data_digest: str) -> None:
-        """Note what is trained, or check that the checkpoint that is there is of the same configuration and data.
-
-        Raises ConfigError that names what is not the same.
-        """
-        wanted = config.plan() | {"digest of utterances and models": data_digest}
-        if self.plan.is_file() and self.state.is_file():
-            try:
-                kept = dict(json.loads(self.plan.read_text(encoding="utf-8")))
-            except (OSError, ValueError, TypeError) as error:
-                raise StorageError(f"{self.plan}: is damaged: {error}; name another output") from error
-            check_same(kept, wanted, str(self.root))
-            return
-        storage.write_bytes_atomic(str(self.plan), (json.dumps(wanted, indent=1) + "\n").encode())
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Write the state under a temporary name, then rename it."""
-        with storage.atomic_local(str(self.state)) as temporary:
-            torch.save(state, temporary)
-
-    def load(self) -> dict[str, Any] | None:
-        """The state; None where there is none yet. Raises StorageError where it is damaged."""
-        if not self.state.is_file():
-            return None
-        try:
-            return dict(torch.load(self.state, map_location="cpu", weights_only=True))
-        except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-            line = str(error).strip().splitlines()[0]
-            raise StorageError(f"{self.state}: is damaged: {line}; remove it to begin anew") from error
-
-    def add(self, line: dict[str, Any]) -> None:
-        """Append a line of metrics."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def lines(self) -> list[dict[str, Any]]:
-        """The lines of metrics; one that was being written when the program was killed is left out."""
-        if not self.metrics.is_file():
-            return []
-        found = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                continue
-        return found
-
-    def forget_after(self, step: int) -> None:
-        """Remove lines of metrics of later steps than that of the state."""
-        kept = [line for line in self.lines() if line["step"] <= step]
-        if self.metrics.is_file():
-            storage.write_bytes_atomic(str(self.metrics), "".join(json.dumps(line) + "\n" for line in kept).encode())

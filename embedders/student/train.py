@@ -5,11 +5,9 @@ so that every process computes the loss of the whole batch, and the gradient is 
 """
 
 import hashlib
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,6 @@ from seamlessalign.embedders.student.hearing import Places
 from seamlessalign.embedders.student.learner import batch_loss, gather
 from seamlessalign.embedders.student.lessons import Classroom, Lessons
 from seamlessalign.embedders.student.model import WEIGHTS_FILE, Student, fill, read_weights_of
-from seamlessalign.embedders.student.picture import curve
 from seamlessalign.embedders.student.sound_lessons import SoundLessons
 from seamlessalign.embedders.student.targets import Teacher, labels
 from seamlessalign.embedders.student.text_lessons import TextLessons
@@ -36,6 +33,8 @@ from seamlessalign.embedders.student.training_config import TrainingConfig
 from seamlessalign.embedders.student.validation import measure
 from seamlessalign.embedders.text import load_text_embedder
 from seamlessalign.errors import InputError, MissingPackageError, ModelError
+from seamlessalign.training_curve import curve
+from seamlessalign.training_steps import StopSignal, rate_factor
 
 _SILENT_SECONDS = 30  # after which the program says where it is
 
@@ -118,7 +117,7 @@ class Training:
     def run(self) -> TrainingResult:
         """Train from where the folder's checkpoint is, or from the beginning, to the end."""
         if self.accelerator.is_main_process:
-            self.folder.open(self.config, self.data_digest)
+            self.folder.open(self.config.plan() | {"digest of utterances and models": self.data_digest})
             if self.cache is not None:
                 self.cache.recover()
         self.accelerator.wait_for_everyone()
@@ -155,7 +154,7 @@ class Training:
 
     # Steps
 
-    def _loop(self, stop: "StopSignal") -> None:
+    def _loop(self, stop: StopSignal) -> None:
         config, at, loader = self.config, self.at, self.lessons.loader
         if config.validation.at_start and not at.step:
             self._validate()
@@ -396,43 +395,10 @@ class Training:
             print(text, file=sys.stderr, flush=True)
 
 
-class StopSignal:
-    """Whether SIGTERM has come, as a scheduler sends it before it takes a machine away: the step is ended and saved.
-
-    A second one ends the program at once. Only the main thread can hear signals; elsewhere nothing is changed.
-    """
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.told = False
-        self._say = say
-        self._before: Any = None
-
-    def __enter__(self) -> "StopSignal":
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._hear)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
-
-    def _hear(self, number: int, frame: object) -> None:
-        self.told = True
-        signal.signal(number, signal.SIG_DFL)
-        self._say("told to stop: this step is ended and saved first")
-
-
 def learning_rate(config: TrainingConfig, step: int) -> float:
-    """The factor on the learning rate at a step: a linear rise, then half a cosine's period, a line, or none."""
+    """The factor on the learning rate at a step."""
     optimiser = config.optimiser
-    if step < optimiser.warmup:
-        return (step + 1) / (optimiser.warmup + 1)
-    if optimiser.schedule == "constant":
-        return 1.0
-    share = (step - optimiser.warmup) / max(1, optimiser.steps - optimiser.warmup)
-    if optimiser.schedule == "linear":
-        return max(0.0, 1.0 - share)
-    return float(0.5 * (1 + np.cos(np.pi * min(share, 1.0))))
+    return rate_factor(step, optimiser.steps, optimiser.warmup, optimiser.schedule)
 
 
 def train(config: TrainingConfig) -> TrainingResult:
