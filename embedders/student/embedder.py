@@ -13,6 +13,7 @@ from seamlessalign.embedders.speech import check_spans, is_silent
 from seamlessalign.embedders.student.frames import Float32, Frames, Int64, Progress
 from seamlessalign.embedders.student.model import Student
 from seamlessalign.embedders.students import student_card
+from seamlessalign.embedders.text import check_language
 from seamlessalign.embedders.windows import Waiting, stretches
 from seamlessalign.errors import ModelError
 from seamlessalign.model_files import find_model
@@ -59,8 +60,9 @@ class StudentEmbedder:
 
         Raises:
             InputError: a span or a fragment that is empty or outside the recording, samples of speech that are not
-                finite, or a language that the backbone cannot hear.
+                finite, or a language that is not in the table or that the backbone cannot hear.
         """
+        check_language(lang)
         spans = np.asarray(spans, np.int64).reshape(-1, 2)
         check_spans(spans, len(waveform))
         if not len(spans):

@@ -122,8 +122,8 @@ class Student(nn.Module):  # type: ignore[misc]
             backbone: where it is loaded already; it must be of the saved kind.
 
         Raises:
-            ModelError: a file that is missing or damaged, a tensor that is missing, superfluous or of another shape,
-                or a backbone that cannot be found.
+            ModelError: a file that is missing or damaged, a tensor that is missing, superfluous, of another shape or
+                not finite, or a backbone that cannot be found.
         """
         from seamlessalign.embedders.student.backbones import build_backbone
 
@@ -158,7 +158,10 @@ def read_weights_of(folder: Path) -> dict[str, Any]:
 
 
 def fill(student: Student, tensors: Mapping[str, Any], origin: str) -> None:
-    """Put saved tensors into a student. Raises ModelError that names what is missing, too much or of another shape."""
+    """Put saved tensors into a student.
+
+    Raises ModelError that names what is missing, too much, of another shape, or not finite.
+    """
     own = student.own_state()
     for what, names in (("lacks", own.keys() - tensors.keys()), ("has too much:", tensors.keys() - own.keys())):
         if names:
@@ -171,6 +174,9 @@ def fill(student: Student, tensors: Mapping[str, Any], origin: str) -> None:
             f"{origin}: {wrong[0]} has shape {tuple(tensors[wrong[0]].shape)}, not {tuple(own[wrong[0]].shape)}; "
             "is the backbone the one it was trained with?"
         )
+    spoilt = [name for name in sorted(own) if not bool(torch.isfinite(tensors[name]).all())]
+    if spoilt:  # its rows would be NaN, as where nothing is heard
+        raise ModelError(f"{origin}: {spoilt[0]} has values that are not finite")
     student.load_state_dict(dict(tensors), strict=False)
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from seamlessalign.config import Lang, Section, apply_override, beside, checked, read_yaml
 from seamlessalign.embedders.student.config import StudentChoice
@@ -180,11 +180,16 @@ class ValidationConfig(Section):
     max_items: PositiveInt = 500  # of each language
 
 
+def _no(value: object) -> object:
+    """YAML reads a bare `no` as false."""
+    return "no" if value is False else value
+
+
 class TrainingResources(Section):
     """Where and how fast; nothing here changes what is computed, but for the rounding of another precision."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["no", "fp16", "bf16"] = "no"
+    precision: Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(_no)] = "no"  # no: float32
     workers: NonNegativeInt = 0  # processes that load and augment speech, of each training process
     threads: PositiveInt | None = None  # of torch
 
