@@ -24,6 +24,8 @@ _TEXT_EMBEDDER = {"transcribe-e5": "e5-small", "transcribe-labse": "labse"}
 
 SpanFrames = Literal["each", "shared"]
 
+_WITHOUT_SPACES = {"cmn", "yue", "jpn", "tha", "lao", "khm", "mya", "bod"}
+
 _SILENCE = 2.0**-15  # one step of 16-bit samples; speech moves by more
 
 Float32 = npt.NDArray[np.float32]
@@ -101,7 +103,8 @@ class TranscribingEmbedder:
         heard = dict(zip(wanted, self.hear(waveform, fragments[wanted], lang, progress), strict=True))
         views = []
         for view, view_lang in enumerate(self.view_languages(lang)):
-            texts = [" ".join(filter(None, (heard[i][view].text for i in member))) for member in members]
+            space = space_between(view_lang)
+            texts = [space.join(filter(None, (heard[i][view].text for i in member))) for member in members]
             views.append(self._embed_texts(texts, view_lang))
         return _mean_of_views(views)
 
@@ -132,7 +135,11 @@ class TranscribingEmbedder:
         grouped: list[list[tuple[Transcript, ...]]] = [[] for _ in fragments]
         for i, transcript in zip(owner, transcripts, strict=True):
             grouped[i].append(transcript)
-        return [tuple(_joined(view) for view in zip(*group, strict=True)) for group in grouped]
+        spaces = [space_between(view_lang) for view_lang in self.view_languages(lang)]
+        return [
+            tuple(_joined(view, space) for view, space in zip(zip(*group, strict=True), spaces, strict=True))
+            for group in grouped
+        ]
 
     @staticmethod
     def view_languages(lang: str) -> list[str]:
@@ -285,6 +292,15 @@ def speech_seconds(spans: Int64, fragments: Int64 | None) -> float:
     return float((parts[inside, 1] - parts[inside, 0]).sum()) / SAMPLE_RATE
 
 
+def space_between(lang: str) -> str:
+    """What is written between the transcripts of neighbouring fragments: nothing in scripts without spaces.
+
+    Chinese and Japanese sentences cut in two anywhere find their translation as before when nothing is put between
+    the halves, and Japanese ones up to two points less often with a space.
+    """
+    return "" if lang in _WITHOUT_SPACES else " "
+
+
 def is_silent(samples: Float32) -> bool:
     """Whether samples do not differ by a step of 16 bits: nothing in them can be heard."""
     return not len(samples) or bool(np.ptp(samples) <= _SILENCE)
@@ -302,8 +318,8 @@ def _fragments_of(spans: Int64, fragments: Int64) -> list[list[int]]:
     return [list(range(a, b + 1)) for a, b in zip(first.tolist(), last.tolist(), strict=True)]
 
 
-def _joined(parts: Sequence[Transcript]) -> Transcript:
-    return Transcript(" ".join(part.text for part in parts if part.text), any(part.looped for part in parts))
+def _joined(parts: Sequence[Transcript], space: str) -> Transcript:
+    return Transcript(space.join(part.text for part in parts if part.text), any(part.looped for part in parts))
 
 
 def _mean_of_views(views: Sequence[Float32]) -> Float32:

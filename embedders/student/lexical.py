@@ -1,8 +1,9 @@
 """A pooler that reads what Whisper's decoder wrote with multilingual E5: words, and the states that wrote them.
 
-The tokens of a span are put back into text and cut into E5's pieces. To the embedding of each piece a linear map adds
-the mean of the decoder's states of the tokens that the piece overlaps, which tell how sure the decoder was and what
-else it may have heard; and E5's layers, themselves frozen, have low-rank adapters (Hu et al. 2021, LoRA). Map and
+The tokens of a span are put back into text, fragment by fragment, and cut into E5's pieces; the first token of a
+fragment holds the space before its word in languages that have spaces. To the embedding of each piece a linear map
+adds the mean of the decoder's states of the tokens that the piece overlaps, which tell how sure the decoder was and
+what else it may have heard; and E5's layers, themselves frozen, have low-rank adapters (Hu et al. 2021, LoRA). Map and
 adapters begin at zero: untrained, a row is E5's of the transcript.
 """
 

@@ -74,6 +74,11 @@ def test_transcripts_of_a_spans_fragments_are_joined(parts: Parts) -> None:
         np.testing.assert_allclose(row, _expected(words, "fra"), atol=1e-5)
 
 
+def test_nothing_is_put_between_in_a_script_without_spaces(parts: Parts) -> None:
+    parts.embedder.embed(_recording(FRAGMENTS, [0, 1, 2, 3]), np.array([[100, 450]]), "jpn", FRAGMENTS)
+    assert parts.encoder.asked == [["word0word1word2"], ["english0 english1 english2"]]
+
+
 def test_english_is_heard_once(parts: Parts) -> None:
     rows = parts.embedder.embed(_recording(FRAGMENTS, [0, 1, 2, 3]), np.array([[100, 400]]), "eng", FRAGMENTS)
     assert parts.whisper.tasks == ["transcribe"]
