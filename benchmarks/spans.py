@@ -11,6 +11,10 @@ demo, those that nobody says among them. Run it as
 
     python -m benchmarks.spans --demo runs/demo --minutes 3
     python -m benchmarks.spans --demo runs/demo --minutes 3 --student runs/student
+    python -m benchmarks.spans --demo runs/demo --mine --embedder whisper-e5
+
+With `--mine` the whole demo is mined both ways, with its own settings, in place of all else: F1 of each direction, at
+the default threshold and the best. Runs are kept below the demo's folder, and go on where they were stopped.
 """
 
 import argparse
@@ -23,10 +27,12 @@ import numpy.typing as npt
 
 from benchmarks.measured import Clock, Measured, by_turns, cores, measure, part_of, peak_of, seconds_of
 from seamlessalign.audio import decode
-from seamlessalign.config import SpeechConfig
+from seamlessalign.config import SpeechConfig, load_config
 from seamlessalign.embedders import SpeechEmbedder, load_speech_embedder, load_text_embedder
+from seamlessalign.pipelines.demo import evaluate
 from seamlessalign.pipelines.demo_data import MIN_OVERLAP, TEXT_LANGUAGE, DemoTruth, load_truth
 from seamlessalign.pipelines.demo_sources import normalise
+from seamlessalign.pipelines.run import run as mine
 from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.segmentation import detect_speech, over_segment
 
@@ -55,6 +61,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0, help="of each language's recording")
     parser.add_argument("--embedder", default="transcribe-e5")
     parser.add_argument("--student", type=Path, help="a student's directory, in place of --embedder")
+    parser.add_argument("--mine", action="store_true", help="mine the whole demo both ways, and print F1")
     parser.add_argument("--text", default="e5-small", help="text embedder in whose space spans are")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=cores())
@@ -62,6 +69,9 @@ def main() -> None:
     demo = options.demo / "data" if (options.demo / "data").is_dir() else options.demo
     name = "student" if options.student else options.embedder
     models = {"student": str(options.student)} if options.student else {}
+    if options.mine:
+        print_mined(options.demo, name, models, options.threads)
+        return
 
     runs = by_turns((EACH, ONE_PASS), options.rounds, run, demo, options.minutes, name, models, options.threads)
     sides = load_sides(demo, options.minutes)
@@ -158,6 +168,32 @@ def print_precision(demo: Path, sides: list[Side], rows: dict[str, list[Float32]
         return
     shares = "".join(f"{np.concatenate(found[way]).mean():>12.3f}" for way in rows)
     print(f"{'all':<12}{shares}{sum(len(part) for part in found[EACH]):>14}")
+
+
+def print_mined(root: Path, name: str, models: dict[str, str], threads: int) -> None:
+    """Mine a demo with each span heard by itself and with one pass, and print how good both are."""
+    truth = load_truth(root / "data")
+    found: dict[str, dict[str, Any]] = {}
+    for way, frames in ((ONE_PASS, "shared"), (EACH, "each")):
+        output = str(root / f"spans-{name}-{frames}")
+        settings = [f"speech.embedder={name}", f"speech.frames={frames}", f"resources.threads={threads}"]
+        settings += [f"models.{model}={Path(folder).absolute()}" for model, folder in models.items()]
+        config = load_config(str(root / "config.yaml"), [*settings, "resources.workers=1"], output=output)
+        mine(config)
+        found[way] = {row["direction"]: row for row in evaluate(truth, config, output)["directions"]}
+    print(f"{'':<10}" + "".join(f"{way:>30}" for way in found))
+    columns = f"{'spans':>8}{'F1':>8}{'best':>8}{'kept':>6}"
+    print(f"{'direction':<10}" + columns * len(found))
+    for direction in found[EACH]:
+        rows = [found[way][direction] for way in found]
+        print(
+            f"{direction:<10}"
+            + "".join(f"{row['spans']:>8}{row['f1']:>8.3f}{row['best_f1']:>8.3f}{row['kept']:>6}" for row in rows)
+        )
+    means = [
+        [float(np.mean([row[key] for row in rows.values()])) for key in ("f1", "best_f1")] for rows in found.values()
+    ]
+    print(f"{'mean':<10}" + "".join(f"{'':>8}{f1:>8.3f}{best:>8.3f}{'':>6}" for f1, best in means))
 
 
 def right_spans(truth: DemoTruth, side: Side) -> tuple[Int64, list[str]]:
