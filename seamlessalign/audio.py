@@ -27,7 +27,15 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from seamlessalign.containers import Promise, StreamedWave, examined, ffmpeg_codec_container, ffmpeg_demuxer, named
+from seamlessalign.containers import (
+    Promise,
+    StreamedWave,
+    check_rate,
+    examined,
+    ffmpeg_codec_container,
+    ffmpeg_demuxer,
+    named,
+)
 from seamlessalign.errors import InputError, StorageError, UnreadableError
 from seamlessalign.ffmpeg import ffmpeg_reader
 from seamlessalign.ogg import with_fixed_serial
@@ -38,7 +46,6 @@ Samples = NDArray[np.float32]
 SPOOL_SECONDS = 1200.0  # recordings longer than this are spooled to a temporary file
 BLOCK_SECONDS = 60.0
 _BLOCK_VALUES = 1 << 24  # of all channels of a block together, whatever a header claims
-SAMPLE_RATES = (1_000, 768_000)  # Hz, of recordings; a header that says otherwise is not believed
 
 _G722_BYTES_PER_SECOND = 8_000  # 64 kbit/s, two samples per byte
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile reports more than this for "the header does not say"
@@ -330,6 +337,7 @@ def _decoder(file: io.FileIO, size: int, path: Path, decoding: Decoding) -> Iter
                 raise UnreadableError("needs_ffmpeg", f"{named(path)} is {demuxer}, and ffmpeg is switched off")
             ffmpeg = ffmpeg_reader(file.fileno(), demuxer, path, decoding.timeout_seconds)
             reader = stack.enter_context(ffmpeg)
+        check_rate(reader.sample_rate, path)
         yield reader
 
 
@@ -416,6 +424,4 @@ def _sound_file(source: io.FileIO, promise: Promise, path: Path) -> Iterator[sou
             raise UnreadableError("truncated", f"{named(path)} breaks off: {error.error_string}") from error
         raise _NotOpened("not_audio", f"{named(path)} is in no known format: {error.error_string}") from error
     with sound:
-        if not SAMPLE_RATES[0] <= sound.samplerate <= SAMPLE_RATES[1]:
-            raise UnreadableError("not_audio", f"{named(path)} claims a sample rate of {sound.samplerate} Hz")
         yield sound

@@ -10,6 +10,8 @@ from typing import Any, Literal
 from seamlessalign.errors import UnreadableError
 from seamlessalign.ogg import ogg_ends
 
+SAMPLE_RATES = (1_000, 768_000)  # Hz, of recordings; a header that says otherwise is not believed
+
 
 @dataclass(frozen=True)
 class Promise:
@@ -51,6 +53,7 @@ def _examined_wave(
         length = int.from_bytes(header[4:], order)
         present = size - position - 8
         if header[:4] == b"fmt ":
+            check_rate(int.from_bytes(os.pread(descriptor, 4, position + 12), order), path)
             align = max(1, int.from_bytes(os.pread(descriptor, 2, position + 20), order))
         elif header[:4] == b"ds64":
             long_size = int.from_bytes(os.pread(descriptor, 8, position + 16), order)
@@ -101,6 +104,12 @@ def _id3_size(head: bytes) -> int:
     if head[:3] != b"ID3" or len(head) < 10:
         return 0
     return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+
+
+def check_rate(rate: int, path: Path) -> None:
+    """Raise UnreadableError for a sample rate that no recording has."""
+    if not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
+        raise UnreadableError("not_audio", f"{named(path)} claims a sample rate of {rate} Hz")
 
 
 def named(path: Path) -> str:
