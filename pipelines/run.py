@@ -48,6 +48,7 @@ from seamlessalign.pipelines.search_sides import load_sides
 from seamlessalign.pipelines.search_sizes import choice_memory, list_width, over_memory
 from seamlessalign.pipelines.search_stage import IndexTask, SearchTask
 from seamlessalign.pipelines.slurm import SlurmExecutor
+from seamlessalign.pipelines.span_counts import FRAMES_TABLE
 from seamlessalign.rows import SCHEMA_VERSION, LedgerLine
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ STAGES = (
     corpus_stage.STAGE,
 )
 _TABLES = {
-    speech_stage.STAGE: ("recordings", "segments"),
+    speech_stage.STAGE: ("recordings", "segments", FRAMES_TABLE),
     text_stage.STAGE: ("sentences",),
     decoys_stage.STAGE: (decoys_stage.TABLE,),
     reduce_stage.STAGE: (reduce_stage.TABLE,),
@@ -405,11 +406,13 @@ def _do_stage(
 
 
 def _speech_digest(config: RunConfig, models: dict[str, str]) -> str:
-    exclude = {"inputs", "languages", "recordings_per_shard"}
+    exclude: dict[str, Any] = dict.fromkeys(("inputs", "languages", "recordings_per_shard"), True)
+    if not config.speech.vad.keep_probabilities:
+        exclude["vad"] = {"keep_probabilities"}
     if config.speech.frames in (None, default_frames(config.speech.embedder)):  # as if nothing were said of them
-        exclude.add("frames")
+        exclude["frames"] = True
     if config.speech.decode == DecodeConfig():
-        exclude.add("decode")
+        exclude["decode"] = True
     speech = config.speech.model_dump(mode="json", exclude=exclude)
     card = speech_digest(config.speech.embedder, config.models)
     return digest("speech", SCHEMA_VERSION, speech, config.speech_languages(), models, card)

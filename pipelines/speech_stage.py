@@ -21,6 +21,7 @@ from seamlessalign.pipelines.context import Context, Stopwatch, advance
 from seamlessalign.pipelines.inputs import InputFile, Shard
 from seamlessalign.pipelines.ledger import Mark, Tally
 from seamlessalign.pipelines.recordings import channels_of, open_recording
+from seamlessalign.pipelines.span_counts import FRAMES_TABLE, fragment_settings, spans_of
 from seamlessalign.rows import (
     RECORDINGS,
     SAMPLE_RATE,
@@ -30,8 +31,8 @@ from seamlessalign.rows import (
     segment_id,
     segments_schema,
 )
-from seamlessalign.segmentation import detect_speech, over_segment
-from seamlessalign.segmentation.vad import vad_fingerprint
+from seamlessalign.segmentation.kept_scores import FRAMES, to_row
+from seamlessalign.segmentation.vad import fragments_of, speech_scores, vad_fingerprint
 
 STAGE = "speech"
 Float32 = npt.NDArray[np.float32]
@@ -43,6 +44,7 @@ class _Output:
     recordings: list[Recording] = field(default_factory=list)
     segments: dict[str, list[Segment]] = field(default_factory=dict)  # by language
     embeddings: dict[str, list[Float32]] = field(default_factory=dict)
+    frames: list[dict[str, Any]] = field(default_factory=list)
     quarantine: list[dict[str, Any]] = field(default_factory=list)
     recordings_tally: Tally = field(default_factory=Tally)
     segments_tally: Tally = field(default_factory=Tally)
@@ -168,16 +170,10 @@ def _process_audio(
     """Segment one decoded recording; what it says of itself is returned, its segments go into `output`."""
     speech = context.config.speech
     with watch.step("vad"):
-        fragments = detect_speech(
-            audio.samples,
-            engine=speech.vad.engine,
-            threshold=speech.vad.threshold,
-            min_speech_ms=speech.vad.min_speech_ms,
-            min_silence_ms=speech.vad.min_silence_ms,
-            speech_pad_ms=speech.vad.speech_pad_ms,
-            max_fragment_seconds=speech.vad.max_fragment_seconds,
-            num_threads=context.threads,
-        )
+        scores = speech_scores(audio.samples, engine=speech.vad.engine, num_threads=context.threads)
+        fragments = fragments_of(scores, **fragment_settings(speech.vad))
+    if speech.vad.keep_probabilities:
+        output.frames.append(to_row(identity[1], file.uri, scores))
     recording = Recording(
         recording_id=identity[1],
         uri=file.uri,
@@ -197,12 +193,7 @@ def _process_audio(
     if recording.drop_reason is not None:
         advance(STAGE, len(audio.samples) / SAMPLE_RATE)
         return recording
-    spans = over_segment(
-        fragments,
-        min_seconds=speech.spans.min_seconds,
-        max_seconds=speech.spans.max_seconds,
-        max_gap_seconds=speech.spans.max_gap_seconds,
-    )
+    spans = spans_of(fragments, speech.spans)
     if not len(spans.spans):
         advance(STAGE, len(audio.samples) / SAMPLE_RATE)
         return replace(recording, drop_reason="no_span")
@@ -304,6 +295,10 @@ def _write(
     table = pa.Table.from_pylist([asdict(row) for row in output.recordings], schema=RECORDINGS)
     written += storage.write_table(uri, table, metadata=metadata)
     outputs.append(folder.relative(uri))
+    if context.config.speech.vad.keep_probabilities:
+        uri = folder.table(FRAMES_TABLE, part=shard.name)
+        written += storage.write_table(uri, pa.Table.from_pylist(output.frames, schema=FRAMES), metadata=metadata)
+        outputs.append(folder.relative(uri))
     outputs.extend(write_quarantine(folder, STAGE, shard.name, output.quarantine))
     return outputs, written
 

@@ -84,6 +84,17 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(command=_status)
 
+    spans = commands.add_parser("spans", help="how many spans a run has, and would have with other settings")
+    spans.add_argument("run", metavar="DIR", help="folder of a run that kept its probabilities")
+    spans.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="to try, such as speech.vad.threshold=0.7; no audio is read"
+    )
+    spans.add_argument("--picture", metavar="FILE.svg", help="also draw the fragments and spans of one recording")
+    spans.add_argument("--recording", metavar="URI", help="which, by uri or id (default: the first with spans)")
+    spans.add_argument("--start", type=float, default=0.0, metavar="S", help="seconds (default: %(default)s)")
+    spans.add_argument("--seconds", type=float, default=60.0, metavar="S", help="(default: %(default)s)")
+    spans.set_defaults(command=_spans)
+
     report = commands.add_parser("report", help="write one HTML file about a run")
     report.add_argument("run", metavar="DIR")
     report.add_argument(
@@ -164,6 +175,17 @@ def _status(arguments: argparse.Namespace) -> int:
 
     status = read_status(arguments.run)
     print(json.dumps(status, indent=1) if arguments.json else status_text(status))
+    return 0
+
+
+def _spans(arguments: argparse.Namespace) -> int:
+    from seamlessalign.pipelines.span_counts import draw_spans, spans_text
+
+    print(spans_text(arguments.run, arguments.overrides))
+    if arguments.picture:
+        window = arguments.start, arguments.start + arguments.seconds
+        drawn = draw_spans(arguments.run, arguments.overrides, arguments.picture, arguments.recording, *window)
+        print(f"\npicture of {drawn}: {arguments.picture}")
     return 0
 
 

@@ -67,6 +67,7 @@ class VadConfig(Section):
     min_silence_ms: int = Field(100, ge=0)  # shorter silences do not end a fragment
     speech_pad_ms: int = Field(30, ge=0)  # added on both sides of a fragment
     max_fragment_seconds: float = Field(20.0, gt=0, le=28)  # longer ones are split; 28 s is what Whisper can hear
+    keep_probabilities: bool = False  # in a table `frames`, so that `seamlessalign spans` can try other thresholds
 
 
 class SpansConfig(Section):
