@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     export.set_defaults(command=_export)
 
     train = commands.add_parser("train", help="train a model as a configuration says; run again to go on")
-    train.add_argument("kind", choices=["speech-encoder"], help="what is trained")
+    train.add_argument("kind", choices=["speech-encoder", "lid"], help="what is trained")
     train.add_argument("config", metavar="CONFIG.yaml")
     train.add_argument(
         "overrides", nargs="*", metavar="key=value", help="set a key of the configuration, such as optimiser.lr=0.0003"
@@ -224,6 +224,8 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    if arguments.kind == "lid":
+        return _train_lid(arguments)
     from seamlessalign.embedders.student.training_config import load_training_config
 
     config = load_training_config(arguments.config, arguments.overrides)
@@ -234,6 +236,21 @@ def _train(arguments: argparse.Namespace) -> int:
         _complain(f"stopped at step {result.steps}; the same command goes on from there", arguments.debug)
         return 128 + signal.SIGTERM
     print(f"student: {result.folder / 'student'}, P@1 {result.p_at_1:.3f} at step {result.best_step} of {result.steps}")
+    return 0
+
+
+def _train_lid(arguments: argparse.Namespace) -> int:
+    from seamlessalign.lid.training_config import load_lid_config
+
+    config = load_lid_config(arguments.config, arguments.overrides)
+    from seamlessalign.lid.train import train_lid
+
+    result = train_lid(config)
+    if not result.finished:
+        _complain(f"stopped at step {result.steps}; the same command goes on from there", arguments.debug)
+        return 128 + signal.SIGTERM
+    at = f"at step {result.best_step} of {result.steps}"
+    print(f"language identifier: {result.folder / 'model'}, macro F1 {result.macro_f1:.3f} {at}")
     return 0
 
 
