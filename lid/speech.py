@@ -1,20 +1,20 @@
-"""Which language is spoken: Whisper's language head, or SpeechBrain's ECAPA-TDNN trained on VoxLingua107.
+"""Which language is spoken: Whisper's language head, or an ECAPA-TDNN, SpeechBrain's or one that was trained here.
 
-A recording is judged by several windows of its speech, spread over it, whose probabilities are averaged.
+A recording is judged by several windows of its speech, spread over it, whose probabilities are averaged. A calibration
+says from which score on a language is believed; below it the answer is `unknown`.
 """
 
-import re
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from seamlessalign.errors import InputError, ModelError
-from seamlessalign.languages import from_model_code
+from seamlessalign.lid.calibration import CALIBRATION_FILE, Calibration, Decision, decide, load_calibration
 from seamlessalign.model_files import ModelFiles, find_model
 from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.whisper import load_whisper
@@ -23,6 +23,7 @@ Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
 _MIN_WINDOW_SECONDS = 0.5  # less speech than this says nothing about its language
+_ECAPA = ("ecapa-voxlingua107", "ecapa")
 
 
 class _WindowModel(Protocol):
@@ -31,13 +32,23 @@ class _WindowModel(Protocol):
     def identify(self, waveforms: Sequence[Float32]) -> list[dict[str, float]]: ...
 
 
-class SpeechLid:
-    """A speech language identifier; `name` and `sha256` are its fingerprint."""
+@dataclass(frozen=True)
+class Stretch:
+    """Neighbouring fragments that were judged together, and the language they are in."""
 
-    def __init__(self, model: _WindowModel) -> None:
+    first: int  # number of the first fragment
+    last: int  # of the one behind the last
+    decision: Decision | None  # None where they hold too little speech
+
+
+class SpeechLid:
+    """A speech language identifier; `name` and `sha256` are its fingerprint, `calibration` when to believe it."""
+
+    def __init__(self, model: _WindowModel, calibration: Calibration | None = None) -> None:
         self._model = model
         self.name = model.files.name
         self.sha256 = model.files.sha256
+        self.calibration = calibration
 
     def identify(
         self,
@@ -59,28 +70,94 @@ class SpeechLid:
             (ISO 639-3, probability) of every language the model knows.
 
         Raises:
-            InputError: there is less than half a second of speech.
+            InputError: there is less than half a second of speech, or a sample that is not finite.
         """
+        mean, _ = self._heard(waveform, fragments, window_seconds, max_windows)
+        return sorted(mean.items(), key=lambda item: (-item[1], item[0]))
+
+    def decide(
+        self,
+        waveform: Float32,
+        fragments: Int64 | None = None,
+        *,
+        window_seconds: float = 10.0,
+        max_windows: int = 5,
+        min_prob: float = 0.0,
+    ) -> Decision:
+        """The language of a recording, or `unknown`; whether windows that are sure disagree. As `identify`, and:
+
+        min_prob: the score from which an answer is believed where there is no calibration.
+        """
+        return decide(*self._heard(waveform, fragments, window_seconds, max_windows), self.calibration, min_prob)
+
+    def stretches(
+        self, waveform: Float32, fragments: Int64, *, window_seconds: float = 10.0, min_prob: float = 0.0
+    ) -> list[Stretch]:
+        """The language of each part of a recording: fragments in turn, up to `window_seconds` of speech at a time.
+
+        A fragment is never cut; one that is longer than a window is a stretch by itself, judged by several windows.
+        Arguments and errors as `decide`; stretches of too little speech have no decision.
+        """
+        found = []
+        for first, last in stretches(fragments, window_seconds):
+            some = fragments[first:last]
+            decision = None
+            if int((some[:, 1] - some[:, 0]).sum()) >= _MIN_WINDOW_SECONDS * SAMPLE_RATE:
+                decision = self.decide(waveform, some, window_seconds=window_seconds, min_prob=min_prob)
+            found.append(Stretch(first, last, decision))
+        return found
+
+    def _heard(
+        self, waveform: Float32, fragments: Int64 | None, window_seconds: float, max_windows: int
+    ) -> tuple[dict[str, float], list[dict[str, float]]]:
+        """The mean of the windows' probabilities, weighted by their lengths, and each window's."""
         windows = speech_windows(waveform, fragments, window_seconds, max_windows)
         if not windows:
             raise InputError("there is too little speech to identify its language")
+        if not all(bool(np.isfinite(window).all()) for window in windows):
+            raise InputError("there are samples that are not finite: no language can be heard")
         heard = self._model.identify(windows)
         weights = np.array([len(window) for window in windows], np.float64)
         mean = {
             lang: float(np.average([probabilities[lang] for probabilities in heard], weights=weights))
             for lang in heard[0]
         }
-        return sorted(mean.items(), key=lambda item: (-item[1], item[0]))
+        return mean, heard
 
 
 @cache
-def load_speech_lid(name: str = "whisper-base", directory: str | None = None, device: str = "cpu") -> SpeechLid:
-    """Load a speech language identifier: `whisper-base` or `ecapa-voxlingua107`."""
+def load_speech_lid(
+    name: str = "whisper-base", directory: str | None = None, device: str = "cpu", calibration: str | None = None
+) -> SpeechLid:
+    """Load a speech language identifier.
+
+    Args:
+        name: `whisper-base`, `ecapa-voxlingua107`, or `ecapa`: any that `seamlessalign train lid` wrote.
+        directory: where it is, when that is known.
+        device: of torch.
+        calibration: file with its thresholds; by default the one that lies beside the model, if there is one; `none`
+            for none.
+
+    Raises:
+        ModelError: unknown name, or a model that is not found or damaged.
+        ConfigError: a calibration that is damaged or of other weights.
+    """
+    model: _WindowModel
     if name == "whisper-base":
-        return SpeechLid(load_whisper(name, directory, device))
-    if name == "ecapa-voxlingua107":
-        return SpeechLid(Ecapa(find_model(name, directory), device))
-    raise ModelError(f"speech language identifier {name!r} is not known; there are whisper-base, ecapa-voxlingua107")
+        model = load_whisper(name, directory, device)
+    elif name in _ECAPA:
+        from seamlessalign.lid.ecapa import Ecapa
+
+        model = Ecapa(find_model(name, directory), device)
+    else:
+        known = ", ".join(("whisper-base", *_ECAPA))
+        raise ModelError(f"speech language identifier {name!r} is not known; there are {known}")
+    if calibration == "none":
+        return SpeechLid(model)
+    beside = model.files.directory / CALIBRATION_FILE
+    if calibration is None and not beside.is_file():
+        return SpeechLid(model)
+    return SpeechLid(model, load_calibration(Path(calibration or beside), model.files.sha256))
 
 
 def speech_windows(
@@ -101,6 +178,18 @@ def speech_windows(
     return windows
 
 
+def stretches(fragments: Int64, window_seconds: float) -> list[tuple[int, int]]:
+    """Ranges of neighbouring fragments with up to `window_seconds` of speech each, or of one that is longer."""
+    lengths = (fragments[:, 1] - fragments[:, 0]).tolist()
+    found, first, held = [], 0, 0
+    for i, length in enumerate(lengths):
+        if i > first and held + length > window_seconds * SAMPLE_RATE:
+            found.append((first, i))
+            first, held = i, 0
+        held += length
+    return [*found, (first, len(lengths))] if lengths else []
+
+
 def _speech_between(waveform: Float32, fragments: Int64, ends: Int64, start: int, end: int) -> Float32:
     """Samples `[start, end)` of the speech, counted as if fragments lay one behind the other."""
     pieces = []
@@ -111,105 +200,3 @@ def _speech_between(waveform: Float32, fragments: Int64, ends: Int64, start: int
         low, high = max(start, first) - first, min(end, int(ends[i])) - first
         pieces.append(waveform[fragments[i, 0] + low : fragments[i, 0] + high])
     return np.concatenate(pieces).astype(np.float32) if pieces else np.zeros(0, np.float32)
-
-
-class Ecapa:
-    """SpeechBrain's ECAPA-TDNN language identifier, from the three files of its checkpoint.
-
-    The structure is fixed here (Desplanques et al. 2020, with VoxLingua107's sizes), so no class named in a
-    checkpoint's YAML is ever created, and the weights are read without unpickling objects.
-    """
-
-    def __init__(self, files: ModelFiles, device: str = "cpu") -> None:
-        try:
-            import torch
-            from speechbrain.lobes.features import Fbank
-            from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
-            from speechbrain.lobes.models.Xvector import Classifier
-            from speechbrain.processing.features import InputNormalization
-        except (ImportError, RuntimeError) as error:
-            raise ModelError(
-                f"model {files.name!r}: SpeechBrain cannot be imported ({str(error).splitlines()[0]}); "
-                "torch and torchaudio must be built for the same CUDA version"
-            ) from error
-        _forget_redirects()
-        self.files = files
-        self.device = torch.device(device)
-        self.languages = _read_labels(files.directory / "label_encoder.txt", files.name)
-        self.features = Fbank(n_mels=60).to(self.device)
-        self.normalise = InputNormalization(norm_type="sentence", std_norm=False).to(self.device)
-        self.encoder = ECAPA_TDNN(
-            60,
-            channels=[1024, 1024, 1024, 1024, 3072],
-            kernel_sizes=[5, 3, 3, 3, 1],
-            dilations=[1, 2, 3, 4, 1],
-            attention_channels=128,
-            lin_neurons=256,
-        )
-        self.classifier = Classifier(
-            [None, None, 256],
-            activation=torch.nn.LeakyReLU,
-            lin_blocks=1,
-            lin_neurons=512,
-            out_neurons=len(self.languages),
-        )
-        for module, file in zip((self.encoder, self.classifier), files.weights, strict=True):
-            _load_checkpoint(module, file, files.name)
-            module.to(self.device).eval()
-
-    def identify(self, waveforms: Sequence[Float32]) -> list[dict[str, float]]:
-        """Probabilities of the languages (ISO 639-3) of each waveform (float32 at 16 kHz)."""
-        import torch
-
-        results = []
-        with torch.inference_mode():
-            for waveform in waveforms:
-                batch = torch.from_numpy(np.ascontiguousarray(waveform, np.float32))[None].to(self.device)
-                lengths = torch.ones(1, device=self.device)
-                features = self.normalise(self.features(batch), lengths)
-                # the classifier ends in a log-softmax
-                scores = self.classifier(self.encoder(features, lengths)).exp()[0, 0].cpu().numpy()
-                known: dict[str, float] = {}
-                for lang, score in zip(self.languages, scores, strict=True):
-                    if lang is not None:
-                        known[lang] = known.get(lang, 0.0) + float(score)
-                results.append(known)
-        return results
-
-
-def _forget_redirects() -> None:
-    """Remove SpeechBrain's stand-ins for its old module names, which nobody here uses, from the table of modules.
-
-    They raise ImportError at any look where an optional package is missing, and pickle looks at every module.
-    """
-    from speechbrain.utils.importutils import LazyModule
-
-    for name, module in list(sys.modules.items()):
-        if isinstance(module, LazyModule):
-            del sys.modules[name]
-
-
-def _load_checkpoint(module: Any, file: Path, model: str) -> None:
-    import torch
-
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes lead the reader into any kind of error
-        seen = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ModelError(f"model {model!r}: {file} is not a plain checkpoint: {seen}") from error
-    try:
-        module.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
-        raise ModelError(f"model {model!r}: {file}: {' '.join(str(error).split())[:300]}") from error
-
-
-def _read_labels(file: Path, model: str) -> list[str | None]:
-    """ISO 639-3 code of each output, from lines such as `'en: English' => 20`; None for one outside our table."""
-    found = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
-        match = re.fullmatch(r"'([A-Za-z-]+)(?::[^']*)?' => (\d+)", line.strip())
-        if match:
-            found[int(match[2])] = from_model_code(match[1], "voxlingua")
-    if sorted(found) != list(range(len(found))) or not found:
-        raise ModelError(f"model {model!r}: {file} does not list its labels as 'code: Name' => number from 0 on")
-    return [found[i] for i in range(len(found))]

@@ -136,6 +136,12 @@ KNOWN_MODELS = {
             "speechbrain/lang-id-voxlingua107-ecapa",
         ),
         KnownModel(
+            "ecapa",
+            "any speech language identifier that `train lid` wrote, from a directory",
+            ("model.safetensors",),
+            ("config.json",),
+        ),
+        KnownModel(
             "whisper-e5",
             "speech encoder over Whisper base: spans of speech in the space of e5-small",
             ("model.safetensors",),

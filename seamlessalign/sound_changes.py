@@ -34,3 +34,37 @@ def add_noise(waveform: Float32, snr_db: float, colour: float, rng: np.random.Ge
 def change_gain(waveform: Float32, gain_db: float) -> Float32:
     """Speech that many decibels louder."""
     return np.asarray(waveform * 10 ** (gain_db / 20), np.float32)
+
+
+def room_response(seconds: float, direct_db: float, rng: np.random.Generator) -> Float32:
+    """A made room's impulse response: the direct sound, then noise that falls by 60 dB in `seconds`.
+
+    direct_db: how much stronger the direct sound is than all that follows.
+    """
+    length = max(2, int(seconds * SAMPLE_RATE))
+    time = np.arange(length) / SAMPLE_RATE
+    tail = rng.standard_normal(length) * 10 ** (-3 * time / seconds)
+    tail[: int(0.002 * SAMPLE_RATE)] = 0  # nothing comes back sooner from any wall
+    power = float(np.sum(tail**2))
+    tail *= np.sqrt(10 ** (-direct_db / 10) / max(power, 1e-12))
+    tail[0] = 1.0
+    return np.asarray(tail, np.float32)
+
+
+def convolved(waveform: Float32, response: Float32) -> Float32:
+    """A waveform heard through a response, as long as before, and as loud."""
+    length = len(waveform) + len(response) - 1
+    size = 1 << (length - 1).bit_length()
+    made = np.fft.irfft(np.fft.rfft(waveform, size) * np.fft.rfft(response, size), size)[: len(waveform)]
+    before = np.sqrt(np.mean(np.square(waveform, dtype=np.float64)))
+    after = np.sqrt(np.mean(np.square(made)))
+    return np.asarray(made * (before / max(float(after), 1e-12)), np.float32)
+
+
+def coloured(waveform: Float32, gains_db: npt.NDArray[np.float64]) -> Float32:
+    """A waveform through a filter without delay, whose gains are given at equal steps of an octave from 62.5 Hz up."""
+    spectrum = np.fft.rfft(waveform)
+    hertz = np.arange(len(spectrum)) * (SAMPLE_RATE / 2 / max(1, len(spectrum) - 1))
+    octave = np.log2(np.maximum(hertz, 62.5) / 62.5) / 7 * (len(gains_db) - 1)  # 8 kHz is seven octaves up
+    gain = 10 ** (np.interp(octave, np.arange(len(gains_db)), gains_db) / 20)
+    return np.asarray(np.fft.irfft(spectrum * gain, len(waveform)), np.float32)

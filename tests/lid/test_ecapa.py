@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from seamlessalign.errors import InputError, ModelError
 from seamlessalign.languages import from_model_code
 from seamlessalign.lid import load_speech_lid
-from seamlessalign.lid.speech import Ecapa, _load_checkpoint
+from seamlessalign.lid.ecapa import Ecapa, _load_checkpoint
 from seamlessalign.model_files import find_model
 from tests.lid.voxlingua import LABELS, save_checkpoint
 

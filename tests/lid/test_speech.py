@@ -104,5 +104,5 @@ def test_too_little_speech_is_refused(fragments: NDArray[np.int64] | None) -> No
 
 
 def test_an_unknown_identifier_lists_those_that_are_known() -> None:
-    with pytest.raises(ModelError, match="whisper-base, ecapa-voxlingua107"):
-        load_speech_lid("ecapa")
+    with pytest.raises(ModelError, match="whisper-base, ecapa-voxlingua107, ecapa"):
+        load_speech_lid("ecapa-tiny")

@@ -1,0 +1,335 @@
+"""Clips to learn languages from, and crops of them: batches that follow from the seed, the step and the place alone."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seamlessalign import sound_changes
+from seamlessalign.errors import ConfigError, InputError, UnreadableError
+from seamlessalign.espeak import speak_afresh
+from seamlessalign.languages import get_language
+from seamlessalign.lid.training_config import LidAugment, LidData, LidSource
+from seamlessalign.rows import SAMPLE_RATE
+from seamlessalign.speech_sources import (
+    Sound,
+    bytes_of,
+    content_of,
+    file_bytes,
+    load_sound,
+    manifest_of,
+    manifest_rows,
+    parquet_rows,
+    sound_seconds,
+    text_lines,
+)
+
+Float32 = npt.NDArray[np.float32]
+
+_CHARS_PER_SECOND = 14.0  # of synthetic speech, whose length is not known before it is made
+_CROP, _HELD_OUT = range(2)  # streams of random numbers
+_TRIES = 20  # clips that may be unreadable before a crop is given up
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One stretch of speech in one language."""
+
+    key: str  # hex digits that change with its sound
+    place: str  # file and row, for people
+    lang: str  # ISO 639-3
+    group: str  # its speaker where it is known; else empty
+    text: str  # what a voice says; empty for a recording
+    seconds: float  # by its header; guessed from the text where the speech is synthetic
+    sound: Sound
+    source: int  # number of its source
+
+
+def read_clips(sources: Sequence[LidSource], data: LidData, rejects: Counter[str] | None = None) -> list[Clip]:
+    """All usable clips of some sources, in order; what is not usable is counted in `rejects` by reason.
+
+    Raises InputError for a source that is not there, lacks a column, or has nothing that is usable.
+    """
+    counted: Counter[str] = Counter() if rejects is None else rejects
+    found: list[Clip] = []
+    for number, source in enumerate(sources):
+        rows = {"parquet": _parquet, "folder": _folder, "espeak": _read_out}[source.kind](source)
+        taken: Counter[str] = Counter()
+        reasons: dict[str, str] = {}
+        for row in rows:
+            try:
+                clip = _clip(row, data, number)
+            except UnreadableError as error:
+                counted[error.reason] += 1
+                reasons.setdefault(error.reason, error.detail[:200])
+                continue
+            if source.languages is not None and clip.lang not in source.languages:
+                counted["language_not_wanted"] += 1
+            elif source.max_items is None or taken[clip.lang] < source.max_items:
+                taken[clip.lang] += 1
+                found.append(clip)
+        if not taken:
+            told = ", ".join(f"{reason} (first: {place})" for reason, place in reasons.items()) or "it is empty"
+            raise InputError(f"{source.path}: nothing to learn from: {told}")
+    return found
+
+
+def split_clips(clips: Sequence[Clip], share: float) -> tuple[list[Clip], list[Clip]]:
+    """Clips to learn from and clips that are held out: about `share` of the speakers, or of the clips, of a language.
+
+    Whether a clip is held out follows from its speaker, else from what it says or its sound, so that more data moves
+    nothing. A language always has both kinds, where it has two clips or speakers.
+    """
+    groups: dict[str, dict[str, float]] = {}
+    for clip in clips:
+        groups.setdefault(clip.lang, {})[_group(clip)] = _place(_group(clip))
+    held: dict[str, set[str]] = {}
+    for lang, places in groups.items():
+        order = sorted(places, key=lambda name: (places[name], name))
+        chosen = {name for name in order if places[name] < share}
+        held[lang] = chosen or set(order[:1])
+        if len(held[lang]) == len(order):
+            held[lang].discard(order[-1])
+    learnt = [clip for clip in clips if _group(clip) not in held[clip.lang]]
+    return learnt, [clip for clip in clips if _group(clip) in held[clip.lang]]
+
+
+def _group(clip: Clip) -> str:
+    return clip.group or clip.text or clip.key
+
+
+def _place(name: str) -> float:
+    return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 16**8
+
+
+@dataclass(frozen=True)
+class _Row:
+    place: str
+    lang: Any
+    speaker: str
+    text: str
+    sound: Sound
+    content: bytes | None  # of a sound file; None where it is spoken when it is wanted
+    error: UnreadableError | None = None
+
+
+def _clip(row: _Row, data: LidData, source: int) -> Clip:
+    try:
+        lang = get_language(str(row.lang)).iso639_3
+    except ConfigError as error:
+        raise UnreadableError("unknown_language", f"{row.place}: {error}") from error
+    if row.error is not None:
+        raise row.error
+    if row.content is None:
+        if not any(c.isalnum() for c in row.text):
+            raise UnreadableError("empty_text", row.place)
+        seconds = len(row.text) / _CHARS_PER_SECOND
+        key = hashlib.sha256(repr((row.text, row.sound.voice, row.sound.words_per_minute)).encode()).hexdigest()[:32]
+    else:
+        seconds = sound_seconds(row.content, row.sound.path, row.place)
+        key = hashlib.sha256(row.content).hexdigest()[:32]
+    if seconds < data.min_seconds:
+        raise UnreadableError("too_short", row.place)
+    if seconds > data.max_seconds:
+        raise UnreadableError("too_long", row.place)
+    return Clip(key, row.place, lang, row.speaker, row.text, seconds, row.sound, source)
+
+
+def _parquet(source: LidSource) -> Iterator[_Row]:
+    column = source.audio or "audio"
+
+    def wanted(file: str, there: Sequence[str]) -> list[str]:
+        _check_columns(file, column, there, source)
+        return [column, *(name for name in (source.lang_column, source.speaker_column) if name in there)]
+
+    for path, row, values in parquet_rows(source.path, wanted):
+        content, lacking = content_of(partial(bytes_of, values[column], path))
+        yield _row(source, f"{path} row {row}", values, Sound(str(path), row, column), content, lacking)
+
+
+def _folder(source: LidSource) -> Iterator[_Row]:
+    manifest = manifest_of(Path(source.path))
+    column = source.audio or "path"
+    for number, values in enumerate(manifest_rows(manifest)):
+        if number == 0:
+            _check_columns(str(manifest), column, list(values), source)
+        path = manifest.parent / str(values.get(column))
+        content, lacking = content_of(partial(file_bytes, path))
+        yield _row(source, f"{manifest} row {number}", values, Sound(str(path)), content, lacking)
+
+
+def _row(
+    source: LidSource, place: str, values: dict[str, Any], sound: Sound, content: bytes, lacking: UnreadableError | None
+) -> _Row:
+    lang = values.get(source.lang_column) or source.lang
+    return _Row(place, lang, str(values.get(source.speaker_column) or ""), "", sound, content, lacking)
+
+
+def _check_columns(file: str, column: str, there: Sequence[str], source: LidSource) -> None:
+    lacking = [column] if column not in there else []
+    if source.lang is None and source.lang_column not in there:
+        lacking.append(f"{source.lang_column} (or give the source's lang)")
+    if lacking:
+        raise InputError(f"{file}: lacks the columns {', '.join(lacking)}; there are {', '.join(there)}")
+
+
+def _read_out(source: LidSource) -> Iterator[_Row]:
+    lines = text_lines(source.path)
+    voices: dict[str, list[str]] = {}
+    counts: Counter[str] = Counter()
+    for number, line in enumerate(lines):
+        place = f"{source.path} line {number + 1}"
+        for lang, text in _texts(line, place, source).items():
+            if source.languages is not None and lang not in source.languages:
+                continue
+            if source.max_items is not None and counts[lang] >= source.max_items:
+                continue
+            if lang not in voices:
+                voices[lang] = _voices(lang, source)
+            if not voices[lang]:
+                continue
+            turn = counts[lang]
+            counts[lang] += 1
+            voice = voices[lang][turn % len(voices[lang])]
+            speed = source.words_per_minute[turn // len(voices[lang]) % len(source.words_per_minute)]
+            yield _Row(place, lang, "", " ".join(text.split()), Sound(source.path, number, "", voice, speed), None)
+
+
+def _texts(line: str, place: str, source: LidSource) -> dict[str, str]:
+    if not source.path.endswith(".jsonl"):
+        return {str(source.lang): line}
+    try:
+        values = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{place}: is not JSON: {error}") from error
+    if not isinstance(values, dict) or not all(isinstance(text, str) for text in values.values()):
+        raise InputError(f"{place}: is no JSON object of texts by language")
+    return values
+
+
+def _voices(lang: str, source: LidSource) -> list[str]:
+    """Voices with their variants. A language that espeak-ng lacks has none, unless it was asked for by name."""
+    named = source.voices.get(lang)
+    asked = named is not None or source.lang is not None or source.languages is not None
+    try:
+        voices = named or [get_language(lang).iso639_1 or lang]
+        for voice in voices:
+            speak_afresh("a", voice)  # one that is not there is found now, not hours later
+    except ConfigError:
+        return []
+    except InputError as error:
+        if asked:
+            raise InputError(f"{source.path}: {lang}: {error}; name one under voices") from error
+        return []
+    return [f"{voice}+{variant}" for variant in source.variants for voice in voices] or list(voices)
+
+
+class Crops:
+    """Crops of a training, made one by one: each follows from the seed, the step and its place in the batch."""
+
+    def __init__(
+        self, clips: Sequence[Clip], weights: Sequence[float], data: LidData, augment: LidAugment | None, seed: int
+    ) -> None:
+        """`weights` are those of sources. Without `augment` nothing is changed, and crops are those of validation."""
+        self._data, self._augment, self._seed = data, augment, seed
+        self.languages = sorted({clip.lang for clip in clips})
+        by_lang: dict[str, dict[int, list[Clip]]] = {lang: {} for lang in self.languages}
+        for clip in clips:
+            by_lang[clip.lang].setdefault(clip.source, []).append(clip)
+        sizes = np.array([sum(map(len, by_lang[lang].values())) for lang in self.languages], np.float64)
+        self._shares = sizes**data.balance / np.sum(sizes**data.balance)
+        self._pools = []
+        for lang in self.languages:
+            pools = [pool for _, pool in sorted(by_lang[lang].items())]
+            chance = np.array([weights[source] for source in sorted(by_lang[lang])])
+            self._pools.append((pools, chance / chance.sum()))
+
+    def seconds(self, step: int) -> float:
+        """Length of the crops of a step."""
+        low = self._data.min_crop_seconds or self._data.crop_seconds
+        rng = np.random.default_rng([self._seed, _CROP, step])
+        return float(rng.uniform(low, self._data.crop_seconds))
+
+    def crop(self, step: int, place: int) -> tuple[Float32, int]:
+        """Samples `(seconds(step) · 16000,)` and the number of their language."""
+        rng = np.random.default_rng([self._seed, _CROP, step, place])
+        number = int(rng.choice(len(self.languages), p=self._shares))
+        return self._make(number, int(self.seconds(step) * SAMPLE_RATE), rng), number
+
+    def held_out(self, lang: int, place: int, seconds: float) -> Float32:
+        """The crop of a language at a place, always the same."""
+        rng = np.random.default_rng([self._seed, _HELD_OUT, lang, place, round(seconds * 1000)])
+        return self._make(lang, int(seconds * SAMPLE_RATE), rng)
+
+    def _make(self, lang: int, length: int, rng: np.random.Generator) -> Float32:
+        augment = self._augment
+        speed = 1.0 if augment is None else float(1 + rng.uniform(-augment.speed, augment.speed))
+        pools, chance = self._pools[lang]
+        pool = pools[int(rng.choice(len(pools), p=chance))]
+        samples = self._joined(pool, int(length * speed) + SAMPLE_RATE // 20, rng)
+        samples = sound_changes.change_speed(samples, speed)[:length]
+        samples = np.pad(samples, (0, length - len(samples)))
+        return samples if augment is None else _changed(samples, augment, rng)
+
+    def _joined(self, pool: Sequence[Clip], length: int, rng: np.random.Generator) -> Float32:
+        """A random crop of a clip; where it is too short, others by its speaker, or of its source, follow it."""
+        first = pool[int(rng.integers(len(pool)))]
+        near = [clip for clip in pool if clip.group == first.group]
+        parts: list[Float32] = []
+        there, clip, failed = 0, first, 0
+        while there < length:
+            try:
+                samples = trimmed(load_sound(clip.sound, clip.text, clip.place))
+            except UnreadableError as error:
+                failed += 1
+                if failed == _TRIES:
+                    raise InputError(f"{clip.place}: {_TRIES} clips in turn are unusable: {error}") from error
+                samples = np.zeros(0, np.float32)
+            if not parts and len(samples) > length:
+                start = int(rng.integers(len(samples) - length + 1))
+                return samples[start : start + length]
+            if len(samples):
+                gap = int(rng.uniform(0, self._data.max_gap_seconds) * SAMPLE_RATE) if parts else 0
+                parts += [np.zeros(gap, np.float32), samples]
+                there += gap + len(samples)
+            clip = near[int(rng.integers(len(near)))]
+        return np.concatenate(parts)[:length]
+
+
+def trimmed(samples: Float32, margin_seconds: float = 0.05) -> Float32:
+    """Samples without the silence before and behind: what is 40 dB below the loudest 20 ms."""
+    size = SAMPLE_RATE // 50
+    count = len(samples) // size
+    if not count:
+        return samples
+    power = np.mean(np.square(samples[: count * size].reshape(count, size), dtype=np.float64), axis=1)
+    loud = np.flatnonzero(power > power.max() * 1e-4)
+    if not len(loud):
+        return samples
+    margin = int(margin_seconds * SAMPLE_RATE)
+    start, end = int(loud[0]) * size - margin, (int(loud[-1]) + 1) * size + margin
+    return samples[max(0, start) : end]
+
+
+def _changed(samples: Float32, augment: LidAugment, rng: np.random.Generator) -> Float32:
+    """All choices are drawn, whether they are used or not, so that one share does not move the others."""
+    reverb, colour, noise = rng.random(3)
+    seconds = float(rng.uniform(0.1, max(0.1, augment.max_reverb_seconds)))
+    direct = float(rng.uniform(0, 12))
+    gains = rng.uniform(-12, 6, 8)
+    snr = float(rng.uniform(augment.min_snr_db, augment.max_snr_db))
+    tilt, gain = float(rng.uniform(0, 2)), float(rng.uniform(-augment.gain_db, augment.gain_db))
+    if reverb < augment.reverb:
+        samples = sound_changes.convolved(samples, sound_changes.room_response(seconds, direct, rng))
+    if noise < augment.noise:
+        samples = sound_changes.add_noise(samples, snr, tilt, rng)
+    if colour < augment.colour:
+        samples = sound_changes.coloured(samples, gains)
+    return sound_changes.change_gain(samples, gain)
