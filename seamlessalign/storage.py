@@ -26,7 +26,13 @@ from seamlessalign.errors import MissingPackageError, SeamlessAlignError, Storag
 TEMPORARY_PREFIX = ".writing-"
 _BLOCK = 1 << 20
 _BUFFER = 8 << 20  # bytes of a column that are read at a time
-_EXTRA_OF_SCHEME = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcp"), "gcs": ("gcsfs", "gcp")}
+_EXTRA_OF_SCHEME = {
+    "s3": ("s3fs", "s3"),
+    "gs": ("gcsfs", "gcp"),
+    "gcs": ("gcsfs", "gcp"),
+    "http": ("aiohttp", "http"),
+    "https": ("aiohttp", "http"),
+}
 
 
 def join(root: str, *parts: str) -> str:
