@@ -4,7 +4,7 @@
 
 writes three folders with a manifest (`path`, `lang`, `speaker`): `learnt` and `held-out`, people who speak words,
 letters and short sentences in games, whose names tell the two apart; and `test`, people who speak prompts of
-Asterisk, of whom nothing is in the other two. Sound stays where packages were unpacked; only raw GSM is copied, as FLAC.
+Asterisk, of whom nothing is in the other two. Sound stays where packages were unpacked; raw GSM is copied as FLAC.
 `texts.jsonl` has the sentences that espeak-ng reads out, one object of texts by language a line.
 """
 

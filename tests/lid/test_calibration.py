@@ -98,8 +98,9 @@ def test_rejecting_a_few_raises_the_f1_of_the_others() -> None:
 
 def test_where_nothing_was_wrong_nothing_is_rejected() -> None:
     truth, scores = _drawn(200, 5, wrong_share=0.0)
-    for how in ({}, {"rule": "right"}, {"rule": "precision", "precision": 0.99}):
-        found = _fit(truth, scores, **how)
+    hows: list[dict[str, object]] = [{}, {"rule": "right"}, {"rule": "precision", "precision": 0.99}]
+    for how in hows:
+        found = fit_calibration(truth, scores, model="m", sha256="0" * 64, window_seconds=10.0, **how)  # type: ignore[arg-type]
         assert found.default.threshold == 0 and _answers(found, scores) == truth
 
 
