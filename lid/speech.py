@@ -152,12 +152,20 @@ def load_speech_lid(
     else:
         known = ", ".join(("whisper-base", *_ECAPA))
         raise ModelError(f"speech language identifier {name!r} is not known; there are {known}")
-    if calibration == "none":
-        return SpeechLid(model)
-    beside = model.files.directory / CALIBRATION_FILE
-    if calibration is None and not beside.is_file():
-        return SpeechLid(model)
-    return SpeechLid(model, load_calibration(Path(calibration or beside), model.files.sha256))
+    return SpeechLid(model, calibration_of(model.files, calibration))
+
+
+def calibration_of(files: ModelFiles, chosen: str | None) -> Calibration | None:
+    """The thresholds of a model: of the file that was chosen, or of the one beside it; None where there is neither.
+
+    Raises ConfigError for a file that is not there, damaged, or of other weights.
+    """
+    if chosen == "none":
+        return None
+    beside = files.directory / CALIBRATION_FILE
+    if chosen is None and not beside.is_file():
+        return None
+    return load_calibration(Path(chosen or beside), files.sha256)
 
 
 def speech_windows(
