@@ -48,6 +48,7 @@ from seamlessalign.pipelines.search_sides import load_sides
 from seamlessalign.pipelines.search_sizes import choice_memory, list_width, over_memory
 from seamlessalign.pipelines.search_stage import IndexTask, SearchTask
 from seamlessalign.pipelines.slurm import SlurmExecutor
+from seamlessalign.pipelines.span_languages import idle_lid_keys, thresholds_of
 from seamlessalign.pipelines.span_counts import FRAMES_TABLE
 from seamlessalign.rows import SCHEMA_VERSION, LedgerLine
 
@@ -411,11 +412,13 @@ def _speech_digest(config: RunConfig, models: dict[str, str]) -> str:
         exclude["vad"] = {"keep_probabilities"}
     if config.speech.frames in (None, default_frames(config.speech.embedder)):  # as if nothing were said of them
         exclude["frames"] = True
+    exclude["lid"] = idle_lid_keys(config)
     if config.speech.decode == DecodeConfig():
         exclude["decode"] = True
     speech = config.speech.model_dump(mode="json", exclude=exclude)
     card = speech_digest(config.speech.embedder, config.models)
-    return digest("speech", SCHEMA_VERSION, speech, config.speech_languages(), models, card)
+    parts = speech, config.speech_languages(), models, card
+    return digest("speech", SCHEMA_VERSION, *parts, *thresholds_of(config))
 
 
 def _text_digest(config: RunConfig, models: dict[str, str]) -> str:

@@ -16,7 +16,7 @@ from seamlessalign import storage
 from seamlessalign.audio import Audio, Decoding, decode, release
 from seamlessalign.embedders import SpeechEmbedder, load_speech_embedder
 from seamlessalign.errors import UnreadableError
-from seamlessalign.lid import SpeechLid, load_speech_lid
+from seamlessalign.lid import UNKNOWN, SpeechLid, load_speech_lid
 from seamlessalign.pipelines.context import Context, Stopwatch, advance
 from seamlessalign.pipelines.inputs import InputFile, Shard
 from seamlessalign.pipelines.ledger import Mark, Tally
@@ -81,7 +81,8 @@ def load_lid(context: Context) -> SpeechLid | None:
     speech = context.config.speech
     if speech.lang is not None:
         return None
-    return load_speech_lid(speech.lid.model, context.model_directory(speech.lid.model), context.device)
+    directory = context.model_directory(speech.lid.model)
+    return load_speech_lid(speech.lid.model, directory, context.device, speech.lid.calibration)
 
 
 def load_embedder(context: Context) -> SpeechEmbedder:
@@ -215,14 +216,22 @@ def _with_language(
     if recording.speech_samples < SAMPLE_RATE // 2:
         return replace(recording, drop_reason="no_speech")
     lang, probability = stated or speech.lang, 1.0
+    decision = None
     if lang is None and lid is not None:
-        lang, probability = lid.identify(
-            samples, fragments, window_seconds=speech.lid.window_seconds, max_windows=speech.lid.max_windows
-        )[0]
+        decision = lid.decide(
+            samples,
+            fragments,
+            window_seconds=speech.lid.window_seconds,
+            max_windows=speech.lid.max_windows,
+            min_prob=speech.lid.min_prob,
+        )
+        lang, probability = decision.lang, decision.score
     recording = replace(recording, lang=lang, lang_prob=probability)
+    if decision is not None and decision.mixed and speech.lid.drop_mixed:
+        return replace(recording, drop_reason="language_mixed")
     if lang not in context.config.speech_languages():
         return replace(recording, drop_reason="language_not_wanted")
-    if probability < speech.lid.min_prob:
+    if decision is not None and decision.answer == UNKNOWN:
         return replace(recording, drop_reason="language_uncertain")
     return recording
 

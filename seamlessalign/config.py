@@ -86,10 +86,13 @@ class SpansConfig(Section):
 class SpeechLidConfig(Section):
     """Which language a recording is in."""
 
-    model: str = "whisper-base"  # or ecapa-voxlingua107
-    min_prob: float = Field(0.5, ge=0, le=1)  # less certain recordings are dropped
+    model: str = "whisper-base"  # or ecapa-voxlingua107; ecapa: one that was trained here, from its directory
+    min_prob: float = Field(0.5, ge=0, le=1)  # less certain recordings are dropped, where there is no calibration
+    # File with thresholds of each language; by default the one beside the model, if there is one; none: none.
+    calibration: str | None = None
     window_seconds: float = Field(10.0, gt=0, le=28)  # speech heard at a time
     max_windows: int = Field(5, ge=1)  # windows averaged, spread over the recording
+    drop_mixed: bool = False  # recordings whose windows are sure of different languages are dropped
 
 
 class SpeechConfig(Section):
@@ -310,6 +313,9 @@ def load_config(path: str, overrides: list[str] | None = None, output: str | Non
     for section in ("speech", "text"):
         if isinstance(raw.get(section), dict) and isinstance(raw[section].get("inputs"), list):
             raw[section]["inputs"] = [beside(file, str(uri)) for uri in raw[section]["inputs"]]
+    lid = _dig(raw, "speech", "lid")
+    if lid and isinstance(lid.get("calibration"), str) and lid["calibration"] != "none":
+        lid["calibration"] = beside(file, lid["calibration"])
     lexicons = _dig(raw, "mining", "filters", "toxicity_lexicons")
     if lexicons is not None:
         lexicons.update({lang: beside(file, uri) for lang, uri in lexicons.items() if isinstance(uri, str)})
