@@ -119,7 +119,8 @@ def test_a_language_that_was_never_said_has_the_threshold_of_all() -> None:
 )
 def test_what_cannot_be_fitted_is_said(count: int, how: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        _fit(*_drawn(count, 0), **how)
+        truth, scores = _drawn(count, 0)
+        fit_calibration(truth, scores, model="m", sha256="0" * 64, window_seconds=10.0, **how)  # type: ignore[arg-type]
 
 
 @given(st.lists(st.floats(0, 1), min_size=10, max_size=40), st.lists(st.booleans(), min_size=40, max_size=40))
