@@ -1,7 +1,7 @@
 """Languages in a run: the thresholds that an identifier is believed by, and spans that have a language of their own."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy.typing as npt
 from seamlessalign.config import RunConfig, SpeechLidConfig
 from seamlessalign.lid import UNKNOWN, Stretch, calibration_of
 from seamlessalign.model_files import find_model, place_of
+from seamlessalign.rows import Recording
+from seamlessalign.segmentation.spans import Spans
 
 Int64 = npt.NDArray[np.int64]
 
@@ -53,6 +55,19 @@ def span_languages(stretches: Sequence[Stretch], span_fragments: Int64, wanted: 
             reason = "language_not_wanted"
         found.append(SpanLanguage(None if reason else sure.pop(), score, reason))
     return found
+
+
+def parts_by_language(
+    recording: Recording, spans: Spans, languages: Sequence[SpanLanguage]
+) -> list[tuple[Recording, Spans]]:
+    """The spans of each language, with a recording that says it is in that one, as sure as they are on average."""
+    parts = []
+    for lang in sorted({one.lang for one in languages if one.lang is not None}):
+        chosen = np.array([one.lang == lang for one in languages], np.bool_)
+        score = float(np.mean([one.score for one in languages if one.lang == lang]))
+        spoken = replace(recording, lang=lang, lang_prob=score)
+        parts.append((spoken, Spans(spans.spans[chosen], spans.fragments[chosen])))
+    return parts
 
 
 def idle_lid_keys(config: RunConfig) -> set[str]:
