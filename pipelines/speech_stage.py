@@ -22,6 +22,7 @@ from seamlessalign.pipelines.inputs import InputFile, Shard
 from seamlessalign.pipelines.ledger import Mark, Tally
 from seamlessalign.pipelines.recordings import channels_of, open_recording
 from seamlessalign.pipelines.span_counts import FRAMES_TABLE, fragment_settings, spans_of
+from seamlessalign.pipelines.span_languages import parts_by_language, span_languages
 from seamlessalign.rows import (
     RECORDINGS,
     SAMPLE_RATE,
@@ -32,6 +33,7 @@ from seamlessalign.rows import (
     segments_schema,
 )
 from seamlessalign.segmentation.kept_scores import FRAMES, to_row
+from seamlessalign.segmentation.spans import Spans
 from seamlessalign.segmentation.vad import fragments_of, speech_scores, vad_fingerprint
 
 STAGE = "speech"
@@ -198,10 +200,34 @@ def _process_audio(
     if not len(spans.spans):
         advance(STAGE, len(audio.samples) / SAMPLE_RATE)
         return replace(recording, drop_reason="no_span")
-    with watch.step("embed"):
-        rows = _embed(audio.samples, spans.spans, fragments, str(recording.lang), embedder)
-    _add_segments(recording, spans, fragments, rows, output)
+    parts = [(recording, spans)]
+    if speech.lid.per_segment and lid is not None and file.lang is None:
+        with watch.step("lid"):
+            parts = _spoken_parts(recording, spans, audio.samples, fragments, context, lid, output)
+    for spoken, spans in parts:
+        with watch.step("embed"):
+            rows = _embed(audio.samples, spans.spans, fragments, str(spoken.lang), embedder)
+        _add_segments(spoken, spans, fragments, rows, output)
     return recording
+
+
+def _spoken_parts(
+    recording: Recording,
+    spans: Spans,
+    samples: Float32,
+    fragments: Int64,
+    context: Context,
+    lid: SpeechLid,
+    output: _Output,
+) -> list[tuple[Recording, Spans]]:
+    """The spans of a recording by language; those without one that is sure and wanted are counted as dropped."""
+    config = context.config.speech.lid
+    found = lid.stretches(samples, fragments, window_seconds=config.window_seconds, min_prob=config.min_prob)
+    languages = span_languages(found, spans.fragments, context.config.speech_languages())
+    for (start, end), language in zip(spans.spans.tolist(), languages, strict=True):
+        if language.reason is not None:
+            output.segments_tally.drop(language.reason, samples=end - start)
+    return parts_by_language(recording, spans, languages)
 
 
 def _with_language(
@@ -229,6 +255,8 @@ def _with_language(
     recording = replace(recording, lang=lang, lang_prob=probability)
     if decision is not None and decision.mixed and speech.lid.drop_mixed:
         return replace(recording, drop_reason="language_mixed")
+    if decision is not None and speech.lid.per_segment:
+        return recording
     if lang not in context.config.speech_languages():
         return replace(recording, drop_reason="language_not_wanted")
     if decision is not None and decision.answer == UNKNOWN:

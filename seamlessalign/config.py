@@ -93,6 +93,14 @@ class SpeechLidConfig(Section):
     window_seconds: float = Field(10.0, gt=0, le=28)  # speech heard at a time
     max_windows: int = Field(5, ge=1)  # windows averaged, spread over the recording
     drop_mixed: bool = False  # recordings whose windows are sure of different languages are dropped
+    # Each span has the language of the speech in it, heard `window_seconds` at a time; not all of a recording has one.
+    per_segment: bool = False
+
+    @model_validator(mode="after")
+    def _fitting(self) -> "SpeechLidConfig":
+        if self.drop_mixed and self.per_segment:
+            raise ValueError("drop_mixed drops whole recordings, per_segment only spans: choose one")
+        return self
 
 
 class SpeechConfig(Section):
