@@ -48,8 +48,8 @@ from seamlessalign.pipelines.search_sides import load_sides
 from seamlessalign.pipelines.search_sizes import choice_memory, list_width, over_memory
 from seamlessalign.pipelines.search_stage import IndexTask, SearchTask
 from seamlessalign.pipelines.slurm import SlurmExecutor
-from seamlessalign.pipelines.span_languages import idle_lid_keys, thresholds_of
 from seamlessalign.pipelines.span_counts import FRAMES_TABLE
+from seamlessalign.pipelines.span_languages import idle_lid_keys, thresholds_of
 from seamlessalign.rows import SCHEMA_VERSION, LedgerLine
 
 log = logging.getLogger(__name__)
@@ -415,6 +415,8 @@ def _speech_digest(config: RunConfig, models: dict[str, str]) -> str:
     exclude["lid"] = idle_lid_keys(config)
     if config.speech.decode == DecodeConfig():
         exclude["decode"] = True
+    if not config.speech.quality.wanted:
+        exclude["quality"] = True
     speech = config.speech.model_dump(mode="json", exclude=exclude)
     card = speech_digest(config.speech.embedder, config.models)
     parts = speech, config.speech_languages(), models, card

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from seamlessalign import storage
 from seamlessalign.audio import Audio, Decoding, decode, release
+from seamlessalign.config import QualityConfig
 from seamlessalign.embedders import SpeechEmbedder, load_speech_embedder
 from seamlessalign.errors import UnreadableError
 from seamlessalign.lid import UNKNOWN, SpeechLid, load_speech_lid
@@ -22,6 +23,7 @@ from seamlessalign.pipelines.inputs import InputFile, Shard
 from seamlessalign.pipelines.ledger import Mark, Tally
 from seamlessalign.pipelines.recordings import channels_of, open_recording
 from seamlessalign.pipelines.span_counts import FRAMES_TABLE, fragment_settings, spans_of
+from seamlessalign.pipelines.span_filters import quality_reasons
 from seamlessalign.pipelines.span_languages import parts_by_language, span_languages
 from seamlessalign.rows import (
     RECORDINGS,
@@ -33,6 +35,7 @@ from seamlessalign.rows import (
     segments_schema,
 )
 from seamlessalign.segmentation.kept_scores import FRAMES, to_row
+from seamlessalign.segmentation.quality import COLUMNS, Quality, span_quality
 from seamlessalign.segmentation.spans import Spans
 from seamlessalign.segmentation.vad import fragments_of, speech_scores, vad_fingerprint
 
@@ -44,7 +47,7 @@ Int64 = npt.NDArray[np.int64]
 @dataclass
 class _Output:
     recordings: list[Recording] = field(default_factory=list)
-    segments: dict[str, list[Segment]] = field(default_factory=dict)  # by language
+    segments: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # rows by language
     embeddings: dict[str, list[Float32]] = field(default_factory=dict)
     frames: list[dict[str, Any]] = field(default_factory=list)
     quarantine: list[dict[str, Any]] = field(default_factory=list)
@@ -205,9 +208,17 @@ def _process_audio(
         with watch.step("lid"):
             parts = _spoken_parts(recording, spans, audio.samples, fragments, context, lid, output)
     for spoken, spans in parts:
+        quality = None
+        if speech.quality.wanted:
+            with watch.step("quality"):
+                measured = span_quality(audio.samples, fragments, spans, scores)
+            spans, quality = _good_spans(spans, measured, speech.quality, output)
+            if not len(spans.spans):
+                advance(STAGE, len(audio.samples) / SAMPLE_RATE)
+                continue
         with watch.step("embed"):
             rows = _embed(audio.samples, spans.spans, fragments, str(spoken.lang), embedder)
-        _add_segments(spoken, spans, fragments, rows, output)
+        _add_segments(spoken, spans, fragments, rows, quality, output)
     return recording
 
 
@@ -228,6 +239,16 @@ def _spoken_parts(
         if language.reason is not None:
             output.segments_tally.drop(language.reason, samples=end - start)
     return parts_by_language(recording, spans, languages)
+
+
+def _good_spans(spans: Spans, quality: Quality, config: QualityConfig, output: _Output) -> tuple[Spans, Quality]:
+    """The spans that are good enough, and what was measured of them; the others are counted as dropped."""
+    reasons = quality_reasons(quality, config)
+    for (start, end), reason in zip(spans.spans.tolist(), reasons, strict=True):
+        if reason is not None:
+            output.segments_tally.drop(reason, samples=end - start)
+    good = np.array([reason is None for reason in reasons], np.bool_)
+    return Spans(spans.spans[good], spans.fragments[good]), quality[good]
 
 
 def _with_language(
@@ -288,28 +309,30 @@ def _stretches(spans: Int64, seconds: float = 1200.0) -> list[tuple[int, int]]:
     return [*stretches, (first, len(spans))]
 
 
-def _add_segments(recording: Recording, spans: Any, fragments: Int64, rows: Float32, output: _Output) -> None:
+def _add_segments(
+    recording: Recording, spans: Spans, fragments: Int64, rows: Float32, quality: Quality | None, output: _Output
+) -> None:
     lang = str(recording.lang)
     heard: npt.NDArray[np.bool_] = np.asarray(np.isfinite(rows).all(axis=1))
     ratios = spans.speech_ratio(fragments)
+    measures: list[dict[str, float]] = [{}] * len(spans) if quality is None else quality.rows()
     for i, (start, end) in enumerate(spans.spans.tolist()):
         if not heard[i]:
             output.segments_tally.drop("no_words", samples=end - start)
             continue
         output.segments_tally.keep(samples=end - start)
-        output.segments.setdefault(lang, []).append(
-            Segment(
-                segment_id=segment_id(recording.recording_id, start, end),
-                recording_id=recording.recording_id,
-                uri=recording.uri,
-                start=start,
-                end=end,
-                lang=lang,
-                lang_prob=float(recording.lang_prob or 0.0),
-                speech_ratio=float(ratios[i]),
-                num_fragments=int(spans.num_fragments[i]),
-            )
+        segment = Segment(
+            segment_id=segment_id(recording.recording_id, start, end),
+            recording_id=recording.recording_id,
+            uri=recording.uri,
+            start=start,
+            end=end,
+            lang=lang,
+            lang_prob=float(recording.lang_prob or 0.0),
+            speech_ratio=float(ratios[i]),
+            num_fragments=int(spans.num_fragments[i]),
         )
+        output.segments.setdefault(lang, []).append({**asdict(segment), **measures[i]})
     output.embeddings.setdefault(lang, []).append(rows[heard])
 
 
@@ -319,12 +342,13 @@ def _write(
     """Write a shard's tables and quarantine; returns their names below the run's folder and their bytes."""
     folder = context.folder
     outputs, written = [], 0
+    schema = segments_schema(dim, COLUMNS if context.config.speech.quality.wanted else ())
     for lang, segments in sorted(output.segments.items()):
         uri = folder.table("segments", f"lang={lang}", shard.name)
         rows = np.concatenate(output.embeddings[lang])
         written += storage.write_table(
             uri,
-            storage.with_embeddings([asdict(row) for row in segments], rows, segments_schema(dim)),
+            storage.with_embeddings(segments, rows, schema),
             metadata=metadata,
         )
         outputs.append(folder.relative(uri))

@@ -83,6 +83,24 @@ class SpansConfig(Section):
         return self
 
 
+class QualityConfig(Section):
+    """How good the sound of a span is: columns of `segments`, and which spans are not worth embedding. Off by default.
+
+    A bound switches the measuring on.
+    """
+
+    measure: bool = False
+    min_snr_db: float | None = None  # power of speech over that of the noise around it; 10 is noisy, 30 is a studio
+    max_clipping: float | None = Field(None, ge=0, le=1)  # share of samples at full scale
+    min_bandwidth_hz: float | None = Field(None, ge=0, le=8000)  # 4000 is a telephone
+    min_speech_prob: float | None = Field(None, ge=0, le=1)  # mean of what the detector says; low in music and noise
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is measured."""
+        return self != QualityConfig()
+
+
 class SpeechLidConfig(Section):
     """Which language a recording is in."""
 
@@ -113,6 +131,7 @@ class SpeechConfig(Section):
     decode: DecodeConfig = DecodeConfig()
     vad: VadConfig = VadConfig()
     spans: SpansConfig = SpansConfig()
+    quality: QualityConfig = QualityConfig()
     lid: SpeechLidConfig = SpeechLidConfig()
     embedder: str = "whisper-e5"
     # Whether each span is heard by itself (each, the default of sonar), or each stretch of speech once for all spans

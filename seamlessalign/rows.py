@@ -7,6 +7,7 @@ gives the same rows. Embeddings are `fixed_size_list<float16>[D]`; D belongs to 
 
 import hashlib
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -67,8 +68,8 @@ class Segment:
     num_fragments: int
 
 
-def segments_schema(dim: int) -> pa.Schema:
-    """Schema of `segments` for embeddings of `dim` dimensions."""
+def segments_schema(dim: int, measures: Sequence[str] = ()) -> pa.Schema:
+    """Schema of `segments` for embeddings of `dim` dimensions, with columns for `measures` if any are named."""
     return pa.schema(
         [
             pa.field("segment_id", pa.string(), nullable=False),
@@ -80,6 +81,7 @@ def segments_schema(dim: int) -> pa.Schema:
             pa.field("lang_prob", pa.float32(), nullable=False),
             pa.field("speech_ratio", pa.float32(), nullable=False),
             pa.field("num_fragments", pa.int32(), nullable=False),
+            *(pa.field(name, pa.float32(), nullable=False) for name in measures),
             pa.field("embedding", pa.list_(pa.float16(), dim), nullable=False),
         ]
     )
