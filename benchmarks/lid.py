@@ -39,9 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/lid"), help="folder to work in (default: %(default)s)")
     parser.add_argument("--models", nargs="*", default=["whisper-base"], help="named ones (default: whisper-base)")
     parser.add_argument("--ecapa", type=Path, nargs="*", default=[], help="directories of ones that were trained here")
-    parser.add_argument("--clips", type=int, default=40, help="of each language and length (default: %(default)s)")
+    parser.add_argument("--clips", type=int, default=25, help="of each language and length (default: %(default)s)")
     parser.add_argument(
-        "--fit-clips", type=int, default=25, help="of each language for thresholds (default: %(default)s)"
+        "--fit-clips", type=int, default=12, help="of each language for thresholds (default: %(default)s)"
     )
     options = parser.parse_args(arguments)
     lid_speech.main(["--cache", str(options.cache), "--out", str(options.work)])

@@ -19,7 +19,8 @@ import soundfile
 import soxr
 
 from seamlessalign import storage
-from seamlessalign.errors import InputError
+from seamlessalign.audio import decode
+from seamlessalign.errors import InputError, UnreadableError
 from seamlessalign.languages import from_model_code
 from seamlessalign.pipelines.demo_sources import fetch_package, say
 from seamlessalign.rows import SAMPLE_RATE
@@ -100,7 +101,7 @@ def human_speech(cache: Path) -> Iterator[Spoken]:
         for file in _sounds(root):
             code, *rest = file.relative_to(root).parts
             lang = _language(code)
-            if lang and rest:
+            if lang and rest and _is_whole(file):
                 yield Spoken(file, lang, f"{name}-{code}", f"{name}/{Path(*rest).with_suffix('')}")
     for code, lang in (("cs", "ces"), ("nl", "nld")):
         root = roots[f"fillets-ng-data-{code}"] / "usr/share/games/fillets-ng/sound"
@@ -179,6 +180,15 @@ def _seconds(file: Path) -> float:
         return file.stat().st_size / 33 * 0.02  # frames of 33 bytes, 20 ms each
     info = soundfile.info(file)
     return float(info.frames / info.samplerate)
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether it decodes; some letters of klettres lack the end of their stream."""
+    try:
+        decode(file)
+    except UnreadableError:
+        return False
+    return True
 
 
 def _unpack_gsm(file: Path, made: Path) -> None:
