@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from seamlessalign.config import Lang, Section, apply_override, beside, checked, read_yaml
 from seamlessalign.embedders.student.config import StudentChoice
-from seamlessalign.errors import ConfigError
+from seamlessalign.training_resources import TrainingResources
 
 
 class SourceConfig(Section):
@@ -180,20 +180,6 @@ class ValidationConfig(Section):
     max_items: PositiveInt = 500  # of each language
 
 
-def _no(value: object) -> object:
-    """YAML reads a bare `no` as false."""
-    return "no" if value is False else value
-
-
-class TrainingResources(Section):
-    """Where and how fast; nothing here changes what is computed, but for the rounding of another precision."""
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(_no)] = "no"  # no: float32
-    workers: NonNegativeInt = 0  # processes that load and augment speech, of each training process
-    threads: PositiveInt | None = None  # of torch
-
-
 class TaughtStudent(StudentChoice):
     """The student, and where its weights come from."""
 
@@ -313,26 +299,3 @@ def load_training_config(path: str, overrides: list[str] | None = None) -> Train
         }
     )
     return config.model_copy(update=update)
-
-
-def check_same(kept: dict[str, Any], plan: dict[str, Any], folder: str) -> None:
-    """Raise ConfigError, naming the first key that differs, unless a training was begun with this plan."""
-    ours, theirs = _flat(plan), _flat(kept)
-    for key in sorted(ours.keys() | theirs.keys()):
-        if ours.get(key) != theirs.get(key):
-            raise ConfigError(
-                f"{folder} holds a training with {key} = {theirs.get(key)!r}, not {ours.get(key)!r}; "
-                "go on with the same configuration, or name another output"
-            )
-
-
-def _flat(value: Any, key: str = "") -> dict[str, Any]:
-    if isinstance(value, dict):
-        return {
-            k: v for name, inner in value.items() for k, v in _flat(inner, f"{key}.{name}" if key else name).items()
-        }
-    if isinstance(value, list):
-        return {k: v for i, inner in enumerate(value) for k, v in _flat(inner, f"{key}.{i}").items()} | {
-            key: len(value)
-        }
-    return {key: value}
