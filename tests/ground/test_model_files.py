@@ -212,7 +212,13 @@ def test_an_unknown_name_lists_those_that_are_known() -> None:
 def test_known_models_say_where_they_can_come_from() -> None:
     for name, model in KNOWN_MODELS.items():
         assert model.name == name and model.what and model.weights
-        assert model.hub or model.packages or model.url or model.bundled or name in ("sentence-transformers", "student")
+        assert (
+            model.hub
+            or model.packages
+            or model.url
+            or model.bundled
+            or name in ("sentence-transformers", "student", "ecapa")
+        )
         assert bool(model.packages) == (model.package_sha256 is not None and len(model.package_sha256) == 64)
 
 
