@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from seamlessalign.errors import InputError, ModelError
 from seamlessalign.lid import SpeechLid, load_speech_lid
-from seamlessalign.lid.speech import speech_windows
+from seamlessalign.lid.speech import speech_windows, stretches
 from seamlessalign.model_files import ModelFiles
 from seamlessalign.rows import SAMPLE_RATE
 
@@ -94,6 +94,36 @@ def test_probabilities_are_averaged_over_windows() -> None:
 def test_equal_probabilities_have_a_fixed_order() -> None:
     found = SpeechLid(FakeModel({0: {"ita": 0.5, "eng": 0.5}})).identify(np.zeros(SAMPLE_RATE, np.float32))
     assert found == [("eng", 0.5), ("ita", 0.5)]
+
+
+def test_samples_that_are_not_finite_are_refused() -> None:
+    waveform = np.ones(3 * SAMPLE_RATE, np.float32)
+    waveform[SAMPLE_RATE] = np.nan
+    with pytest.raises(InputError, match="not finite"):
+        SpeechLid(FakeModel({})).identify(waveform)
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=12), st.integers(1, 20))
+def test_stretches_hold_every_fragment_once_and_are_as_long_as_may_be(lengths: list[int], tenths: int) -> None:
+    ends = np.cumsum([length + 1 for length in lengths]) * SAMPLE_RATE // 10
+    starts = ends - np.array(lengths) * SAMPLE_RATE // 10
+    found = stretches(np.stack([starts, ends], axis=1), tenths / 10)
+    assert [i for first, last in found for i in range(first, last)] == list(range(len(lengths)))
+    for number, (first, last) in enumerate(found):
+        assert last - first == 1 or sum(lengths[first:last]) <= tenths
+        if number + 1 < len(found):  # the next fragment would have been too much
+            assert sum(lengths[first : last + 1]) > tenths
+    assert stretches(np.zeros((0, 2), np.int64), 1.0) == []
+
+
+def test_each_stretch_is_decided_by_its_own_speech() -> None:
+    fragments = np.array([[0, SAMPLE_RATE], [2 * SAMPLE_RATE, 3 * SAMPLE_RATE], [4 * SAMPLE_RATE, 4 * SAMPLE_RATE + 9]])
+    waveform = np.repeat(np.array([1, 0, 2, 0, 1], np.float32), SAMPLE_RATE)
+    lid = SpeechLid(FakeModel({1: {"eng": 0.9, "fra": 0.1}, 2: {"eng": 0.4, "fra": 0.6}}))
+    first, second, third = lid.stretches(waveform, fragments, window_seconds=1.0, min_prob=0.7)
+    assert first.decision is not None and (first.decision.answer, first.decision.lang) == ("eng", "eng")
+    assert second.decision is not None and (second.decision.answer, second.decision.lang) == ("unknown", "fra")
+    assert third.decision is None and (third.first, third.last) == (2, 3)
 
 
 @pytest.mark.parametrize("fragments", [None, np.zeros((0, 2), np.int64), np.array([[0, 100], [200, 300]])])
