@@ -1,5 +1,6 @@
 """espeak-ng: the same words are the same samples, whatever was said before."""
 
+import os
 import subprocess
 import sys
 
@@ -21,14 +22,17 @@ def test_it_forgets_what_it_said() -> None:
 
 
 def test_another_process_says_the_same() -> None:
-    script = (
+    script = (  # memory that was never written is filled otherwise each time
         "import hashlib; from seamlessalign.espeak import speak_afresh; speak_afresh('One two.', 'en-us');"
-        "print(hashlib.sha256(speak_afresh('Uno dos.', 'es', 180, 70)[0].tobytes()).hexdigest())"
+        "print(hashlib.sha256(speak_afresh('Bonjour tout le monde.', 'fr+f2')[0].tobytes()).hexdigest())"
     )
     told = {
-        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-        for _ in range(2)
-    }
+        subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True,
+            env={**os.environ, "MALLOC_PERTURB_": fill},
+        ).stdout
+        for fill in ("0", "85", "165")
+    }  # fmt: skip
     assert len(told) == 1
 
 
