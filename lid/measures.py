@@ -21,7 +21,7 @@ class Measures:
     answered: int  # those whose answer is not `unknown`
     accuracy: float  # of those answered
     macro_f1: float  # mean of `f1`
-    f1: dict[str, float]  # by language that occurs in the truth
+    f1: dict[str, float]  # by language of the clips that count
     recall: dict[str, float]
 
 
@@ -35,13 +35,13 @@ def measure(truth: Sequence[str], answers: Sequence[str], *, rejected: str = "mi
             as in the SeamlessM4T paper.
 
     F1 of a language is 2 TP / (2 TP + FP + FN), and 0 where that has no denominator. Answers with languages that are
-    not in the truth are wrong ones; those languages are no part of the mean.
+    not in the truth are wrong ones; those languages are no part of the mean, nor are those of which no clip counts.
     """
     kept = [i for i, answer in enumerate(answers) if answer != UNKNOWN]
     counted = kept if rejected == "left out" else list(range(len(truth)))
     f1: dict[str, float] = {}
     recall: dict[str, float] = {}
-    for lang in sorted(set(truth)):
+    for lang in sorted({truth[i] for i in counted}):
         hits = sum(truth[i] == lang == answers[i] for i in counted)
         there = sum(truth[i] == lang for i in counted)
         said = sum(answers[i] == lang for i in counted)

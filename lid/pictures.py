@@ -55,7 +55,7 @@ def rejection_svg(
     values = [point.macro_f1 for _, points in curves for point in points] + [value for _, value, _ in chosen]
     most = max([*shares, 0.01])
     low, high = min([*values, 1.0]), max([*values, 0.0])
-    low, high = (low - 0.02, high + 0.02) if high > low else (low - 0.05, high + 0.05)
+    low, high = max(low - 0.02, 0.0), min(high + 0.02, 1.0)
 
     def x(share: float) -> float:
         return left + share / most * (width - left - right)
@@ -64,8 +64,8 @@ def rejection_svg(
         return height - bottom - (value - low) / (high - low) * (height - top - bottom)
 
     parts = [_text(left, 20, title, "start", 14)]
-    for i in range(5):
-        value, share = low + (high - low) * i / 4, most * i / 4
+    for i in range(6):
+        value, share = low + (high - low) * i / 5, most * i / 5
         parts.append(
             f'<line x1="{left:g}" x2="{width - right:g}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="#ddd"/>'
         )
@@ -78,16 +78,21 @@ def rejection_svg(
         colour = colours[number % len(colours)]
         line = " ".join(f"{x(point.rejected):.1f},{y(point.macro_f1):.1f}" for point in points)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
-        if points:
-            parts.append(
-                _text(x(points[-1].rejected) + 6, y(points[-1].macro_f1) + 4 + 0.1 * number, name, "start", 11, colour)
-            )
+        row = top + 14 + 18 * number
+        parts.append(
+            f'<line x1="{width - right + 16:g}" x2="{width - right + 36:g}" y1="{row - 4:g}" y2="{row - 4:g}" '
+            f'stroke="{colour}" stroke-width="3"/>'
+        )
+        parts.append(_text(width - right + 42, row, name, "start"))
     for share, value, name in chosen:
         parts.append(
             f'<circle cx="{x(share):.1f}" cy="{y(value):.1f}" r="4" fill="#222"><title>{escape(name)}: '
             f"{100 * share:.1f} % rejected, macro F1 {value:.3f}</title></circle>"
         )
-        parts.append(_text(x(share) + 6, y(value) - 6, name, "start", 10))
+    if chosen:
+        row = top + 14 + 18 * len(curves)
+        parts.append(f'<circle cx="{width - right + 26:g}" cy="{row - 4:g}" r="4" fill="#222"/>')
+        parts.append(_text(width - right + 42, row, "thresholds", "start"))
     return _document(width, height, title, parts)
 
 

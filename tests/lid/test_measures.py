@@ -23,6 +23,12 @@ def test_a_case_counted_by_hand() -> None:
     assert left_out.f1 == pytest.approx({"eng": 4 / 5, "fra": 2 / 3, "rus": 0.0}) and left_out.clips == 6
 
 
+def test_a_language_that_is_all_rejected_is_no_part_of_the_mean() -> None:
+    truth, answers = ["eng", "eng", "fra"], ["eng", "eng", UNKNOWN]
+    assert measure(truth, answers).macro_f1 == pytest.approx(0.5)
+    assert measure(truth, answers, rejected="left out").f1 == {"eng": 1.0}
+
+
 @given(st.lists(st.tuples(st.sampled_from(LANGS), st.sampled_from([*LANGS, "ita", UNKNOWN])), min_size=1, max_size=40))
 def test_f1_is_that_of_precision_and_recall(pairs: list[tuple[str, str]]) -> None:
     truth, answers = [a for a, _ in pairs], [b for _, b in pairs]
@@ -66,4 +72,4 @@ def test_pictures_hold_every_count_and_line() -> None:
     assert "eng taken for fra: 1 of 2" in titles and "rus taken for ita: 1 of 1" in titles and titles[0] == "a <title>"
     curve = rejection_curve(truth, answers, [0.1, 0.2, 0.3, 0.4])
     picture = rejection_svg([("one", curve), ("two", curve)], [(0.25, 0.5, "f1")], "curve")
-    assert picture.count("<polyline") == 2 and picture.count("<circle") == 1 and ET.fromstring(picture) is not None
+    assert picture.count("<polyline") == 2 and picture.count("<circle") == 2 and ET.fromstring(picture) is not None
