@@ -200,3 +200,7 @@ class TestConfiguration:
         config = load_lid_config(str(file), ["optimiser.steps=7"])
         assert config.data.train[0].path == str(tmp_path / "speech") and config.optimiser.steps == 7
         assert config.output == "o"
+
+    def test_the_recipe_can_be_read(self) -> None:
+        config = load_lid_config(str(Path(__file__).parents[2] / "lid" / "recipe.yaml"))
+        assert len(config.data.train) == 2 and config.data.train[1].kind == "espeak" and config.optimiser.steps > 0
