@@ -98,7 +98,7 @@ def load_sides(demo: Path, minutes: float) -> list[Side]:
         if lang == TEXT_LANGUAGE:
             continue
         waveform = decode(demo / uri).samples[: int(minutes * 60 * SAMPLE_RATE)]
-        fragments = detect_speech(waveform, **config.vad.model_dump(exclude={"engine"}), engine=config.vad.engine)
+        fragments = detect_speech(waveform, **config.vad.model_dump(exclude={"keep_probabilities"}))
         found = over_segment(fragments, **config.spans.model_dump())
         if not len(found):
             continue
