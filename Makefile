@@ -4,6 +4,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUTPUT ?= runs/demo
+# tests of a file run one after the other, files side by side
+TESTS_AT_ONCE ?= $(shell nproc 2> /dev/null || echo 2)
+PYTEST := $(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile
 export SEAMLESSALIGN_DEMO_CACHE ?= $(CURDIR)/.cache
 
 .PHONY: demo test test-slow lint types check data install clean
@@ -12,10 +15,10 @@ demo: install
 	$(BIN)/seamlessalign demo --output $(DEMO_OUTPUT)
 
 test: install
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: install data
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: install
 	$(BIN)/ruff check .
