@@ -45,8 +45,11 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        ("spans --minutes 0.15", ["transcribe-e5", "each span", "one pass", "ratio", "hearing", "P@1"]),
-        ("spans --minutes 0.15 --student STUDENT", ["student", "each span", "one pass", "ratio", "P@1"]),
+        (
+            "spans --minutes 0.15",
+            ["transcribe-e5", "each, 30 s", "each span", "one pass is cheaper by", "hearing", "P@1"],
+        ),
+        ("spans --minutes 0.15 --student STUDENT", ["student", "each span", "one pass is cheaper by", "P@1"]),
         ("embed --minutes 0.15 --sentences 9 --student STUDENT", ["transcribe-e5", "student", "core-hour", "e5-small"]),
     ],
 )
