@@ -1,8 +1,10 @@
 """Recordings that only ffmpeg reads (m4a, mp4, mkv, webm, wma, amr, …), where it is installed: never a part of this
-process, with limits of time, memory and what it may open or write, and killed with all its children when it is over.
+process, with limits of time, memory and what it may open or write, and killed with all its children when it is over,
+on Linux also when this process is killed meanwhile.
 """
 
 import contextlib
+import fcntl
 import os
 import re
 import resource
@@ -11,6 +13,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -116,14 +119,14 @@ def ffmpeg_reader(descriptor: int, demuxer: str, path: Path, timeout: float) -> 
     command = [program, "-nostdin", "-v", "error", "-xerror", "-threads", "1", "-protocol_whitelist", "file"]
     command += ["-f", demuxer, "-i", f"file:/dev/fd/{descriptor}", "-map", "0:a:0", "-vn", "-sn", "-dn"]
     command += ["-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
-    with tempfile.TemporaryFile() as messages:
+    with tempfile.TemporaryFile() as messages, _lifeline() as lifeline:
         try:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=messages,
-                pass_fds=[descriptor],
+                pass_fds=[descriptor, lifeline],
                 start_new_session=True,
                 cwd="/",
             )
@@ -131,6 +134,7 @@ def ffmpeg_reader(descriptor: int, demuxer: str, path: Path, timeout: float) -> 
             detail = f"{named(path)}: {program} cannot be started: {error.strerror or error}"
             raise UnreadableError("needs_ffmpeg", detail) from error
         try:
+            _tie(process.pid, lifeline)
             _limit(process.pid, timeout)
             yield FfmpegReader(process, messages, path, timeout)
         finally:
@@ -139,6 +143,32 @@ def ffmpeg_reader(descriptor: int, demuxer: str, path: Path, timeout: float) -> 
             assert process.stdout is not None
             process.stdout.close()
             process.wait()
+
+
+@contextmanager
+def _lifeline() -> Iterator[int]:
+    """The end of a pipe that a child holds; nobody but this process has the other end, and nothing is ever written."""
+    end, other = os.pipe()
+    try:
+        yield end
+    finally:
+        os.close(end)
+        os.close(other)
+
+
+def _tie(group: int, lifeline: int) -> None:
+    """Let the kernel kill a process group as soon as this process is gone, in whatever way; on Linux only.
+
+    The end of a process closes its end of the pipe, and that is an event which the kernel tells the owner of the other
+    end by a signal: here by SIGKILL. Unlike PR_SET_PDEATHSIG this does not depend on the thread that started the
+    child, reaches the child's children, and nothing has to run between fork and exec. What stays open is a process
+    that is killed within the millisecond in which its child is starting.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # it has ended already
+            fcntl.fcntl(lifeline, fcntl.F_SETOWN, -group)
+            fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+            fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC)
 
 
 def _limit(pid: int, timeout: float) -> None:

@@ -4,7 +4,10 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -209,15 +212,20 @@ def test_one_that_hangs_is_killed_with_its_children(
 
 
 def _wait_for_end(process: int) -> None:
-    for _ in range(200):
-        status = Path(f"/proc/{process}/stat")
+    def ended() -> bool:
         try:
-            if status.read_text().rpartition(")")[2].split()[0] == "Z":
-                return
-        except FileNotFoundError:
-            return
+            return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
+    _wait_for(ended)
+
+
+def _wait_for(moment: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not moment():
+        assert time.monotonic() < until, "it did not come"
         time.sleep(0.01)
-    pytest.fail(f"process {process} is still there")
 
 
 def test_it_is_killed_when_nobody_reads_on(container: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,6 +236,56 @@ def test_it_is_killed_when_nobody_reads_on(container: Path, tmp_path: Path, monk
     blocks.close()  # type: ignore[attr-defined]
     _wait_for_end(int((tmp_path / "ids").read_text()))
     assert _reason(container, Decoding(max_seconds=3600)).reason == "too_long"  # it never ends
+
+
+_DECODE = "import sys, pathlib; from seamlessalign import audio; audio.decode(pathlib.Path(sys.argv[1]))"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent is gone")
+@pytest.mark.parametrize("where", ["in its first thread", "in another thread"])
+def test_one_that_hangs_goes_with_a_worker_that_is_killed(
+    container: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    _fake(tmp_path, monkeypatch, f"trap '' TERM INT HUP IO; sleep 1000 & echo $$ $! > {tmp_path}/ids; wait")
+    decode = _DECODE
+    if where == "in another thread":
+        decode = f"import threading; threading.Thread(target=exec, args=({decode!r}, globals())).start()"
+    worker = subprocess.Popen([sys.executable, "-c", decode, str(container)], cwd=Path(__file__).parents[2])
+    try:
+        _wait_for((tmp_path / "ids").exists)
+        _wait_for(lambda: len((tmp_path / "ids").read_text().split()) == 2)
+    finally:
+        worker.kill()
+        worker.wait()
+    for process in (tmp_path / "ids").read_text().split():
+        _wait_for_end(int(process))
+
+
+@needs_ffmpeg
+def test_it_outlives_the_thread_that_started_it(original: Path, tmp_path: Path) -> None:
+    """As where one thread of a pool opens a recording and another reads on."""
+    path = _made(original, tmp_path / "alac.m4a", "-c:a", "alac")
+    blocks = audio.stream(path, 0.1)
+    parts = []
+    thread = threading.Thread(target=lambda: parts.append(next(blocks)))
+    thread.start()
+    thread.join()
+    parts += list(blocks)
+    np.testing.assert_array_equal(np.concatenate(parts), audio.decode(original).samples)
+
+
+def _open_files() -> list[str]:
+    return sorted(path.name for path in Path("/dev/fd").iterdir())
+
+
+def test_nothing_is_left_open(container: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fake(tmp_path, monkeypatch, "exit 1")
+    open_before = _open_files()
+    for _ in range(3):
+        assert _reason(container).reason == "not_audio"
+    (tmp_path / "bin" / "ffmpeg").write_text("#!/nowhere/at/all\n")
+    assert _reason(container).reason == "needs_ffmpeg"
+    assert _open_files() == open_before
 
 
 def test_it_has_limits(container: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
