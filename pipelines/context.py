@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -43,18 +44,27 @@ class Context:
 
 @dataclass
 class Stopwatch:
-    """Core-seconds by step: processor time of all threads of this process, so that two busy cores count twice."""
+    """Core-seconds by step: processor time of all threads of this process, so that two busy cores count twice.
+
+    With it goes that of its children, such as ffmpeg, which counts in the step in which they end.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Count what happens inside under a step's name."""
-        begun = time.process_time()
+        begun = _processor_seconds()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.process_time() - begun
+            self.seconds[name] = self.seconds.get(name, 0.0) + _processor_seconds() - begun
+
+
+def _processor_seconds() -> float:
+    """Processor time of this process and of its children that have ended and were waited for."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def set_progress(progress: Progress | None) -> None:

@@ -1,0 +1,58 @@
+"""What steps cost: the processor time of this process, and of the children that ended in them."""
+
+import os
+import shutil
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from seamlessalign import audio
+from seamlessalign.pipelines.context import Stopwatch
+
+
+def _burn(seconds: float) -> None:
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+
+
+def test_steps_add_up_to_what_the_process_took() -> None:
+    watch, begun = Stopwatch(), time.process_time()
+    for name in ("one", "two", "one"):
+        with watch.step(name):
+            _burn(0.03)
+    whole = time.process_time() - begun
+    assert 0.09 <= sum(watch.seconds.values()) <= whole + 1e-6
+    assert watch.seconds["one"] >= 0.06 and watch.seconds["two"] >= 0.03
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg: apt install ffmpeg")
+def test_the_time_of_ffmpeg_is_in_the_step_that_decodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against what a shell tells of the ffmpeg that it ran in our place."""
+    tone = 0.3 * np.sin(np.arange(44_100 * 40) * 0.05)
+    soundfile.write(tmp_path / "tone.wav", np.stack([tone, -0.5 * tone], axis=1), 44_100)
+    recording = tmp_path / "tone.m4a"
+    made = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(tmp_path / "tone.wav"), "-c:a", "aac", str(recording)]
+    subprocess.run(made, check=True)
+    program = tmp_path / "bin" / "ffmpeg"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/bash\nTIMEFORMAT="%U %S"\n{{ time {shutil.which("ffmpeg")} "$@" 2>&3; }} 3>&2 2>"$TOLD"\n'
+    )
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("TOLD", str(tmp_path / "told"))
+    watch, begun = Stopwatch(), time.process_time()
+    with watch.step("decode"):
+        samples = audio.decode(recording).samples
+    own = time.process_time() - begun
+    assert len(samples) == pytest.approx(40 * 16_000, abs=3200)
+    told = sum(map(float, (tmp_path / "told").read_text().split()))
+    assert told > 0.02
+    # the shell rounds to thousandths, and took a little itself
+    assert own + told - 0.005 <= watch.seconds["decode"] <= own + told + 0.1
