@@ -61,7 +61,7 @@ def find_recordings(inputs: list[str]) -> list[InputFile]:
         elif item.endswith(tuple(_LISTS)):
             found.extend(_listed(item))
         else:
-            for file in _files(item, (*AUDIO_SUFFIXES, ".tar", ".parquet")):
+            for file in _files(item, (*AUDIO_SUFFIXES, *sources.CONTAINERS)):
                 found.extend(_opened(file, named=file.uri == item))
     return _distinct(found)
 
@@ -150,7 +150,7 @@ def _opened(file: InputFile, *, named: bool) -> Iterator[InputFile]:
         yield file
         return
     try:
-        inside = list(_tar(file) if file.uri.lower().endswith(".tar") else _parquet(file))
+        inside = list(_tar(file) if sources.is_tar(file.uri) else _parquet(file))
     except (UnreadableError, OSError) as error:
         detail = error.detail if isinstance(error, UnreadableError) else str(error.strerror or error)
         yield replace(file, problem=detail)

@@ -3,7 +3,7 @@
 A uri names a recording for good, so that audio can be cut out of it long after it was mined:
 
 - a path, or any address that fsspec reads (`s3://…`, `gs://…`); `http://…` and `https://…`, which are fetched here;
-- `shard.tar::folder/a.wav`, a member of a tar file, such as a shard of WebDataset;
+- `shard.tar::folder/a.wav`, a member of a tar file, such as a shard of WebDataset, compressed (`.tar.gz`) or not;
 - `data.parquet::audio/12`, row 12 of a column with audio in it, as Hugging Face datasets have it;
 - any of these with `#channel=1` behind it: that channel alone, counted from 0.
 
@@ -23,20 +23,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seamlessalign import storage
+from seamlessalign.compressed_tar import SUFFIXES, is_compressed_tar, unpacked_tar
 from seamlessalign.errors import MissingPackageError, UnreadableError
 
 _T = TypeVar("_T")
 TIMEOUT_SECONDS = 3600.0
-_MEMBER = re.compile(r"(.+?\.(?:tar|parquet))::(.+)", re.DOTALL)
+CONTAINERS = (".tar", ".parquet", *SUFFIXES)
+_MEMBER = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, CONTAINERS))}))::(.+)", re.DOTALL | re.IGNORECASE)
 _CHANNEL = re.compile(r"(.+)#channel=([0-9]{1,4})", re.DOTALL)
 _BLOCK = 1 << 18
-_CONTAINERS = (".tar", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,12 @@ def is_http(uri: str) -> bool:
 
 def is_container(uri: str) -> bool:
     """Whether a uri names a tar or Parquet file by its suffix."""
-    return uri.lower().endswith(_CONTAINERS)
+    return uri.lower().endswith(CONTAINERS)
+
+
+def is_tar(uri: str) -> bool:
+    """Whether a uri names a tar file, plain or compressed, by its suffix."""
+    return uri.lower().endswith(".tar") or is_compressed_tar(uri)
 
 
 @contextmanager
@@ -99,14 +105,17 @@ def recording_file(uri: str, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterat
 
 
 def tar_members(uri: str) -> tuple[dict[str, tuple[int, int]], str | None]:
-    """Regular files of a tar file, (offset, size) by name, and what is wrong with it where it breaks off."""
+    """Regular files of a tar file, (offset, size) by name, and what is wrong with it where it breaks off.
+
+    Offsets are those behind its compression. Raises UnreadableError where that would unpack to too much.
+    """
     return _tar_index(uri, _version(uri))
 
 
 def tar_bytes(uri: str, name: str) -> bytes:
     """All bytes of a member, of which tar_members has the name."""
     offset, size = tar_members(uri)[0][name]
-    with storage.open_read(uri) as file:
+    with _plain_tar(uri, _version(uri)) as (file, _):
         file.seek(offset)
         return bytes(file.read(size))
 
@@ -158,14 +167,14 @@ def _version(uri: str) -> str:
 
 
 def _extract(file: str, member: str, copy: Path) -> Path:
-    if file.lower().endswith(".tar"):
+    if is_tar(file):
         members, problem = tar_members(file)
         if member not in members:
             more = f"; the file breaks off: {problem}" if problem else ""
             raise UnreadableError("missing", f"{file!r} has no member {member!r}{more}")
         copy = copy.with_suffix(_suffix(member))
         offset, size = members[member]
-        with storage.open_read(file) as source, copy.open("wb") as target:
+        with _plain_tar(file, _version(file)) as (source, _), copy.open("wb") as target:
             source.seek(offset)
             while size > 0 and (block := source.read(min(size, _BLOCK))):
                 size -= target.write(block)
@@ -181,21 +190,33 @@ def _extract(file: str, member: str, copy: Path) -> Path:
     return copy
 
 
+@contextmanager
+def _plain_tar(uri: str, version: str) -> Iterator[tuple[IO[bytes], str | None]]:
+    """A tar file without its compression, and what is wrong with that where it breaks off."""
+    if is_compressed_tar(uri):
+        with unpacked_tar(uri, version) as unpacked:
+            yield unpacked
+    else:
+        with storage.open_read(uri) as file:
+            yield file, None
+
+
 @lru_cache(maxsize=16)
 def _tar_index(uri: str, version: str) -> tuple[dict[str, tuple[int, int]], str | None]:
     members: dict[str, tuple[int, int]] = {}
+    broken: str | None = None
     try:
-        with storage.open_read(uri) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        with _plain_tar(uri, version) as (file, broken), tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 if member.isreg() and not member.issparse():
                     members[member.name] = (member.offset_data, member.size)
                 tar.members = []  # type: ignore[attr-defined]  # it would keep them all
             file.seek(tar.offset)  # type: ignore[attr-defined]  # where no further header was found
             if any(file.read(tarfile.BLOCKSIZE)):
-                return members, "it ends inside a header, or has something else in place of one"
+                return members, broken or "it ends inside a header, or has something else in place of one"
     except (tarfile.TarError, EOFError) as error:
-        return members, str(error) or "it is no tar file"
-    return members, None
+        return members, broken or str(error) or "it is no tar file"
+    return members, broken
 
 
 _group: tuple[tuple[str, str, str, int], Any] | None = None  # the last row group that was read, as rows are in order

@@ -1,5 +1,6 @@
 """Inputs: what names lead to, what becomes of names that lead nowhere, and shards."""
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seamlessalign import storage
+from seamlessalign import compressed_tar, storage
 from seamlessalign.pipelines.inputs import InputFile, cut_into_shards, find_recordings, find_texts
 from tests.ground.test_sources import write_tar
 
@@ -119,6 +120,29 @@ class TestContainers:
             assert (found[0].license, found[0].source) == ("CC0-1.0", None)
             assert [bool(file.problem) for file in found] == [False, False, False, True, True]
             assert len({file.version for file in found}) == 1 and found[0].version
+
+    @pytest.mark.parametrize("suffix", [".tar.gz", ".TGZ"])
+    def test_members_of_compressed_ones(self, tmp_path: Path, suffix: str) -> None:
+        members = {"a/1.flac": b"x", "a/1.json": b'{"lang": "fra"}', "a/2.wav": b"x", "a/2.lang": b"spa", "b.txt": b"x"}
+        plain = Path(write_tar(tmp_path / "shard.tar", members))
+        packed = tmp_path / "in" / f"shard{suffix}"
+        packed.parent.mkdir()
+        packed.write_bytes(gzip.compress(plain.read_bytes()))
+        for item in (str(packed), str(tmp_path / "in")):
+            found = find_recordings([item])
+            assert [(file.uri, file.lang) for file in found] == [
+                (f"{packed}::a/1.flac", "fra"), (f"{packed}::a/2.wav", "spa"),
+            ]  # fmt: skip
+            assert all(file.problem is None for file in found)
+
+    def test_one_that_unpacks_to_too_much_is_an_input_with_a_problem(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(compressed_tar, "ALWAYS_ALLOWED", 1 << 20)
+        plain = Path(write_tar(tmp_path / "a.tar", {"1.wav": bytes(5 << 20)}))
+        (tmp_path / "b.tar.gz").write_bytes(gzip.compress(plain.read_bytes()))
+        problem = _problem(find_recordings([f"{tmp_path}/b.tar.gz"]))
+        assert "gunzip b.tar.gz" in problem and "\n" not in problem
 
     def test_rows_of_columns_with_audio(self, tmp_path: Path) -> None:
         audio = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
