@@ -12,6 +12,7 @@ from seamlessalign.pipelines.markup import escape, join
 from seamlessalign.pipelines.report_numbers import read_run
 from seamlessalign.pipelines.report_page import sections_of, title_of
 from seamlessalign.pipelines.report_samples import choose_samples
+from seamlessalign.pipelines.report_spans import read_spans
 
 
 def build_report(run_dir: str, *, samples_per_direction: int = 6) -> str:
@@ -28,7 +29,7 @@ def build_report(run_dir: str, *, samples_per_direction: int = 6) -> str:
     page = Template(templates.joinpath("report_page.html").read_text("utf-8")).substitute(
         title=escape(title_of(numbers)),
         style=templates.joinpath("report_page.css").read_text("utf-8"),
-        body=join(*sections_of(numbers, samples)),
+        body=join(*sections_of(numbers, samples, read_spans(run_dir))),
     )
     uri = storage.join(run_dir, "report.html")
     storage.write_bytes_atomic(uri, page.encode("utf-8"))

@@ -11,6 +11,7 @@ from seamlessalign.pipelines.report_directions import directions_section, evalua
 from seamlessalign.pipelines.report_numbers import LanguageHours, RunNumbers
 from seamlessalign.pipelines.report_parts import hours, row_of, table_of, tidy
 from seamlessalign.pipelines.report_samples import Sample
+from seamlessalign.pipelines.report_spans import RunSpans, spans_section
 from seamlessalign.rows import SAMPLE_RATE, LedgerLine
 
 STAGES = {  # in the order of the run; what one row of each is called
@@ -29,7 +30,7 @@ def title_of(numbers: RunNumbers) -> str:
     return f"{numbers.name or 'Unnamed run'} · run report"
 
 
-def sections_of(numbers: RunNumbers, samples: dict[str, list[Sample]]) -> Iterator[Markup]:
+def sections_of(numbers: RunNumbers, samples: dict[str, list[Sample]], spans: RunSpans | None) -> Iterator[Markup]:
     """The body of the page: a head, then one section after the other, leaving out those with nothing to say."""
     stages = _stages(numbers.ledger or [])
     sections = [
@@ -37,6 +38,7 @@ def sections_of(numbers: RunNumbers, samples: dict[str, list[Sample]]) -> Iterat
         ("evaluation", "Measured against the truth", evaluation_section(numbers.evaluation)),
         ("directions", "Directions", directions_section(numbers.directions or [])),
         ("languages", "Languages", _languages(numbers)),
+        ("spans", "Spans", spans_section(spans)),
         ("drops", "What was dropped, and why", _drops(stages)),
         ("speed", "Speed and memory", _speed(stages)),
         ("quarantine", "Quarantine", _quarantine(numbers)),

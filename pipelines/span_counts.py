@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 
 from seamlessalign import storage
@@ -17,7 +19,7 @@ from seamlessalign.config import RunConfig, SpansConfig, VadConfig, apply_overri
 from seamlessalign.errors import InputError
 from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.span_picture import span_picture
-from seamlessalign.rows import RECORDINGS, SAMPLE_RATE
+from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.segmentation.kept_scores import to_scores
 from seamlessalign.segmentation.spans import Spans, over_segment
 from seamlessalign.segmentation.vad import fragments_of
@@ -95,25 +97,35 @@ def configured(run_dir: str, overrides: Sequence[str]) -> RunConfig:
     return parse_config(raw, uri)
 
 
-def kept_frames(run_dir: str) -> Iterator[dict[str, Any]]:
-    """Rows of the recordings that were segmented, or had no span. Raises InputError where a run did not keep them."""
+def kept_frames(run_dir: str) -> Iterator[tuple[dict[str, Any], str | None]]:
+    """Rows of the recordings that were segmented, or had no span, each with the language that its recording has.
+
+    A row is one of `FRAMES`, with arrays in place of lists. Raises InputError where a run did not keep them.
+    """
     folder = RunFolder(run_dir)
     files = storage.list_files(folder.table(FRAMES_TABLE), ".parquet")
     if not files:
         raise InputError(f"{run_dir}: kept no probabilities: run it with speech.vad.keep_probabilities=true")
-    recordings = storage.read_tables(folder.table("recordings"), RECORDINGS, ["uri", "drop_reason"]).to_pylist()
-    wanted = {row["uri"] for row in recordings if row["drop_reason"] in (None, "no_span")}
     for file in files:
-        for batch in storage.read_table(file).to_batches(max_chunksize=1):
-            (row,) = batch.to_pylist()
-            if row["uri"] in wanted:
-                yield row
+        part = file.rsplit("/", 1)[-1].removesuffix(".parquet")  # a shard writes both tables under one name
+        recordings = storage.read_table(folder.table("recordings", part=part), ["uri", "lang", "drop_reason"])
+        segmented = pc.is_in(recordings["drop_reason"], pa.array([None, "no_span"]))
+        langs = {row["uri"]: row["lang"] for row in recordings.filter(segmented).to_pylist()}
+        table = storage.read_table(file)
+        for number, uri in enumerate(table["uri"].to_pylist()):
+            if uri in langs:
+                row = {name: table[name][number] for name in table.column_names}
+                yield {name: _plain(value) for name, value in row.items()}, langs[uri]
+
+
+def _plain(value: pa.Scalar) -> Any:
+    return value.values.to_numpy(zero_copy_only=False) if isinstance(value, pa.ListScalar) else value.as_py()
 
 
 def count_spans(run_dir: str, settings: Sequence[tuple[VadConfig, SpansConfig]]) -> list[SpanCounts]:
     """The counts of a run under several settings, from the probabilities that it kept; no audio is read."""
     counts = [SpanCounts() for _ in settings]
-    for row in kept_frames(run_dir):
+    for row, _ in kept_frames(run_dir):
         scores = to_scores(row)
         for count, (vad, spans) in zip(counts, settings, strict=True):
             fragments = fragments_of(scores, **fragment_settings(vad))
@@ -163,7 +175,7 @@ def draw_spans(
         )
     speech = configured(run_dir, overrides).speech
     window = (first_seconds, last_seconds)
-    for row in kept_frames(run_dir):
+    for row, _ in kept_frames(run_dir):
         if recording is not None and recording not in (row["uri"], row["recording_id"]):
             continue
         fragments = fragments_of(to_scores(row), **fragment_settings(speech.vad))

@@ -9,18 +9,25 @@ from seamlessalign.rows import SAMPLE_RATE
 
 _WIDTH, _MARGIN, _LANE, _BAR = 960.0, 12.0, 6.0, 4.0
 _MOST_LANES = 60
-_STYLE = (
-    "text{font:11px sans-serif;fill:currentColor}.fragment{fill:#4a7fb5}.span{fill:#d08a3c}.axis{stroke:currentColor}"
+_STYLE = (  # of a picture by itself; in a page, where it would hold for all other pictures too, the page has it
+    "text{font:11px sans-serif;fill:currentColor}.fragment{fill:#1f7a8c}.span{fill:#d08a3c}.axis{stroke:currentColor}"
 )
 Int64 = npt.NDArray[np.int64]
 
 
 def span_picture(
-    fragments: Int64, spans: Int64, first_seconds: float, last_seconds: float, title: str = "Fragments and spans"
+    fragments: Int64,
+    spans: Int64,
+    first_seconds: float,
+    last_seconds: float,
+    title: str = "Fragments and spans",
+    *,
+    in_page: bool = False,
 ) -> Markup:
     """Fragments and spans, (number, 2) in samples, that lie wholly between two times of a recording.
 
-    Spans lie in lanes, none of which has two at a time; those beyond 60 lanes are left out, and said to be.
+    Spans lie in lanes, none of which has two at a time; those beyond 60 lanes are left out, and said to be. Besides by
+    their colours the two are told apart by place and thickness. `in_page`: colours are for the style sheet of the page.
     """
     low, high = round(first_seconds * SAMPLE_RATE), round(last_seconds * SAMPLE_RATE)
     fragments = fragments[(fragments[:, 0] >= low) & (fragments[:, 1] <= high)]
@@ -49,10 +56,11 @@ def span_picture(
         return tag("rect", seconds, class_=kind, x=x_of(start), y=y, width=width, height=thick)
 
     more = f", and {left_out} more that overlap these" if left_out else ""
+    told = f"{len(placed)} spans{more}; below, thick, the {len(fragments)} fragments that they are made of"
     parts = [
         tag("title", title),
-        tag("style", _STYLE),
-        tag("text", f"{len(placed)} spans{more}", x=_MARGIN, y=_MARGIN + 4),
+        *([] if in_page else [tag("style", _STYLE)]),
+        tag("text", told, x=_MARGIN, y=_MARGIN + 4),
     ]
     parts += [bar("span", start, end, bottom - 8 - (lane + 1) * _LANE, _BAR) for start, end, lane in placed]
     parts += [bar("fragment", start, end, bottom, 2 * _LANE) for start, end in fragments.tolist()]
@@ -62,4 +70,6 @@ def span_picture(
         x = x_of(round(second * SAMPLE_RATE))
         parts.append(tag("text", f"{second:g} s", x=x, y=axis + 15, text_anchor="middle"))
     box = f"0 0 {_WIDTH:g} {height:g}"
-    return tag("svg", *parts, xmlns="http://www.w3.org/2000/svg", viewBox=box, class_="chart", role="img")
+    kind = "chart wide" if in_page else None
+    space = None if in_page else "http://www.w3.org/2000/svg"
+    return tag("svg", *parts, xmlns=space, viewBox=box, class_=kind, role="img", aria_label=title)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import soundfile
+import yaml
 
 from seamlessalign import storage
 from seamlessalign.rows import (
@@ -29,7 +30,10 @@ from seamlessalign.rows import (
     sentences_schema,
     sha256_hex,
 )
+from seamlessalign.segmentation.kept_scores import FRAMES, to_row
+from seamlessalign.segmentation.vad import FrameScores
 
+FRAGMENTS = 40
 HOSTILE_URI = 's3://bucket/<script>window.stolen=1</script>/it\'s "here"\nand there.mp3'
 HOSTILE_TEXT = "</blockquote><img src=x onerror=\"window.stolen=1\"> & 'so on' \u202e\x00 $style"
 TEXTS = [
@@ -53,14 +57,37 @@ def tone(seconds: float, pitch: float, kind: str) -> bytes:
     return buffer.getvalue()
 
 
+def span_samples(number: int) -> int:
+    """How long the span of a number is."""
+    return 16_000 * (2 + number % 7)
+
+
+def _frames(recording: str, uri: str) -> dict[str, Any]:
+    """Frames of 32 ms: a second of silence, then speech with pauses."""
+    speech = [0.0] * 32 + ([1.0] * 50 + [0.0] * 20) * FRAGMENTS
+    scores = FrameScores(np.array(speech, np.float32), np.zeros(len(speech), np.float32), 512, 512 * len(speech))
+    return to_row(recording, uri, scores)
+
+
 class FakeRun:
     """A run folder with consistent tables, made of random rows; the rows stay here as plain dictionaries.
 
     One direction has an estimated precision, 0.5 at the threshold; with `by_precision` it was cut there by that.
+    With `frames`, probabilities of speech were kept: `FRAGMENTS` fragments of 1.6 s with pauses of 0.64 s, in each
+    recording.
     """
 
-    def __init__(self, root: str, *, rejected: int = 900, kind: str = "opus", by_precision: bool = False) -> None:
+    def __init__(
+        self,
+        root: str,
+        *,
+        rejected: int = 900,
+        kind: str = "opus",
+        by_precision: bool = False,
+        frames: bool = False,
+    ) -> None:
         self.root = root
+        self.frames = frames
         self.by_precision = by_precision
         self.random = np.random.default_rng(7)
         self.recordings = self._recordings()
@@ -124,11 +151,16 @@ class FakeRun:
         self.write("recordings/part-00000.parquet", pa.Table.from_pylist(self.recordings[:40], RECORDINGS))
         self.write("recordings/part-00001.parquet", pa.Table.from_pylist(self.recordings[40:], RECORDINGS))
         for lang, count in self.spans.items():
-            row = {"segment_id": "a:0-1", "recording_id": "a", "uri": "u", "start": 0, "end": 1, "lang": lang}
+            row = {"segment_id": "a:0-1", "recording_id": "a", "uri": "u", "start": 7, "lang": lang}
             row |= {"lang_prob": 1.0, "speech_ratio": 1.0, "num_fragments": 1, "embedding": [np.float16(0)] * 4}
-            self.write(
-                f"segments/lang={lang}/part-00000.parquet", pa.Table.from_pylist([row] * count, segments_schema(4))
-            )
+            rows = [{**row, "end": 7 + span_samples(number)} for number in range(count)]
+            for part, some in enumerate((rows[:300], rows[300:])):
+                table = pa.Table.from_pylist(some, segments_schema(4))
+                self.write(f"segments/lang={lang}/part-{part:05}.parquet", table)
+        if self.frames:
+            for part, recordings in enumerate((self.recordings[:40], self.recordings[40:])):
+                rows = [_frames(row["recording_id"], row["uri"]) for row in recordings]
+                self.write(f"frames/part-{part:05}.parquet", pa.Table.from_pylist(rows, FRAMES))
         for lang, count in self.sentences.items():
             row = {"sentence_id": "s", "text": "t", "lang": lang, "lang_prob": 1.0, "document_id": "d", "position": 0}
             row |= {"embedding": [np.float16(0)] * 4}
@@ -202,7 +234,11 @@ class FakeRun:
         ]
         text = "".join(json.dumps(line) + "\n" for line in lines) + '{"uri": "cut of'
         self.put("quarantine/part-00000.jsonl", text.encode())
-        self.put("run.yaml", b"name: 'talks & <em>speeches</em>'\ndigest: 0123456789abcdef0123\n")
+        config: dict[str, Any] = {"name": "talks & <em>speeches</em>", "digest": "0123456789abcdef0123"}
+        if self.frames:
+            config |= {"directions": list(self.pairs), "output": self.root}
+            config |= {"speech": {"inputs": ["x"]}, "text": {"inputs": ["y"], "lang": "eng"}}
+        self.put("run.yaml", yaml.safe_dump(config).encode())
         evaluation = {
             "directions": [
                 {

@@ -15,7 +15,7 @@ from tests.pipelines.fake_run import FakeRun
 @pytest.mark.parametrize("kind", ["opus", "flac"])
 def test_browser_plays_every_sample(tmp_path: Path, kind: str) -> None:
     pytest.importorskip("websocket", reason="websocket-client is not installed")
-    run = FakeRun(str(tmp_path / "run"), rejected=60, kind=kind)
+    run = FakeRun(str(tmp_path / "run"), rejected=60, kind=kind, frames=True)
     uri = build_report(run.root)
     profile = tmp_path / "profile"
     profile.mkdir()

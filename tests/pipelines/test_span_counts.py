@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 
 from seamlessalign import cli, storage
 from seamlessalign.config import SpansConfig, VadConfig
+from seamlessalign.pipelines.report import build_report
+from seamlessalign.pipelines.report_parts import hours
 from seamlessalign.pipelines.span_counts import SpanCounts, count_spans, spans_of
 from seamlessalign.pipelines.span_picture import span_picture
 from seamlessalign.rows import RECORDINGS, SAMPLE_RATE
+from tests.pipelines.fake_run import Page
 from tests.pipelines.small_corpus import SmallRun, mine, need_models, write_corpus
 
 KEPT = ("speech.vad.keep_probabilities=true", "speech.spans.max_gap_seconds=2")  # more than pauses between sentences
@@ -55,6 +58,15 @@ class TestRun:
         spans = SpansConfig(max_seconds=4, max_gap_seconds=2)
         (count,) = count_spans(str(kept.folder), [(VadConfig(threshold=0.75), spans)])
         assert (count.spans, count.span_samples, count.speech) == _counts(again)
+
+    def test_the_report_counts_the_same(self, kept: SmallRun) -> None:
+        page = Page(Path(build_report(str(kept.folder))).read_text("utf-8"))
+        (count,) = count_spans(str(kept.folder), [(VadConfig(), SpansConfig(max_gap_seconds=2))])
+        for name in ("all", "fra"):
+            told = [number.replace(",", "") for number in page.row(name, hours(count.speech))[2:]]
+            rates = [f"{count.per_hour:.0f}", f"{count.multiple:.1f}"]
+            assert told == [f"{count.fragments}", f"{count.spans}", hours(count.span_samples), *rates]
+        assert page.elements["rect"] >= count.spans + count.fragments
 
     def test_the_command(self, kept: SmallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         picture = tmp_path / "spans.svg"
