@@ -415,6 +415,8 @@ def _speech_digest(config: RunConfig, models: dict[str, str]) -> str:
     exclude["lid"] = idle_lid_keys(config)
     if config.speech.decode == DecodeConfig():
         exclude["decode"] = True
+    if config.speech.spans.max_fragments is None:
+        exclude["spans"] = {"max_fragments"}
     if not config.speech.quality.wanted:
         exclude["quality"] = True
     speech = config.speech.model_dump(mode="json", exclude=exclude)

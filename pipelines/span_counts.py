@@ -72,12 +72,7 @@ def fragment_settings(vad: VadConfig) -> dict[str, Any]:
 
 def spans_of(fragments: Int64, spans: SpansConfig) -> Spans:
     """The spans of fragments under a configuration."""
-    return over_segment(
-        fragments,
-        min_seconds=spans.min_seconds,
-        max_seconds=spans.max_seconds,
-        max_gap_seconds=spans.max_gap_seconds,
-    )
+    return over_segment(fragments, **spans.model_dump())
 
 
 def configured(run_dir: str, overrides: Sequence[str]) -> RunConfig:

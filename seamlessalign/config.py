@@ -76,6 +76,7 @@ class SpansConfig(Section):
     min_seconds: float = Field(1.0, gt=0)
     max_seconds: float = Field(20.0, gt=0)
     max_gap_seconds: float = Field(1.0, ge=0)  # a longer silence ends every run
+    max_fragments: int | None = Field(None, ge=1)  # of one span; caps what restless speech makes
 
     @model_validator(mode="after")
     def _ordered(self) -> "SpansConfig":

@@ -42,9 +42,16 @@ class Spans:
 
 
 def over_segment(
-    fragments: NDArray[np.int64], *, min_seconds: float = 1.0, max_seconds: float = 20.0, max_gap_seconds: float = 1.0
+    fragments: NDArray[np.int64],
+    *,
+    min_seconds: float = 1.0,
+    max_seconds: float = 20.0,
+    max_gap_seconds: float = 1.0,
+    max_fragments: int | None = None,
 ) -> Spans:
     """All runs of contiguous fragments i … j that last from min to max seconds and hold no gap longer than max_gap.
+
+    `max_fragments` caps the fragments of a run, and so the spans: no fragment begins more than so many.
 
     `fragments` is int64 (num_fragments, 2), `[start, end)` in samples at 16 kHz, sorted and disjoint. The length of a
     run is counted from the start of its first to the end of its last fragment (Duquenne et al. 2021, "Multimodal and
@@ -56,6 +63,8 @@ def over_segment(
         raise InputError(f"spans of {min_seconds} to {max_seconds} seconds: 0 <= min <= max < infinity is needed")
     if not max_gap_seconds >= 0:
         raise InputError(f"max_gap_seconds is {max_gap_seconds}: it must not be negative")
+    if max_fragments is not None and max_fragments < 1:
+        raise InputError(f"max_fragments is {max_fragments}: a span has one at least")
     checked = _checked(fragments)
     starts, ends = np.ascontiguousarray(checked[:, 0]), np.ascontiguousarray(checked[:, 1])
     index = np.arange(len(checked), dtype=np.int64)
@@ -65,6 +74,8 @@ def over_segment(
     stop = np.searchsorted(ends, starts + round(max_seconds * SAMPLE_RATE), side="right")
     breaks = np.flatnonzero((starts[1:] - ends[:-1]) / SAMPLE_RATE > max_gap_seconds) + 1  # a run cannot cross these
     stop = np.minimum(stop, np.append(breaks, len(checked))[np.searchsorted(breaks, index, side="right")])
+    if max_fragments is not None:
+        stop = np.minimum(stop, index + max_fragments)
 
     counts = np.maximum(stop - first, 0)
     left = np.repeat(index, counts)

@@ -27,7 +27,11 @@ def _fragments(pieces: list[tuple[int, int]]) -> NDArray[np.int64]:
 
 
 def _slow(
-    fragments: NDArray[np.int64], min_seconds: float, max_seconds: float, max_gap_seconds: float
+    fragments: NDArray[np.int64],
+    min_seconds: float,
+    max_seconds: float,
+    max_gap_seconds: float,
+    most: int | None = None,
 ) -> list[tuple[int, int, int, int, float]]:
     """Every (i, j) tried, straight from the definition."""
     found = []
@@ -38,7 +42,7 @@ def _slow(
             gaps = [rows[k + 1][0] - rows[k][1] for k in range(i, j)]
             if not round(min_seconds * RATE) <= length <= round(max_seconds * RATE):
                 continue
-            if any(gap / RATE > max_gap_seconds for gap in gaps):
+            if any(gap / RATE > max_gap_seconds for gap in gaps) or (most is not None and j - i + 1 > most):
                 continue
             speech = sum(end - start for start, end in rows[i : j + 1])
             found.append((rows[i][0], rows[j][1], i, j + 1, speech / length))
@@ -48,15 +52,17 @@ def _slow(
 _pieces = st.lists(st.tuples(st.integers(0, 40_000), st.integers(1, 60_000)), max_size=14)
 
 
-@given(_pieces, st.floats(0, 4), st.floats(0, 12), st.floats(0, 3))
+@given(_pieces, st.floats(0, 4), st.floats(0, 12), st.floats(0, 3), st.none() | st.integers(1, 6))
 @example(
-    [(0, RATE), (RATE, RATE), (RATE + 1, RATE)], 1.0, 2.0, 1.0
+    [(0, RATE), (RATE, RATE), (RATE + 1, RATE)], 1.0, 2.0, 1.0, None
 )  # all bounds met exactly, one gap a sample too long
-@example([], 1.0, 20.0, 1.0)
-def test_equals_brute_force(pieces: list[tuple[int, int]], low: float, width: float, gap: float) -> None:
+@example([], 1.0, 20.0, 1.0, None)
+def test_equals_brute_force(
+    pieces: list[tuple[int, int]], low: float, width: float, gap: float, most: int | None
+) -> None:
     fragments = _fragments(pieces)
-    result = over_segment(fragments, min_seconds=low, max_seconds=low + width, max_gap_seconds=gap)
-    expected = _slow(fragments, low, low + width, gap)
+    result = over_segment(fragments, min_seconds=low, max_seconds=low + width, max_gap_seconds=gap, max_fragments=most)
+    expected = _slow(fragments, low, low + width, gap, most)
     assert result.spans.dtype == result.fragments.dtype == np.int64
     assert result.spans.shape == result.fragments.shape == (len(expected), 2)
     rows = np.hstack((result.spans, result.fragments)).tolist()
@@ -114,9 +120,10 @@ def test_bad_shape_and_type() -> None:
         {"max_seconds": float("inf")},
         {"max_gap_seconds": -0.1},
         {"max_gap_seconds": float("nan")},
+        {"max_fragments": 0},
     ],
 )
-def test_bad_bounds(bounds: dict[str, float]) -> None:
+def test_bad_bounds(bounds: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         over_segment(np.array([[0, RATE]]), **bounds)
 
