@@ -66,6 +66,7 @@ class InThisProcess:
 
     def __init__(self, workers: Any, shards_per_group: int) -> None:
         """As the executor whose place it takes; each shard is a group."""
+        self.workers = workers
 
     def execute(self, stage: str, tasks: list[ShardTask], context: Context, progress: Callable[[float], None]) -> None:
         """Do all shards of a stage, one after the other."""
