@@ -120,8 +120,11 @@ def card_digest(name: str) -> str:
     return hashlib.sha256(b"".join(_card_files(name))).hexdigest()[:16]
 
 
-def save_card(card: Card, folder: Path, recipe: Mapping[str, Any]) -> None:
-    """Write a card's two files; `recipe` says how it was made and is kept in the YAML."""
+def save_card(card: Card, folder: Path, recipe: Mapping[str, Any], stem: str | None = None) -> None:
+    """Write a card's two files; `recipe` says how it was made and is kept in the YAML.
+
+    Files are named as the card is, or by `stem`: beside a model's weights, by `card`.
+    """
     import yaml
     from safetensors.numpy import save_file
 
@@ -139,13 +142,14 @@ def save_card(card: Card, folder: Path, recipe: Mapping[str, Any]) -> None:
         },
         "recipe": dict(recipe),
     }
+    stem = stem or card.name
     folder.mkdir(parents=True, exist_ok=True)
     if card.means:
         tensors = {f"mean.{lang}": mean for lang, mean in sorted(card.means.items())}
-        with atomic_local(str(folder / f"{card.name}.safetensors")) as temporary:
+        with atomic_local(str(folder / f"{stem}.safetensors")) as temporary:
             save_file(tensors, temporary)
     written = yaml.safe_dump(description, sort_keys=False, allow_unicode=True)
-    write_bytes_atomic(str(folder / f"{card.name}.yaml"), written.encode())
+    write_bytes_atomic(str(folder / f"{stem}.yaml"), written.encode())
 
 
 def _card_files(name: str) -> tuple[bytes, bytes]:

@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     card = student_card(options.speech, {})
     folder = cards.parent / "weights" / options.speech
     kept = yaml.safe_load((folder / "card.yaml").read_text(encoding="utf-8"))["recipe"]
-    save_card(Card("card", card.dim, card.means, thresholds), folder, kept | how)
+    save_card(Card(options.speech, card.dim, card.means, thresholds), folder, kept | how, stem="card")
 
 
 def catalog_sentences(catalogs: Path) -> dict[str, list[str]]:

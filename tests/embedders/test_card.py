@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from seamlessalign.embedders.card import Card, Threshold, card_digest, fit_mean, load_card, save_card, unit_rows
+from seamlessalign.embedders.card import (
+    Card,
+    Threshold,
+    card_beside,
+    card_digest,
+    fit_mean,
+    load_card,
+    save_card,
+    unit_rows,
+)
 from seamlessalign.errors import ModelError
 
 Float32 = NDArray[np.float32]
@@ -94,6 +103,14 @@ def test_a_card_without_means_goes_there_and_back(shelf: Path) -> None:
     save_card(_card(means={}), shelf, {})
     assert not (shelf / "toy.safetensors").exists()
     assert load_card("toy").mean("eng").tolist() == [0, 0, 0]
+
+
+def test_a_card_beside_weights_keeps_the_name_of_its_embedder(tmp_path: Path) -> None:
+    save_card(_card(), tmp_path, {}, stem="card")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["card.safetensors", "card.yaml"]
+    assert (tmp_path / "card.yaml").read_text().startswith("name: toy\n")
+    back = card_beside(tmp_path, "toy")
+    assert back is not None and dict(back.thresholds) == dict(_card().thresholds) and list(back.means) == ["eng", "fra"]
 
 
 def test_a_digest_sees_means_and_thresholds(shelf: Path) -> None:
