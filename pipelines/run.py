@@ -49,6 +49,7 @@ from seamlessalign.pipelines.search_sizes import choice_memory, list_width, over
 from seamlessalign.pipelines.search_stage import IndexTask, SearchTask
 from seamlessalign.pipelines.slurm import SlurmExecutor
 from seamlessalign.pipelines.span_counts import FRAMES_TABLE
+from seamlessalign.pipelines.span_filters import sound_models
 from seamlessalign.pipelines.span_languages import idle_lid_keys, thresholds_of
 from seamlessalign.rows import SCHEMA_VERSION, LedgerLine
 
@@ -417,11 +418,12 @@ def _speech_digest(config: RunConfig, models: dict[str, str]) -> str:
         exclude["decode"] = True
     if config.speech.spans.max_fragments is None:
         exclude["spans"] = {"max_fragments"}
-    if not config.speech.quality.wanted:
+    sound = sound_models(config)
+    if not sound:
         exclude["quality"] = True
     speech = config.speech.model_dump(mode="json", exclude=exclude)
     card = speech_digest(config.speech.embedder, config.models)
-    parts = speech, config.speech_languages(), models, card
+    parts = speech, config.speech_languages(), models, card, *([sound] if sound else [])
     return digest("speech", SCHEMA_VERSION, *parts, *thresholds_of(config))
 
 

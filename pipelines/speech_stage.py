@@ -23,7 +23,7 @@ from seamlessalign.pipelines.inputs import InputFile, Shard
 from seamlessalign.pipelines.ledger import Mark, Tally
 from seamlessalign.pipelines.recordings import channels_of, open_recording
 from seamlessalign.pipelines.span_counts import FRAMES_TABLE, fragment_settings, spans_of
-from seamlessalign.pipelines.span_filters import quality_reasons
+from seamlessalign.pipelines.span_filters import quality_reasons, sound_models
 from seamlessalign.pipelines.span_languages import parts_by_language, span_languages
 from seamlessalign.rows import (
     RECORDINGS,
@@ -34,8 +34,10 @@ from seamlessalign.rows import (
     segment_id,
     segments_schema,
 )
+from seamlessalign.segmentation.dnsmos import MODEL as DNSMOS
+from seamlessalign.segmentation.dnsmos import Dnsmos
 from seamlessalign.segmentation.kept_scores import FRAMES, to_row
-from seamlessalign.segmentation.quality import COLUMNS, Quality, span_quality
+from seamlessalign.segmentation.quality import COLUMNS, DNSMOS_COLUMNS, Quality, measure_fragments
 from seamlessalign.segmentation.spans import Spans
 from seamlessalign.segmentation.vad import fragments_of, speech_scores, vad_fingerprint
 
@@ -98,10 +100,18 @@ def load_embedder(context: Context) -> SpeechEmbedder:
     )
 
 
+def load_dnsmos(context: Context) -> Dnsmos | None:
+    """DNSMOS; None where the configuration does not ask for it. Its network stays in memory when it is loaded."""
+    if not context.config.speech.quality.rated:
+        return None
+    return Dnsmos(context.model_directory(DNSMOS), context.threads)
+
+
 def fingerprints(context: Context, lid: SpeechLid | None, embedder: SpeechEmbedder) -> dict[str, str]:
     """Name and SHA-256 of every model that touches a segment."""
     vad, vad_sha256 = vad_fingerprint(context.config.speech.vad.engine)
-    return {vad: vad_sha256, **({lid.name: lid.sha256} if lid else {}), **embedder.models}
+    models = {vad: vad_sha256, **({lid.name: lid.sha256} if lid else {}), **embedder.models}
+    return models | sound_models(context.config)
 
 
 def _process_file(
@@ -207,12 +217,14 @@ def _process_audio(
     if speech.lid.per_segment and lid is not None and file.lang is None:
         with watch.step("lid"):
             parts = _spoken_parts(recording, spans, audio.samples, fragments, context, lid, output)
+    sums = None
+    if speech.quality.wanted:
+        with watch.step("quality"):
+            sums = measure_fragments(audio.samples, fragments, spans, scores, load_dnsmos(context))
     for spoken, spans in parts:
         quality = None
-        if speech.quality.wanted:
-            with watch.step("quality"):
-                measured = span_quality(audio.samples, fragments, spans, scores)
-            spans, quality = _good_spans(spans, measured, speech.quality, output)
+        if sums is not None:
+            spans, quality = _good_spans(spans, sums.of(spans), speech.quality, output)
             if not len(spans.spans):
                 advance(STAGE, len(audio.samples) / SAMPLE_RATE)
                 continue
@@ -342,7 +354,9 @@ def _write(
     """Write a shard's tables and quarantine; returns their names below the run's folder and their bytes."""
     folder = context.folder
     outputs, written = [], 0
-    schema = segments_schema(dim, COLUMNS if context.config.speech.quality.wanted else ())
+    quality = context.config.speech.quality
+    measures = (*COLUMNS, *DNSMOS_COLUMNS) if quality.rated else COLUMNS
+    schema = segments_schema(dim, measures if quality.wanted else ())
     for lang, segments in sorted(output.segments.items()):
         uri = folder.table("segments", f"lang={lang}", shard.name)
         rows = np.concatenate(output.embeddings[lang])

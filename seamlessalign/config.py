@@ -87,19 +87,27 @@ class SpansConfig(Section):
 class QualityConfig(Section):
     """How good the sound of a span is: columns of `segments`, and which spans are not worth embedding. Off by default.
 
-    A bound switches the measuring on.
+    A bound switches the measuring on that it needs.
     """
 
     measure: bool = False
+    dnsmos: bool = False  # what listeners would say of it as well: slow, and needs the extra `quality`
     min_snr_db: float | None = None  # power of speech over that of the noise around it; 10 is noisy, 30 is a studio
     max_clipping: float | None = Field(None, ge=0, le=1)  # share of samples at full scale
     min_bandwidth_hz: float | None = Field(None, ge=0, le=8000)  # 4000 is a telephone
     min_speech_prob: float | None = Field(None, ge=0, le=1)  # mean of what the detector says; low in music and noise
+    max_music_noise_prob: float | None = Field(None, ge=0, le=1)  # by features of the sound; 0.5 is the even chance
+    min_dnsmos: float | None = Field(None, ge=1, le=5)  # of dnsmos_ovrl; 3 is fair, good recordings have little more
 
     @property
     def wanted(self) -> bool:
         """Whether anything is measured."""
         return self != QualityConfig()
+
+    @property
+    def rated(self) -> bool:
+        """Whether DNSMOS is."""
+        return self.dnsmos or self.min_dnsmos is not None
 
 
 class SpeechLidConfig(Section):

