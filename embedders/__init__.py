@@ -8,6 +8,7 @@ from seamlessalign.embedders.speech import (
     speech_card,
     speech_digest,
     speech_models,
+    speech_rows_digest,
     speech_space,
 )
 from seamlessalign.embedders.text import TextEmbedder, load_text_embedder
@@ -23,5 +24,6 @@ __all__ = [
     "speech_card",
     "speech_digest",
     "speech_models",
+    "speech_rows_digest",
     "speech_space",
 ]

@@ -116,8 +116,13 @@ def has_card(name: str) -> bool:
 
 
 def card_digest(name: str) -> str:
-    """First 16 hex digits of the SHA-256 of a card: rows depend on its means, choices on its thresholds."""
+    """First 16 hex digits of the SHA-256 of a card, on whose means rows depend, and choices on its thresholds too."""
     return hashlib.sha256(b"".join(_card_files(name))).hexdigest()[:16]
+
+
+def means_digest(name: str) -> str:
+    """As `card_digest`, of the means alone: other thresholds make no other rows."""
+    return hashlib.sha256(_card_files(name)[1]).hexdigest()[:16]
 
 
 def save_card(card: Card, folder: Path, recipe: Mapping[str, Any], stem: str | None = None) -> None:

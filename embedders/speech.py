@@ -11,8 +11,15 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from seamlessalign.embedders.card import Card, card_digest, load_card, unit_rows
-from seamlessalign.embedders.students import STUDENTS, student_card, student_digest, student_models, student_teacher
+from seamlessalign.embedders.card import Card, card_digest, load_card, means_digest, unit_rows
+from seamlessalign.embedders.students import (
+    STUDENTS,
+    student_card,
+    student_digest,
+    student_models,
+    student_rows_digest,
+    student_teacher,
+)
 from seamlessalign.embedders.text import TextEmbedder, check_language, load_text_embedder
 from seamlessalign.embedders.windows import stretches
 from seamlessalign.errors import InputError, ModelError
@@ -258,6 +265,11 @@ def speech_card(name: str, models: Mapping[str, str] | None = None) -> Card:
 def speech_digest(name: str, models: Mapping[str, str] | None = None) -> str:
     """First 16 hex digits of a SHA-256: of the card, and of what else beside weights a student's rows depend on."""
     return student_digest(name, models or {}) if name in STUDENTS else card_digest(name)
+
+
+def speech_rows_digest(name: str, models: Mapping[str, str] | None = None) -> str:
+    """As `speech_digest`, without thresholds, on which no rows depend."""
+    return student_rows_digest(name, models or {}) if name in STUDENTS else means_digest(name)
 
 
 def default_frames(name: str) -> SpanFrames:

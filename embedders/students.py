@@ -6,17 +6,17 @@ A student is a directory: `config.json` and `model.safetensors`, and mostly a ca
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seamlessalign.embedders.card import Card, card_beside, card_digest, has_card, load_card
+from seamlessalign.embedders.card import Card, card_beside, card_digest, has_card, load_card, means_digest
 from seamlessalign.errors import ModelError
 from seamlessalign.model_files import KNOWN_MODELS, find_model
 
 STUDENTS = ("whisper-e5", "student")
 
-_OWN_FILES = ("config.json", "card.yaml", "card.safetensors")
+_ROWS_DEPEND_ON = ("config.json", "card.safetensors")
 
 
 def student_models(name: str, models: Mapping[str, str]) -> tuple[list[str], bool]:
@@ -50,13 +50,23 @@ def student_card(name: str, models: Mapping[str, str]) -> Card:
 
 
 def student_digest(name: str, models: Mapping[str, str]) -> str:
-    """First 16 hex digits of the SHA-256 of what a student's rows depend on beside its weights."""
-    folder, parts = _folder(name, models), hashlib.sha256()
-    for file in _OWN_FILES:
+    """First 16 hex digits of a SHA-256: of what a student's rows depend on beside weights, and of thresholds."""
+    card = card_digest(name) if has_card(name) else ""
+    return _digest_of(_folder(name, models), (*_ROWS_DEPEND_ON, "card.yaml"), card)
+
+
+def student_rows_digest(name: str, models: Mapping[str, str]) -> str:
+    """As `student_digest`, without thresholds."""
+    means = means_digest(name) if has_card(name) else ""
+    return _digest_of(_folder(name, models), _ROWS_DEPEND_ON, means)
+
+
+def _digest_of(folder: Path, files: Sequence[str], more: str) -> str:
+    parts = hashlib.sha256()
+    for file in files:
         data = (folder / file).read_bytes() if (folder / file).is_file() else b""
         parts.update(len(data).to_bytes(8, "little") + data)
-    if has_card(name):
-        parts.update(card_digest(name).encode())
+    parts.update(more.encode())
     return parts.hexdigest()[:16]
 
 

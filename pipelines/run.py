@@ -18,8 +18,8 @@ import yaml
 
 from seamlessalign import storage
 from seamlessalign.config import DecodeConfig, RunConfig, digest, dump_config
-from seamlessalign.embedders import default_frames, speech_digest, speech_models
-from seamlessalign.embedders.card import card_digest
+from seamlessalign.embedders import default_frames, speech_digest, speech_models, speech_rows_digest
+from seamlessalign.embedders.card import means_digest
 from seamlessalign.errors import ConfigError, InputError, SeamlessAlignError, StorageError
 from seamlessalign.languages import Direction
 from seamlessalign.model_files import find_model, place_of
@@ -422,14 +422,14 @@ def _speech_digest(config: RunConfig, models: dict[str, str]) -> str:
     if not sound:
         exclude["quality"] = True
     speech = config.speech.model_dump(mode="json", exclude=exclude)
-    card = speech_digest(config.speech.embedder, config.models)
+    card = speech_rows_digest(config.speech.embedder, config.models)
     parts = speech, config.speech_languages(), models, card, *([sound] if sound else [])
     return digest("speech", SCHEMA_VERSION, *parts, *thresholds_of(config))
 
 
 def _text_digest(config: RunConfig, models: dict[str, str]) -> str:
     text = config.text.model_dump(mode="json", exclude={"inputs", "languages", "lines_per_shard"})
-    return digest("text", SCHEMA_VERSION, text, config.text_languages(), models, card_digest(config.text.embedder))
+    return digest("text", SCHEMA_VERSION, text, config.text_languages(), models, means_digest(config.text.embedder))
 
 
 def _model_digests(config: RunConfig) -> dict[str, str]:

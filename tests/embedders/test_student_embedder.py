@@ -9,7 +9,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from seamlessalign.embedders import Card, load_speech_embedder, speech_card, speech_digest, speech_models
+from seamlessalign.embedders import (
+    Card,
+    load_speech_embedder,
+    speech_card,
+    speech_digest,
+    speech_models,
+    speech_rows_digest,
+)
 from seamlessalign.embedders.card import fit_mean, save_card
 from seamlessalign.embedders.student import BackboneConfig, Frames, PoolerConfig, Student, StudentConfig, build_pooler
 from seamlessalign.embedders.student import embedder as student_embedder
@@ -219,6 +226,11 @@ class TestFinding:
                 (tmp_path / "config.json").write_text((tmp_path / "config.json").read_text() + " ")
             digests.add(speech_digest("student", places))
         assert len(digests) == 3
+        before = speech_digest("student", places), speech_rows_digest("student", places)
+        described = (tmp_path / "card.yaml").read_text()
+        (tmp_path / "card.yaml").write_text(described + "# another threshold\n")
+        assert speech_digest("student", places) != before[0]
+        assert speech_rows_digest("student", places) == before[1]
 
     def test_a_card_of_other_dimensions_is_refused(self, tmp_path: Path) -> None:
         _student().save(tmp_path)
