@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from seamlessalign.errors import InputError, ModelError
 from seamlessalign.lid.calibration import CALIBRATION_FILE, Calibration, Decision, decide, load_calibration
+from seamlessalign.lid.changes import language_runs
 from seamlessalign.model_files import ModelFiles, find_model
 from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.whisper import load_whisper
@@ -22,6 +23,8 @@ from seamlessalign.whisper import load_whisper
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
+_Heard = tuple[dict[str, float], list[dict[str, float]]]  # probabilities: the mean of windows, and each one's
+_MAX_WINDOWS = 5  # of one fragment
 _MIN_WINDOW_SECONDS = 0.5  # less speech than this says nothing about its language
 _ECAPA = ("ecapa-voxlingua107", "ecapa")
 
@@ -95,21 +98,29 @@ class SpeechLid:
     ) -> list[Stretch]:
         """The language of each part of a recording: fragments in turn, up to `window_seconds` of speech at a time.
 
-        A fragment is never cut; one that is longer than a window is a stretch by itself, judged by several windows.
+        Each fragment is heard alone first, to find where the language changes: of a window with two languages in it, an
+        identifier is often sure of one. Between two changes fragments are judged together, which is surer. A fragment
+        is never cut; one that is longer than a window is a stretch by itself, judged by several windows.
         Arguments and errors as `decide`; stretches of too little speech have no decision.
         """
-        found = []
-        for first, last in stretches(fragments, window_seconds):
+
+        def heard(first: int, last: int) -> _Heard | None:
             some = fragments[first:last]
-            decision = None
-            if int((some[:, 1] - some[:, 0]).sum()) >= _MIN_WINDOW_SECONDS * SAMPLE_RATE:
-                decision = self.decide(waveform, some, window_seconds=window_seconds, min_prob=min_prob)
-            found.append(Stretch(first, last, decision))
+            if int((some[:, 1] - some[:, 0]).sum()) < _MIN_WINDOW_SECONDS * SAMPLE_RATE:
+                return None
+            return self._heard(waveform, some, window_seconds, _MAX_WINDOWS)
+
+        alone = [heard(number, number + 1) for number in range(len(fragments))]
+        found = []
+        for start, end in language_runs([one[0] if one else None for one in alone]):
+            for low, high in stretches(fragments[start:end], window_seconds):
+                first, last = start + low, start + high
+                both = alone[first] if last - first == 1 else heard(first, last)
+                decision = decide(*both, self.calibration, min_prob) if both else None
+                found.append(Stretch(first, last, decision))
         return found
 
-    def _heard(
-        self, waveform: Float32, fragments: Int64 | None, window_seconds: float, max_windows: int
-    ) -> tuple[dict[str, float], list[dict[str, float]]]:
+    def _heard(self, waveform: Float32, fragments: Int64 | None, window_seconds: float, max_windows: int) -> _Heard:
         """The mean of the windows' probabilities, weighted by their lengths, and each window's."""
         windows = speech_windows(waveform, fragments, window_seconds, max_windows)
         if not windows:

@@ -126,6 +126,21 @@ def test_each_stretch_is_decided_by_its_own_speech() -> None:
     assert third.decision is None and (third.first, third.last) == (2, 3)
 
 
+def test_no_stretch_goes_across_a_change_that_its_window_hides() -> None:
+    """Of anything with English in it, this identifier says that it is English."""
+
+    class Deaf(FakeModel):
+        def identify(self, waveforms: Sequence[Float32]) -> list[dict[str, float]]:
+            return [{"eng": 0.99, "fra": 0.01} if 1 in found else {"eng": 0.01, "fra": 0.99} for found in waveforms]
+
+    starts = np.arange(9) * 2 * SAMPLE_RATE
+    fragments = np.stack([starts, starts + SAMPLE_RATE], axis=1)
+    waveform = np.repeat(np.array([1, 2, 2, 1, 1, 2, 1, 2, 2], np.float32), 2 * SAMPLE_RATE)
+    found = SpeechLid(Deaf({})).stretches(waveform, fragments, window_seconds=10.0, min_prob=0.7)
+    answers = [(one.first, one.last, one.decision.answer) for one in found if one.decision]
+    assert answers == [(0, 1, "eng"), (1, 3, "fra"), (3, 5, "eng"), (5, 6, "fra"), (6, 7, "eng"), (7, 9, "fra")]
+
+
 @pytest.mark.parametrize("fragments", [None, np.zeros((0, 2), np.int64), np.array([[0, 100], [200, 300]])])
 def test_too_little_speech_is_refused(fragments: NDArray[np.int64] | None) -> None:
     waveform = np.zeros(HALF - 1 if fragments is None else SAMPLE_RATE, np.float32)
