@@ -112,16 +112,18 @@ def spans_section(spans: RunSpans | None) -> list[Markup]:
     total = LanguageSpans()
     for item in spans.languages.values():
         total.add(item)
-    rows = [_row(_TOTAL, total, total.speech > 0)]
+    rows = [_row(_TOTAL, total)]
     for name, item in sorted(spans.languages.items(), key=lambda pair: (-pair[1].span_samples, pair[0])):
-        rows.append(_row(name or "unknown", item, item.speech > 0 and not spans.own_languages))
+        if spans.own_languages:
+            item = LanguageSpans(spans=item.spans, span_samples=item.span_samples)
+        rows.append(_row(name or "unknown", item))
     head = ("language", "speech", "fragments", "spans", "h of spans", "spans / h of speech", "h of spans / h of speech")
     note = (
         "Each span is embedded, searched and stored; a second of speech is in as many spans as overlap there. "
         "Speech is that of the recordings that were segmented."
     )
     if spans.own_languages:
-        note += " Languages are those of spans, and of whole recordings for speech, so only the sum has rates."
+        note += " Spans have languages of their own here, of which the speech is not known."
     pieces = [tag("p", note, class_="about"), table_of(head, rows, numeric=range(1, 7))]
     if spans.picture is None:
         told = "With speech.vad.keep_probabilities: true, fragments are counted here, and some spans drawn."
@@ -133,9 +135,9 @@ def spans_section(spans: RunSpans | None) -> list[Markup]:
     return [*pieces, tag("figure", tag("div", spans.picture, class_="scroll", tabindex=0), legend, caption)]
 
 
-def _row(name: str, item: LanguageSpans, has_rates: bool) -> tuple[tuple[str, ...], str | None]:
-    per_hour = item.spans * 3600 * SAMPLE_RATE / item.speech if has_rates else None
-    multiple = item.span_samples / item.speech if has_rates else None
+def _row(name: str, item: LanguageSpans) -> tuple[tuple[str, ...], str | None]:
+    per_hour = item.spans * 3600 * SAMPLE_RATE / item.speech if item.speech else None
+    multiple = item.span_samples / item.speech if item.speech else None
     return row_of(
         name,
         hours(item.speech) if item.speech else "–",
