@@ -1,13 +1,9 @@
 """Clips to learn languages from, and crops of them: batches that follow from the seed, the step and the place alone."""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,22 +14,11 @@ from seamlessalign.espeak import speak_afresh
 from seamlessalign.languages import get_language
 from seamlessalign.lid.training_config import LidAugment, LidData, LidSource
 from seamlessalign.rows import SAMPLE_RATE
-from seamlessalign.speech_sources import (
-    Sound,
-    bytes_of,
-    content_of,
-    file_bytes,
-    load_sound,
-    manifest_of,
-    manifest_rows,
-    parquet_rows,
-    sound_seconds,
-    text_lines,
-)
+from seamlessalign.speech_rows import SetAside, SpeechRow, parallel_lines, recorded_rows, spoken_row, usable
+from seamlessalign.speech_sources import Sound, load_sound, text_lines
 
 Float32 = npt.NDArray[np.float32]
 
-_CHARS_PER_SECOND = 14.0  # of synthetic speech, whose length is not known before it is made
 _CROP, _HELD_OUT = range(2)  # streams of random numbers
 _TRIES = 20  # clips that may be unreadable before a crop is given up
 
@@ -57,27 +42,23 @@ def read_clips(sources: Sequence[LidSource], data: LidData, rejects: Counter[str
 
     Raises InputError for a source that is not there, lacks a column, or has nothing that is usable.
     """
-    counted: Counter[str] = Counter() if rejects is None else rejects
     found: list[Clip] = []
     for number, source in enumerate(sources):
-        rows = {"parquet": _parquet, "folder": _folder, "espeak": _read_out}[source.kind](source)
-        taken: Counter[str] = Counter()
-        reasons: dict[str, str] = {}
-        for row in rows:
+        aside, taken = SetAside(rejects), Counter[str]()
+        for row, text in _rows(source):
             try:
-                clip = _clip(row, data, number)
+                one = usable(row, text, data)
             except UnreadableError as error:
-                counted[error.reason] += 1
-                reasons.setdefault(error.reason, error.detail[:200])
+                aside.add(error.reason, error.detail)
                 continue
-            if source.languages is not None and clip.lang not in source.languages:
-                counted["language_not_wanted"] += 1
-            elif source.max_items is None or taken[clip.lang] < source.max_items:
-                taken[clip.lang] += 1
-                found.append(clip)
+            if source.languages is not None and one.lang not in source.languages:
+                aside.add("language_not_wanted", row.place)
+            elif source.max_items is None or taken[one.lang] < source.max_items:
+                taken[one.lang] += 1
+                speaker = str(row.values.get(source.speaker_column) or "")
+                found.append(Clip(one.key, row.place, one.lang, speaker, text, one.seconds, row.sound, number))
         if not taken:
-            told = ", ".join(f"{reason} (first: {place})" for reason, place in reasons.items()) or "it is empty"
-            raise InputError(f"{source.path}: nothing to learn from: {told}")
+            raise aside.nothing_usable([source.path])
     return found
 
 
@@ -109,109 +90,32 @@ def _place(name: str) -> float:
     return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 16**8
 
 
-@dataclass(frozen=True)
-class _Row:
-    place: str
-    lang: Any
-    speaker: str
-    text: str
-    sound: Sound
-    content: bytes | None  # of a sound file; None where it is spoken when it is wanted
-    error: UnreadableError | None = None
-
-
-def _clip(row: _Row, data: LidData, source: int) -> Clip:
-    try:
-        lang = get_language(str(row.lang)).iso639_3
-    except ConfigError as error:
-        raise UnreadableError("unknown_language", f"{row.place}: {error}") from error
-    if row.error is not None:
-        raise row.error
-    if row.content is None:
-        if not any(c.isalnum() for c in row.text):
-            raise UnreadableError("empty_text", row.place)
-        seconds = len(row.text) / _CHARS_PER_SECOND
-        key = hashlib.sha256(repr((row.text, row.sound.voice, row.sound.words_per_minute)).encode()).hexdigest()[:32]
-    else:
-        seconds = sound_seconds(row.content, row.sound.path, row.place)
-        key = hashlib.sha256(row.content).hexdigest()[:32]
-    if seconds < data.min_seconds:
-        raise UnreadableError("too_short", row.place)
-    if seconds > data.max_seconds:
-        raise UnreadableError("too_long", row.place)
-    return Clip(key, row.place, lang, row.speaker, row.text, seconds, row.sound, source)
-
-
-def _parquet(source: LidSource) -> Iterator[_Row]:
-    column = source.audio or "audio"
-
-    def wanted(file: str, there: Sequence[str]) -> list[str]:
-        _check_columns(file, column, there, source)
-        return [column, *(name for name in (source.lang_column, source.speaker_column) if name in there)]
-
-    for path, row, values in parquet_rows(source.path, wanted):
-        content, lacking = content_of(partial(bytes_of, values[column], path))
-        yield _row(source, f"{path} row {row}", values, Sound(str(path), row, column), content, lacking)
-
-
-def _folder(source: LidSource) -> Iterator[_Row]:
-    manifest = manifest_of(Path(source.path))
-    column = source.audio or "path"
-    for number, values in enumerate(manifest_rows(manifest)):
-        if number == 0:
-            _check_columns(str(manifest), column, list(values), source)
-        path = manifest.parent / str(values.get(column))
-        content, lacking = content_of(partial(file_bytes, path))
-        yield _row(source, f"{manifest} row {number}", values, Sound(str(path)), content, lacking)
-
-
-def _row(
-    source: LidSource, place: str, values: dict[str, Any], sound: Sound, content: bytes, lacking: UnreadableError | None
-) -> _Row:
-    lang = values.get(source.lang_column) or source.lang
-    return _Row(place, lang, str(values.get(source.speaker_column) or ""), "", sound, content, lacking)
-
-
-def _check_columns(file: str, column: str, there: Sequence[str], source: LidSource) -> None:
-    lacking = [column] if column not in there else []
-    if source.lang is None and source.lang_column not in there:
-        lacking.append(f"{source.lang_column} (or give the source's lang)")
-    if lacking:
-        raise InputError(f"{file}: lacks the columns {', '.join(lacking)}; there are {', '.join(there)}")
-
-
-def _read_out(source: LidSource) -> Iterator[_Row]:
-    lines = text_lines(source.path)
+def _rows(source: LidSource) -> Iterator[tuple[SpeechRow, str]]:
+    """Rows of a source, and what a voice says in each; empty for recordings."""
+    if source.kind != "espeak":
+        for row in recorded_rows(source, optional=[source.speaker_column]):
+            yield row, ""
+        return
     voices: dict[str, list[str]] = {}
     counts: Counter[str] = Counter()
-    for number, line in enumerate(lines):
-        place = f"{source.path} line {number + 1}"
-        for lang, text in _texts(line, place, source).items():
+    for number, texts in enumerate(_texts(source)):
+        for lang, text in texts.items():
             if source.languages is not None and lang not in source.languages:
                 continue
             if source.max_items is not None and counts[lang] >= source.max_items:
                 continue
             if lang not in voices:
                 voices[lang] = _voices(lang, source)
-            if not voices[lang]:
-                continue
-            turn = counts[lang]
-            counts[lang] += 1
-            voice = voices[lang][turn % len(voices[lang])]
-            speed = source.words_per_minute[turn // len(voices[lang]) % len(source.words_per_minute)]
-            yield _Row(place, lang, "", " ".join(text.split()), Sound(source.path, number, "", voice, speed), None)
+            if voices[lang]:
+                yield spoken_row(source, number, lang, voices[lang], counts[lang]), " ".join(text.split())
+                counts[lang] += 1
 
 
-def _texts(line: str, place: str, source: LidSource) -> dict[str, str]:
-    if not source.path.endswith(".jsonl"):
-        return {str(source.lang): line}
-    try:
-        values = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{place}: is not JSON: {error}") from error
-    if not isinstance(values, dict) or not all(isinstance(text, str) for text in values.values()):
-        raise InputError(f"{place}: is no JSON object of texts by language")
-    return values
+def _texts(source: LidSource) -> Iterator[dict[str, str]]:
+    """Texts by language, of each line."""
+    if source.path.endswith(".jsonl"):
+        return (texts for _, texts in parallel_lines(source.path))
+    return ({str(source.lang): line} for line in text_lines(source.path))
 
 
 def _voices(lang: str, source: LidSource) -> list[str]:

@@ -225,32 +225,24 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     if arguments.kind == "lid":
-        return _train_lid(arguments)
-    from seamlessalign.embedders.student.training_config import load_training_config
+        from seamlessalign.lid.training_config import load_lid_config
 
-    config = load_training_config(arguments.config, arguments.overrides)
-    from seamlessalign.embedders.student.train import train
+        identifier = load_lid_config(arguments.config, arguments.overrides)
+        from seamlessalign.lid.train import train_lid
 
-    result = train(config)
-    if not result.finished:
-        _complain(f"stopped at step {result.steps}; the same command goes on from there", arguments.debug)
-        return 128 + signal.SIGTERM
-    print(f"student: {result.folder / 'student'}, P@1 {result.p_at_1:.3f} at step {result.best_step} of {result.steps}")
-    return 0
+        result, made, measure = train_lid(identifier), "language identifier: {}/model", "macro F1"
+    else:
+        from seamlessalign.embedders.student.training_config import load_training_config
 
+        encoder = load_training_config(arguments.config, arguments.overrides)
+        from seamlessalign.embedders.student.train import train
 
-def _train_lid(arguments: argparse.Namespace) -> int:
-    from seamlessalign.lid.training_config import load_lid_config
-
-    config = load_lid_config(arguments.config, arguments.overrides)
-    from seamlessalign.lid.train import train_lid
-
-    result = train_lid(config)
+        result, made, measure = train(encoder), "student: {}/student", "P@1"
     if not result.finished:
         _complain(f"stopped at step {result.steps}; the same command goes on from there", arguments.debug)
         return 128 + signal.SIGTERM
     at = f"at step {result.best_step} of {result.steps}"
-    print(f"language identifier: {result.folder / 'model'}, macro F1 {result.macro_f1:.3f} {at}")
+    print(f"{made.format(result.folder)}, {measure} {result.best:.3f} {at}")
     return 0
 
 

@@ -8,19 +8,23 @@ _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640.0, 360.0, 56.0, 56.0, 36.0, 
 _LOSS, _FOUND = "#4269d0", "#c2560c"
 
 
-def curve(lines: Sequence[dict[str, Any]], title: str, measure: str = "p_at_1", label: str = "P@1") -> str:
+def curve(
+    lines: Sequence[dict[str, Any]], title: str, measure: str, label: str, *, lower_is_better: bool = False
+) -> str:
     """An SVG document of a training's metrics.
 
     Args:
         lines: those of `metrics.jsonl`; the ones with `loss` and with `measure` are drawn, each on an axis of its own.
         title: written above.
-        measure: key of a share, from 0 to 1, that validations find.
+        measure: key of what validations find; its axis ends at 1, or at the highest where one is above.
         label: its name on the axis.
+        lower_is_better: whether the lowest of them is the best, which is written beside its point.
     """
     loss = [(int(line["step"]), float(line["loss"])) for line in lines if "loss" in line]
     found = [(int(line["step"]), float(line[measure])) for line in lines if measure in line]
     last = max([step for step, _ in loss + found], default=1) or 1
     highest = max([value for _, value in loss], default=1.0) or 1.0
+    most = max([1.0, *(value for _, value in found)])
 
     def x(step: float) -> float:
         return _LEFT + step / last * (_WIDTH - _LEFT - _RIGHT)
@@ -35,16 +39,16 @@ def curve(lines: Sequence[dict[str, Any]], title: str, measure: str = "p_at_1", 
             f'<line x1="{_LEFT:g}" x2="{_WIDTH - _RIGHT:g}" y1="{y(share):.1f}" y2="{y(share):.1f}" stroke="#ddd"/>'
         )
         parts.append(_text(_LEFT - 6, y(share) + 4, f"{share * highest:.3g}", "end", _LOSS))
-        parts.append(_text(_WIDTH - _RIGHT + 6, y(share) + 4, f"{share:.2f}", "start", _FOUND))
+        parts.append(_text(_WIDTH - _RIGHT + 6, y(share) + 4, f"{share * most:.2f}", "start", _FOUND))
         parts.append(_text(x(share * last), _HEIGHT - _BOTTOM + 16, f"{share * last:.0f}", "middle", "#555"))
     parts.append(_text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 8, "step", "middle", "#555"))
     parts.append(_text(_LEFT, _TOP - 4, "loss", "end", _LOSS))
     parts.append(_text(_WIDTH - _RIGHT, _TOP - 4, label, "start", _FOUND))
     parts += _line([(x(step), y(value / highest)) for step, value in loss], _LOSS)
-    parts += _line([(x(step), y(value)) for step, value in found], _FOUND)
+    parts += _line([(x(step), y(value / most)) for step, value in found], _FOUND)
     if found:
-        step, value = max(found, key=lambda point: point[1])
-        parts.append(_text(x(step), y(value) - 8, f"{value:.3f}", "middle", _FOUND))
+        step, value = (min if lower_is_better else max)(found, key=lambda point: point[1])
+        parts.append(_text(x(step), y(value / most) - 8, f"{value:.3f}", "middle", _FOUND))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" '
         f'font-family="sans-serif" font-size="11"><title>{escape(title)}</title>'

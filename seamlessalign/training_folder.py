@@ -60,7 +60,7 @@ class TrainingFolder:
         try:
             return dict(torch.load(self.state, map_location="cpu", weights_only=True))
         except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-            line = str(error).strip().splitlines()[0]
+            line = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise StorageError(f"{self.state}: is damaged: {line}; remove it to begin anew") from error
 
     def add(self, line: dict[str, Any]) -> None:

@@ -1,12 +1,41 @@
-"""What every training loop needs: a stop that is heard between two steps, and how the learning rate goes."""
+"""What every training loop needs: batches in order, how the learning rate goes, and a stop between two steps."""
 
 import math
 import signal
 import threading
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Protocol
 
 Schedule = Literal["cosine", "linear", "constant"]
+
+
+class Batches(Protocol):
+    """What there is to learn, by epoch and place of a batch in it; worker processes get copies of it."""
+
+    def num_batches(self, epoch: int) -> int | None:
+        """How many batches an epoch has, the same in every process; None where the first epoch never ends."""
+
+    def __getitem__(self, where: tuple[int, int]) -> Any:
+        """This process's part of the batch at (epoch, place)."""
+
+
+class Places:
+    """Epoch and place of each batch from a given one on, without end."""
+
+    def __init__(self, batches: Batches, epoch: int, position: int) -> None:
+        self._batches, self._from = batches, (epoch, position)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        place = self._from
+        while True:
+            yield place
+            place = place_after(self._batches, *place)
+
+
+def place_after(batches: Batches, epoch: int, position: int) -> tuple[int, int]:
+    """Epoch and place of the batch behind one."""
+    count = batches.num_batches(epoch)
+    return (epoch, position + 1) if count is None or position + 1 < count else (epoch + 1, 0)
 
 
 class StopSignal:

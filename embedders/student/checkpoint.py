@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from seamlessalign import training_folder
+from seamlessalign.training_folder import TrainingFolder
 
 
-class TrainingFolder(training_folder.TrainingFolder):
+class StudentFolder(TrainingFolder):
     """The files of a student's training, and their names."""
 
     def __init__(self, root: str) -> None:

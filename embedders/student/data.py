@@ -4,33 +4,16 @@ Listing them looks at texts and at the headers of sound files; the sound itself 
 cannot be used is set aside and counted under a reason, in both places.
 """
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any
 
 from seamlessalign.embedders.student.frames import Float32
 from seamlessalign.embedders.student.training_config import DataConfig, SourceConfig
-from seamlessalign.errors import ConfigError, InputError, UnreadableError
+from seamlessalign.errors import InputError, UnreadableError
 from seamlessalign.espeak import speak_afresh
-from seamlessalign.languages import get_language
-from seamlessalign.speech_sources import (
-    Sound,
-    bytes_of,
-    content_of,
-    file_bytes,
-    load_sound,
-    manifest_of,
-    manifest_rows,
-    parquet_rows,
-    sound_seconds,
-    text_lines,
-)
-
-_CHARS_PER_SECOND = 14.0  # of synthetic speech, whose length is not known before it is made
+from seamlessalign.speech_rows import SetAside, SpeechRow, has_words, recorded_rows, spoken_row, usable
+from seamlessalign.speech_sources import Sound, load_sound, text_lines
 
 
 @dataclass(frozen=True)
@@ -53,25 +36,18 @@ def read_sources(
 
     Raises InputError for a source that is not there or lacks a column, and where nothing is usable.
     """
-    counted: Counter[str] = Counter() if rejects is None else rejects
     found: list[Utterance] = []
-    first: dict[str, str] = {}  # of each reason
+    aside = SetAside(rejects)
     for source in sources:
-        rows = {"parquet": _parquet, "folder": _folder, "espeak": _read_out}[source.kind](source)
-        for number, row in enumerate(rows):
+        for number, (row, text, translations) in enumerate(_rows(source)):
             if source.max_items is not None and number >= source.max_items:
                 break
             try:
-                found.append(_utterance(row, data))
+                found.append(_utterance(row, text, translations, data))
             except UnreadableError as error:
-                counted[error.reason] += 1
-                first.setdefault(error.reason, error.detail[:200])
+                aside.add(error.reason, error.detail)
     if not found:
-        told = [
-            f"{count} {reason} (first: {first[reason]})" for reason, count in counted.most_common() if reason in first
-        ]
-        reasons = ", ".join(told) or "it is empty"
-        raise InputError(f"{', '.join(source.path for source in sources)}: nothing to learn from: {reasons}")
+        raise aside.nothing_usable(source.path for source in sources)
     return found
 
 
@@ -83,105 +59,34 @@ def load_speech(utterance: Utterance) -> Float32:
     return load_sound(utterance.sound, utterance.text, utterance.place)
 
 
-@dataclass(frozen=True)
-class _Row:
-    place: str
-    lang: Any
-    text: Any
-    translations: Mapping[str, Any]
-    sound: Sound
-    content: bytes | None  # of a sound file
-    error: UnreadableError | None = None  # why there is no content
-
-
-def _utterance(row: _Row, data: DataConfig) -> Utterance:
+def _utterance(row: SpeechRow, said: object, translations: Mapping[str, object], data: DataConfig) -> Utterance:
     """Raises UnreadableError with the reason for which a row is set aside."""
-    text = " ".join(str(row.text or "").split())
-    if not any(c.isalnum() for c in text):
+    text = _words(said)
+    if not has_words(text):
         raise UnreadableError("empty_text", row.place)
     if len(text) > data.max_chars:
         raise UnreadableError("text_too_long", row.place)
-    try:
-        lang = get_language(str(row.lang)).iso639_3
-    except ConfigError as error:
-        raise UnreadableError("unknown_language", f"{row.place}: {error}") from error
-    if row.error is not None:
-        raise row.error
-    if row.content is None:
-        seconds = len(text) / _CHARS_PER_SECOND
-        key = hashlib.sha256(repr((text, row.sound.voice, row.sound.words_per_minute)).encode()).hexdigest()[:32]
-    else:
-        seconds = sound_seconds(row.content, row.sound.path, row.place)
-        key = hashlib.sha256(row.content).hexdigest()[:32]
-    if seconds < data.min_seconds:
-        raise UnreadableError("too_short", row.place)
-    if seconds > data.max_seconds:
-        raise UnreadableError("too_long", row.place)
-    translations = [
-        (other, " ".join(str(said or "").split())) for other, said in row.translations.items() if other != lang
-    ]
-    usable = tuple(
-        (other, said) for other, said in translations if any(c.isalnum() for c in said) and len(said) <= data.max_chars
-    )
-    return Utterance(key, row.place, lang, text, usable, seconds, row.sound)
+    one = usable(row, text, data)
+    others = [(lang, _words(other)) for lang, other in translations.items() if lang != one.lang]
+    kept = tuple((lang, other) for lang, other in others if has_words(other) and len(other) <= data.max_chars)
+    return Utterance(one.key, row.place, one.lang, text, kept, one.seconds, row.sound)
 
 
-# Parquet
+def _words(said: object) -> str:
+    return " ".join(str(said or "").split())
 
 
-def _parquet(source: SourceConfig) -> Iterator[_Row]:
-    column = source.audio or "audio"
-
-    def wanted(file: str, there: Sequence[str]) -> list[str]:
-        optional = [source.lang_column] if source.lang_column in there else []
-        names = [column, source.text, *optional, *source.translations.values()]
-        _check_columns(file, names, there, source)
-        return names
-
-    for path, row, values in parquet_rows(source.path, wanted):
-        content, lacking = content_of(partial(bytes_of, values[column], path))
-        yield _row(source, f"{path} row {row}", values, Sound(str(path), row, column), content, lacking)
+def _rows(source: SourceConfig) -> Iterator[tuple[SpeechRow, object, Mapping[str, object]]]:
+    """Rows of a source, what each says, and its translations by language."""
+    if source.kind == "espeak":
+        yield from _read_out(source)
+        return
+    for row in recorded_rows(source, [source.text, *source.translations.values()]):
+        translations = {lang: row.values.get(column) for lang, column in source.translations.items()}
+        yield row, row.values.get(source.text), translations
 
 
-# Folders
-
-
-def _folder(source: SourceConfig) -> Iterator[_Row]:
-    manifest = manifest_of(Path(source.path))
-    column = source.audio or "path"
-    for number, values in enumerate(manifest_rows(manifest)):
-        if number == 0:
-            _check_columns(str(manifest), [column, source.text, *source.translations.values()], list(values), source)
-        path = manifest.parent / str(values.get(column))
-        content, lacking = content_of(partial(file_bytes, path))
-        yield _row(source, f"{manifest} row {number}", values, Sound(str(path)), content, lacking)
-
-
-def _check_columns(file: str, wanted: Iterable[str], there: Sequence[str], source: SourceConfig) -> None:
-    lacking = [name for name in wanted if name not in there]
-    if source.lang is None and source.lang_column not in there:
-        lacking.append(f"{source.lang_column} (or give the source's lang)")
-    if lacking:
-        raise InputError(f"{file}: lacks the columns {', '.join(lacking)}; there are {', '.join(there)}")
-
-
-def _row(
-    source: SourceConfig,
-    place: str,
-    values: Mapping[str, Any],
-    sound: Sound,
-    content: bytes,
-    error: UnreadableError | None,
-) -> _Row:
-    lang = values.get(source.lang_column) or source.lang
-    said = {other: values.get(column) for other, column in source.translations.items()}
-    return _Row(place, lang, values.get(source.text), said, sound, content, error)
-
-
-# Synthetic speech
-
-
-def _read_out(source: SourceConfig) -> Iterator[_Row]:
+def _read_out(source: SourceConfig) -> Iterator[tuple[SpeechRow, str, Mapping[str, str]]]:
     lines = text_lines(source.path)
     translations = {lang: text_lines(path) for lang, path in source.translations.items()}
     for lang, said in translations.items():
@@ -193,8 +98,5 @@ def _read_out(source: SourceConfig) -> Iterator[_Row]:
     for voice in source.voices:
         speak_afresh("a", voice)  # a voice that is not there is found now, not hours later
     for number, text in enumerate(lines):
-        voice = source.voices[number % len(source.voices)]
-        speed = source.words_per_minute[number // len(source.voices) % len(source.words_per_minute)]
         said_there = {lang: said[number] for lang, said in translations.items()}
-        sound = Sound(source.path, number, "", voice, speed)
-        yield _Row(f"{source.path} line {number + 1}", source.lang, text, said_there, sound, None)
+        yield spoken_row(source, number, source.lang, source.voices, number), text, said_there

@@ -1,7 +1,6 @@
 """From plans of recordings to their frames: loaded by worker processes, heard by the backbone, kept in a cache."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -41,6 +40,9 @@ class Loader(torch.utils.data.Dataset):  # type: ignore[misc]
             self._epoch = (epoch, epoch_batches(self._plans, self._config.optimiser.batch, self._config.seed, epoch))
         return self._epoch[1]
 
+    def num_batches(self, epoch: int) -> int:
+        return len(self.batches(epoch))
+
     def __getitem__(self, where: tuple[int, int]) -> list[Recording]:
         epoch, position = where
         rank, world = self._share
@@ -67,28 +69,6 @@ class Loader(torch.utils.data.Dataset):  # type: ignore[misc]
             else None
         )
         return digest(self._digest, members, plan.gaps, plan.one_piece, changes) + digest(members, "utterances")
-
-
-class Batched(Protocol):
-    """Batches of an epoch, by number, and what is in one of them for this process."""
-
-    def batches(self, epoch: int) -> list[list[int]]: ...
-
-    def __getitem__(self, where: tuple[int, int]) -> list[Any]: ...
-
-
-class Places(torch.utils.data.Sampler):  # type: ignore[misc]
-    """Epoch and place of each batch from a given one on, without end."""
-
-    def __init__(self, loader: Batched, epoch: int, position: int) -> None:
-        self._loader, self._from = loader, (epoch, position)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch, position = self._from
-        while True:
-            for place in range(position, len(self._loader.batches(epoch))):
-                yield epoch, place
-            epoch, position = epoch + 1, 0
 
 
 def hear(backbone: SpeechBackbone, recordings: Sequence[Recording]) -> list[Frames]:

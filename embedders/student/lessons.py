@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 from seamlessalign.embedders.student.backbones import SpeechBackbone
 from seamlessalign.embedders.student.frames import Float32
-from seamlessalign.embedders.student.hearing import Batched
 from seamlessalign.embedders.student.model import Student
 from seamlessalign.embedders.student.targets import Meaning, Teacher
 from seamlessalign.embedders.student.training_config import TrainingConfig
 from seamlessalign.embedders.student.validation import Said
+from seamlessalign.training_steps import Batches
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Lessons(Protocol):
     def held_out(self) -> Sequence[Said]: ...
 
     @property
-    def loader(self) -> Batched: ...
+    def loader(self) -> Batches: ...
 
     def enter(self, room: Classroom) -> Any:
         """Get ready, and give the module that a process calls in `teach`. Raises ConfigError where it cannot."""

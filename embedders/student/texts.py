@@ -6,11 +6,9 @@ Each epoch takes one text of each item. Which one, and what noise does to it, fo
 item's number.
 """
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,6 +18,7 @@ from seamlessalign.embedders.student.text_noise import noisy
 from seamlessalign.embedders.student.training_config import DataConfig, SourceConfig, TextConfig, TrainingConfig
 from seamlessalign.errors import ConfigError, InputError
 from seamlessalign.languages import get_language
+from seamlessalign.speech_rows import has_words, parallel_lines
 
 _CHOICE, _NOISE, _BANK = range(100, 103)  # streams of random numbers, apart from those of recordings
 
@@ -55,7 +54,7 @@ def read_texts(
     """
     found: list[ParallelText] = []
     for source in sources:
-        for number, (place, values) in enumerate(_lines(source.path)):
+        for number, (place, values) in enumerate(parallel_lines(source.path)):
             if source.max_items is not None and number >= source.max_items:
                 break
             item = _item(place, values, config.translation)
@@ -103,6 +102,9 @@ class TextLoader(torch.utils.data.Dataset):  # type: ignore[misc]
             self._epoch = (epoch, chosen, epoch_batches(plans, self._config.optimiser.batch, seed, epoch))
         return self._epoch[2]
 
+    def num_batches(self, epoch: int) -> int:
+        return len(self.batches(epoch))
+
     def __getitem__(self, where: tuple[int, int]) -> list[Written]:
         epoch, position = where
         rank, world = self._share
@@ -137,26 +139,11 @@ def _weights(item: ParallelText, config: TextConfig) -> list[float]:
     return [config.languages.get(lang, config.other_languages / max(1, others)) for lang, _ in item.texts]
 
 
-def _lines(path: str) -> Iterator[tuple[str, object]]:
-    try:
-        with Path(path).open(encoding="utf-8") as file:
-            for number, line in enumerate(file):
-                place = f"{path} line {number + 1}"
-                try:
-                    yield place, json.loads(line)
-                except ValueError as error:
-                    raise InputError(f"{place}: is not JSON: {error}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-
-
-def _item(place: str, values: object, translation: str) -> ParallelText:
-    if not isinstance(values, dict) or not all(isinstance(text, str) for text in values.values()):
-        raise InputError(f"{place}: is no JSON object of texts by language")
+def _item(place: str, values: Mapping[str, str], translation: str) -> ParallelText:
     texts: dict[str, str] = {}
     for code, written in values.items():
         text = " ".join(written.split())
-        if not any(c.isalnum() for c in text):
+        if not has_words(text):
             raise InputError(f"{place}: the text in {code} is empty")
         try:
             texts[get_language(code).iso639_3] = text

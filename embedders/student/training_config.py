@@ -1,36 +1,47 @@
 """The configuration of a training: one YAML file, checked strictly, with `key=value` overrides."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from seamlessalign.config import Lang, Section, apply_override, beside, checked, read_yaml
+from seamlessalign.config import Lang, Section, beside
 from seamlessalign.embedders.student.config import StudentChoice
-from seamlessalign.training_resources import TrainingResources
+from seamlessalign.training_settings import (
+    OptimiserSettings,
+    SoundChangeSettings,
+    SpeechData,
+    SpeechSource,
+    TrainingSettings,
+    ValidationSettings,
+    read_training,
+)
 
 
-class SourceConfig(Section):
-    """Utterances: Parquet files, a folder with a manifest, a text file that espeak-ng reads out; or parallel texts."""
+class SourceConfig(SpeechSource):
+    """Utterances and what they say; or, of kind `text`, parallel texts: lines of JSON, each an object of texts that
+    mean the same, by language.
+    """
 
     kind: Literal["parquet", "folder", "espeak", "text"]
-    # parquet: file, folder or pattern; folder: the folder, or its .tsv or .jsonl; espeak: lines of text; text: lines of
-    # JSON, each an object of texts that mean the same, by language
-    path: str
-    lang: Lang | None = None  # where rows do not say
-    audio: str | None = None  # column of the sound (audio), or of a file's path (path) in a folder's manifest
     text: str = "text"
-    lang_column: str = "lang"
     # Language → column with the translation into it; of espeak: a text file, line by line.
     translations: dict[Lang, str] = Field(default_factory=dict)
     voices: list[str] = Field(default_factory=list)  # espeak: taken in turn, such as fr, fr+f2, fr+m3
-    words_per_minute: list[PositiveInt] = Field(default_factory=lambda: [155])  # espeak: taken in turn too
-    max_items: PositiveInt | None = None  # the first so many
+
+    def beside(self, file: Path) -> Self:
+        moved = super().beside(file)
+        if self.kind != "espeak":
+            return moved
+        return moved.model_copy(
+            update={"translations": {lang: beside(file, place) for lang, place in self.translations.items()}}
+        )
 
     @model_validator(mode="after")
     def _fitting(self) -> "SourceConfig":
-        if self.kind == "espeak" and not (self.lang and self.voices and self.words_per_minute):
-            raise ValueError("kind 'espeak' needs lang, voices and words_per_minute")
+        if self.kind == "espeak" and not (self.lang and self.voices):
+            raise ValueError("kind 'espeak' needs lang and voices")
         if self.kind != "espeak" and self.voices:
             raise ValueError("voices are for kind 'espeak' only")
         if self.kind == "text" and (self.lang or self.audio or self.translations):
@@ -40,7 +51,7 @@ class SourceConfig(Section):
         return self
 
 
-class DataConfig(Section):
+class DataConfig(SpeechData):
     """What is heard, and which of it is set aside."""
 
     train: list[SourceConfig] = Field(min_length=1)
@@ -93,23 +104,14 @@ class SpansConfig(Section):
         return self
 
 
-class AugmentConfig(Section):
+class AugmentConfig(SoundChangeSettings):
     """What is done to speech; the same for the same seed, epoch and recording."""
 
     variants: PositiveInt | None = None  # epochs until the same come again; by default never
-    noise: float = Field(0.0, ge=0, le=1)  # share of recordings with noise
     min_snr_db: float = 5.0
     max_snr_db: float = 30.0
-    speed: float = Field(0.0, ge=0, lt=0.5)  # largest change, up or down; the pitch changes too
-    gain_db: float = Field(0.0, ge=0)  # largest change, up or down
     mask: float = Field(0.0, ge=0, lt=1)  # share of a recording's frames that are zero
     mask_frames: PositiveInt = 10  # that one mask covers
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "AugmentConfig":
-        if self.min_snr_db > self.max_snr_db:
-            raise ValueError(f"min_snr_db {self.min_snr_db:g} is above max_snr_db {self.max_snr_db:g}")
-        return self
 
     @property
     def changes_sound(self) -> bool:
@@ -154,29 +156,16 @@ class LossesConfig(Section):
         return self
 
 
-class OptimiserConfig(Section):
-    """AdamW."""
+class OptimiserConfig(OptimiserSettings):
+    """AdamW. With `accumulate`, contrastive rows are wrong in their own batch only."""
 
-    steps: PositiveInt
     batch: PositiveInt = 64  # utterances, over all processes
-    accumulate: PositiveInt = (
-        1  # batches whose gradients make one step; contrastive rows are wrong in their own batch only
-    )
-    lr: float = Field(1e-3, gt=0)
     backbone_lr: float | None = Field(None, gt=0)  # of a trained backbone; by default `lr`
-    warmup: NonNegativeInt = 100  # steps
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"  # falling to zero at the last step, or not at all
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    weight_decay: float = Field(0.01, ge=0)
-    clip: float = Field(1.0, gt=0)  # norm of the gradient
 
 
-class ValidationConfig(Section):
+class ValidationConfig(ValidationSettings):
     """Retrieval of held-out texts by their speech, and back; of translations by texts, where there is no sound."""
 
-    at_start: bool = False  # also before the first step
-    every: PositiveInt = 200  # steps
-    patience: PositiveInt | None = None  # validations without a better one, after which training ends
     max_items: PositiveInt = 500  # of each language
 
 
@@ -186,11 +175,9 @@ class TaughtStudent(StudentChoice):
     init: str | None = None  # directory of a student of the same kind; by default they are random
 
 
-class TrainingConfig(Section):
+class TrainingConfig(TrainingSettings):
     """A whole training."""
 
-    output: str
-    seed: NonNegativeInt = 0
     student: TaughtStudent = TaughtStudent()
     data: DataConfig
     text: TextConfig = TextConfig()
@@ -200,12 +187,8 @@ class TrainingConfig(Section):
     losses: LossesConfig = LossesConfig(cosine=1.0, contrastive=1.0)
     optimiser: OptimiserConfig
     validation: ValidationConfig = ValidationConfig()
-    log_every: PositiveInt = 20  # steps
-    checkpoint_every: PositiveInt = 200  # steps
     cache: str | None = None  # folder for the frames of a frozen backbone, in float16
-    half_weights: bool = False  # the student's weights are written in float16
     models: dict[str, str] = Field(default_factory=dict)  # model name → local directory, before hub and packages
-    resources: TrainingResources = TrainingResources()
 
     @model_validator(mode="after")
     def _fitting(self) -> "TrainingConfig":
@@ -249,44 +232,20 @@ class TrainingConfig(Section):
         """Whether the lessons are texts that nobody spoke."""
         return self.data.train[0].kind == "text"
 
-    def plan(self) -> dict[str, Any]:
-        """The keys that change what is computed; a training goes on only with the same ones."""
-        return self.model_dump(
-            mode="json",
-            exclude={
-                **dict.fromkeys(("output", "resources", "cache", "models", "checkpoint_every", "log_every"), True),
-                "student": {"init"},  # its weights are part of the digest
-            },
-        ) | {"precision": self.resources.precision, "cached": self.cache is not None}
+    def plan(self, *aside: str) -> dict[str, Any]:
+        # the weights that `init` names are part of the digest
+        return super().plan("cache", "models", "student.init", *aside) | {"cached": self.cache is not None}
 
 
-def load_training_config(path: str, overrides: list[str] | None = None) -> TrainingConfig:
+def load_training_config(path: str, overrides: Sequence[str] = ()) -> TrainingConfig:
     """Read a YAML file and apply `key.sub=value` overrides. Paths are relative to the file's folder, the output's to
     where the program runs.
 
     Raises ConfigError with one line that names the file, the key and what is wrong.
     """
-    raw = read_yaml(path, "'output', 'data' and 'optimiser'")
-    for override in overrides or []:
-        apply_override(raw, override)
-    config = checked(TrainingConfig, raw, path)
-    file = Path(path)
-    data = {
-        part: [
-            source.model_copy(
-                update={
-                    "path": beside(file, source.path),
-                    "translations": {lang: beside(file, place) for lang, place in source.translations.items()}
-                    if source.kind == "espeak"
-                    else source.translations,
-                }
-            )
-            for source in getattr(config.data, part)
-        ]
-        for part in ("train", "validation")
-    }
+    config, file = read_training(TrainingConfig, path, overrides), Path(path)
     update: dict[str, Any] = {
-        "data": config.data.model_copy(update=data),
+        "data": config.data.beside(file),
         "models": {name: beside(file, folder) for name, folder in config.models.items()},
     }
     backbone, init = config.student.backbone, config.student.init

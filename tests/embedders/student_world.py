@@ -3,9 +3,6 @@ configurations that learn one from the other in seconds.
 """
 
 import json
-import os
-import socket
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -122,24 +119,3 @@ def changed(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
             node = node.setdefault(name, {})
         node[rest[-1]] = value
     return config
-
-
-def train_in_two_processes(command: list[str]) -> None:
-    """Run a training's command as two ranks over gloo, on one machine, to their end."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    environment |= {"ACCELERATE_USE_CPU": "true", "LOCAL_WORLD_SIZE": "2"}
-    ranks = [
-        subprocess.Popen(
-            command,
-            env=environment | {"RANK": str(i), "LOCAL_RANK": str(i)},
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-        )
-        for i in range(2)
-    ]
-    for rank in ranks:
-        _, said = rank.communicate(timeout=300)
-        assert rank.returncode == 0, said.decode()

@@ -1,10 +1,7 @@
 """Lessons from text alone: they are learnt, go on after a kill as if there had been none, and bad lines are named."""
 
 import json
-import signal
-import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -21,13 +18,14 @@ from seamlessalign.embedders.student.losses import contrastive_bank
 from seamlessalign.embedders.student.targets import Meaning, Teacher
 from seamlessalign.embedders.student.text_noise import noisy
 from seamlessalign.embedders.student.texts import ParallelText, TextLoader, choose_texts
-from seamlessalign.embedders.student.train import Training, learning_rate, train
+from seamlessalign.embedders.student.train import Training, train
 from seamlessalign.embedders.student.training_config import TargetsConfig, TextConfig, load_training_config
 from seamlessalign.embedders.text import load_text_embedder
 from seamlessalign.errors import ConfigError, InputError, ModelError
-from tests.embedders.student_world import changed, parsed, train_in_two_processes
+from tests.embedders.student_world import changed, parsed
 from tests.embedders.test_e5_model import small_e5
 from tests.ground.tiny_whisper import save_directory, tiny_model
+from tests.ground.trainings import assert_close, assert_same, metrics_of, start_ranks, state_of, wait_for
 
 pytest.importorskip("accelerate", reason="needs accelerate of the extra 'train'")
 
@@ -82,25 +80,20 @@ def _config(world: Path, output: str, **changes: Any) -> dict[str, Any]:
     return changed(config, changes)
 
 
-def _lines(folder: Path) -> list[dict[str, Any]]:
-    """Lines of metrics without what depends on the clock."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "steps_per_second"} for line in lines]
-
-
 def _weights(folder: Path) -> dict[str, Any]:
     return dict(load_file(folder / "student" / "model.safetensors"))
 
 
 def test_it_learns(world: Path) -> None:
-    changes = {"optimiser__steps": 100, "optimiser__lr": 0.01, "text__noise": 0.1, "validation__every": 50}
+    changes: dict[str, Any] = {"optimiser__steps": 100, "optimiser__lr": 0.01, "text__noise": 0.1}
+    changes |= {"validation__every": 50, "checkpoint_every": 1000}
     result = train(parsed(_config(world, "learns", **changes)))
-    lines = _lines(world / "learns")
+    lines = metrics_of(world / "learns")
     loss = [line["loss"] for line in lines if "loss" in line]
     found = [line for line in lines if "p_at_1" in line]
     assert np.mean(loss[-10:]) < 0.85 * np.mean(loss[:10])
     assert [line["step"] for line in found] == [0, 50, 100] and set(found[0]["sides"]) == {"spa-eng"}
-    assert result.p_at_1 > 0.1 > 2 * found[0]["p_at_1"]  # by chance it is 1 / 60
+    assert result.best > 0.1 > 2 * found[0]["p_at_1"]  # by chance it is 1 / 60
     card = card_beside(world / "learns" / "student", "any")
     assert card is not None and set(card.means) == {"eng", "spa", "fra"}
     weights = _weights(world / "learns")
@@ -108,26 +101,23 @@ def test_it_learns(world: Path) -> None:
     assert not weights["pooler.enter.weight"].any()  # what reads frames is not taught
 
 
-def test_a_killed_training_goes_on_as_if_it_had_not_been(world: Path, tmp_path: Path) -> None:
+def test_a_stopped_training_goes_on_as_if_it_had_not_been(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of an epoch: texts, their noise and the bank are drawn again as they were."""
     train(parsed(_config(world, "straight")))
-    killed = _config(world, "killed")
-    (tmp_path / "killed.yaml").write_text(yaml.safe_dump(killed))
-    program = subprocess.Popen(
-        [sys.executable, "-m", "seamlessalign", "train", "speech-encoder", str(tmp_path / "killed.yaml")],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    metrics, end = world / "killed" / "metrics.jsonl", time.monotonic() + 120
-    while not metrics.is_file() or not any(line["step"] >= 6 for line in _lines(metrics.parent)):
-        assert program.poll() is None and time.monotonic() < end, program.stderr and program.stderr.read().decode()
-        time.sleep(0.005)
-    program.send_signal(signal.SIGKILL)
-    assert program.wait() == -signal.SIGKILL
-    state = torch.load(world / "killed" / "checkpoint" / "state.pt", weights_only=True)
-    assert 0 < state["progress"]["step"] < 12
-    train(parsed(killed))
-    assert _lines(world / "killed") == _lines(world / "straight")
-    ours, theirs = _weights(world / "killed"), _weights(world / "straight")
+    config, learn = parsed(_config(world, "stopped")), Training.batch_loss
+
+    def stopping(training: Training, batch: list[Any], epoch: int, position: int) -> Any:
+        if training.at.step == 6:
+            raise KeyboardInterrupt
+        return learn(training, batch, epoch, position)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Training, "batch_loss", stopping)
+        train(config)
+    assert state_of(world / "stopped")["progress"]["step"] == 4
+    train(config)
+    assert_same(world / "stopped", world / "straight")
+    ours, theirs = _weights(world / "stopped"), _weights(world / "straight")
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
@@ -137,14 +127,9 @@ def test_two_processes_are_one(world: Path, tmp_path: Path) -> None:
     one, two = (_config(world, name, optimiser__steps=6, optimiser__batch=7) for name in ("one", "two"))
     train(parsed(one))
     (tmp_path / "two.yaml").write_text(yaml.safe_dump(two))
-    train_in_two_processes(
-        [sys.executable, "-m", "seamlessalign", "train", "speech-encoder", str(tmp_path / "two.yaml")]
-    )
-    mine, theirs = _lines(world / "one"), _lines(world / "two")
-    assert len(mine) == len(theirs)
-    for ours, other in zip(mine, theirs, strict=True):
-        for name in ours.keys() & {"loss", "cosine", "contrastive", "grad_norm"}:
-            assert other[name] == pytest.approx(ours[name], rel=1e-4, abs=1e-6), (name, ours, other)
+    command = [sys.executable, "-m", "seamlessalign", "train", "speech-encoder", str(tmp_path / "two.yaml")]
+    wait_for(start_ranks(command))
+    assert_close(world / "two", world / "one", ["loss", "cosine", "contrastive", "grad_norm"], rel=1e-4)
 
 
 def test_other_texts_or_other_first_weights_are_refused(world: Path, tmp_path: Path) -> None:
@@ -265,7 +250,8 @@ class TestChoice:
 
     def test_every_item_comes_once_an_epoch(self, world: Path) -> None:
         training = Training(parsed(_config(world, "epoch")))
-        loader = training.lessons.loader
+        loader = training.batches
+        assert isinstance(loader, TextLoader)
         for epoch in (1, 0, 1):
             batches = loader.batches(epoch)
             texts = [written.translations for place in range(len(batches)) for written in loader[epoch, place]]
@@ -345,7 +331,7 @@ class TestBadInput:
         )
         train(parsed(config))
         counts = {"language_of_weight_0": 1, "text_too_long": 1, "too_many_words": 1}
-        assert _lines(world / "long")[-1]["set_aside"] == counts
+        assert metrics_of(world / "long")[-1]["set_aside"] == counts
 
 
 class TestConfiguration:
@@ -378,7 +364,7 @@ class TestConfiguration:
 
     def test_the_rate_falls_along_a_line(self, world: Path) -> None:
         config = parsed(_config(world, "rate", optimiser={"steps": 10, "warmup": 2, "schedule": "linear"}))
-        rates = [learning_rate(config, step) for step in range(12)]
+        rates = [config.optimiser.rate(step) for step in range(12)]
         np.testing.assert_allclose(rates, [1 / 3, 2 / 3, *(1 - i / 8 for i in range(9)), 0], atol=1e-12)
 
     def test_the_recipe_of_the_shipped_weights_can_be_read(self) -> None:

@@ -1,0 +1,143 @@
+"""What the configurations of all trainings have in common: sections with keys, which trainers extend."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
+
+from seamlessalign.config import Lang, Section, apply_override, beside, checked, read_yaml
+from seamlessalign.training_steps import Schedule, rate_factor
+
+
+class SpeechSource(Section):
+    """Speech to learn from: Parquet files, a folder with a manifest, or texts that espeak-ng reads out."""
+
+    kind: str
+    # parquet: file, folder or pattern; folder: the folder, or its .tsv or .jsonl; espeak: a text file, a sentence a
+    # line; or what else a trainer can read
+    path: str
+    lang: Lang | None = None  # where rows do not say
+    audio: str | None = None  # column of the sound (audio), or of a file's path (path) in a folder's manifest
+    lang_column: str = "lang"
+    words_per_minute: list[PositiveInt] = Field(default=[155], min_length=1)  # espeak: taken in turn
+    max_items: PositiveInt | None = None  # the first so many
+
+    def beside(self, file: Path) -> Self:
+        """The source with its paths taken from where a configuration file is."""
+        return self.model_copy(update={"path": beside(file, self.path)})
+
+
+class SpeechData(Section):
+    """What is heard, and which of it is set aside."""
+
+    train: Sequence[SpeechSource] = Field(min_length=1)
+    validation: Sequence[SpeechSource] = ()  # by default a share of `train`
+    validation_share: float = Field(0.1, gt=0, lt=1)
+    min_seconds: float = Field(gt=0)  # of a stretch of speech
+    max_seconds: float = Field(gt=0)
+
+    def beside(self, file: Path) -> Self:
+        """The data with all paths taken from where a configuration file is."""
+        update = {part: [source.beside(file) for source in getattr(self, part)] for part in ("train", "validation")}
+        return self.model_copy(update=update)
+
+
+class SoundChangeSettings(Section):
+    """What is done to speech that is learnt."""
+
+    speed: float = Field(0.0, ge=0, lt=0.5)  # largest change, up or down; the pitch changes too
+    noise: float = Field(0.0, ge=0, le=1)  # share with noise
+    min_snr_db: float = 0.0
+    max_snr_db: float = 15.0
+    gain_db: float = Field(0.0, ge=0)  # largest change, up or down
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_snr_db > self.max_snr_db:
+            raise ValueError(f"min_snr_db {self.min_snr_db:g} is above max_snr_db {self.max_snr_db:g}")
+        return self
+
+
+class OptimiserSettings(Section):
+    """Adam, how long, and how fast it goes."""
+
+    steps: PositiveInt
+    accumulate: PositiveInt = 1  # batches whose gradients make one step
+    lr: float = Field(1e-3, gt=0)
+    last_lr: float = Field(0.0, ge=0)  # that the schedule falls to
+    warmup: NonNegativeInt = 100  # steps
+    schedule: Schedule = "cosine"  # falling to `last_lr` at the last step, or not at all
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    weight_decay: float = Field(0.01, ge=0)
+    clip: float = Field(1.0, gt=0)  # norm of the gradient
+
+    @model_validator(mode="after")
+    def _falling(self) -> Self:
+        if self.last_lr > self.lr:
+            raise ValueError(f"last_lr {self.last_lr:g} is above lr {self.lr:g}")
+        return self
+
+    def rate(self, step: int) -> float:
+        """The factor on the learning rate at a step."""
+        return rate_factor(step, self.steps, self.warmup, self.schedule, self.last_lr / self.lr)
+
+
+class ValidationSettings(Section):
+    """How often what is held out is measured."""
+
+    at_start: bool = False  # also before the first step
+    every: PositiveInt = 200  # steps
+    patience: PositiveInt | None = None  # validations without a better one, after which training ends
+
+
+def _no(value: object) -> object:
+    """YAML reads a bare `no` as false."""
+    return "no" if value is False else value
+
+
+class TrainingResources(Section):
+    """Where and how fast; nothing here changes what is computed, but for the rounding of another precision."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(_no)] = "no"  # no: float32
+    workers: NonNegativeInt = 0  # processes that load and change data, of each training process
+    threads: PositiveInt | None = None  # of torch
+
+
+class TrainingSettings(Section):
+    """What every training is told."""
+
+    output: str
+    seed: NonNegativeInt = 0
+    optimiser: OptimiserSettings
+    validation: ValidationSettings = ValidationSettings()
+    log_every: PositiveInt = 20  # steps
+    checkpoint_every: PositiveInt = 200  # steps
+    half_weights: bool = False  # the model's weights are written in float16
+    resources: TrainingResources = TrainingResources()
+
+    def plan(self, *aside: str) -> dict[str, Any]:
+        """The keys that change what is computed; a training goes on only with the same ones.
+
+        aside: more sections, or dotted keys, that change nothing.
+        """
+        excluded: dict[str, Any] = dict.fromkeys(("output", "resources", "checkpoint_every", "log_every"), True)
+        for key in aside:
+            section, _, name = key.partition(".")
+            excluded[section] = {name} if name else True
+        return self.model_dump(mode="json", exclude=excluded) | {"precision": self.resources.precision}
+
+
+Settings = TypeVar("Settings", bound=TrainingSettings)
+
+
+def read_training(kind: type[Settings], path: str, overrides: Sequence[str] = ()) -> Settings:
+    """Read a YAML file and apply `key.sub=value` overrides. Paths are as they are written.
+
+    Raises ConfigError with one line that names the file, the key and what is wrong.
+    """
+    raw = read_yaml(path, "'output', 'data' and 'optimiser'")
+    for override in overrides:
+        apply_override(raw, override)
+    return checked(kind, raw, path)

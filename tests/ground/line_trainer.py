@@ -1,0 +1,128 @@
+"""The smallest trainer that there can be: a line through points, with dropout, in milliseconds.
+
+python -m tests.ground.line_trainer SETTINGS.json
+"""
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import NonNegativeInt, PositiveInt
+from torch import nn
+
+from seamlessalign.training_folder import TrainingFolder
+from seamlessalign.training_loop import BatchLoss, Trained, Trainer
+from seamlessalign.training_settings import TrainingSettings
+
+
+class LineSettings(TrainingSettings):
+    points: PositiveInt = 48
+    batch: PositiveInt = 8  # over all processes
+    dropout: float = 0.0
+    empty: tuple[NonNegativeInt, ...] = ()  # places of batches in the epoch that hold nothing
+    unused: bool = False  # whether a part of the model takes no part in every other batch
+    seconds: float = 0.0  # that a batch takes at the least
+
+
+class PointBatches:
+    """Points `(num, 5)`, the last column what the line should be at them."""
+
+    def __init__(self, settings: LineSettings, rank: int, world: int) -> None:
+        self.settings, self.share = settings, (rank, world)
+        generator = torch.Generator().manual_seed(5)
+        points = torch.randn(settings.points, 4, generator=generator)
+        weights = torch.tensor([[1.0, -2.0, 0.5, 3.0]]).T
+        noise = 0.1 * torch.randn(settings.points, 1, generator=generator)
+        self.points = torch.cat([points, points @ weights + 1 + noise], 1)
+
+    def num_batches(self, epoch: int) -> int:
+        return -(-self.settings.points // self.settings.batch)
+
+    def __getitem__(self, where: tuple[int, int]) -> Any:
+        epoch, position = where
+        if position in self.settings.empty:
+            return self.points[:0]
+        order = torch.randperm(len(self.points), generator=torch.Generator().manual_seed(epoch))
+        rank, world = self.share
+        mine = order[position * self.settings.batch : (position + 1) * self.settings.batch][rank::world]
+        return self.points[mine]
+
+
+class LineModel(nn.Module):  # type: ignore[misc]
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.line, self.more, self.dropout = nn.Linear(4, 1), nn.Linear(4, 1), nn.Dropout(dropout)
+
+    def forward(self, points: Any, *, more: bool) -> Any:
+        found = self.line(self.dropout(points))
+        return found + self.more(points) if more else found
+
+
+class LineTrainer(Trainer):
+    """The mean squared error over the points of all processes."""
+
+    measure = "error"
+    label = "error"
+    lower_is_better = True
+    batches: PointBatches
+
+    def __init__(self, settings: LineSettings) -> None:
+        super().__init__(settings, TrainingFolder(settings.output), all_used=not settings.unused)
+        self.settings, self.set_aside = settings, {"broken": 2}
+        self.batches = PointBatches(settings, self.accelerator.process_index, self.accelerator.num_processes)
+        torch.manual_seed(settings.seed)
+        self.model = LineModel(settings.dropout)
+        if self.accelerator.process_index:  # what a process draws must come back to that process
+            torch.manual_seed(settings.seed + 1)
+        self.saved = 0
+        self.prepare(self.model, torch.optim.AdamW(self.model.parameters(), lr=settings.optimiser.lr))
+
+    def batch_loss(self, batch: Any, epoch: int, position: int) -> BatchLoss:
+        time.sleep(self.settings.seconds)
+        found = self.learner(batch[:, :4], more=not self.settings.unused or position % 2 == 0)
+        total = (found - batch[:, 4:]).square().sum()
+        both = self.accelerator.reduce(torch.stack([total.detach(), torch.tensor(float(len(batch)))]), "sum")
+        weight = int(both[1])
+        rejects = {f"batch {epoch}.{position}": "empty"} if not len(batch) else {}
+        if not weight:
+            return BatchLoss(total, 0, {"loss": total.detach()}, rejects)
+        return BatchLoss(total / weight, weight, {"loss": both[0] / weight}, rejects)
+
+    def validate(self) -> dict[str, Any]:
+        self.model.eval()
+        with torch.no_grad():
+            points = self.batches.points
+            found = self.model(points[:, :4], more=True)
+            return {"error": float((found - points[:, 4:]).square().mean()), "deep": {"a": {"b": 1}}}
+
+    def save_best(self) -> None:
+        self.saved += 1
+        torch.save(self.model.state_dict(), self.folder.root / "best.pt")
+
+    def own_state(self) -> dict[str, Any]:
+        return dict(self.model.state_dict())
+
+    def fill(self, state: dict[str, Any], origin: str) -> None:
+        self.model.load_state_dict(state)
+
+    def finish(self) -> None:
+        self.fill(torch.load(self.folder.root / "best.pt", weights_only=True), "best.pt")
+
+    def content(self) -> dict[str, str]:
+        return {"digest of points": str(self.settings.points)}
+
+    def summary(self) -> str:
+        return f"{self.settings.points} points"
+
+
+def train_line(**keys: Any) -> Trained:
+    return LineTrainer(LineSettings.model_validate(keys)).run()
+
+
+if __name__ == "__main__":
+    trained = train_line(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    sys.exit(0 if trained.finished else 128 + signal.SIGTERM)

@@ -1,0 +1,240 @@
+"""The loop of trainings, by a trainer of a line: steps against a plain loop, stops of every kind, several processes."""
+
+import json
+import math
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from seamlessalign.errors import ConfigError, ModelError, StorageError
+from seamlessalign.training_loop import BatchLoss, Trained
+from tests.ground.line_trainer import LineSettings, LineTrainer, PointBatches, train_line
+from tests.ground.trainings import assert_same, metrics_of, start_ranks, state_of, wait_for, wait_until
+
+pytest.importorskip("accelerate", reason="needs accelerate of the extra 'train'")
+
+
+def _keys(output: Path, **more: Any) -> dict[str, Any]:
+    optimiser = {"steps": 20, "lr": 0.05, "last_lr": 0.01, "warmup": 3} | more.pop("optimiser", {})
+    return {
+        "output": str(output),
+        "optimiser": optimiser,
+        "validation": {"every": 5},
+        "log_every": 1,
+        "checkpoint_every": 4,
+        "resources": {"device": "cpu"},
+    } | more
+
+
+def _reference(**keys: Any) -> tuple[dict[str, Any], list[float]]:
+    """Weights and losses of the same training, in one plain loop over all points of each step."""
+    settings = LineSettings.model_validate(keys)
+    batches, optimiser = PointBatches(settings, 0, 1), settings.optimiser
+    torch.manual_seed(settings.seed)
+    model = LineTrainer(LineSettings.model_validate(keys | {"output": keys["output"] + "-unused"})).model
+    adam = torch.optim.AdamW(model.parameters(), lr=optimiser.lr)
+    losses: list[float] = []
+    place = 0
+    for _ in range(optimiser.steps):
+        total, count, means = torch.zeros(()), 0, []
+        for _ in range(optimiser.accumulate):
+            epoch, position = divmod(place, batches.num_batches(0))
+            place += 1
+            points = batches[epoch, position]
+            if not len(points):
+                continue
+            found = model(points[:, :4], more=not settings.unused or position % 2 == 0)
+            squares = (found - points[:, 4:]).square()
+            total, count = total + squares.sum(), count + len(points)
+            means.append(float(squares.detach().mean()))
+        if not count:
+            continue
+        adam.zero_grad()
+        (total / count).backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        norm = math.sqrt(sum(float(gradient.square().sum()) for gradient in gradients))
+        if norm > optimiser.clip:
+            for gradient in gradients:
+                gradient *= optimiser.clip / norm
+        taken = len(losses)
+        share = min(max(0.0, (taken - optimiser.warmup) / (optimiser.steps - optimiser.warmup)), 1.0)
+        fall = 0.01 + (0.05 - 0.01) * (1 + math.cos(math.pi * share)) / 2
+        for group in adam.param_groups:
+            group["lr"] = 0.05 * (taken + 1) / (optimiser.warmup + 1) if taken < optimiser.warmup else fall
+        adam.step()
+        losses.append(sum(means) / len(means))
+    return dict(model.state_dict()), losses
+
+
+class TestSteps:
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {},
+            {"batch": 7, "optimiser": {"accumulate": 3}},
+            {"batch": 7, "optimiser": {"accumulate": 2}, "empty": [1, 4]},
+            {"empty": [0, 3]},
+            {"unused": True},
+        ],
+        ids=["plain", "accumulated", "accumulated-empty", "empty", "unused"],
+    )
+    def test_they_are_those_of_a_plain_loop(self, tmp_path: Path, more: dict[str, Any]) -> None:
+        keys = _keys(tmp_path / "out", **more)
+        assert train_line(**keys).steps == 20
+        weights, losses = _reference(**keys)
+        found = [line["loss"] for line in metrics_of(tmp_path / "out") if "loss" in line]
+        assert found == pytest.approx(losses, rel=1e-4)
+        for name, value in weights.items():
+            torch.testing.assert_close(state_of(tmp_path / "out")["model"][name], value, atol=1e-5, rtol=1e-5)
+
+    def test_batches_with_nothing_are_counted_and_what_was_not_usable_too(self, tmp_path: Path) -> None:
+        train_line(**_keys(tmp_path, batch=8, empty=[2, 3], optimiser={"steps": 12}, log_every=12))
+        line, *_, last = [line for line in metrics_of(tmp_path) if "error" not in line]
+        assert line["step"] == line["step"] == 12 and line["empty_batches"] == 4
+        assert last["set_aside"] == {"broken": 2, "empty": 4}
+
+    def test_a_loss_that_is_not_finite_ends_it(self, tmp_path: Path) -> None:
+        keys = _keys(tmp_path, optimiser={"lr": 1e30, "last_lr": 0, "warmup": 0, "steps": 5}, validation={"every": 5})
+        with pytest.raises(ModelError, match=r"step \d: the loss is (inf|nan); lower optimiser\.lr"):
+            train_line(**keys)
+
+    def test_a_measure_that_is_not_finite_ends_it(self, tmp_path: Path) -> None:
+        keys = _keys(tmp_path, optimiser={"lr": 1e30, "last_lr": 0, "warmup": 0}, validation={"every": 1})
+        with pytest.raises(ModelError, match=r"step 1: error of what is held out is (inf|nan)"):
+            train_line(**keys)
+
+
+class TestValidation:
+    def test_the_best_is_kept_and_drawn(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        trainer = LineTrainer(LineSettings.model_validate(_keys(tmp_path, validation={"every": 5, "at_start": True})))
+        result = trainer.run()
+        found = {line["step"]: line["error"] for line in metrics_of(tmp_path) if "error" in line}
+        assert list(found) == [0, 5, 10, 15, 20] and found[20] < 0.7 * found[0]
+        best = min(found, key=lambda step: found[step])
+        assert result == Trained(tmp_path, 20, best, found[best], "steps")
+        assert trainer.saved == sum(value < min([math.inf, *list(found.values())[:i]]) for i, value in
+                                    enumerate(found.values()))  # fmt: skip
+        assert f"{found[best]:.3f}" in (tmp_path / "curve.svg").read_text()
+        said = capsys.readouterr().err
+        assert said.startswith("48 points; set aside: {'broken': 2}\n") and "epoch 3" in said and "deep" not in said
+
+    def test_it_ends_when_it_gets_no_better(self, tmp_path: Path) -> None:
+        keys = _keys(
+            tmp_path, optimiser={"lr": 1e-12, "last_lr": 0, "steps": 60}, validation={"every": 2, "patience": 2}
+        )
+        result = train_line(**keys)
+        assert result.finished == "patience" and result.steps < 60
+        assert result.steps == result.best_step + 4
+        lines = metrics_of(tmp_path)
+        assert train_line(**keys) == result and metrics_of(tmp_path) == lines
+        # as if it had been killed between its last checkpoint and the last line
+        metrics = tmp_path / "metrics.jsonl"
+        metrics.write_text("".join(json.dumps(line) + "\n" for line in lines[:-1]))
+        assert train_line(**keys) == result and metrics_of(tmp_path) == lines
+
+
+class _Stopping(LineTrainer):
+    """Something happens while the first batch of a step is learnt."""
+
+    at_step = 6
+
+    def batch_loss(self, batch: Any, epoch: int, position: int) -> BatchLoss:
+        if self.at.step == self.at_step:
+            self.happen()
+        return super().batch_loss(batch, epoch, position)
+
+    def happen(self) -> None:
+        raise KeyboardInterrupt
+
+
+class _Told(_Stopping):
+    def happen(self) -> None:
+        self.at_step = -1  # once: the second signal would end the program
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+# dropout draws from the generator of the process, which goes on where it was too
+DRAWN: dict[str, Any] = {"dropout": 0.3, "batch": 7, "optimiser": {"accumulate": 2}}
+
+
+class TestStops:
+    @pytest.mark.parametrize("every", [1, 4, 7])
+    def test_it_goes_on_from_a_checkpoint_as_if_nothing_had_been(self, tmp_path: Path, every: int) -> None:
+        train_line(**_keys(tmp_path / "straight", **DRAWN))
+        keys = _keys(tmp_path / "stopped", **DRAWN) | {"checkpoint_every": every}
+        with pytest.raises(KeyboardInterrupt):
+            _Stopping(LineSettings.model_validate(keys)).run()
+        with (tmp_path / "stopped" / "metrics.jsonl").open("a") as file:
+            file.write('{"step": 7, "lo')  # as when a kill came while a line was written
+        train_line(**keys)
+        assert_same(tmp_path / "stopped", tmp_path / "straight")
+
+    def test_sigterm_ends_and_saves_the_step(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        before = signal.getsignal(signal.SIGTERM)
+        train_line(**_keys(tmp_path / "straight", **DRAWN))
+        keys = _keys(tmp_path / "told", **DRAWN) | {"checkpoint_every": 1000}
+        result = _Told(LineSettings.model_validate(keys)).run()
+        assert result.finished == "" and result.steps == 7 == state_of(tmp_path / "told")["progress"]["step"]
+        assert signal.getsignal(signal.SIGTERM) is before
+        assert "told to stop: this step is ended and saved first" in capsys.readouterr().err
+        assert train_line(**keys).finished == "steps"
+        assert "going on from step 7" in capsys.readouterr().err
+        assert_same(tmp_path / "told", tmp_path / "straight")
+
+    def test_another_plan_is_refused_and_other_files_are_not_read(self, tmp_path: Path) -> None:
+        train_line(**_keys(tmp_path))
+        with pytest.raises(ConfigError, match=r"holds a training with optimiser\.lr = 0\.05, not 0\.1"):
+            train_line(**_keys(tmp_path, optimiser={"lr": 0.1}))
+        with pytest.raises(ConfigError, match=r"holds a training with digest of points = '48', not '47'"):
+            train_line(**_keys(tmp_path, points=47))
+        assert train_line(**(_keys(tmp_path) | {"log_every": 3})).steps == 20  # this changes nothing
+        state = tmp_path / "checkpoint" / "state.pt"
+        for content in (state.read_bytes()[:2000], b""):
+            state.write_bytes(content)
+            with pytest.raises(StorageError, match=r"state\.pt: is damaged"):
+                train_line(**_keys(tmp_path))
+        torch.save({"progress": Path}, state)  # a pickle that would run something
+        with pytest.raises(StorageError, match=r"state\.pt: is damaged"):
+            train_line(**_keys(tmp_path))
+
+
+def _program(keys: dict[str, Any], file: Path) -> list[str]:
+    file.write_text(json.dumps(keys))
+    return [sys.executable, "-m", "tests.ground.line_trainer", str(file)]
+
+
+@pytest.mark.slow
+class TestProcesses:
+    @pytest.mark.parametrize(
+        "more",
+        [{"optimiser": {"accumulate": 3}}, {"optimiser": {"accumulate": 2}, "empty": [1, 3], "unused": True}],
+        ids=["every-parameter", "not-every-parameter"],
+    )
+    def test_two_that_accumulate_are_one_plain_loop(self, tmp_path: Path, more: dict[str, Any]) -> None:
+        """Of batches of an odd size, so that one process has more of each than the other."""
+        keys = _keys(tmp_path / "two", batch=7, **more)
+        wait_for(start_ranks(_program(keys, tmp_path / "two.json")))
+        weights, losses = _reference(**keys)
+        found = [line["loss"] for line in metrics_of(tmp_path / "two") if "loss" in line]
+        assert found == pytest.approx(losses, rel=1e-4)
+        for name, value in weights.items():
+            torch.testing.assert_close(state_of(tmp_path / "two")["model"][name], value, atol=1e-5, rtol=1e-5)
+
+    @pytest.mark.parametrize("told", [0, 1])
+    def test_sigterm_to_one_of_two_ends_and_saves_both(self, tmp_path: Path, told: int) -> None:
+        wait_for(start_ranks(_program(_keys(tmp_path / "straight", **DRAWN), tmp_path / "straight.json")))
+        keys = _keys(tmp_path / "told", **DRAWN) | {"checkpoint_every": 1000, "seconds": 0.05}
+        command = _program(keys, tmp_path / "told.json")
+        ranks = start_ranks(command)
+        wait_until(3, tmp_path / "told", ranks)
+        ranks[told].send_signal(signal.SIGTERM)
+        wait_for(ranks, 128 + signal.SIGTERM)
+        assert 3 <= state_of(tmp_path / "told")["progress"]["step"] < 20
+        assert not any("finished" in line for line in metrics_of(tmp_path / "told"))
+        wait_for(start_ranks(command))
+        assert_same(tmp_path / "told", tmp_path / "straight")
