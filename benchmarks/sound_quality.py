@@ -35,7 +35,7 @@ from seamlessalign.segmentation.vad import FrameScores, cascade_scores, fragment
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
-_COMPARED = 8  # spans of a recording that are rated by themselves
+_COMPARED = 4  # spans of a recording that are rated by themselves
 
 
 def main() -> None:

