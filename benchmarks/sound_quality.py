@@ -4,17 +4,15 @@
 
 Recordings are Asterisk prompts of five speakers with pauses, as they are and with noise, hum, tones and chords, and
 without any speech. Spans are made as a run makes them. Printed are, for each recording, the means over its spans, and
-the share of spans that `music_noise_prob` puts above 0.5. Then the processor time of each measure on the undisturbed
-recording, by itself on one core, as a multiple of real time (of the speech in it), and the most memory it took.
+the share of spans that `music_noise_prob` puts above 0.5. Then how fast each measure is on the undisturbed recording,
+in seconds of speech for each second of processor time on one core, and the memory it takes.
 
-The package speechmos would be asked for every span by itself. The same network, with the package's windows, rates so
-many spans of the recordings; the means of their fragments, which a run takes, are held against that: how far they are
-apart, how well they agree over all spans (correlation), and how many times the package's windows there are.
+Whoever has the package speechmos only would rate every span by itself. That is done with some spans of each recording,
+by the package's rule, and the figures that a run has, which are means over fragments, are held against it.
 """
 
 import argparse
 import os
-import resource
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.measured import Clock, Measured, by_turns, measure
 from benchmarks.noisy_speech import conditions_of, prompt_waveforms, with_pauses
 from seamlessalign.pipelines import made_sounds
 from seamlessalign.rows import SAMPLE_RATE
@@ -46,7 +45,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     dnsmos = Dnsmos()
-    speech = with_pauses(prompt_waveforms(options.cache, options.prompts), pause_seconds=(0.3, 2.0))
+    speech = prompts_in_a_row(options.cache, options.prompts)
     print(f"{len(speech) / SAMPLE_RATE:.0f} s of {5 * options.prompts} prompts, load {os.getloadavg()[0]:.1f}\n")
     print(f"{'recording':<26} {'spans':>5} {'snr_db':>7} {'speech':>7} {'music':>6} {'> 0.5':>6}", end="")
     print("".join(f" {name:>6}" for name in RATINGS))
@@ -63,9 +62,14 @@ def main() -> None:
             own.append(as_package(dnsmos, samples[start:end]))
             by_fragments.append([float(values[number]) for values in ratings(quality)])
     print()
-    print("\n".join(speeds(speech, dnsmos)))
+    print("\n".join(speeds(options.cache, options.prompts)))
     print(f"\n{len(own)} spans by themselves and by their fragments")
     print("\n".join(agreement(np.array(own), np.array(by_fragments))))
+
+
+def prompts_in_a_row(cache: Path, per_language: int) -> Float32:
+    """Prompts with pauses of 0.3 to 2 s."""
+    return with_pauses(prompt_waveforms(cache, per_language), pause_seconds=(0.3, 2.0))
 
 
 def recordings(speech: Float32) -> Iterator[tuple[str, Float32]]:
@@ -111,25 +115,35 @@ def as_package(dnsmos: Dnsmos, samples: Float32) -> npt.NDArray[np.float64]:
     return dnsmos.rate(samples)
 
 
-def speeds(speech: Float32, dnsmos: Dnsmos) -> list[str]:
-    """A line for each measure: seconds of speech for each second of processor time, and peak memory of the process."""
+def speeds(cache: Path, prompts: int) -> list[str]:
+    """A line for each measure, in a process of its own: how fast, and the memory it took beside what was loaded."""
+    runs = by_turns(
+        ("all but DNSMOS", "music_noise_prob", "DNSMOS, fragments", "DNSMOS, spans"), 1, one_measure, cache, prompts
+    )
+    lines = [f"{'measure':<26} {'× real time':>12} {'MiB':>6}"]
+    return [*lines, *(f"{name:<26} {done[0].result:>12.1f} {done[0].peak_mib:>6.0f}" for name, done in runs.items())]
+
+
+def one_measure(name: str, cache: Path, prompts: int) -> Measured:
+    """One measure of the undisturbed recording; the result is seconds of speech for each second of processor time."""
+    speech = prompts_in_a_row(cache, prompts)
     scores, fragments, spans = segmented(speech)
+    dnsmos = Dnsmos()
     seconds = float((fragments[:, 1] - fragments[:, 0]).sum()) / SAMPLE_RATE
     both = [(int(start), int(end)) for start, end in fragments]
     work: dict[str, Callable[[], object]] = {
         "all but DNSMOS": lambda: measure_fragments(speech, fragments, spans, scores),
         "music_noise_prob": lambda: [fragment_sums(speech, start, end) for start, end in both],
-        "DNSMOS, each fragment": lambda: [dnsmos.rate(speech[start:end]) for start, end in both],
-        "DNSMOS, each span": lambda: [as_package(dnsmos, speech[start:end]) for start, end in spans.spans.tolist()],
+        "DNSMOS, fragments": lambda: [dnsmos.rate(speech[start:end]) for start, end in both],
+        "DNSMOS, spans": lambda: [as_package(dnsmos, speech[start:end]) for start, end in spans.spans.tolist()],
     }
-    lines = [f"{'measure':<26} {'× real time':>12} {'peak MiB':>9}"]
-    for name, does in work.items():
+
+    def timed() -> float:
         begun = time.process_time()
-        does()
-        took = time.process_time() - begun
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        lines.append(f"{name:<26} {seconds / took:>12.1f} {peak:>9.0f}")
-    return lines
+        work[name]()
+        return seconds / (time.process_time() - begun)
+
+    return measure(timed, Clock())
 
 
 def agreement(own: npt.NDArray[np.float64], by_fragments: npt.NDArray[np.float64]) -> list[str]:

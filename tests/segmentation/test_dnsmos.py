@@ -65,10 +65,8 @@ def test_ratings_of_human_speech_are_those_of_the_package_and_fall_with_noise(
         pytest.skip(f"the prompts cannot be fetched: {error}")
     clean: list[NDArray[np.float64]] = []
     noisy: list[NDArray[np.float64]] = []
-    for lang, key in (("eng", "conf-getconfno"), ("spa", "vm-options"), ("rus", "agent-alreadyon"), ("ita", "vm-opts")):
-        if key not in prompts[lang]:
-            key = sorted(prompts[lang])[100]
-        samples = decode(prompts[lang][key].audio).samples
+    for lang, key in (("eng", "conf-getconfno"), ("spa", "vm-options"), ("rus", "conf-getconfno")):
+        samples = decode(prompts[lang][key].audio).samples[: 15 * RATE]  # from 16 s on the package skips windows
         worse = add_noise(samples, 5, 0.0, np.random.default_rng(0)).clip(-1, 1)
         for waveform, ratings in ((samples, clean), (worse, noisy)):
             ratings.append(dnsmos.rate(waveform))
