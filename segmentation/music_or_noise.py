@@ -134,6 +134,7 @@ def _frame_features(samples: Float32, first: int, last: int) -> tuple[Float64, F
     pitch, lags = _pitch(power[_AROUND - 1 : _AROUND + last - first])
     glide = np.abs(np.log2(lags[1:] / lags[:-1]))
     voiced = pitch >= _VOICED
+    lines = _lines(power)
     steady = voiced[1:] & voiced[:-1] & (glide < _STEADY)
     values = np.stack(
         (
@@ -145,7 +146,7 @@ def _frame_features(samples: Float32, first: int, last: int) -> tuple[Float64, F
             np.log2(power @ np.arange(_LOW, _HIGH, dtype=np.float32) / power.sum(axis=1))[inside],
             pitch[1:],
             steady,
-            *(_alike(_lines(power), back)[inside] for back in _PERSIST),
+            *(_alike(lines, back)[inside] for back in _PERSIST),
             *(_apart(bands, back)[inside] for back in _PERSIST),
         ),
         axis=1,
