@@ -419,8 +419,7 @@ def _speech_digest(config: RunConfig, models: dict[str, str]) -> str:
     if config.speech.spans.max_fragments is None:
         exclude["spans"] = {"max_fragments"}
     sound = sound_models(config)
-    if not sound:
-        exclude["quality"] = True
+    exclude |= {} if sound else {"quality": True}
     speech = config.speech.model_dump(mode="json", exclude=exclude)
     card = speech_rows_digest(config.speech.embedder, config.models)
     parts = speech, config.speech_languages(), models, card, *([sound] if sound else [])
