@@ -4,6 +4,7 @@ One recording at a time, fused: audio is decoded once and only what mining needs
 """
 
 import json
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -126,12 +127,15 @@ def _process_file(
     try:
         if file.problem is not None:
             raise UnreadableError("missing", file.problem)
-        with _reading(file.uri), open_recording(file.uri, config) as (path, decoding):
+        with _reading(file.uri), ExitStack() as stack:
             with watch.step("read"):
+                path, decoding = stack.enter_context(open_recording(file.uri, config))
                 size = path.stat().st_size
                 sha256 = storage.sha256_of(path)
             output.bytes_read += size
-            for uri, channel in channels_of(file.uri, path, decoding, config):
+            with watch.step("decode"):
+                channels = channels_of(file.uri, path, decoding, config)
+            for uri, channel in channels:
                 one, how = replace(file, uri=uri), replace(decoding, channel=channel)
                 identity = sha256, recording_id(sha256, channel)
                 _process_recording(one, path, identity, how, context, lid, embedder, output, watch)
