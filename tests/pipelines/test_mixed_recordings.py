@@ -60,7 +60,8 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Mixed:
     names = [name for name in sorted(prompts.english) if num_words(prompts.english[name]) >= 4]
     names = [name for name in names if all(name in prompts.prompts[lang] for lang in LANGS)]
     rng.shuffle(names)
-    spoken, texts = {}, []
+    spoken: dict[str, list[tuple[int, int, str]]] = {}
+    texts: list[str] = []
     for recording, plan in PLANS.items():
         parts, spoken[recording], at = [np.zeros(SAMPLE_RATE, np.float32)], [], SAMPLE_RATE
         for lang in plan:
