@@ -79,7 +79,7 @@ def disturbed(waveform: Float32, kind: Kind, rng: np.random.Generator) -> Float3
     """A recording in a room, by telephone, with noise of 8 to 35 dB below, each now and then, at any level."""
     if rng.random() < 0.3:
         waveform = convolved(waveform, room_response(rng.uniform(0.1, 0.6), rng.uniform(0, 10), rng))
-    if kind != "noise" and rng.random() < 0.5:
+    if kind != "noise" and rng.random() < 0.5:  # with noise as loud as speech, babble is no longer told from speech
         waveform = add_noise(waveform, rng.uniform(8, 35), rng.uniform(0, 2), rng)
     if rng.random() < 0.3:
         narrow = soxr.resample(soxr.resample(waveform, SAMPLE_RATE, 8000), 8000, SAMPLE_RATE)

@@ -40,9 +40,9 @@ class Dnsmos:
 
         In a longer stretch a window begins with every second but the last nine, and the mean of all is taken. A shorter
         one is repeated until it fills a window, and heard once. The package hears it up to nine times, each time from
-        another of its seconds on, which takes four times as long and changes little; and of 16 s or more it leaves out
-        the windows that begin with seconds 7 to 23, whose length its arithmetic rounds down. Raises ValueError where
-        there are no samples.
+        another of its seconds on, which takes as much longer and changes little; and of 16 s or more it leaves out the
+        windows that begin with seconds 7 to 23, whose length its arithmetic rounds down. Raises ValueError where there
+        are no samples.
         """
         if not len(samples):
             raise ValueError("there are no samples to rate")

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import yaml
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from seamlessalign.errors import InputError
 from seamlessalign.pipelines import made_sounds, sound_examples
 from seamlessalign.pipelines.fit_music_or_noise import (
     Measured,
@@ -119,6 +121,31 @@ def test_examples_are_the_same_every_time_and_no_more_than_said(tmp_path: Path) 
     assert len(other.spans) <= sound_examples.SPANS and not np.array_equal(other.samples, first[0].samples)
     gaps = first[0].fragments[1:, 0] - first[0].fragments[:-1, 1]
     assert (gaps > 0).all() and (first[0].fragments[:, 1] <= len(first[0].samples)).all()
+
+
+def _named(name: str) -> Source:
+    return next(source for source in SOURCES if source.name == name)
+
+
+def test_recordings_are_found_in_packages(tmp_path: Path) -> None:
+    """The middle minute of a piece of music, clips with pauses, and a line that says what to do where there is none."""
+    music = tmp_path / "debian/singularity-music/usr/share/games/singularity/music"
+    voices = tmp_path / "debian/fillets-ng-data-cs/usr/share/games/fillets-ng/sound/cave/cs"
+    for folder in (music, voices):
+        folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    with pytest.raises(InputError, match="no recordings"):
+        next(_named("fillets-ng-data-cs").recordings(tmp_path, rng))
+    level = np.repeat([0.0, 0.1, 0.0], [5 * SAMPLE_RATE, 60 * SAMPLE_RATE, 5 * SAMPLE_RATE])
+    soundfile.write(music / "a.ogg", level * made_sounds.white(len(level), rng), SAMPLE_RATE)
+    for number in range(8):
+        soundfile.write(voices / f"{number}.ogg", 0.1 * made_sounds.white(2 * SAMPLE_RATE, rng), SAMPLE_RATE)
+    (minute,) = _named("singularity-music").recordings(tmp_path, rng)
+    assert len(minute) == 60 * SAMPLE_RATE
+    assert min(np.abs(minute[:800]).max(), np.abs(minute[-800:]).max()) > 0.01
+    (joined,) = _named("fillets-ng-data-cs").recordings(tmp_path, rng)
+    assert 8 * 2.1 <= len(joined) / SAMPLE_RATE <= 8 * 3.5
+    assert 0.05 < np.mean(joined == 0) < 0.45
 
 
 def test_what_is_disturbed_is_as_a_file_would_have_it() -> None:
