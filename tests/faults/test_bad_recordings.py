@@ -1,5 +1,6 @@
 """Recordings that are hostile rather than damaged: each is set aside in time, the run goes on, and says so."""
 
+import gzip
 import io
 import json
 import os
@@ -78,6 +79,9 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostile]:
     (audio / "length.flac").write_bytes(flac)
     (audio / "film.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(1000))
     write_tar(audio / "shard.tar", {"a.flac": _encoded(spoken("fra", (2, 4))), "a.json": b'{"license": "CC0-1.0"}'})
+    packed = Path(write_tar(root / "packed.tar", {"c.flac": _encoded(spoken("fra", (4, 5)))})).read_bytes()
+    (audio / "packed.tgz").write_bytes(gzip.compress(packed))
+    (audio / "torn.tar.gz").write_bytes(gzip.compress(packed)[:2000])
     both = np.stack([spoken("fra", (3, 5)), np.zeros(len(spoken("fra", (3, 5))), np.float32)], axis=1)
     struct_ = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     rows = pa.array([{"bytes": _encoded(both), "path": "b.flac"}, None], struct_)
@@ -124,6 +128,7 @@ def test_each_has_its_reason(hostile: Hostile) -> None:
         "in/length.flac": "truncated",
         "in/film.mp4": "timeout",
         "in/table.parquet::audio/1": "empty",
+        "in/torn.tar.gz": "missing",
         "stall.flac": "timeout",
         "drip.flac": "timeout",
         "halt.flac": "timeout",
@@ -137,6 +142,7 @@ def test_the_rest_is_read(hostile: Hostile) -> None:
     rows = {hostile.name(row["uri"]): row for row in hostile.rows("recordings")}
     assert {name: row["drop_reason"] for name, row in rows.items()} == {
         "in/noise.wav": "no_speech",
+        "in/packed.tgz::c.flac": None,
         "in/shard.tar::a.flac": None,
         "in/table.parquet::audio/0#channel=0": None,
         "in/table.parquet::audio/0#channel=1": "no_speech",
@@ -162,11 +168,12 @@ def test_memory_stays_small_and_no_wait_is_longer_than_allowed(hostile: Hostile)
 def test_audio_is_cut_from_where_it_lies(hostile: Hostile) -> None:
     kept = [row for row in hostile.rows("pairs") if row["kept"]]
     places = {hostile.name(row["tgt_uri"]).partition(".")[0] for row in kept}
-    assert places >= {"in/shard", "in/table"}
+    assert places >= {"in/packed", "in/shard", "in/table"}
     corpus = hostile.rows("corpus")
     assert len(corpus) == len(kept)
     expected = {
         "good.flac": spoken("fra", (0, 1)),
+        "in/packed.tgz::c.flac": spoken("fra", (4, 5)),
         "in/shard.tar::a.flac": spoken("fra", (2, 4)),
         "in/table.parquet::audio/0#channel=0": spoken("fra", (3, 5)),
     }
