@@ -84,13 +84,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--cache", type=Path, required=True, help="where packages and embeddings are kept")
-    parser.add_argument("--directions", nargs="*", default=list(DIRECTIONS))
+    parser.add_argument("--directions", nargs="*", default=list(DIRECTIONS), help="of text; may be none")
     parser.add_argument("--repeats", type=int, default=24, help="trials of the small shapes; larger ones get fewer")
     parser.add_argument("--demo", type=Path, help="folder of a finished demo")
     parser.add_argument("--near-duplicates", type=float, help="as runs have it: the cosine from which rows count once")
     options = parser.parse_args(arguments)
     if options.demo:
         print_demo(options.demo)
+    if not options.directions:
+        return
     pairs = [tuple(name.split("-")) for name in options.directions]
     rows = load_rows(options.cache, {lang for pair in pairs for lang in pair}, {tgt for _, tgt in pairs})
     for kind in ("real", "made"):
