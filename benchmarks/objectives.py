@@ -2,12 +2,13 @@
 
     python -m benchmarks.objectives --demo runs/demo [--other FOLDER]
 
-Each folder holds `data` with the truth and `run` with the segments and sentences of a finished demo; pairs are chosen
-anew here, without decoys. Three F1 are printed for each way, as the mean over all directions and for each direction:
-at the card's default threshold, at the threshold that is best for this way on the other folder (over all its
-directions of the kind; how a default would be fitted), and at the best threshold of each direction. Texts that sound
-the same count as the same when a pair is judged: case and punctuation are taken out before embedding, so which of two
-such texts is taken is luck. Every folder is a table of its own.
+Each folder holds `data` with the truth and `run` with the segments and sentences of a finished demo, or is the work
+folder of `fit_cards --speech whisper-e5`; pairs are chosen anew here, without decoys. Three F1 are printed for each
+way, as the mean over all directions and for each direction: at the card's default threshold, at the threshold that is
+best for this way on the other folder (over all its directions of the kind; how a default would be fitted), and at the
+best threshold of each direction. Texts that sound the same count as the same when a pair is judged: case and
+punctuation are taken out before embedding, so which of two such texts is taken is luck. Every folder is a table of its
+own.
 """
 
 import argparse
@@ -171,10 +172,11 @@ def tables() -> dict[str, dict[str, Way]]:
 def load(folder: Path) -> list[Mined]:
     """Every direction of a demo. Rows are centred as a run does."""
     truth = load_truth(folder / "data")
-    config = yaml.safe_load((folder / "run/run.yaml").read_text(encoding="utf-8"))
+    run = folder / "run" if (folder / "run").is_dir() else folder / "run-whisper-e5"  # the latter is fit_cards' name
+    config = yaml.safe_load((run / "run.yaml").read_text(encoding="utf-8"))
     card, mined = speech_card(config["speech"]["embedder"]), []
     for direction in map(Direction.parse, config["directions"]):
-        (src, src_rows), (tgt, tgt_rows) = (load_side(folder / "run", side) for side in (direction.src, direction.tgt))
+        (src, src_rows), (tgt, tgt_rows) = (load_side(run, side) for side in (direction.src, direction.tgt))
         forward, backward = neighbours(src_rows, tgt_rows, K * WIDEST, "exact")
         one = Mined(
             direction, src, tgt, src_rows, tgt_rows, forward, backward, truth, num_truth(truth, str(direction)), 0.0
