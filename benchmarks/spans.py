@@ -144,7 +144,7 @@ def hears_by_whisper(name: str, models: dict[str, str]) -> bool:
     if name != "student":
         return True
     config = json.loads((Path(models["student"]) / "config.json").read_text(encoding="utf-8"))
-    return str(config["backbone"]["kind"]).startswith("whisper")
+    return str(config["student"]["backbone"]["kind"]).startswith("whisper")
 
 
 def watch(embedder: SpeechEmbedder, clock: Clock) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from seamlessalign.config import ResourcesConfig
 from seamlessalign.errors import ConfigError, SeamlessAlignError
 from seamlessalign.pipelines.context import Context, set_progress, use_threads
+from seamlessalign.pipelines.interrupts import heeded_interrupts
 
 if TYPE_CHECKING:  # a worker imports this module before it is told to keep Beam quiet
     from seamlessalign.pipelines.beam_stage import ShardTask
@@ -85,15 +86,19 @@ class LocalExecutor:
         # small enough that every worker has several groups, so that none waits long for the last
         size = max(1, min(self._most_per_group, len(tasks) // (4 * self.workers.processes)))
         groups = [tasks[start : start + size] for start in range(0, len(tasks), size)]
-        with _workers_without_interrupt():
-            waiting: set[Future[None]] = {self._pool.submit(do_group, stage, group, context) for group in groups}
         try:
-            while waiting:
-                done, waiting = wait(waiting, _LOOK_SECONDS, FIRST_COMPLETED)
-                for amount in self._reported():
-                    progress(amount)
-                for future in done:
-                    future.result()
+            with heeded_interrupts() as heed:
+                with _workers_without_interrupt():
+                    waiting: set[Future[None]] = {
+                        self._pool.submit(do_group, stage, group, context) for group in groups
+                    }
+                while waiting:
+                    heed()
+                    done, waiting = wait(waiting, _LOOK_SECONDS, FIRST_COMPLETED)
+                    for amount in self._reported():
+                        progress(amount)
+                    for future in done:
+                        future.result()
         except BrokenProcessPool as error:
             raise SeamlessAlignError(
                 f"stage {stage}: a worker process was killed, perhaps for want of memory; set resources.workers lower, "

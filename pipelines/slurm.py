@@ -20,6 +20,7 @@ from seamlessalign.config import ResourcesConfig
 from seamlessalign.errors import ConfigError, MissingPackageError, SeamlessAlignError
 from seamlessalign.pipelines.beam_stage import ShardTask
 from seamlessalign.pipelines.context import Context
+from seamlessalign.pipelines.interrupts import heeded_interrupts
 from seamlessalign.pipelines.ledger import read_marks
 from seamlessalign.pipelines.local import Workers, do_group
 
@@ -74,8 +75,9 @@ class SlurmExecutor:
                     f"stage {stage}: {left[0].name} was lost {attempt} times, perhaps for want of memory or time; "
                     f"see {self._logs}, set resources.slurm.memory_gb or .minutes higher, or run again to go on"
                 )
-            array = self._submit(stage, left, context)
-            self._wait(array, stage, context, progress)
+            with heeded_interrupts() as heed:
+                array = self._submit(stage, left, context)
+                self._wait(array, stage, context, progress, heed)
             left = _unmarked(left, context)
             attempt += 1
 
@@ -93,11 +95,19 @@ class SlurmExecutor:
             raise SeamlessAlignError(f"stage {stage}: Slurm did not take the job array: {what}") from error
         return _Array(jobs, groups)
 
-    def _wait(self, array: _Array, stage: str, context: Context, progress: Callable[[float], None]) -> None:
+    def _wait(
+        self,
+        array: _Array,
+        stage: str,
+        context: Context,
+        progress: Callable[[float], None],
+        heed: Callable[[], None],
+    ) -> None:
         """Until every task has its marks, has failed (its error is raised), or is lost."""
         open_ = dict(enumerate(array.jobs))
         try:
             while open_:
+                heed()
                 time.sleep(_LOOK_SECONDS)
                 queued, marks = _queued(), read_marks(context.folder, stage)
                 for number, job in list(open_.items()):

@@ -206,7 +206,7 @@ def test_ctrl_c(whole: SmallRun, tmp_path: Path) -> None:
             os.killpg(started.process.pid, signal.SIGINT)  # as a terminal does
             status, err = started.end()
             _all_gone(workers)
-        assert status == 1
+        assert status == 1, (at_work, err)
         assert complaint(err) == "seamlessalign: stopped; the same command goes on from here"
         assert read_status(str(folder))["state"] == "stopped"
     _finish(whole, folder)
