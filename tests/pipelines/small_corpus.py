@@ -166,7 +166,7 @@ def command(*arguments: str | Path) -> list[str]:
 
 def program(*arguments: str | Path, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
     """Run the program as a user would."""
-    return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=cwd, env=environment(), timeout=300)
+    return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=cwd, env=environment(), timeout=900)
 
 
 def mine(config: Path, folder: Path, *overrides: str) -> SmallRun:
