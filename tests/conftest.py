@@ -1,6 +1,7 @@
 """What more than one room needs: one thread, no models from outside, and an S3 server on this machine."""
 
 import os
+import signal
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -8,6 +9,9 @@ import pytest
 
 # Before anything loads OpenMP: on a busy machine, threads that wait for each other slow small models a hundredfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell lets what it starts in the background ignore Ctrl-C, and so would every program that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
