@@ -64,7 +64,7 @@ class VadConfig(Section):
     engine: Literal["silero", "cascade", "webrtc"] = "silero"  # cascade: the same, 3 × faster; nearly the same frames
     threshold: float = Field(0.5, gt=0, lt=1)  # speech probability above which a frame is speech
     min_speech_ms: int = Field(250, ge=0)  # shorter fragments are dropped
-    min_silence_ms: int = Field(100, ge=0)  # shorter silences do not end a fragment
+    min_silence_ms: int = Field(200, ge=0)  # shorter silences do not end a fragment
     speech_pad_ms: int = Field(30, ge=0)  # added on both sides of a fragment
     max_fragment_seconds: float = Field(20.0, gt=0, le=28)  # longer ones are split; 28 s is what Whisper can hear
     keep_probabilities: bool = False  # in a table `frames`, so that `seamlessalign spans` can try other thresholds

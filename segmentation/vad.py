@@ -54,7 +54,7 @@ def detect_speech(
     engine: Engine = "silero",
     threshold: float = 0.5,
     min_speech_ms: int = 250,
-    min_silence_ms: int = 100,
+    min_silence_ms: int = 200,
     speech_pad_ms: int = 30,
     max_fragment_seconds: float = 20.0,
     aggressiveness: int = 2,
@@ -201,7 +201,7 @@ def fragments_of(
     *,
     threshold: float = 0.5,
     min_speech_ms: int = 250,
-    min_silence_ms: int = 100,
+    min_silence_ms: int = 200,
     speech_pad_ms: int = 30,
     max_fragment_seconds: float = 20.0,
 ) -> NDArray[np.int64]:
