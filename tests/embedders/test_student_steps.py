@@ -16,7 +16,15 @@ from seamlessalign.cli import main
 from seamlessalign.embedders.student.hearing import Loader
 from seamlessalign.embedders.student.train import Training, train
 from tests.embedders.student_world import make_speech, make_teacher, parsed, plain_config
-from tests.ground.trainings import assert_close, assert_same, metrics_of, start_ranks, state_of, wait_for, wait_until
+from tests.ground.trainings import (
+    assert_close,
+    assert_same,
+    metrics_of,
+    start_ranks,
+    state_of,
+    tell_one_of_two_to_stop,
+    wait_for,
+)
 
 pytest.importorskip("accelerate", reason="needs accelerate of the extra 'train'")
 
@@ -115,11 +123,6 @@ def test_sigterm_to_one_of_two_processes_saves_one_step_of_both(world: Path, tmp
     changes: dict[str, Any] = {"optimiser__accumulate": 2, "optimiser__steps": 30, "student__pooler__dropout": 0.1}
     wait_for(start_ranks(_program(plain_config(world, "both-straight", **changes), tmp_path / "straight.yaml")))
     command = _program(plain_config(world, "both-told", checkpoint_every=1000, **changes), tmp_path / "told.yaml")
-    ranks = start_ranks(command)
-    wait_until(3, world / "both-told", ranks)
-    ranks[1].send_signal(signal.SIGTERM)
-    said = wait_for(ranks, 128 + signal.SIGTERM)
-    step = state_of(world / "both-told")["progress"]["step"]
-    assert 3 <= step < 30 and all(f"stopped at step {step};" in words for words in said)
+    tell_one_of_two_to_stop(command, world / "both-told", told=1, most=30)
     wait_for(start_ranks(command))
     assert_same(world / "both-told", world / "both-straight")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -82,3 +83,13 @@ def wait_until(step: int, folder: Path, programs: Sequence[subprocess.Popen[str]
         ended = [program for program in programs if program.poll() is not None]
         assert not ended and time.monotonic() < end, [program.stderr and program.stderr.read() for program in ended]
         time.sleep(0.005)
+
+
+def tell_one_of_two_to_stop(command: list[str], folder: Path, told: int, most: int) -> None:
+    """Start two ranks, SIGTERM one of them early on: both say and save one same step before `most`, with status 143."""
+    ranks = start_ranks(command)
+    wait_until(3, folder, ranks)
+    ranks[told].send_signal(signal.SIGTERM)
+    said = wait_for(ranks, 128 + signal.SIGTERM)
+    step = state_of(folder)["progress"]["step"]
+    assert 3 <= step < most and all(f"stopped at step {step};" in words for words in said)

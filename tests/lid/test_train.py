@@ -21,6 +21,7 @@ from tests.ground.trainings import (
     start,
     start_ranks,
     state_of,
+    tell_one_of_two_to_stop,
     wait_for,
     wait_until,
 )
@@ -88,12 +89,7 @@ def test_sigterm_to_one_of_two_processes_saves_one_step_of_both(world: Path, tmp
     steps = {"optimiser__steps": 30, "validation__every": 15}
     wait_for(start_ranks(_program(lid_config(world, "both-straight", **steps), tmp_path / "s.yaml")))
     command = _program(lid_config(world, "both-told", checkpoint_every=1000, **steps), tmp_path / "t.yaml")
-    ranks = start_ranks(command)
-    wait_until(3, world / "both-told", ranks)
-    ranks[1].send_signal(signal.SIGTERM)
-    said = wait_for(ranks, 128 + signal.SIGTERM)
-    step = state_of(world / "both-told")["progress"]["step"]
-    assert 3 <= step < 30 and all(f"stopped at step {step};" in words for words in said)
+    tell_one_of_two_to_stop(command, world / "both-told", told=1, most=30)
     wait_for(start_ranks(command))
     assert_same(world / "both-told", world / "both-straight")
 

@@ -323,4 +323,5 @@ class TestUnwritableOutput:
 
     @pytest.mark.parametrize("place", ["/proc/run", "/dev/null/run"])
     def test_where_nobody_can_write(self, tmp_path: Path, place: str, capsys: pytest.CaptureFixture[str]) -> None:
-        _refused(["run", str(_config(tmp_path)), "--output", place], capsys)
+        told = _refused(["run", str(_config(tmp_path)), "--output", place], capsys)
+        assert place in told and "cannot be written" in told
