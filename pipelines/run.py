@@ -209,17 +209,15 @@ class _Count:
 
 
 def _speech_tasks(config: RunConfig, recordings: list[Any], models: dict[str, str]) -> list[ShardTask]:
-    return [
-        ShardTask(speech_stage.STAGE, shard.name, digest(_speech_digest(config, models), _files(shard)), shard)
-        for shard in cut_into_shards(recordings, config.speech.recordings_per_shard)
-    ]
+    base = _speech_digest(config, models)  # once for all shards: it reads the weights of the embedder
+    shards = cut_into_shards(recordings, config.speech.recordings_per_shard)
+    return [ShardTask(speech_stage.STAGE, shard.name, digest(base, _files(shard)), shard) for shard in shards]
 
 
 def _text_tasks(config: RunConfig, texts: list[Any], models: dict[str, str]) -> list[ShardTask]:
-    return [
-        ShardTask(text_stage.STAGE, shard.name, digest(_text_digest(config, models), _files(shard)), shard)
-        for shard in cut_texts(texts, config.text.lines_per_shard)
-    ]
+    base = _text_digest(config, models)
+    shards = cut_texts(texts, config.text.lines_per_shard)
+    return [ShardTask(text_stage.STAGE, shard.name, digest(base, _files(shard)), shard) for shard in shards]
 
 
 def _mine_and_cut(context: Context, executor: Executor, upstream: tuple[list[str], list[str]], count: _Count) -> None:
