@@ -7,9 +7,11 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from seamlessalign import __version__
 from seamlessalign.errors import SeamlessAlignError
+from seamlessalign.secrets import RedactingFormatter, redact
 
 _DESCRIPTION = "Build speech-translation corpora from raw audio and raw text, the way SeamlessAlign was built."
 _STATUS = (
@@ -43,8 +45,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+class _Parser(argparse.ArgumentParser):
+    """Parsers that repeat no secrets."""
+
+    def error(self, message: str) -> NoReturn:
+        """Tell what is wrong with the arguments, and end with status 2."""
+        super().error(redact(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("seamlessalign", description=_DESCRIPTION, epilog=_STATUS)
+    parser = _Parser("seamlessalign", description=_DESCRIPTION, epilog=_STATUS)
     parser.add_argument("--version", action="version", version=f"seamlessalign {__version__}")
     parser.add_argument("--debug", action="store_true", help="show a trace with every error")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -255,14 +265,16 @@ def _models(arguments: argparse.Namespace) -> int:
 
 def _quieten() -> None:
     """Let through only errors of libraries, and our own warnings in our own form."""
-    logging.basicConfig(format="seamlessalign: %(message)s", level=logging.ERROR)
+    logging.basicConfig(level=logging.ERROR)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(RedactingFormatter("seamlessalign: %(message)s"))
     logging.getLogger("seamlessalign").setLevel(logging.WARNING)
 
 
 def _complain(message: str, debug: bool, trace: str | None = None) -> None:
     if debug:
-        print(trace or traceback.format_exc(), file=sys.stderr)
-    print(f"seamlessalign: {' '.join(message.split())}", file=sys.stderr)
+        print(redact(trace or traceback.format_exc()), file=sys.stderr)
+    print(f"seamlessalign: {' '.join(redact(message).split())}", file=sys.stderr)
 
 
 def _first_line(error: Exception) -> str:

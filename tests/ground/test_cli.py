@@ -114,6 +114,22 @@ def test_debug_shows_the_trace(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert "Traceback" in shown and shown.endswith("seamlessalign: wrong\n")
 
 
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+def test_no_error_tells_a_secret(
+    debug: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "gibberish-it-is")
+    uri = "https://alice:hunter2@data.org/a.wav?sig=0f3a9b61"
+    for error in (ConfigError(f"{uri}: wrong"), ValueError(f"gibberish-it-is {uri!r}")):
+        _raising(monkeypatch, error)
+        cli.main([*debug, "models"])
+    with pytest.raises(SystemExit):
+        cli.main(["run", "a.yaml", f"--input={uri}"])
+    shown = capsys.readouterr().err
+    assert shown.count("https://***@data.org/a.wav?sig=***") == (5 if debug else 3)
+    assert not any(secret in shown for secret in ("gibberish", "alice", "hunter2", "0f3a9b61"))
+
+
 def test_the_status_of_a_command_is_that_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "_models", lambda _: 3)
     assert cli.main(["models"]) == 3
