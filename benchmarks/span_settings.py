@@ -28,11 +28,11 @@ from seamlessalign.embedders.student.backbones import SpeechBackbone, cut_pieces
 from seamlessalign.embedders.student.frames import Frames, joined
 from seamlessalign.pipelines import decoys_stage
 from seamlessalign.pipelines import run as runs
-from seamlessalign.pipelines.beam_stage import ShardTask
 from seamlessalign.pipelines.context import Context, set_progress
 from seamlessalign.pipelines.demo import evaluate
 from seamlessalign.pipelines.demo_data import load_truth
 from seamlessalign.pipelines.local import do_group
+from seamlessalign.pipelines.shard_task import ShardTask
 from seamlessalign.rows import RECORDINGS, SAMPLE_RATE, segments_schema
 
 VAD, SPANS = "speech.vad", "speech.spans"
@@ -64,9 +64,14 @@ Int64 = npt.NDArray[np.int64]
 class InThisProcess:
     """An executor without processes of its own, so that what was heard is there for the next run."""
 
+    in_shards = False
+
     def __init__(self, workers: Any, shards_per_group: int) -> None:
         """As the executor whose place it takes; each shard is a group."""
         self.workers = workers
+
+    def prepare(self, stage: str, tasks: list[ShardTask], context: Context) -> None:
+        """Nothing to prepare."""
 
     def execute(self, stage: str, tasks: list[ShardTask], context: Context, progress: Callable[[float], None]) -> None:
         """Do all shards of a stage, one after the other."""

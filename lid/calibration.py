@@ -19,9 +19,10 @@ import yaml
 from pydantic import Field
 
 from seamlessalign import storage
-from seamlessalign.config import Lang, Section, checked, read_yaml
+from seamlessalign.config import Lang
 from seamlessalign.errors import ConfigError, InputError
 from seamlessalign.lid.measures import UNKNOWN
+from seamlessalign.typed_config import Section, checked, read_yaml
 
 Float64 = npt.NDArray[np.float64]
 Rule = Literal["f1", "right", "precision"]

@@ -19,10 +19,10 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import nn
 
 from seamlessalign import storage
-from seamlessalign.config import Section, checked
 from seamlessalign.errors import ConfigError, ModelError
 from seamlessalign.languages import from_model_code, get_language
 from seamlessalign.model_files import ModelFiles
+from seamlessalign.typed_config import Section, checked
 
 Float32 = npt.NDArray[np.float32]
 

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from seamlessalign.config import digest
 from seamlessalign.errors import InputError
 from seamlessalign.lid.calibration import CALIBRATION_FILE, fit_calibration, save_calibration
 from seamlessalign.lid.ecapa import EcapaNetwork, read_tensors, save_ecapa
@@ -25,6 +24,7 @@ from seamlessalign.model_files import find_model
 from seamlessalign.synced_norm import with_synced_norms
 from seamlessalign.training_folder import TrainingFolder
 from seamlessalign.training_loop import BatchLoss, Trained, Trainer
+from seamlessalign.typed_config import digest
 
 _VALIDATION_BATCH = 32
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from seamlessalign.config import Lang, Section
+from seamlessalign.config import Lang
 from seamlessalign.lid.ecapa import EcapaSizes
 from seamlessalign.training_settings import (
     OptimiserSettings,
@@ -18,6 +18,7 @@ from seamlessalign.training_settings import (
     read_training,
 )
 from seamlessalign.training_steps import Schedule
+from seamlessalign.typed_config import Section
 
 
 class LidSource(SpeechSource):

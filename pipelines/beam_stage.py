@@ -1,11 +1,11 @@
-"""The Beam pipeline of a run's stages: shards in, completion marks out.
+"""The Beam pipeline of one stage: shards in, names of the shards that are done out.
 
 Each stage is one transform over independent shards whose results are written by the shard itself, so any Beam runner
-gives the same files. What comes out of the pipeline are only the names of the shards that are done.
+gives the same files.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -13,36 +13,11 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from seamlessalign.errors import SeamlessAlignError
-from seamlessalign.languages import Side
-from seamlessalign.pipelines import (
-    corpus_stage,
-    decoys_stage,
-    gather_stage,
-    mining_stage,
-    reduce_stage,
-    search_stage,
-    speech_stage,
-    text_stage,
-)
 from seamlessalign.pipelines.context import Context, use_threads
-from seamlessalign.pipelines.corpus_stage import CorpusShard
-from seamlessalign.pipelines.inputs import Shard
-from seamlessalign.pipelines.ledger import Mark, write_mark
-from seamlessalign.pipelines.mining_stage import MiningTask
-from seamlessalign.pipelines.reduce_stage import ReduceTask
-from seamlessalign.pipelines.search_stage import IndexTask, SearchTask
+from seamlessalign.pipelines.shard_task import ShardTask, do_and_mark
 
 _error: SeamlessAlignError | None = None  # what stopped this process's last shard; Beam itself keeps only its text
-
-
-@dataclass(frozen=True)
-class ShardTask:
-    """One shard to be done. `shard` is what its stage takes: input files, a side, a range of rows or of pairs, …"""
-
-    stage: str
-    name: str
-    digest: str
-    shard: Shard | Side | ReduceTask | IndexTask | SearchTask | MiningTask | CorpusShard
+_one_at_a_time = threading.Lock()  # runners call from many threads, and each shard may fill the memory of a worker
 
 
 class DoShard(beam.DoFn):  # type: ignore[misc]
@@ -59,39 +34,27 @@ class DoShard(beam.DoFn):  # type: ignore[misc]
         """Do one shard."""
         global _error
         try:
-            write_mark(self.context.folder, do_shard(element, self.context))
+            with _one_at_a_time:
+                do_and_mark(element, self.context)
         except SeamlessAlignError as error:
             _error = error
             raise
         yield element.name
 
 
-def do_shard(task: ShardTask, context: Context) -> Mark:
-    """Do one shard of any stage and return its mark, which is not yet written."""
-    return _PROCESS[task.stage](task.shard, task.digest, context)
-
-
-_PROCESS: dict[str, Callable[[Any, str, Context], Mark]] = {
-    speech_stage.STAGE: speech_stage.process,
-    text_stage.STAGE: text_stage.process,
-    decoys_stage.STAGE: decoys_stage.process,
-    reduce_stage.STAGE: reduce_stage.process,
-    gather_stage.STAGE: gather_stage.process,
-    search_stage.INDEX_STAGE: search_stage.process_index,
-    search_stage.STAGE: search_stage.process,
-    mining_stage.STAGE: mining_stage.process,
-    corpus_stage.STAGE: corpus_stage.process,
-}
+def do_tasks(tasks: Any, stage: str, context: Context, hints: dict[str, str] | None = None) -> Any:
+    """Do the shards of a stage: a collection of `ShardTask` → one of names. `hints`: resources that a worker needs."""
+    do = beam.ParDo(DoShard(context))
+    return (
+        tasks
+        | f"{stage}: spread" >> beam.Reshuffle()
+        | f"{stage}: do" >> (do.with_resource_hints(**hints) if hints else do)
+    )
 
 
 def shards_done(pipeline: Any, stage: str, tasks: Iterable[ShardTask], context: Context) -> Any:
     """Append a stage to a pipeline: the names of its shards, as each is done."""
-    return (
-        pipeline
-        | f"{stage}: shards" >> beam.Create(list(tasks))
-        | f"{stage}: spread" >> beam.Reshuffle()
-        | f"{stage}: do" >> beam.ParDo(DoShard(context))
-    )
+    return do_tasks(pipeline | f"{stage}: shards" >> beam.Create(list(tasks)), stage, context)
 
 
 def run_in_memory(stage: str, tasks: list[ShardTask], context: Context) -> None:

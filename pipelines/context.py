@@ -3,10 +3,11 @@
 import contextlib
 import os
 import resource
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from seamlessalign import storage
 from seamlessalign.config import RunConfig
@@ -26,6 +27,7 @@ class Context:
     root: str
     device: str
     threads: int
+    run_id: str = ""  # of one start of the driver, for logs
 
     @property
     def folder(self) -> RunFolder:
@@ -37,9 +39,18 @@ class Context:
         table = "segments" if side.is_audio else "sentences"
         return storage.list_files(self.folder.table(table, f"lang={side.lang}"), ".parquet")
 
+    def on(self, device: str) -> "Context":
+        """The same on another device."""
+        return replace(self, device=device)
+
     def model_directory(self, name: str) -> str | None:
         """Where the configuration says that a model lies."""
         return self.config.models.get(name)
+
+
+def new_run_id() -> str:
+    """A name for one start of the driver."""
+    return secrets.token_hex(4)
 
 
 @dataclass

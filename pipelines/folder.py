@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from seamlessalign import storage
 
+STAGES = ("speech", "text", "decoys", "reduce", "gather", "index", "search", "mine", "corpus")
 TABLES = ("recordings", "segments", "sentences", "pairs", "corpus")
 
 
@@ -25,9 +26,17 @@ class RunFolder:
         return storage.join(self.root, "ledger.parquet")
 
     @property
-    def plan(self) -> str:
-        """The shards of every stage planned so far, for `status`."""
-        return storage.join(self.root, "state", "plan.json")
+    def plans(self) -> str:
+        """Folder of the plans of stages."""
+        return storage.join(self.root, "state", "plan")
+
+    def plan(self, stage: str) -> str:
+        """Names of the shards of a stage, once it is planned."""
+        return storage.join(self.plans, f"{stage}.json")
+
+    def input_tasks(self, stage: str) -> str:
+        """The shards of a stage that reads inputs, for runners whose workers plan: a JSON object a line."""
+        return storage.join(self.root, "state", "inputs", f"{stage}.jsonl")
 
     @property
     def heartbeat(self) -> str:
@@ -51,6 +60,14 @@ class RunFolder:
     def mark(self, stage: str, shard: str) -> str:
         """The completion mark of a shard: its ledger lines, its digest and what it wrote."""
         return storage.join(self.marks(stage), f"{shard}.json")
+
+    def logs(self, stage: str) -> str:
+        """Folder of the logs of a stage."""
+        return storage.join(self.root, "logs", stage)
+
+    def log(self, stage: str, shard: str) -> str:
+        """The log of a shard: a JSON object a line, whether it succeeds or not."""
+        return storage.join(self.logs(stage), f"{shard}.jsonl")
 
     def table(self, name: str, partition: str = "", part: str = "") -> str:
         """A table's folder, a partition of it (`lang=fra`), or one part (`part-00003`) of that."""

@@ -28,6 +28,9 @@ class Mark:
     digest: str
     outputs: list[str]  # names below the run's folder
     lines: list[LedgerLine]
+    begun: str = ""  # ISO 8601, by the clock of where it was done
+    wall_seconds: float = 0.0
+    host: str = ""
 
 
 @dataclass
@@ -112,6 +115,22 @@ def read_marks(folder: RunFolder, stage: str) -> dict[str, Mark]:
     """The marks of a stage by shard."""
     marks = (_read_mark(uri) for uri in storage.list_files(folder.marks(stage), ".json"))
     return {mark.shard: mark for mark in marks}
+
+
+def write_plan(folder: RunFolder, stage: str, shards: list[str]) -> None:
+    """Say which shards a stage has."""
+    storage.write_bytes_atomic(folder.plan(stage), json.dumps(shards).encode())
+
+
+def read_plan(folder: RunFolder, stage: str) -> list[str] | None:
+    """The shards that a stage has; None where it is not planned yet."""
+    if not storage.exists(folder.plan(stage)):
+        return None
+    try:
+        shards = json.loads(storage.read_bytes(folder.plan(stage)))
+    except ValueError as error:
+        raise StorageError(f"{folder.plan(stage)}: is not JSON ({error}); the next run writes it anew") from error
+    return [str(shard) for shard in shards]
 
 
 def done_shards(

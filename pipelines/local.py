@@ -14,27 +14,17 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from seamlessalign.config import ResourcesConfig
 from seamlessalign.errors import ConfigError, SeamlessAlignError
 from seamlessalign.pipelines.context import Context, set_progress, use_threads
 from seamlessalign.pipelines.interrupts import heeded_interrupts
+from seamlessalign.pipelines.task_log import shard_failure
+from seamlessalign.resources_config import ResourcesConfig
 
 if TYPE_CHECKING:  # a worker imports this module before it is told to keep Beam quiet
-    from seamlessalign.pipelines.beam_stage import ShardTask
+    from seamlessalign.pipelines.shard_task import ShardTask
 
 _MEMORY_PER_WORKER = 3 << 30  # bytes that models and one recording take
 _LOOK_SECONDS = 0.2
-
-
-class ShardFailure(SeamlessAlignError):
-    """A shard stopped on an error that is not the user's: the trace is kept for `--debug`."""
-
-    def __init__(self, message: str, trace: str) -> None:
-        super().__init__(message)
-        self.trace = trace
-
-    def __reduce__(self) -> tuple[type["ShardFailure"], tuple[str, str]]:
-        return (ShardFailure, (str(self), self.trace))
 
 
 @dataclass(frozen=True)
@@ -70,6 +60,8 @@ def share_out(resources: ResourcesConfig) -> Workers:
 class LocalExecutor:
     """A pool of worker processes that lives for one run, so that models are loaded once in each."""
 
+    in_shards = False
+
     def __init__(self, workers: Workers, shards_per_group: int) -> None:
         self.workers = workers
         self._most_per_group = shards_per_group
@@ -78,6 +70,9 @@ class LocalExecutor:
         self._pool = ProcessPoolExecutor(
             workers.processes, mp_context=start, initializer=_begin_worker, initargs=(self._progress, workers.threads)
         )
+
+    def prepare(self, stage: str, tasks: "list[ShardTask]", context: Context) -> None:
+        """Nothing: the workers are busy with one stage at a time."""
 
     def execute(
         self, stage: str, tasks: "list[ShardTask]", context: Context, progress: Callable[[float], None]
@@ -153,6 +148,6 @@ def do_group(stage: str, tasks: "list[ShardTask]", context: Context) -> None:
     except SeamlessAlignError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is must reach the driver with its shard's name
-        names = tasks[0].name if len(tasks) == 1 else f"{tasks[0].name} to {tasks[-1].name}"
         cause = str(error).strip().splitlines()[0] if str(error).strip() else error.__class__.__name__
-        raise ShardFailure(f"stage {stage}, {names}: {cause[:300]}", traceback.format_exc()) from None
+        names = [task.name for task in tasks]
+        raise shard_failure(context.folder, stage, names, cause, traceback.format_exc()) from None

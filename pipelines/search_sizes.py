@@ -4,10 +4,11 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable
 
-from seamlessalign.config import MiningConfig, ResourcesConfig
+from seamlessalign.config import MiningConfig
 from seamlessalign.errors import ConfigError
 from seamlessalign.mining.lists import RANGE_BYTES
 from seamlessalign.mining.margin import WIDER
+from seamlessalign.resources_config import ResourcesConfig
 
 LEAST_ROWS = 2048  # of a task: below, reading the other side costs more than comparing
 _BASE = 320 << 20  # bytes of the libraries that a worker has loaded

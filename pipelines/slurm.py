@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from seamlessalign import storage
-from seamlessalign.config import ResourcesConfig
 from seamlessalign.errors import ConfigError, MissingPackageError, SeamlessAlignError
-from seamlessalign.pipelines.beam_stage import ShardTask
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.interrupts import heeded_interrupts
 from seamlessalign.pipelines.ledger import read_marks
 from seamlessalign.pipelines.local import Workers, do_group
+from seamlessalign.pipelines.shard_task import ShardTask
+from seamlessalign.resources_config import ResourcesConfig
 
 _LOOK_SECONDS = 1.0
 GONE_SECONDS = 90.0  # without a place in the queue or a mark, until a task is lost: NFS shows new files late
@@ -39,6 +39,8 @@ class _Array:
 
 class SlurmExecutor:
     """Hands every stage to Slurm as one job array, and waits for it."""
+
+    in_shards = True
 
     def __init__(self, resources: ResourcesConfig, root: str) -> None:
         """Raises ConfigError where there is no Slurm here, or the run's folder is not on a shared disk."""
@@ -65,6 +67,9 @@ class SlurmExecutor:
         optional = {"partition": slurm.partition, "account": slurm.account, "gpus_per_node": slurm.gpus or None}
         parameters |= {name: value for name, value in optional.items() if value is not None}
         self._submitit.update_parameters(**parameters)
+
+    def prepare(self, stage: str, tasks: list[ShardTask], context: Context) -> None:
+        """Nothing yet."""
 
     def execute(self, stage: str, tasks: list[ShardTask], context: Context, progress: Callable[[float], None]) -> None:
         """Do all shards of a stage. Raises the first error; shards that are done by then stay done."""

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import yaml
 
 from seamlessalign import storage
-from seamlessalign.config import RunConfig, SpansConfig, VadConfig, apply_override, parse_config
+from seamlessalign.config import RunConfig, SpansConfig, VadConfig, parse_config
 from seamlessalign.errors import InputError
 from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.span_picture import span_picture
@@ -23,6 +23,7 @@ from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.segmentation.kept_scores import to_scores
 from seamlessalign.segmentation.spans import Spans, over_segment
 from seamlessalign.segmentation.vad import fragments_of
+from seamlessalign.typed_config import apply_override
 
 FRAMES_TABLE = "frames"
 LENGTHS = (10.0, 15.0, 20.0, 25.0)  # seconds; what is tried for max_seconds

@@ -7,8 +7,8 @@ from typing import Any
 
 from seamlessalign import storage
 from seamlessalign.errors import InputError, StorageError
-from seamlessalign.pipelines.folder import RunFolder
-from seamlessalign.pipelines.ledger import read_marks, unbalanced
+from seamlessalign.pipelines.folder import STAGES, RunFolder
+from seamlessalign.pipelines.ledger import read_marks, read_plan, unbalanced
 from seamlessalign.pipelines.progress import clock
 
 
@@ -21,7 +21,7 @@ def read_status(root: str) -> dict[str, Any]:
     folder = RunFolder(root)
     if not storage.exists(folder.config):
         raise InputError(f"{root}: is not the folder of a run: it has no run.yaml")
-    plan: dict[str, list[str]] = _json(folder.plan) or {}
+    plan = {stage: shards for stage in STAGES if (shards := read_plan(folder, stage)) is not None}
     beat: dict[str, Any] = _json(folder.heartbeat) or {}
     stages, wrong, quarantined = {}, [], 0
     for stage, shards in plan.items():

@@ -23,11 +23,16 @@ _STATUS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit status."""
     parser = _parser()
-    arguments, rest = parser.parse_known_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    front, behind = given, []
+    if "run" in given and "--" in given:  # what is behind is for a runner of Beam, and says nothing to us
+        front, behind = given[: given.index("--")], given[given.index("--") + 1 :]
+    arguments, rest = parser.parse_known_args(front)
     if rest and ("overrides" not in arguments or any(item.startswith("-") for item in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         arguments.overrides += rest  # argparse stops taking them at the first option
+    arguments.behind = behind
     _quieten()
     try:
         return int(arguments.command(arguments))
@@ -84,7 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--output", metavar="DIR", help="folder of the run; run again to go on")
     run.add_argument(
-        "--executor", choices=["local", "slurm"], default="local", help="where shards are done (default: %(default)s)"
+        "--executor",
+        choices=["local", "slurm", "beam"],
+        default="local",
+        help="where shards are done (default: %(default)s); options behind -- go to the runner of beam as they are",
     )
     run.add_argument("--dry-run", action="store_true", help="show what would be done, and do nothing")
     run.set_defaults(command=_run)
@@ -172,7 +180,10 @@ def _run(arguments: argparse.Namespace) -> int:
     from seamlessalign.pipelines.run import run
     from seamlessalign.pipelines.summary import summary_text
 
-    result = run(config, arguments.executor)
+    result = run(config, arguments.executor, arguments.behind)
+    if result.is_built_only:
+        print("the job's graph is built; nothing was done")
+        return 0
     print(summary_text(result))
     print(f"report: {build_report(result.folder.root)}")
     return result.exit_status

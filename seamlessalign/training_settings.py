@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from seamlessalign.config import Lang, Section, apply_override, beside, checked, read_yaml
+from seamlessalign.config import Lang
 from seamlessalign.training_steps import Schedule, rate_factor
+from seamlessalign.typed_config import Section, apply_override, beside, checked, read_yaml
 
 
 class SpeechSource(Section):

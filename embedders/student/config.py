@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from seamlessalign.config import Section
+from seamlessalign.typed_config import Section
 
 _NETWORK = ("width", "layers", "heads", "ffn", "dropout")
 _KEYS_OF_BACKBONE: dict[str, tuple[str, ...]] = {

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from seamlessalign.config import digest
 from seamlessalign.embedders.student.backbones import SpeechBackbone, cut_pieces
 from seamlessalign.embedders.student.cache import FrameCache
 from seamlessalign.embedders.student.data import Utterance
 from seamlessalign.embedders.student.frames import Frames, joined
 from seamlessalign.embedders.student.recordings import Plan, Recording, epoch_batches, make_recording
 from seamlessalign.embedders.student.training_config import AugmentConfig, TrainingConfig
+from seamlessalign.typed_config import digest
 
 
 class Loader(torch.utils.data.Dataset):  # type: ignore[misc]

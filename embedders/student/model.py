@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from seamlessalign.config import checked
 from seamlessalign.embedders.batches import batches
 from seamlessalign.embedders.student.config import StudentConfig
 from seamlessalign.embedders.student.frames import Backbone, Float32, Frames, Int64, frame_ranges
 from seamlessalign.embedders.student.pooler import build_pooler
 from seamlessalign.errors import ModelError
 from seamlessalign.storage import atomic_local, write_bytes_atomic
+from seamlessalign.typed_config import checked
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"

@@ -11,12 +11,12 @@ import torch
 import xxhash
 
 from seamlessalign import storage
-from seamlessalign.config import digest
 from seamlessalign.embedders.card import unit_rows
 from seamlessalign.embedders.student.frames import Float32, Int64
 from seamlessalign.embedders.student.losses import Term
 from seamlessalign.embedders.student.training_config import TargetsConfig
 from seamlessalign.embedders.text import TextEmbedder, spoken_form
+from seamlessalign.typed_config import digest
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from seamlessalign.config import digest
 from seamlessalign.embedders.card import Card, fit_mean, save_card
 from seamlessalign.embedders.student.backbones import SpeechBackbone, build_backbone
 from seamlessalign.embedders.student.cache import FrameCache
@@ -28,6 +27,7 @@ from seamlessalign.embedders.student.training_config import TrainingConfig
 from seamlessalign.embedders.student.validation import measure
 from seamlessalign.embedders.text import load_text_embedder
 from seamlessalign.training_loop import BatchLoss, Trained, Trainer
+from seamlessalign.typed_config import digest
 
 
 class Training(Trainer):

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from seamlessalign.config import Lang, Section, beside
+from seamlessalign.config import Lang
 from seamlessalign.embedders.student.config import StudentChoice
 from seamlessalign.training_settings import (
     OptimiserSettings,
@@ -17,6 +17,7 @@ from seamlessalign.training_settings import (
     ValidationSettings,
     read_training,
 )
+from seamlessalign.typed_config import Section, beside
 
 
 class SourceConfig(SpeechSource):

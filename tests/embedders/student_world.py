@@ -10,9 +10,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from seamlessalign.config import checked
 from seamlessalign.embedders.student.training_config import TrainingConfig
 from seamlessalign.rows import SAMPLE_RATE
+from seamlessalign.typed_config import checked
 
 Float32 = NDArray[np.float32]
 

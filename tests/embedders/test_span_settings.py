@@ -12,11 +12,12 @@ import torch
 
 from benchmarks.span_settings import SETTINGS, quality, remember_what_is_heard, spans_made
 from seamlessalign import storage
-from seamlessalign.config import apply_override, parse_config
+from seamlessalign.config import parse_config
 from seamlessalign.embedders.student import BackboneConfig
 from seamlessalign.embedders.student.backbones import SpeechBackbone, build_backbone
 from seamlessalign.embedders.student.frames import Frames
 from seamlessalign.rows import RECORDINGS, SAMPLE_RATE, Recording, Segment, segments_schema
+from seamlessalign.typed_config import apply_override
 
 
 def test_what_is_remembered_is_what_would_be_heard(monkeypatch: pytest.MonkeyPatch) -> None:

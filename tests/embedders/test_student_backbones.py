@@ -239,7 +239,7 @@ class TestRefused:
         ],
     )
     def test_a_wrong_configuration(self, wrong: dict[str, Any], why: str) -> None:
-        from seamlessalign.config import checked
+        from seamlessalign.typed_config import checked
 
         with pytest.raises(ConfigError, match=why):
             checked(BackboneConfig, wrong, "test")

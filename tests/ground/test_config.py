@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from seamlessalign.config import RunConfig, digest, dump_config, load_config, parse_config
+from seamlessalign.config import RunConfig, dump_config, load_config, parse_config
 from seamlessalign.errors import ConfigError
+from seamlessalign.typed_config import digest
 
 MINIMAL: dict[str, Any] = {"directions": ["eng-frA"], "speech": {"inputs": ["/a"]}, "text": {"inputs": ["/t"]}}
 
@@ -266,9 +267,8 @@ def test_a_configuration_cannot_be_changed() -> None:
 
 def test_a_digest_is_the_same_in_every_process() -> None:
     """Completion marks carry digests from one run to the next: this value may only change with the defaults."""
-    script = (
-        "from seamlessalign.config import digest, SpansConfig; print(digest(SpansConfig(), {'b': 1, 'a': [1.5, None]}))"
-    )
+    imports = "from seamlessalign.config import SpansConfig; from seamlessalign.typed_config import digest"
+    script = f"{imports}; print(digest(SpansConfig(), {{'b': 1, 'a': [1.5, None]}}))"
     seen = {
         subprocess.run(
             [sys.executable, "-c", script],

@@ -7,9 +7,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from seamlessalign.config import checked
 from seamlessalign.lid.training_config import LidTrainingConfig
 from seamlessalign.rows import SAMPLE_RATE
+from seamlessalign.typed_config import checked
 from tests.embedders.student_world import changed
 
 Float32 = NDArray[np.float32]

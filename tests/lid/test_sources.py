@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from seamlessalign.config import checked
 from seamlessalign.errors import ConfigError, InputError
 from seamlessalign.lid.sources import Clip, Crops, read_clips, split_clips, trimmed
 from seamlessalign.lid.training_config import LidAugment, LidData, LidSource, LidTrainingConfig, load_lid_config
 from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.speech_sources import Sound
+from seamlessalign.typed_config import checked
 from tests.lid.spoken_world import LANGUAGES, make_languages, sing
 
 

@@ -12,12 +12,12 @@ from seamlessalign import storage
 from seamlessalign.config import RunConfig, parse_config
 from seamlessalign.languages import Side
 from seamlessalign.pipelines import decoys_stage, gather_stage, mining_stage, reduce_stage, search_stage
-from seamlessalign.pipelines.beam_stage import ShardTask
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.ledger import write_mark
 from seamlessalign.pipelines.mining_stage import MiningTask
 from seamlessalign.pipelines.search_sides import load_sides
 from seamlessalign.pipelines.search_stage import SearchTask
+from seamlessalign.pipelines.shard_task import ShardTask
 from seamlessalign.rows import Segment, Sentence, segment_id, segments_schema, sentence_id, sentences_schema
 
 Rows = npt.NDArray[np.float32]

@@ -13,7 +13,7 @@ from seamlessalign.config import RunConfig
 from seamlessalign.embedders import speech_digest
 from seamlessalign.errors import ConfigError, ModelError
 from seamlessalign.model_files import KNOWN_MODELS
-from seamlessalign.pipelines import run
+from seamlessalign.pipelines import run, stage_plans
 from seamlessalign.pipelines.check_models import check_models
 
 
@@ -66,7 +66,7 @@ def test_how_spans_are_heard_is_part_of_what_segments_depend_on(embedder: str, t
         config = _config(embedder, text, ["eng-frA"], {})
         config = config.model_copy(update={"speech": config.speech.model_copy(update={"frames": frames})})
         check_models(config)
-        digests[frames] = run._speech_digest(config, {})
+        digests[frames] = stage_plans._speech_digest(config, {})
     assert [frames for frames, found in digests.items() if found != digests[None]] == [other]
 
 
@@ -81,12 +81,12 @@ def test_a_student_needs_the_model_of_its_backbone_and_its_card_counts(tmp_path:
     config = _config("student", "sonar", ["frA-enA"], places)
     check_models(config)
     assert {"student", "whisper-base"} <= run._model_digests(config).keys()
-    before = run._speech_digest(config, {}), speech_digest("student", places)
+    before = stage_plans._speech_digest(config, {}), speech_digest("student", places)
     (tmp_path / "card.yaml").write_text("dim: 3\n")  # may have other thresholds, on which no rows depend
-    after = run._speech_digest(config, {}), speech_digest("student", places)
+    after = stage_plans._speech_digest(config, {}), speech_digest("student", places)
     assert after[0] == before[0] and after[1] != before[1]
     (tmp_path / "card.safetensors").write_bytes(save({"mean.fra": np.ones(3, np.float32)}))
-    assert run._speech_digest(config, {}) != after[0] and speech_digest("student", places) != after[1]
+    assert stage_plans._speech_digest(config, {}) != after[0] and speech_digest("student", places) != after[1]
 
 
 def test_a_student_that_is_nowhere_says_where_to_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

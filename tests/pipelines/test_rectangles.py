@@ -14,10 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seamlessalign import storage
-from seamlessalign.config import ResourcesConfig
 from seamlessalign.errors import ConfigError, StorageError
 from seamlessalign.mining import lists, neighbours
-from seamlessalign.pipelines import gather_stage, mining_stage, run, search_sizes, search_stage
+from seamlessalign.pipelines import gather_stage, mining_stage, search_sizes, search_stage
 from seamlessalign.pipelines.ledger import write_mark
 from seamlessalign.pipelines.mining_stage import MiningTask, candidates_of
 from seamlessalign.pipelines.plan import plan_text
@@ -26,6 +25,8 @@ from seamlessalign.pipelines.search_lists import first_places
 from seamlessalign.pipelines.search_sides import load_sides
 from seamlessalign.pipelines.search_sizes import LEAST_ROWS, query_memory, query_step, scan_memory, scan_step
 from seamlessalign.pipelines.search_stage import SCAN, SearchTask
+from seamlessalign.pipelines.stage_plans import StagePlanner
+from seamlessalign.resources_config import ResourcesConfig
 from tests.pipelines.made_sides import config_of, context_of, mine
 from tests.pipelines.test_search import DIRECTIONS, ENG, FRA, with_tasks, write_sides
 
@@ -150,7 +151,7 @@ def test_what_takes_more_than_a_task_may_is_told_before_it_begins(
     told = "eng-frA: choosing its pairs takes about 14.2 GiB in one task, which has 4: set resources.mining_memory_gb"
     assert told in plan_text(context.config)
     with pytest.raises(ConfigError, match=told):
-        run._search(context, None, {"eng": "1", "frA": "2"}, ["eng-frA"], run._Count())  # type: ignore[arg-type]
+        StagePlanner(context, ([], []), 1, {"eng": "1", "frA": "2"}).plan("search")
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from seamlessalign import storage
-from seamlessalign.config import digest, load_config, parse_config
+from seamlessalign.config import load_config, parse_config
 from seamlessalign.embedders.card import fit_mean, unit_rows
 from seamlessalign.embedders.reduction import fit_reduction, load_reduction, save_reduction
 from seamlessalign.errors import ConfigError, InputError, ModelError, StorageError
 from seamlessalign.languages import Direction, Side
 from seamlessalign.pipelines import gather_stage, mining_stage, reduce_stage
 from seamlessalign.pipelines.context import Context
+from seamlessalign.typed_config import digest
 from tests.pipelines.made_sides import DIM, config_of, context_of, mine, vectors, write_segments, write_sentences
 
 DIRECTIONS = ["eng-frA", "eng-deA"]

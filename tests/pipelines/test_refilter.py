@@ -8,8 +8,8 @@ import pytest
 from seamlessalign import cli
 from seamlessalign.errors import InputError
 from seamlessalign.mining.precision import keep_fdr
+from seamlessalign.pipelines.folder import STAGES
 from seamlessalign.pipelines.refilter import read_config, refilter
-from seamlessalign.pipelines.run import STAGES
 from tests.pipelines.small_corpus import SmallRun, finished_run, hashes, marks, mine
 
 pytestmark = pytest.mark.embedded

@@ -12,10 +12,11 @@ import pytest
 
 from seamlessalign.config import load_config
 from seamlessalign.errors import ConfigError, ModelError, SeamlessAlignError
-from seamlessalign.pipelines import beam_stage
 from seamlessalign.pipelines.context import Context
+from seamlessalign.pipelines.folder import STAGES
 from seamlessalign.pipelines.local import LocalExecutor
-from seamlessalign.pipelines.run import STAGES, RunResult, run
+from seamlessalign.pipelines.run import RunResult, run
+from seamlessalign.pipelines.shard_task import ShardTask, do_shard
 from seamlessalign.pipelines.status import read_status
 from tests.pipelines.small_corpus import SmallRun, complaint, finished_run, hashes, marks, mine
 
@@ -151,12 +152,12 @@ def test_what_another_configuration_left_half_done_is_not_taken_for_ones_own(
     def execute(
         self: LocalExecutor,
         stage: str,
-        tasks: list[beam_stage.ShardTask],
+        tasks: list[ShardTask],
         context: Context,
         progress: Callable[..., Any],
     ) -> None:
         for task in tasks:
-            beam_stage.do_shard(task, context)
+            do_shard(task, context)
         raise SeamlessAlignError("killed")
 
     with monkeypatch.context() as patch:

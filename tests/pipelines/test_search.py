@@ -17,7 +17,7 @@ from seamlessalign.languages import Side
 from seamlessalign.mining import mine_candidates
 from seamlessalign.mining.margin import WIDER
 from seamlessalign.pipelines import decoys_stage, gather_stage, mining_stage, search_stage
-from seamlessalign.pipelines.beam_stage import ShardTask, shards_done
+from seamlessalign.pipelines.beam_stage import shards_done
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.ledger import read_marks
 from seamlessalign.pipelines.local import LocalExecutor, Workers, share_out
@@ -25,6 +25,7 @@ from seamlessalign.pipelines.mining_stage import MiningTask, candidates_of
 from seamlessalign.pipelines.search_plan import measure_rate, plan_search
 from seamlessalign.pipelines.search_sides import load_sides
 from seamlessalign.pipelines.search_sizes import list_width
+from seamlessalign.pipelines.shard_task import ShardTask
 from tests.pipelines.made_sides import (
     DIM,
     config_of,

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from seamlessalign import storage
-from seamlessalign.config import ResourcesConfig
 from seamlessalign.errors import ConfigError, SeamlessAlignError
 from seamlessalign.languages import Side
 from seamlessalign.pipelines import gather_stage, search_stage
-from seamlessalign.pipelines.beam_stage import ShardTask
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.ledger import read_marks
+from seamlessalign.pipelines.shard_task import ShardTask
 from seamlessalign.pipelines.slurm import SlurmExecutor
+from seamlessalign.resources_config import ResourcesConfig
 from tests.pipelines.made_sides import config_of, context_of, search_tasks, vectors, write_segments, write_sentences
 from tests.pipelines.real_slurm import slurm
 

@@ -12,7 +12,7 @@ import pytest
 from seamlessalign import cli
 from seamlessalign.errors import InputError, StorageError
 from seamlessalign.pipelines.folder import RunFolder
-from seamlessalign.pipelines.ledger import Mark, Tally, write_ledger, write_mark
+from seamlessalign.pipelines.ledger import Mark, Tally, write_ledger, write_mark, write_plan
 from seamlessalign.pipelines.progress import Progress
 from seamlessalign.pipelines.status import read_status, status_text
 from tests.pipelines.small_corpus import finished_run
@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> RunFolder:
     folder = RunFolder(str(tmp_path / "run"))
     (tmp_path / "run" / "state").mkdir(parents=True)
     (tmp_path / "run" / "run.yaml").write_text("name: x\n")
-    Path(folder.plan).write_text(json.dumps({"speech": ["part-00000", "part-00001"]}))
+    write_plan(folder, "speech", ["part-00000", "part-00001"])
     _mark(folder, "part-00000")
     return folder
 
@@ -89,7 +89,7 @@ def test_stopped_by_ctrl_c(folder: RunFolder) -> None:
 
 
 def test_stopped_before_anything_was_done(folder: RunFolder) -> None:
-    Path(folder.plan).unlink()
+    Path(folder.plan("speech")).unlink()
     status = read_status(folder.root)
     assert (status["state"], status["stages"]) == ("stopped", {})
 
@@ -136,8 +136,9 @@ def test_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("damaged", ["plan", "heartbeat"])
 def test_a_damaged_state_is_named(folder: RunFolder, damaged: str) -> None:
-    Path(getattr(folder, damaged)).write_text("{half")
-    with pytest.raises(StorageError, match=Path(getattr(folder, damaged)).name):
+    file = Path({"plan": folder.plan("speech"), "heartbeat": folder.heartbeat}[damaged])
+    file.write_text("{half")
+    with pytest.raises(StorageError, match=file.name):
         read_status(folder.root)
 
 

@@ -1,0 +1,238 @@
+"""A whole run as one Beam pipeline, mining included, for any runner: Dataflow, Flink, Spark, or Beam's own.
+
+A stage is planned by a step of the pipeline itself when all shards of the stages before it are done (their names are a
+side input of it), since how many tasks a search has is known only then. What flows between the steps are tasks and
+names; rows go through the run's folder, so that a worker that is lost, or a step that a runner does twice, does no
+harm, and the same command goes on after a job that failed.
+"""
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from seamlessalign import storage
+from seamlessalign.config import RunConfig
+from seamlessalign.errors import ConfigError, SeamlessAlignError
+from seamlessalign.pipelines import decoys_stage, search_stage, speech_stage, text_stage
+from seamlessalign.pipelines.beam_stage import do_tasks
+from seamlessalign.pipelines.context import Context, new_run_id
+from seamlessalign.pipelines.folder import STAGES, RunFolder
+from seamlessalign.pipelines.ledger import read_marks, read_plan
+from seamlessalign.pipelines.local import share_out
+from seamlessalign.pipelines.progress import Progress
+from seamlessalign.pipelines.shard_task import ShardTask, task_from_json, task_to_json
+from seamlessalign.pipelines.stage_plans import LEVELS, StagePlan, StagePlanner, begin_stage, end_stage
+from seamlessalign.pipelines.task_log import error_of, last_failure, task_log
+from seamlessalign.typed_config import digest
+
+if TYPE_CHECKING:
+    from seamlessalign.pipelines.run import RunInputs
+
+GPU_STAGES = (speech_stage.STAGE, text_stage.STAGE, decoys_stage.STAGE, search_stage.STAGE)
+_LOCAL_RUNNERS = (None, "DirectRunner", "FnApiRunner", "SwitchingDirectRunner", "BundleBasedDirectRunner")
+_BEGIN, _END = "begin", "end"  # logs of what a worker does before and behind the shards of a stage
+_LOOK_SECONDS = (1.0, 10.0)  # between looks at the marks of a local folder, and of a remote one
+
+
+class BeamRun:
+    """A run on the runner that the options name; on Beam's in-memory runner where they name none."""
+
+    def __init__(self, config: RunConfig, flags: list[str]) -> None:
+        """`flags` go to the runner as they are, behind those of `resources.beam.options`. Raises ConfigError."""
+        resources, beam_config = config.resources, config.resources.beam
+        self._flags = [*beam_config.flags(), *flags]
+        given = {flag.lstrip("-").partition("=")[0] for flag in self._flags if flag.startswith("--")}
+        output = config.output or ""
+        if "job_name" not in given:  # Dataflow refuses a second job of a name, so no two are at work in one folder
+            self._flags.append(f"--job_name=seamlessalign-{digest(output)}")
+        if "number_of_worker_harness_threads" not in given:  # each has a shard, and with it the memory of one
+            self._flags.append("--number_of_worker_harness_threads=1")
+        self._options = PipelineOptions(self._flags)
+        self._runner: str | None = self._options.view_as(StandardOptions).runner if "runner" in given else None
+        self._only_built = bool(given & {"template_location", "dry_run"})
+        local = self._runner in _LOCAL_RUNNERS
+        if not local and storage.is_local(output):
+            self._warn_of_local(output)
+        if local:
+            workers = share_out(resources)
+            device = workers.device
+            processes = int(self._options.view_as(DirectOptions).direct_num_workers or 1)
+            threads = resources.threads if resources.threads != "auto" else max(1, workers.processes // processes)
+        else:
+            device = "cuda" if beam_config.accelerator or resources.device == "cuda" else "cpu"
+            processes = beam_config.parallel
+            threads = resources.threads if resources.threads != "auto" else 1
+        self._processes = processes
+        self._accelerator, self._min_ram = beam_config.accelerator, beam_config.memory_gb
+        self.context = Context(config, output, device, threads, new_run_id())
+
+    def run(self, inputs: "RunInputs") -> tuple[int, int] | None:
+        """Do what is not done; returns how many shards were, and how many had been before.
+
+        None where the options ask for the job's graph only. Raises the error that stopped a shard, or ConfigError and
+        SeamlessAlignError of the runner.
+        """
+        folder = self.context.folder
+        self.write_inputs(inputs)
+        before = {(stage, name): mark for stage in STAGES for name, mark in read_marks(folder, stage).items()}
+        with _watched(folder):
+            self._run_pipeline(folder)
+        if self._only_built:
+            return None
+        done = kept = 0
+        for stage in STAGES:
+            for name, mark in read_marks(folder, stage).items():
+                is_old = before.get((stage, name)) == mark
+                done, kept = done + (not is_old), kept + is_old
+        return done, kept
+
+    def write_inputs(self, inputs: "RunInputs") -> None:
+        """Write the shards of the inputs where the pipeline's first steps read them: too many for a job's graph."""
+        for stage, tasks in zip(LEVELS[0], (inputs.speech, inputs.text), strict=True):
+            lines = "".join(json.dumps(task_to_json(task), ensure_ascii=False) + "\n" for task in tasks)
+            storage.write_bytes_atomic(self.context.folder.input_tasks(stage), lines.encode("utf-8", "surrogateescape"))
+
+    def build(self) -> Any:
+        """The pipeline of the whole run, not started."""
+        runner = FnApiRunner() if self._runner is None else None
+        pipeline = beam.Pipeline(runner=runner, options=self._options)
+        before: list[Any] = []
+        for level in LEVELS:
+            before = [self._append(pipeline, stage, before) for stage in level]
+        return pipeline
+
+    def _append(self, pipeline: Any, stage: str, before: list[Any]) -> Any:
+        """Append a stage behind others; what comes out is one element when all of its shards are done."""
+        has_gpu = stage in GPU_STAGES and self.context.device == "cuda"
+        context = self.context if has_gpu else self.context.on("cpu")
+        waits = [beam.pvalue.AsList(ended) for ended in before]
+        plan = _PlanStage(self.context, self._processes)
+        tasks = pipeline | f"{stage}: begin" >> beam.Create([stage]) | f"{stage}: plan" >> beam.ParDo(plan, *waits)
+        done = do_tasks(tasks, stage, context, self._hints(has_gpu))
+        count = done | f"{stage}: count" >> beam.combiners.Count.Globally()
+        return count | f"{stage}: end" >> beam.ParDo(_EndStage(stage, self.context, self._processes))
+
+    def _hints(self, has_gpu: bool) -> dict[str, str]:
+        hints = {"min_ram": f"{self._min_ram:g}GB"} if self._min_ram is not None else {}
+        return {**hints, "accelerator": self._accelerator} if has_gpu and self._accelerator else hints
+
+    def _run_pipeline(self, folder: RunFolder) -> None:
+        try:
+            pipeline = self.build()
+            result = pipeline.run()
+            state = None if self._only_built else result.wait_until_finish()
+        except SeamlessAlignError:
+            raise
+        except Exception as error:
+            raise self._told(folder, error) from error
+        if state is not None and str(state) not in ("DONE", "UPDATED"):
+            raise self._told(folder, RuntimeError(f"the job ended as {state}"))
+
+    def _told(self, folder: RunFolder, error: Exception) -> SeamlessAlignError:
+        """What stopped the run, out of the log of the shard that failed where there is one."""
+        for stage in STAGES:
+            marks, names = read_marks(folder, stage), read_plan(folder, stage) or []
+            for name in (_BEGIN, *(name for name in names if name not in marks), _END):
+                failure = last_failure(folder, stage, name, run=self.context.run_id)
+                if failure is not None:
+                    return error_of(failure, folder, stage, name)
+        lines = str(error).strip().splitlines() or [error.__class__.__name__]
+        errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]  # the last line of a trace
+        return SeamlessAlignError(f"{self._runner or 'Beam'}: {(errors[-1] if errors else lines[0])[:300]}")
+
+    def _warn_of_local(self, output: str) -> None:
+        if str(self._runner).startswith("Dataflow") and not self._only_built:
+            raise ConfigError(f"{output}: workers of Dataflow cannot reach this folder: give one on gs://")
+
+
+class _PlanStage(beam.DoFn):  # type: ignore[misc]
+    """Plans a stage, clears what does not belong to it, and passes on the tasks that are not done."""
+
+    def __init__(self, context: Context, workers: int) -> None:
+        self._context = context
+        self._workers = workers
+
+    def process(self, element: str, *waits: Any) -> Iterator[ShardTask]:
+        """Plan one stage, of which `waits` are those before it, which have ended."""
+        with task_log(self._context, element, _BEGIN, ""):
+            pending = begin_stage(_plan(element, self._context, self._workers), self._context.folder)
+        yield from pending
+
+
+class _EndStage(beam.DoFn):  # type: ignore[misc]
+    """Checks that all shards of a stage are done, and clears what killed tasks have left."""
+
+    def __init__(self, stage: str, context: Context, workers: int) -> None:
+        self._stage = stage
+        self._context = context
+        self._workers = workers
+
+    def process(self, element: int) -> Iterator[str]:
+        """End the stage, of which `element` shards were done."""
+        with task_log(self._context, self._stage, _END, ""):
+            end_stage(_plan(self._stage, self._context, self._workers), self._context.folder)
+        yield self._stage
+
+
+def _plan(stage: str, context: Context, workers: int) -> StagePlan:
+    """The plan of a stage from the run's folder alone."""
+    tasks = {first: _input_tasks(context.folder, first) for first in LEVELS[0]}
+    if stage in tasks:
+        return StagePlan(stage, tasks[stage], 0.0)
+    speech, text = ([task.digest for task in tasks[first]] for first in LEVELS[0])
+    return StagePlanner(context, (speech, text), workers).plan(stage)
+
+
+def _input_tasks(folder: RunFolder, stage: str) -> list[ShardTask]:
+    lines = storage.read_bytes(folder.input_tasks(stage)).decode("utf-8", "surrogateescape").split("\n")
+    return [task_from_json(json.loads(line)) for line in lines if line]
+
+
+@contextmanager
+def _watched(folder: RunFolder) -> Iterator[None]:
+    """Show how far the run is while a runner is at it, from the plans and marks that appear in its folder."""
+    storage.remove(folder.plans)
+    ended, shown = threading.Event(), []  # type: tuple[threading.Event, list[Progress]]
+    watcher = threading.Thread(target=_watch, args=(folder, ended, shown), daemon=True)
+    watcher.start()
+    try:
+        yield
+    except BaseException as error:
+        ended.set()
+        watcher.join()
+        progress = shown[-1] if shown else Progress(folder, STAGES[0], 0.0, in_shards=True)
+        if isinstance(error, KeyboardInterrupt):
+            progress.stop()
+        else:
+            progress.fail(str(error) or error.__class__.__name__)
+        raise
+    ended.set()
+    watcher.join()
+
+
+def _watch(folder: RunFolder, ended: threading.Event, shown: list[Progress]) -> None:
+    pause = _LOOK_SECONDS[0 if storage.is_local(folder.root) else 1]
+    for stage in STAGES:
+        progress, is_last = None, False
+        while not is_last:
+            is_last = ended.is_set()  # before the look, so that nothing done before the end is missed
+            names = read_plan(folder, stage)
+            if names is not None:
+                uris = storage.list_files(folder.marks(stage), ".json")
+                there = {folder.mark(stage, name) for name in names}.intersection(uris)
+                if progress is None:
+                    progress = Progress(folder, stage, float(len(names)), in_shards=True)
+                    shown.append(progress)
+                progress.advance(len(there) - progress.done)
+                if len(there) == len(names):
+                    progress.finish()
+                    break
+            if not is_last:
+                ended.wait(pause)

@@ -1,0 +1,79 @@
+"""One shard of one stage: what is to be done, and the doing of it, wherever that is."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from socket import gethostname
+from typing import Any
+
+from seamlessalign.languages import Side
+from seamlessalign.pipelines import (
+    corpus_stage,
+    decoys_stage,
+    gather_stage,
+    mining_stage,
+    reduce_stage,
+    search_stage,
+    speech_stage,
+    text_stage,
+)
+from seamlessalign.pipelines.context import Context
+from seamlessalign.pipelines.corpus_stage import CorpusShard
+from seamlessalign.pipelines.inputs import InputFile, Shard
+from seamlessalign.pipelines.ledger import Mark, write_mark
+from seamlessalign.pipelines.mining_stage import MiningTask
+from seamlessalign.pipelines.reduce_stage import ReduceTask
+from seamlessalign.pipelines.search_stage import IndexTask, SearchTask
+from seamlessalign.pipelines.task_log import task_log
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard to be done. `shard` is what its stage takes: input files, a side, a range of rows or of pairs, …"""
+
+    stage: str
+    name: str
+    digest: str
+    shard: Shard | Side | ReduceTask | IndexTask | SearchTask | MiningTask | CorpusShard
+
+
+def do_and_mark(task: ShardTask, context: Context) -> Mark:
+    """Do a shard, write its tables, then its completion mark, and log that."""
+    with task_log(context, task.stage, task.name, task.digest):
+        begun, clock = datetime.now(UTC), time.monotonic()
+        mark = replace(
+            do_shard(task, context), begun=begun.isoformat(timespec="milliseconds"), host=gethostname(),
+            wall_seconds=round(time.monotonic() - clock, 3),
+        )  # fmt: skip
+        write_mark(context.folder, mark)
+    return mark
+
+
+def do_shard(task: ShardTask, context: Context) -> Mark:
+    """Do one shard of any stage and return its mark, which is not yet written."""
+    return _PROCESS[task.stage](task.shard, task.digest, context)
+
+
+def task_to_json(task: ShardTask) -> dict[str, Any]:
+    """A task over input files as plain values."""
+    return asdict(task)
+
+
+def task_from_json(raw: dict[str, Any]) -> ShardTask:
+    """The task that `task_to_json` was given."""
+    shard = Shard(raw["shard"]["name"], tuple(InputFile(**file) for file in raw["shard"]["files"]))
+    return ShardTask(raw["stage"], raw["name"], raw["digest"], shard)
+
+
+_PROCESS: dict[str, Callable[[Any, str, Context], Mark]] = {
+    speech_stage.STAGE: speech_stage.process,
+    text_stage.STAGE: text_stage.process,
+    decoys_stage.STAGE: decoys_stage.process,
+    reduce_stage.STAGE: reduce_stage.process,
+    gather_stage.STAGE: gather_stage.process,
+    search_stage.INDEX_STAGE: search_stage.process_index,
+    search_stage.STAGE: search_stage.process,
+    mining_stage.STAGE: mining_stage.process,
+    corpus_stage.STAGE: corpus_stage.process,
+}

@@ -1,0 +1,56 @@
+"""Where and how fast a run works: keys that change no result."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from seamlessalign.typed_config import Section
+
+
+class SlurmConfig(Section):
+    """What a task asks of Slurm, with `--executor slurm`."""
+
+    partition: str | None = None
+    account: str | None = None
+    minutes: int = Field(720, ge=1)
+    memory_gb: float = Field(8.0, gt=0)
+    cpus: PositiveInt = 2
+    gpus: int = Field(0, ge=0)
+    parallel: PositiveInt = 64  # tasks that run at a time
+    retries: int = Field(2, ge=0)  # of a task that was killed, timed out or lost
+
+
+class BeamConfig(Section):
+    """What a runner is told, with `--executor beam`; options behind `--` on the command line come after these."""
+
+    options: dict[str, str | int | float | bool | list[str]] = {}  # pipeline options, such as runner: DataflowRunner
+    parallel: PositiveInt = 64  # tasks of a search that run at a time
+    memory_gb: float | None = Field(None, gt=0)  # that a worker needs at least: a resource hint of every stage
+    # GPU of the stages that embed and search, as Dataflow names it: type:nvidia-l4;count:1;install-nvidia-driver
+    accelerator: str | None = None
+
+    def flags(self) -> list[str]:
+        """The options as on a command line: a key without a value for true, a key for each of several values."""
+        flags = []
+        for key, value in self.options.items():
+            for one in value if isinstance(value, list) else [value]:
+                if one is not False:
+                    flags.append(f"--{key}" if one is True else f"--{key}={one}")
+        return flags
+
+
+class ResourcesConfig(Section):
+    """Where and how fast a run works; nothing here changes its results."""
+
+    workers: PositiveInt | Literal["auto"] = "auto"  # worker processes
+    threads: PositiveInt | Literal["auto"] = "auto"  # threads of each worker
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    shards_per_group: int = Field(8, ge=1)  # shards that one Beam pipeline takes at a time
+    mining_memory_gb: float = Field(4.0, ge=1)  # GiB of one task of mining; with Slurm slurm.memory_gb at most
+    slurm: SlurmConfig = SlurmConfig()
+    beam: BeamConfig = BeamConfig()
+    mining_tasks: PositiveInt | Literal["auto"] = "auto"  # of a direction, whatever memory that takes
+
+    def within(self, memory_gb: float) -> "ResourcesConfig":
+        """The same with tasks of mining that take so much memory at most."""
+        return self.model_copy(update={"mining_memory_gb": min(self.mining_memory_gb, memory_gb)})

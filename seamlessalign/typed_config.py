@@ -1,0 +1,121 @@
+"""Configurations as typed sections: read from YAML, overridden by `key.sub=value`, checked strictly, digested.
+
+An unknown key is an error that names the nearest valid one.
+"""
+
+import difflib
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from seamlessalign.errors import ConfigError
+
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """A part of a configuration: no unknown keys, no NaN, never changed once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def checked(kind: type[Kind], raw: dict[str, Any], origin: str) -> Kind:
+    """A nested dictionary as a configuration of some kind; `origin` names it in errors. Raises ConfigError."""
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: {_explain(error, kind)}") from None
+
+
+def read_yaml(path: str, keys: str) -> dict[str, Any]:
+    """A YAML file that holds a dictionary; `keys` says in errors what these are. Raises ConfigError."""
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that there is not
+        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: must hold keys such as {keys}, not {type(raw).__name__}")
+    return raw
+
+
+def digest(*parts: Any) -> str:
+    """First 16 hex digits of the SHA-256 of values that can be written as JSON."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def beside(config_file: Path, uri: str) -> str:
+    """A path that a configuration names, relative to the folder of its file."""
+    if "://" in uri or Path(uri).is_absolute():
+        return uri
+    return str(config_file.absolute().parent / uri)
+
+
+def apply_override(raw: dict[str, Any], override: str) -> None:
+    """Set one key of a nested dictionary by `key.sub=value`. Raises ConfigError."""
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {override!r}: write key=value, such as mining.k=32")
+    try:
+        parsed = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"override {override!r}: the value is not YAML") from error
+    *parents, last = key.split(".")
+    node = raw
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"override {override!r}: {parent} is a value and has no keys")
+        node = child
+    node[last] = parsed
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"cannot digest {type(value).__name__}")
+
+
+def _explain(error: ValidationError, kind: type[BaseModel]) -> str:
+    problems = error.errors()
+    first = problems[0]
+    place = _place(first["loc"])
+    if first["type"] == "extra_forbidden":
+        valid = _valid_keys(kind, first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), valid, n=1, cutoff=0.0)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"unknown key {place!r}{hint}"
+    same = [problem for problem in problems if _place(problem["loc"]) == place]  # one for each kind that is allowed
+    messages = [problem["msg"].removeprefix("Value error, ") for problem in same]
+    message = ", or ".join(f"{text[0].lower()}{text[1:]}" for text in messages)
+    more = f" ({len(problems) - len(same)} more)" if len(problems) > len(same) else ""
+    if not place:
+        return f"{message}{more}"
+    given = first.get("input")
+    tells = first["type"] != "value_error" and isinstance(given, str | int | float | bool)  # our own name the value
+    return f"{place}: {message}{f', not {given!r}' if tells else ''}{more}"
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """A place with dots; pydantic's names of the kinds that a value may be of are left out."""
+    return ".".join(
+        str(part)
+        for part in location
+        if not re.fullmatch(r"literal\[.*\]|int|float|constrained-int|\[key\]", str(part))
+    )
+
+
+def _valid_keys(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    model: Any = kind
+    for part in location:
+        annotation = model if isinstance(part, int) else model.model_fields[part].annotation
+        inner = [some for some in get_args(annotation) if hasattr(some, "model_fields")]  # of a list, or `… | None`
+        model = inner[0] if inner else annotation
+    return list(model.model_fields)
