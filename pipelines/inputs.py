@@ -115,12 +115,12 @@ def _line_ends(block: bytes) -> Iterator[int]:
 
 
 def _files(item: str, suffixes: tuple[str, ...]) -> Iterator[InputFile]:
-    fs, path = storage.filesystem(item)
-    if fs.isdir(path):
+    kind = storage.kind_of(item)
+    if kind == "directory":
         names = [uri for uri in storage.list_files(item) if uri.lower().endswith(suffixes)]
         if not names:
             yield InputFile(item, "", problem=f"the folder holds no file that ends in {', '.join(suffixes)}")
-    elif fs.exists(path):
+    elif kind is not None:
         names = [item]
     elif any(sign in item for sign in "*?["):
         names = storage.glob(item)
@@ -137,7 +137,7 @@ def _files(item: str, suffixes: tuple[str, ...]) -> Iterator[InputFile]:
             yield InputFile(shown, "", problem="its name is not UTF-8: rename it")
             continue
         try:
-            version = _version(uri)
+            version = storage.version(uri)
         except OSError as error:  # such as a link that leads nowhere
             yield InputFile(uri, "", problem=f"it is listed, but cannot be reached: {error.strerror or error}")
             continue
@@ -234,10 +234,10 @@ def _listed(uri: str) -> Iterator[InputFile]:
         elif not storage.exists(at.file):
             yield InputFile(place, "", **about, problem=f"there is no such file; {uri} names it in line {number}")
         elif at.member is None and sources.is_container(place):
-            for file in _opened(InputFile(place, _version(place)), named=True):
+            for file in _opened(InputFile(place, storage.version(place)), named=True):
                 yield replace(file, **{key: value for key, value in about.items() if value})
         else:
-            yield InputFile(place, _version(at.file), **about)
+            yield InputFile(place, storage.version(at.file), **about)
 
 
 _Entry = dict[str, Any] | UnreadableError
@@ -313,13 +313,6 @@ def _checked(about: dict[str, Any]) -> dict[str, Any]:
         return {**about, "lang": get_language(about["lang"]).iso639_3}
     except ConfigError as error:
         raise UnreadableError("manifest", str(error)) from error
-
-
-def _version(uri: str) -> str:
-    fs, path = storage.filesystem(uri)
-    info = fs.info(path)
-    tag = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("created") or ""
-    return f"{info['size']} {tag}"
 
 
 def _distinct(files: list[InputFile]) -> list[InputFile]:

@@ -384,11 +384,8 @@ def _date_of(run_dir: str) -> str | None:
     for name in ("ledger.parquet", "run.yaml"):
         uri = storage.join(run_dir, name)
         if storage.exists(uri):
-            fs, path = storage.filesystem(uri)
-            try:
-                return f"{fs.modified(path):%Y-%m-%d %H:%M} UTC"
-            except NotImplementedError:  # not every object store's driver can tell: the page then has no date
-                return None
+            changed = storage.modified(uri)
+            return f"{changed:%Y-%m-%d %H:%M} UTC" if changed else None  # not every driver can tell
     return None
 
 

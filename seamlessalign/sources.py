@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from seamlessalign import storage
 from seamlessalign.compressed_tar import SUFFIXES, is_compressed_tar, unpacked_tar
-from seamlessalign.errors import MissingPackageError, UnreadableError
+from seamlessalign.errors import SeamlessAlignError, UnreadableError
 
 _T = TypeVar("_T")
 TIMEOUT_SECONDS = 3600.0
@@ -85,7 +85,8 @@ def recording_file(uri: str, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterat
 
     Raises UnreadableError with one of the reasons `missing`, `unreadable`, `truncated` (less came than was promised),
     `not_audio` (a page of HTML came), `empty` (a row without audio), and `timeout` when it is not there within so many
-    seconds; OSError of the file system; MissingPackageError without the package that reads such addresses.
+    seconds; OSError of the file system; StorageError where a store does not answer however often it is asked;
+    MissingPackageError without the package that reads such addresses.
     """
     place = place_of(uri)
     if place.member is None and storage.is_local(place.file):
@@ -100,7 +101,7 @@ def recording_file(uri: str, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterat
             _within(timeout_seconds, uri, lambda: _fetch(place.file, copy, timeout_seconds))
         else:
             copy = copy.with_suffix(_suffix(place.file))
-            _within(timeout_seconds, uri, lambda: _download(place.file, copy))
+            _within(timeout_seconds, uri, lambda: storage.download(place.file, copy))
         yield copy
 
 
@@ -109,13 +110,13 @@ def tar_members(uri: str) -> tuple[dict[str, tuple[int, int]], str | None]:
 
     Offsets are those behind its compression. Raises UnreadableError where that would unpack to too much.
     """
-    return _tar_index(uri, _version(uri))
+    return _tar_index(uri, storage.version(uri))
 
 
 def tar_bytes(uri: str, name: str) -> bytes:
     """All bytes of a member, of which tar_members has the name."""
     offset, size = tar_members(uri)[0][name]
-    with _plain_tar(uri, _version(uri)) as (file, _):
+    with _plain_tar(uri, storage.version(uri)) as (file, _):
         file.seek(offset)
         return bytes(file.read(size))
 
@@ -157,12 +158,6 @@ def _suffix(path: str) -> str:
     return suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", suffix) else ""
 
 
-def _version(uri: str) -> str:
-    fs, path = storage.filesystem(uri)
-    info = fs.info(path)
-    return f"{info.get('size')} {info.get('ETag') or info.get('etag') or info.get('mtime') or ''}"
-
-
 # --- members
 
 
@@ -174,7 +169,7 @@ def _extract(file: str, member: str, copy: Path) -> Path:
             raise UnreadableError("missing", f"{file!r} has no member {member!r}{more}")
         copy = copy.with_suffix(_suffix(member))
         offset, size = members[member]
-        with _plain_tar(file, _version(file)) as (source, _), copy.open("wb") as target:
+        with _plain_tar(file, storage.version(file)) as (source, _), copy.open("wb") as target:
             source.seek(offset)
             while size > 0 and (block := source.read(min(size, _BLOCK))):
                 size -= target.write(block)
@@ -234,7 +229,7 @@ def _cell(uri: str, column: str, row: int) -> tuple[bytes, str]:
             number += 1
         if number == file.num_row_groups:
             raise UnreadableError("missing", f"{uri!r} has {first} rows and no row {row}, counted from 0")
-        key = (uri, _version(uri), column, number)
+        key = (uri, storage.version(uri), column, number)
         held = _group
         if held is None or held[0] != key:
             held = _group = None  # the old one goes first
@@ -281,11 +276,6 @@ def _fetch(url: str, copy: Path, timeout: float) -> None:
         raise UnreadableError("truncated", f"{url!r} promised {promised} bytes and sent {written}")
 
 
-def _download(uri: str, copy: Path) -> None:
-    fs, path = storage.filesystem(uri)
-    fs.get_file(path, str(copy))
-
-
 def _within(seconds: float, uri: str, work: Callable[[], _T]) -> _T:
     """The result of work that knows no time limit; when it is over, the thread is left to itself."""
     done: list[_T] = []
@@ -303,7 +293,7 @@ def _within(seconds: float, uri: str, work: Callable[[], _T]) -> _T:
     if thread.is_alive():
         raise UnreadableError("timeout", f"{uri!r} was not read within {seconds:g} s")
     if failed:
-        if isinstance(failed[0], OSError | UnreadableError | MissingPackageError):
+        if isinstance(failed[0], OSError | SeamlessAlignError):
             raise failed[0]
         raise UnreadableError("unreadable", f"{uri!r} cannot be read: {_first_line(failed[0])}") from failed[0]
     return done[0]

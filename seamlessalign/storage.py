@@ -1,7 +1,8 @@
-"""Where files live: local folders, `s3://`, `gs://`, `memory://`, all through fsspec, with atomic writes.
+"""Where files live: local folders, `s3://`, `gs://`, `memory://`, the latter through fsspec, with atomic writes.
 
 A file written here is either wholly there under its name or not there at all: locally through a temporary name in
-the same folder, fsync and rename; on object stores through one put, which is atomic by itself.
+the same folder, fsync and rename; on object stores through one put, which is atomic by itself, as is the end of an
+upload in parts. Whatever is not local is tried again where that may help (`remote_files`).
 """
 
 import contextlib
@@ -11,28 +12,23 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seamlessalign.errors import MissingPackageError, SeamlessAlignError, StorageError
+from seamlessalign import remote_files
+from seamlessalign.errors import StorageError
+from seamlessalign.retries import PATIENT, Patience, retrying
 
 TEMPORARY_PREFIX = ".writing-"
 _BLOCK = 1 << 20
 _BUFFER = 8 << 20  # bytes of a column that are read at a time
-_EXTRA_OF_SCHEME = {
-    "s3": ("s3fs", "s3"),
-    "gs": ("gcsfs", "gcp"),
-    "gcs": ("gcsfs", "gcp"),
-    "http": ("aiohttp", "http"),
-    "https": ("aiohttp", "http"),
-}
 
 
 def join(root: str, *parts: str) -> str:
@@ -52,33 +48,53 @@ def local_path(uri: str) -> Path:
 
 def filesystem(uri: str) -> tuple[Any, str]:
     """The fsspec file system of a uri and the path inside it. Raises a named error where its driver is missing."""
+    if not is_local(uri):
+        return remote_files.filesystem(uri)
     import fsspec
 
-    if is_local(uri):  # a local name is taken as it is: '::' or '?' in it mean nothing to us
-        return fsspec.filesystem("file"), str(local_path(uri).absolute())
-    scheme = urlsplit(uri).scheme
-    try:
-        kind = fsspec.get_filesystem_class(scheme)
-        # no cache of listings: other processes write here too
-        fs = kind(use_listings_cache=False, **kind._get_kwargs_from_urls(uri))
-        return fs, str(kind._strip_protocol(uri))
-    except ImportError as error:
-        package, extra = _EXTRA_OF_SCHEME.get(scheme, (scheme, "s3"))
-        raise MissingPackageError(package, extra, f"reading {scheme}:// addresses") from error
-    except ValueError as error:
-        raise StorageError(f"{uri}: {error}") from error
+    # a local name is taken as it is: '::' or '?' in it mean nothing to us
+    return fsspec.filesystem("file"), str(local_path(uri).absolute())
 
 
 def exists(uri: str) -> bool:
     """Whether a file or folder is there."""
-    fs, path = filesystem(uri)
-    return bool(fs.exists(path))
+    return kind_of(uri) is not None
+
+
+def kind_of(uri: str) -> str | None:
+    """`file`, `directory`, or None where there is nothing."""
+    if is_local(uri):
+        fs, path = filesystem(uri)
+        return "directory" if fs.isdir(path) else "file" if fs.exists(path) else None
+    try:
+        return str(remote_files.info(uri)["type"])
+    except FileNotFoundError:
+        return None
 
 
 def size(uri: str) -> int:
     """Bytes of a file."""
+    return local_path(uri).stat().st_size if is_local(uri) else int(remote_files.info(uri)["size"])
+
+
+def version(uri: str) -> str:
+    """What is different of a file once its bytes are others: its size, and its tag or time. Raises OSError."""
     fs, path = filesystem(uri)
-    return int(fs.size(path))
+    return remote_files.version(fs.info(path) if is_local(uri) else remote_files.info(uri))
+
+
+def modified(uri: str) -> datetime | None:
+    """When a file was last changed; None where its driver cannot tell."""
+    fs, path = filesystem(uri)
+
+    def ask() -> datetime | None:
+        try:
+            found: datetime = fs.modified(path)
+            return found
+        except NotImplementedError:
+            return None
+
+    return retrying(uri, "cannot be looked at", ask)
 
 
 def list_files(uri: str, suffix: str = "") -> list[str]:
@@ -86,11 +102,11 @@ def list_files(uri: str, suffix: str = "") -> list[str]:
 
     Temporary files of unfinished writes are left out.
     """
-    fs, path = filesystem(uri)
-    fs.invalidate_cache()
-    if not fs.exists(path):
-        return []
-    found = [path] if fs.isfile(path) else fs.find(path)
+    if is_local(uri):
+        fs, path = filesystem(uri)
+        found = [path] if fs.isfile(path) else fs.find(path) if fs.exists(path) else []
+    else:
+        path, found = remote_files.filesystem(uri)[1], remote_files.list_names(uri)
     names = sorted(name for name in found if name.endswith(suffix) and not _basename(name).startswith(TEMPORARY_PREFIX))
     return [_as_given(name, path, uri) for name in names]
 
@@ -100,29 +116,37 @@ def glob(pattern: str) -> list[str]:
     fs, path = filesystem(pattern)
     folder = re.split(r"[*?[]", pattern, maxsplit=1)[0].rpartition("/")[0] or ("/" if pattern.startswith("/") else ".")
     _, inside = filesystem(folder)
-    return [_as_given(name, inside, folder) for name in sorted(fs.glob(path)) if fs.isfile(name)]
+    if is_local(pattern):
+        found = [name for name in fs.glob(path) if fs.isfile(name)]
+    else:
+        found = remote_files.glob_names(pattern)
+    return [_as_given(name, inside, folder) for name in sorted(found)]
 
 
 def read_bytes(uri: str) -> bytes:
     """All bytes of a file."""
-    fs, path = filesystem(uri)
-    return bytes(fs.cat_file(path))
+    return local_path(uri).read_bytes() if is_local(uri) else remote_files.read_bytes(uri)
+
+
+def read_many(uris: Sequence[str]) -> dict[str, bytes]:
+    """All bytes of each of many small files of one place, asked for many at a time where that is elsewhere."""
+    if not uris or is_local(uris[0]):
+        return {uri: local_path(uri).read_bytes() for uri in uris}
+    return remote_files.read_many(uris)
 
 
 def open_read(uri: str) -> Any:
     """A binary file object for reading."""
-    fs, path = filesystem(uri)
-    return fs.open(path, "rb")
+    return local_path(uri).open("rb") if is_local(uri) else remote_files.open_read(uri)
 
 
-def write_bytes_atomic(uri: str, data: bytes) -> None:
-    """Write a whole file so that it is seen complete or not at all. Raises StorageError naming the file."""
+def write_bytes_atomic(uri: str, data: bytes, patience: Patience = PATIENT) -> None:
+    """Write a whole file so that it is seen complete or not at all. Raises StorageError naming the file.
+
+    `patience`: with a store that does not answer.
+    """
     if not is_local(uri):
-        fs, path = filesystem(uri)
-        try:
-            fs.pipe_file(path, data)
-        except Exception as error:  # every driver has errors of its own
-            raise StorageError(f"{uri}: cannot be written: {error}") from error
+        remote_files.write(uri, data, patience)
         return
     with atomic_local(uri) as temporary:
         temporary.write_bytes(data)
@@ -163,14 +187,9 @@ def local_target(uri: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="seamlessalign-") as folder:
         path = Path(folder) / "file"
-        try:
+        with writing(uri):
             yield path
-            fs, target = filesystem(uri)
-            fs.put_file(str(path), target)
-        except Exception as error:
-            if isinstance(error, SeamlessAlignError):
-                raise
-            raise StorageError(f"{uri}: cannot be written: {error}") from error
+        remote_files.upload(uri, path)
 
 
 @contextlib.contextmanager
@@ -199,20 +218,30 @@ def reserve(path: Path) -> None:
 
 def remove(uri: str) -> None:
     """Remove a file or a folder with everything below it; nothing happens where there is none."""
+    if not is_local(uri):
+        remote_files.remove(uri)
+        return
     fs, path = filesystem(uri)
-    if not fs.exists(path):
-        return
-    if is_local(uri) or not any(sign in path for sign in "*?["):
+    if fs.exists(path):
         fs.rm(path, recursive=True)
+
+
+def remove_many(uris: Sequence[str]) -> None:
+    """Remove files of one place, of which some may not be there."""
+    if not uris or is_local(uris[0]):
+        for uri in uris:
+            local_path(uri).unlink(missing_ok=True)
         return
-    for name in fs.find(path):  # fsspec would take the name for a pattern
-        fs.rm_file(name)
+    remote_files.remove_many(uris)
 
 
 def remove_unfinished(root: str) -> int:
-    """Remove the temporary files that killed writers left below a local folder; returns how many there were."""
+    """Remove what killed writers left below a folder; returns how many there were.
+
+    These are temporary files of local folders, and uploads of many parts in object stores.
+    """
     if not is_local(root):
-        return 0
+        return remote_files.abort_uploads(root)
     leftovers = list(local_path(root).rglob(f"{TEMPORARY_PREFIX}*"))
     for leftover in leftovers:
         leftover.unlink(missing_ok=True)
@@ -226,10 +255,14 @@ def local_copy(uri: str) -> Iterator[Path]:
         yield local_path(uri)
         return
     with tempfile.TemporaryDirectory(prefix="seamlessalign-") as folder:
-        fs, path = filesystem(uri)
-        copy = Path(folder) / f"copy{Path(path).suffix}"
-        fs.get_file(path, str(copy))
+        copy = Path(folder) / f"copy{Path(_basename(uri)).suffix}"
+        download(uri, copy)
         yield copy
+
+
+def download(uri: str, target: Path) -> None:
+    """Write the bytes of a file that is elsewhere to a local one, which is whole if this returns."""
+    remote_files.download(uri, target)
 
 
 def sha256_of(path: Path) -> str:

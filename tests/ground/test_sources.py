@@ -223,5 +223,5 @@ class TestObjectStores:
             pass
 
     def test_one_that_does_not_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sources, "_download", lambda *_: time.sleep(5))
+        monkeypatch.setattr(storage, "download", lambda *_: time.sleep(5))
         assert _error("s3://bucket/a.wav", timeout=0.3).reason == "timeout"

@@ -114,6 +114,35 @@ class TestEveryPlace:
         storage.remove(storage.join(root, "st*r"))
         assert storage.list_files(root) == [storage.join(root, "star")]
 
+    def test_many_files_at_once(self, root: str) -> None:
+        files = {storage.join(root, "many", f"{number:03d}.json"): b"%d" % number * number for number in range(70)}
+        assert storage.read_many([]) == {}
+        for uri, data in files.items():
+            storage.write_bytes_atomic(uri, data)
+        assert storage.read_many(list(files)) == files
+        gone = list(files)[::7]
+        storage.remove_many([*gone, storage.join(root, "many", "never.json"), storage.join(root, "none", "x.json")])
+        assert storage.list_files(root) == [uri for uri in files if uri not in gone]
+        with pytest.raises(FileNotFoundError, match=gone[1].removeprefix("file://")):
+            storage.read_many([*list(files)[1:3], gone[1]])
+
+    def test_what_is_there_and_which_version(self, root: str) -> None:
+        uri = storage.join(root, "a", "file.bin")
+        assert storage.kind_of(root) is None and storage.kind_of(uri) is None
+        storage.write_bytes_atomic(uri, b"one")
+        assert storage.kind_of(uri) == "file" and storage.kind_of(storage.join(root, "a")) == "directory"
+        first = storage.version(uri)
+        assert first == storage.version(uri) and first.startswith("3 ")
+        storage.write_bytes_atomic(uri, b"three")
+        assert storage.version(uri) != first
+        storage.remove(uri)
+        with pytest.raises(FileNotFoundError):
+            storage.version(uri)
+        with pytest.raises(FileNotFoundError):
+            storage.read_bytes(uri)
+        with pytest.raises(FileNotFoundError):
+            storage.open_read(uri)
+
     def test_tables_go_there_and_back(self, root: str) -> None:
         schema = pa.schema([pa.field("number", pa.int64()), pa.field("text", pa.string())])
         assert len(storage.read_tables(root, schema)) == 0
