@@ -7,6 +7,7 @@ harm, and the same command goes on after a job that failed.
 """
 
 import json
+import logging
 import re
 import threading
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ from seamlessalign.typed_config import digest
 if TYPE_CHECKING:
     from seamlessalign.pipelines.run import RunInputs
 
+log = logging.getLogger(__name__)
+
 GPU_STAGES = (speech_stage.STAGE, text_stage.STAGE, decoys_stage.STAGE, search_stage.STAGE)
 _LOCAL_RUNNERS = (None, "DirectRunner", "FnApiRunner", "SwitchingDirectRunner", "BundleBasedDirectRunner")
 _BEGIN, _END = "begin", "end"  # logs of what a worker does before and behind the shards of a stage
@@ -54,7 +57,11 @@ class BeamRun:
             self._flags.append(f"--job_name=seamlessalign-{digest(output)}")
         if "number_of_worker_harness_threads" not in given:  # each has a shard, and with it the memory of one
             self._flags.append("--number_of_worker_harness_threads=1")
+        if "default_sdk_harness_log_level" not in given and "runner" not in given:
+            self._flags.append("--default_sdk_harness_log_level=ERROR")
         self._options = PipelineOptions(self._flags)
+        for name in sorted(given - self._options.get_all_options(retain_unknown_options=False).keys()):
+            log.warning("option --%s is none that Beam knows: it goes to the runner as it is", name)
         self._runner: str | None = self._options.view_as(StandardOptions).runner if "runner" in given else None
         self._only_built = bool(given & {"template_location", "dry_run"})
         local = self._runner in _LOCAL_RUNNERS
@@ -117,7 +124,7 @@ class BeamRun:
         tasks = pipeline | f"{stage}: begin" >> beam.Create([stage]) | f"{stage}: plan" >> beam.ParDo(plan, *waits)
         done = do_tasks(tasks, stage, context, self._hints(has_gpu))
         count = done | f"{stage}: count" >> beam.combiners.Count.Globally()
-        return count | f"{stage}: end" >> beam.ParDo(_EndStage(stage, self.context, self._processes))
+        return count | f"{stage}: end" >> beam.ParDo(_EndStage(stage, self.context))
 
     def _hints(self, has_gpu: bool) -> dict[str, str]:
         hints = {"min_ram": f"{self._min_ram:g}GB"} if self._min_ram is not None else {}
@@ -126,10 +133,13 @@ class BeamRun:
     def _run_pipeline(self, folder: RunFolder) -> None:
         try:
             pipeline = self.build()
+        except ValueError as error:  # what the runner says of options that it cannot do with
+            raise ConfigError(f"{self._runner}: {' '.join(str(error).split())[:500]}") from error
+        # the log of the shard has what Beam would print of an error
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+        try:
             result = pipeline.run()
             state = None if self._only_built else result.wait_until_finish()
-        except SeamlessAlignError:
-            raise
         except Exception as error:
             raise self._told(folder, error) from error
         if state is not None and str(state) not in ("DONE", "UPDATED"):
@@ -138,12 +148,12 @@ class BeamRun:
     def _told(self, folder: RunFolder, error: Exception) -> SeamlessAlignError:
         """What stopped the run, out of the log of the shard that failed where there is one."""
         for stage in STAGES:
-            marks, names = read_marks(folder, stage), read_plan(folder, stage) or []
+            marks, names = read_marks(folder, stage), read_plan(folder, stage) or {}
             for name in (_BEGIN, *(name for name in names if name not in marks), _END):
                 failure = last_failure(folder, stage, name, run=self.context.run_id)
                 if failure is not None:
                     return error_of(failure, folder, stage, name)
-        lines = str(error).strip().splitlines() or [error.__class__.__name__]
+        lines = re.sub(r" \[while running [^]]*\]", "", str(error)).strip().splitlines() or [error.__class__.__name__]
         errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]  # the last line of a trace
         return SeamlessAlignError(f"{self._runner or 'Beam'}: {(errors[-1] if errors else lines[0])[:300]}")
 
@@ -169,15 +179,14 @@ class _PlanStage(beam.DoFn):  # type: ignore[misc]
 class _EndStage(beam.DoFn):  # type: ignore[misc]
     """Checks that all shards of a stage are done, and clears what killed tasks have left."""
 
-    def __init__(self, stage: str, context: Context, workers: int) -> None:
+    def __init__(self, stage: str, context: Context) -> None:
         self._stage = stage
         self._context = context
-        self._workers = workers
 
     def process(self, element: int) -> Iterator[str]:
         """End the stage, of which `element` shards were done."""
         with task_log(self._context, self._stage, _END, ""):
-            end_stage(_plan(self._stage, self._context, self._workers), self._context.folder)
+            end_stage(self._stage, self._context.folder)
         yield self._stage
 
 

@@ -117,20 +117,20 @@ def read_marks(folder: RunFolder, stage: str) -> dict[str, Mark]:
     return {mark.shard: mark for mark in marks}
 
 
-def write_plan(folder: RunFolder, stage: str, shards: list[str]) -> None:
-    """Say which shards a stage has."""
-    storage.write_bytes_atomic(folder.plan(stage), json.dumps(shards).encode())
+def write_plan(folder: RunFolder, stage: str, shards: Mapping[str, str]) -> None:
+    """Say which shards a stage has, and the digest that each is done under; empty for one that stays as it is."""
+    storage.write_bytes_atomic(folder.plan(stage), json.dumps(dict(shards)).encode())
 
 
-def read_plan(folder: RunFolder, stage: str) -> list[str] | None:
-    """The shards that a stage has; None where it is not planned yet."""
+def read_plan(folder: RunFolder, stage: str) -> dict[str, str] | None:
+    """The shards that a stage has, with their digests; None where it is not planned yet."""
     if not storage.exists(folder.plan(stage)):
         return None
     try:
-        shards = json.loads(storage.read_bytes(folder.plan(stage)))
+        shards: dict[str, str] = json.loads(storage.read_bytes(folder.plan(stage)))
     except ValueError as error:
         raise StorageError(f"{folder.plan(stage)}: is not JSON ({error}); the next run writes it anew") from error
-    return [str(shard) for shard in shards]
+    return shards
 
 
 def done_shards(

@@ -222,10 +222,10 @@ class _Driver:
                 self._executor.prepare(plan.stage, tasks, self._context)
         for plan, tasks in work:
             self._execute(plan, tasks)
-            end_stage(plan, self._context.folder)
+            end_stage(plan.stage, self._context.folder)
         for plan, tasks in pending:
             self.done += len(tasks)
-            self.kept += len(plan.names) - len(tasks)
+            self.kept += len(plan.digests) - len(tasks)
 
     def _execute(self, plan: StagePlan, tasks: list[ShardTask]) -> None:
         in_shards = self._executor.in_shards

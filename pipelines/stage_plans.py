@@ -4,7 +4,7 @@ A stage can be planned once the stages it needs are done, from the run's folder 
 or a worker of a pipeline that has no driver.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ from seamlessalign.pipelines import (
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.folder import STAGES, RunFolder
 from seamlessalign.pipelines.inputs import InputFile, Shard, cut_into_shards, cut_texts
-from seamlessalign.pipelines.ledger import Mark, done_shards, read_marks, write_plan
+from seamlessalign.pipelines.ledger import Mark, done_shards, read_marks, read_plan, write_plan
 from seamlessalign.pipelines.mining_stage import MiningTask
 from seamlessalign.pipelines.pair_filters import lexicons_digest
 from seamlessalign.pipelines.search_plan import audio_seconds
@@ -67,9 +67,9 @@ class StagePlan:
     kept: list[str] = field(default_factory=list)
 
     @property
-    def names(self) -> list[str]:
-        """Names of all shards that the stage has."""
-        return [*self.kept, *(task.name for task in self.tasks)]
+    def digests(self) -> dict[str, str]:
+        """The digest that each shard is done under, by name; empty for one that is kept."""
+        return {**dict.fromkeys(self.kept, ""), **{task.name: task.digest for task in self.tasks}}
 
 
 def speech_tasks(config: RunConfig, recordings: list[InputFile], models: dict[str, str]) -> list[ShardTask]:
@@ -244,9 +244,9 @@ class StagePlanner:
 
 def begin_stage(plan: StagePlan, folder: RunFolder) -> list[ShardTask]:
     """Clear what does not belong to a stage, say what it has, and return the tasks that are not done."""
-    done = done_shards(folder, plan.stage, plan.names, _TABLES[plan.stage], keep_unnamed=_keeps_unnamed(plan.stage))
+    done = _done(folder, plan.stage, plan.digests)
     pending = [task for task in plan.tasks if done.get(task.name) != task.digest]
-    write_plan(folder, plan.stage, plan.names)
+    write_plan(folder, plan.stage, plan.digests)
     if pending:
         # An old mark would vouch for files that its shard is about to write over, if the run were killed then and
         # started again as it had been before; and the ledger no longer tells what the tables hold.
@@ -256,14 +256,15 @@ def begin_stage(plan: StagePlan, folder: RunFolder) -> list[ShardTask]:
     return pending
 
 
-def end_stage(plan: StagePlan, folder: RunFolder) -> None:
-    """Clear what tasks that were killed have left. Raises SeamlessAlignError where a shard is not done."""
-    done = done_shards(folder, plan.stage, plan.names, _TABLES[plan.stage], keep_unnamed=_keeps_unnamed(plan.stage))
-    undone = [task.name for task in plan.tasks if done.get(task.name) != task.digest]
+def end_stage(stage: str, folder: RunFolder) -> None:
+    """Clear what tasks that were killed have left. Raises SeamlessAlignError where a planned shard is not done."""
+    planned = read_plan(folder, stage) or {}
+    done = _done(folder, stage, planned)
+    undone = [name for name, wanted in planned.items() if name not in done or wanted not in ("", done[name])]
     if undone:
         raise SeamlessAlignError(
-            f"stage {plan.stage}: {len(undone)} of {len(plan.tasks)} shards have no completion mark, the first is "
-            f"{undone[0]}; see {folder.log(plan.stage, undone[0])}, and run again to go on"
+            f"stage {stage}: {len(undone)} of {len(planned)} shards have no completion mark, the first is "
+            f"{undone[0]}; see {folder.log(stage, undone[0])}, and run again to go on"
         )
 
 
@@ -279,9 +280,11 @@ def has_text(config: RunConfig) -> bool:
     return any(not side.is_audio for side in config.sides())
 
 
-def _keeps_unnamed(stage: str) -> bool:
+def _done(folder: RunFolder, stage: str, planned: Mapping[str, str]) -> dict[str, str]:
+    """Digests of the shards that are done, after clearing what does not belong."""
     # an index is built file by file, and what is there of it is of use although no mark names it yet
-    return stage == search_stage.INDEX_STAGE
+    keep = stage == search_stage.INDEX_STAGE
+    return done_shards(folder, stage, planned, _TABLES[stage], keep_unnamed=keep)
 
 
 def _table_files(folder: RunFolder, table: str) -> list[str]:

@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> RunFolder:
     folder = RunFolder(str(tmp_path / "run"))
     (tmp_path / "run" / "state").mkdir(parents=True)
     (tmp_path / "run" / "run.yaml").write_text("name: x\n")
-    write_plan(folder, "speech", ["part-00000", "part-00001"])
+    write_plan(folder, "speech", {"part-00000": "d", "part-00001": "d"})
     _mark(folder, "part-00000")
     return folder
 
