@@ -65,8 +65,8 @@ class BeamRun:
         self._runner: str | None = self._options.view_as(StandardOptions).runner if "runner" in given else None
         self._only_built = bool(given & {"template_location", "dry_run"})
         local = self._runner in _LOCAL_RUNNERS
-        if not local and storage.is_local(output):
-            self._warn_of_local(output)
+        if storage.is_local(output):
+            self._check_reachable(output)
         if local:
             workers = share_out(resources)
             device = workers.device
@@ -157,7 +157,7 @@ class BeamRun:
         errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]  # the last line of a trace
         return SeamlessAlignError(f"{self._runner or 'Beam'}: {(errors[-1] if errors else lines[0])[:300]}")
 
-    def _warn_of_local(self, output: str) -> None:
+    def _check_reachable(self, output: str) -> None:
         if str(self._runner).startswith("Dataflow") and not self._only_built:
             raise ConfigError(f"{output}: workers of Dataflow cannot reach this folder: give one on gs://")
 
