@@ -70,8 +70,9 @@ class BeamRun:
         if local:
             workers = share_out(resources)
             device = workers.device
-            processes = int(self._options.view_as(DirectOptions).direct_num_workers or 1)
-            threads = resources.threads if resources.threads != "auto" else max(1, workers.processes // processes)
+            cores = workers.processes * workers.threads
+            processes = int(self._options.view_as(DirectOptions).direct_num_workers) or cores  # to Beam 0 means all
+            threads = resources.threads if resources.threads != "auto" else max(1, cores // processes)
         else:
             device = "cuda" if beam_config.accelerator or resources.device == "cuda" else "cpu"
             processes = beam_config.parallel
