@@ -7,6 +7,7 @@ embeds nothing again, and changed resources do nothing again.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
@@ -280,5 +281,6 @@ def _write_config(folder: RunFolder, config: RunConfig, models: dict[str, str]) 
 
 
 def _config_text(config: RunConfig, whole: str) -> str:
-    resolved: dict[str, Any] = {**dump_config(config), "digest": whole}
+    output = str(config.output) if "://" in str(config.output) else str(Path(str(config.output)).absolute())
+    resolved: dict[str, Any] = {**dump_config(config), "output": output, "digest": whole}
     return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)

@@ -305,8 +305,19 @@ def load_config(path: str, overrides: list[str] | None = None, output: str | Non
 
     Raises ConfigError with one line that names the file, the key and what is wrong.
     """
-    file = Path(path)
     raw = read_yaml(path, "'directions' and 'speech'")
+    raw.pop("digest", None)  # of a run.yaml, which is itself a configuration
+    _resolve_paths(raw, Path(path))
+    for override in overrides or []:
+        apply_override(raw, override)
+    _resolve_paths(raw, Path.cwd() / "of the command line")
+    if output is not None:
+        raw["output"] = output
+    return parse_config(raw, path)
+
+
+def _resolve_paths(raw: dict[str, Any], file: Path) -> None:
+    """Make paths absolute that are relative to the folder of a file."""
     for section in ("speech", "text"):
         if isinstance(raw.get(section), dict) and isinstance(raw[section].get("inputs"), list):
             raw[section]["inputs"] = [beside(file, str(uri)) for uri in raw[section]["inputs"]]
@@ -324,11 +335,6 @@ def load_config(path: str, overrides: list[str] | None = None, output: str | Non
         reduction["file"] = beside(file, reduction["file"])
     if isinstance(raw.get("models"), dict):
         raw["models"] = {name: beside(file, str(folder)) for name, folder in raw["models"].items()}
-    for override in overrides or []:
-        apply_override(raw, override)
-    if output is not None:
-        raw["output"] = output
-    return parse_config(raw, path)
 
 
 def parse_config(raw: dict[str, Any], origin: str) -> RunConfig:

@@ -183,6 +183,9 @@ def test_inputs_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert Path(config.text.inputs[0]).resolve() == tmp_path / "project/t.txt"
     assert Path(config.models["e5-small"]).resolve() == tmp_path / "project/models/e5"
     assert config.models["whisper-base"] == "/w"
+    # those of the command line are relative to where it is
+    config = load_config("../project/run.yaml", ["speech.inputs=[a.wav, s3://bucket/a]"])
+    assert config.speech.inputs == [str(tmp_path / "elsewhere/a.wav"), "s3://bucket/a"]
 
 
 def test_overrides(tmp_path: Path) -> None:

@@ -46,6 +46,17 @@ def _all_marks(folder: Path) -> dict[str, dict[str, int]]:
     return {stage: marks(folder, stage) for stage in STAGES}
 
 
+def test_a_run_can_be_gone_on_with_from_its_own_folder_alone(
+    first: SmallRun, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    config = load_config(str(first.folder / "run.yaml"))
+    assert config.output == str(first.folder)
+    done = run(load_config(str(folder / "run.yaml"), output=str(folder)))
+    assert (done.shards_done, done.shards_kept) == (0, 20)
+
+
 def test_a_finished_run_does_nothing(first: SmallRun, folder: Path) -> None:
     assert {stage: len(done) for stage, done in _all_marks(folder).items()} == SHARDS
     before = hashes(folder), _all_marks(folder), (folder / "ledger.parquet").read_bytes()
