@@ -45,8 +45,13 @@ class RunFolder:
 
     @property
     def lock(self) -> str:
-        """Held by the driver of a local run."""
+        """Held by the driver, where the folder is local."""
         return storage.join(self.root, "state", "lock")
+
+    @property
+    def lease(self) -> str:
+        """Renewed by the driver, where the folder is in a store: it says who that is."""
+        return storage.join(self.root, "state", "lock.json")
 
     @property
     def report(self) -> str:

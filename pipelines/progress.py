@@ -9,6 +9,7 @@ from typing import TextIO
 from seamlessalign import storage
 from seamlessalign.errors import StorageError
 from seamlessalign.pipelines.folder import RunFolder
+from seamlessalign.retries import BRIEF, patience
 
 _WIDTH = 24
 _TERMINAL_SECONDS = 0.2
@@ -106,7 +107,8 @@ class Progress:
             "error": error,
         }
         try:
-            storage.write_bytes_atomic(self._folder.heartbeat, json.dumps(beat).encode())
+            with patience(BRIEF):  # the next one comes soon
+                storage.write_bytes_atomic(self._folder.heartbeat, json.dumps(beat).encode())
         except StorageError:
             # the shards' own writes will say what is wrong, with the right words
             return

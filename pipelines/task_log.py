@@ -20,6 +20,7 @@ from seamlessalign import storage
 from seamlessalign.errors import ConfigError, InputError, ModelError, SeamlessAlignError, StorageError
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.folder import RunFolder
+from seamlessalign.retries import BRIEF, patience
 from seamlessalign.secrets import redact
 
 _TRACE_LINES = 60  # of an error's trace, from its end
@@ -142,7 +143,7 @@ class _TaskLog:
     def put(self) -> None:
         """Write what was said since."""
         data = "".join(self._fresh).encode("utf-8", "replace")
-        with suppress(OSError, SeamlessAlignError):
+        with suppress(OSError, SeamlessAlignError), patience(BRIEF):
             if storage.is_local(self._uri):
                 path = storage.local_path(self._uri)
                 path.parent.mkdir(parents=True, exist_ok=True)

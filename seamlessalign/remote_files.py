@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from seamlessalign.errors import MissingPackageError, StorageError
-from seamlessalign.retries import PATIENT, Patience, ShortBodyError, Tries, is_transient, retrying
+from seamlessalign.retries import ShortBodyError, Tries, is_transient, retrying, status_of
 
 BLOCK = 8 << 20  # bytes of a large file that one request fetches
 AT_ONCE = 32  # requests under way
@@ -152,17 +152,65 @@ def open_read(uri: str) -> BinaryIO:
     return io.BufferedReader(_Reads(uri, opened), _BUFFER)
 
 
-def write(uri: str, data: bytes, patience: Patience = PATIENT) -> None:
+def write(uri: str, data: bytes) -> None:
     """Write a whole file."""
     fs, path = filesystem(uri)
-    _put(uri, fs, path, len(data), patience, lambda options: fs.pipe_file(path, data, **options))
+    _put(uri, fs, path, len(data), lambda options: fs.pipe_file(path, data, **options))
 
 
 def upload(uri: str, source: Path) -> None:
     """Write a whole file from a local one."""
     fs, path = filesystem(uri)
     size = source.stat().st_size
-    _put(uri, fs, path, size, PATIENT, lambda options: fs.put_file(str(source), path, **options))
+    _put(uri, fs, path, size, lambda options: fs.put_file(str(source), path, **options))
+
+
+def read_tagged(uri: str) -> tuple[bytes, str] | None:
+    """A small file and its tag, which another one under that name will not have; None where there is none.
+
+    Where both are read while it is written anew, the tag is the older one's, with which nothing can be written.
+    """
+    try:
+        tag = version(info(uri))
+        return read_bytes(uri), tag
+    except FileNotFoundError:
+        return None
+
+
+def write_if(uri: str, data: bytes, tag: str | None) -> bool:
+    """Write a small file if the one that is there has this tag, or, with None, if there is none; whether it was so.
+
+    S3 and Google's store decide that by themselves. Elsewhere somebody may come between asking and writing.
+    """
+    fs, path = filesystem(uri)
+    conditions: dict[str, Any] = {"mode": "create"}
+    if tag is not None:
+        conditions = {"IfMatch": tag.partition(" ")[2]} if hasattr(fs, "call_s3") else {}
+
+    def ask() -> bool | None:
+        if not conditions:
+            return None
+        try:
+            fs.pipe_file(path, data, **conditions)
+            return True
+        except Exception as error:
+            if isinstance(error, FileExistsError | FileNotFoundError) or status_of(error) in (404, 412):
+                return False
+            if isinstance(error, TypeError | NotImplementedError) or status_of(error) == 501:
+                return None  # it knows no conditions
+            raise
+
+    written = retrying(uri, "cannot be written", ask)
+    if written is None:
+        there = read_tagged(uri)
+        if (there[1] if there else None) != tag:
+            return False
+        write(uri, data)
+        return True
+    if not written:  # it may be ours, of an attempt whose answer was lost
+        there = read_tagged(uri)
+        return there is not None and there[0] == data
+    return True
 
 
 def remove(uri: str) -> None:
@@ -263,7 +311,10 @@ class _Reads(io.RawIOBase):
 
     def _read(self, wanted: int) -> bytes:
         self._opened.seek(self._at)
-        data: bytes = self._opened.read(wanted)
+        try:
+            data: bytes = self._opened.read(wanted)
+        except IndexError as error:  # of s3fs, which looks for what a timeout does not tell
+            raise error.__context__ or error from None
         if len(data) != wanted:
             raise ShortBodyError(f"{len(data)} bytes came of {wanted}")
         return data
@@ -282,7 +333,10 @@ def _fetch(uri: str, out: Any) -> None:
         if size is None or size <= BLOCK:
             (data,) = _pieces([uri], [(None, None)])
             out.write(data)
-            return
+            if size is None or len(data) == size:
+                return
+            tries.failed(ShortBodyError(f"{len(data)} bytes came of {size}"))
+            continue
         for begin in range(0, size, BLOCK * _BLOCKS_AT_ONCE):
             starts = range(begin, min(size, begin + BLOCK * _BLOCKS_AT_ONCE), BLOCK)
             ranges: list[tuple[int | None, int | None]] = [(start, min(size, start + BLOCK)) for start in starts]
@@ -330,10 +384,10 @@ def _pieces(uris: Sequence[str], ranges: Sequence[tuple[int | None, int | None]]
     return [found[number] for number in range(len(uris))]
 
 
-def _put(uri: str, fs: Any, path: str, size: int, patience: Patience, put: Callable[[dict[str, Any]], object]) -> None:
+def _put(uri: str, fs: Any, path: str, size: int, put: Callable[[dict[str, Any]], object]) -> None:
     """Write a file in one piece or in parts that appear as one; what was begun in vain is aborted."""
     in_parts = hasattr(fs, "call_s3") and size >= _MULTIPART
-    tries = Tries(uri, "cannot be written", patience)
+    tries = Tries(uri, "cannot be written")
     while True:
         try:
             put({"max_concurrency": 4} if in_parts else {})

@@ -11,6 +11,8 @@ import random
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
@@ -63,17 +65,28 @@ class Patience:
 
 PATIENT = Patience()
 BRIEF = Patience(attempts=2, total_seconds=10.0)  # for what is done again soon, or may stay undone
+_patience = ContextVar("patience", default=PATIENT)
 
 
 class ShortBodyError(OSError):
     """Less came than was promised, or something changed while it was read."""
 
 
+@contextmanager
+def patience(patience: Patience) -> Iterator[None]:
+    """Have what this thread does inside be tried as often and as long as this says."""
+    before = _patience.set(patience)
+    try:
+        yield
+    finally:
+        _patience.reset(before)
+
+
 class Tries:
     """The attempts at one thing, counted; `what` is what cannot be done, such as `cannot be read`."""
 
-    def __init__(self, uri: str, what: str, patience: Patience = PATIENT) -> None:
-        self.uri, self.what, self.patience = uri, what, patience
+    def __init__(self, uri: str, what: str) -> None:
+        self.uri, self.what, self.patience = uri, what, _patience.get()
         self.made = 0
         self._begun = time.monotonic()
 
@@ -99,7 +112,7 @@ class Tries:
         time.sleep(min(random.uniform(0, longest), max(0.0, self.patience.total_seconds - seconds)))
 
     def _refused(self, error: Exception) -> NoReturn:
-        status = _status_of(error)
+        status = status_of(error)
         if isinstance(error, OSError):
             number = {403: errno.EACCES, 404: errno.ENOENT}.get(status or 0, error.errno)
             if isinstance(error, FileNotFoundError):
@@ -110,9 +123,9 @@ class Tries:
         raise StorageError(f"{self.uri}: {self.what}: {reason_of(error)}") from error
 
 
-def retrying(uri: str, what: str, work: Callable[[], _T], patience: Patience = PATIENT) -> _T:
+def retrying(uri: str, what: str, work: Callable[[], _T]) -> _T:
     """The result of work on something remote, tried again as long as its errors may pass. Raises as `Tries.failed`."""
-    tries = Tries(uri, what, patience)
+    tries = Tries(uri, what)
     while True:
         try:
             return work()
@@ -122,26 +135,30 @@ def retrying(uri: str, what: str, work: Callable[[], _T], patience: Patience = P
 
 def is_transient(error: BaseException) -> bool:
     """Whether trying again may help."""
-    for one in _chain(error):
-        code, status = _code_of(one), _status_in(one)
-        if code in _PASSING_CODES:
+    chain = list(_chain(error))
+    if any(_is_final(one) for one in chain):
+        return False
+    for one in chain:
+        if _code_of(one) in _PASSING_CODES or _names(one) & _PASSING_NAMES:
             return True
+        status = _status_in(one)
         if status is not None:
             return status in _PASSING_STATUSES
-        names = {kind.__name__ for kind in type(one).__mro__}
-        if names & _FINAL_NAMES or "CERTIFICATE_VERIFY_FAILED" in str(one):
-            return False
-        if isinstance(one, socket.gaierror):
-            return one.errno == socket.EAI_AGAIN
-    return any(_is_passing(one) for one in _chain(error))
+    return any(
+        isinstance(one, ShortBodyError | socket.gaierror) or getattr(one, "errno", None) in _PASSING_NUMBERS
+        for one in chain
+    )
 
 
-def _is_passing(error: BaseException) -> bool:
-    if isinstance(error, ShortBodyError | ConnectionError | TimeoutError):
-        return True
-    if isinstance(error, OSError) and error.errno in _PASSING_NUMBERS:
-        return True
-    return any(kind.__name__ in _PASSING_NAMES for kind in type(error).__mro__)
+def _is_final(error: BaseException) -> bool:
+    """Whether an error is one that no other around it makes passing: a name that nobody has, a wrong certificate."""
+    if isinstance(error, socket.gaierror):
+        return error.errno != socket.EAI_AGAIN
+    return bool(_names(error) & _FINAL_NAMES) or "CERTIFICATE_VERIFY_FAILED" in str(error)
+
+
+def _names(error: BaseException) -> set[str]:
+    return {kind.__name__ for kind in type(error).__mro__}
 
 
 def reason_of(error: BaseException) -> str:
@@ -149,7 +166,7 @@ def reason_of(error: BaseException) -> str:
     code = next((code for one in _chain(error) if (code := _code_of(one))), None)
     texts = [error.strerror] if isinstance(error, OSError) and error.strerror else [str(error)]
     text = " ".join(texts[0].split()) or type(error).__name__
-    status = _status_of(error)
+    status = status_of(error)
     named = " ".join(str(part) for part in (status, code) if part and str(part) not in text and part != str(status))
     return f"{named}: {text}"[:500] if named else text[:500]
 
@@ -167,7 +184,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             waiting += [one.__cause__, hidden.get("error") if isinstance(hidden, dict) else None]
 
 
-def _status_of(error: BaseException) -> int | None:
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that an error, or what it was raised from, carries."""
     return next((status for one in _chain(error) if (status := _status_in(one)) is not None), None)
 
 

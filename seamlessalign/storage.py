@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from seamlessalign import remote_files
 from seamlessalign.errors import StorageError
-from seamlessalign.retries import PATIENT, Patience, retrying
+from seamlessalign.retries import retrying
 
 TEMPORARY_PREFIX = ".writing-"
 _BLOCK = 1 << 20
@@ -140,13 +140,10 @@ def open_read(uri: str) -> Any:
     return local_path(uri).open("rb") if is_local(uri) else remote_files.open_read(uri)
 
 
-def write_bytes_atomic(uri: str, data: bytes, patience: Patience = PATIENT) -> None:
-    """Write a whole file so that it is seen complete or not at all. Raises StorageError naming the file.
-
-    `patience`: with a store that does not answer.
-    """
+def write_bytes_atomic(uri: str, data: bytes) -> None:
+    """Write a whole file so that it is seen complete or not at all. Raises StorageError naming the file."""
     if not is_local(uri):
-        remote_files.write(uri, data, patience)
+        remote_files.write(uri, data)
         return
     with atomic_local(uri) as temporary:
         temporary.write_bytes(data)

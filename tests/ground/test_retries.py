@@ -15,7 +15,7 @@ import pytest
 
 from seamlessalign import retries
 from seamlessalign.errors import MissingPackageError, StorageError
-from seamlessalign.retries import Patience, ShortBodyError, is_transient, reason_of, retrying
+from seamlessalign.retries import BRIEF, Patience, ShortBodyError, is_transient, patience, reason_of, retrying
 
 Errors = dict[str, Callable[[], Exception]]
 
@@ -83,6 +83,9 @@ PASSING: Errors = {
     "name server busy": lambda: socket.gaierror(socket.EAI_AGAIN, "try again"),
     "stdlib short": lambda: http.client.IncompleteRead(b"12", 3),
     "aiohttp short": lambda: _named("ClientPayloadError", "ClientError"),
+    "aiohttp short, as it tells it": lambda: _from(
+        _named("ContentLengthError", base=Exception, code=400), _named("ClientPayloadError", "ClientError")
+    ),
     "aiohttp gone": lambda: _named("ServerDisconnectedError", "ServerConnectionError", "ClientConnectionError"),
     "botocore short": lambda: _named("IncompleteReadError", "BotoCoreError"),
     "botocore stream": lambda: _named("ResponseStreamingError", "HTTPClientError", "BotoCoreError"),
@@ -200,8 +203,8 @@ def test_one_gives_up_after_so_many_tries(slept: list[float]) -> None:
         tried.append(1)
         raise _translated(503, "SlowDown")
 
-    with pytest.raises(StorageError) as caught:
-        retrying("s3://b/k", "cannot be written", work, Patience(attempts=6))
+    with pytest.raises(StorageError) as caught, patience(Patience(attempts=6)):
+        retrying("s3://b/k", "cannot be written", work)
     told = str(caught.value)
     assert len(tried) == 6 and len(slept) == 5
     assert told.startswith("s3://b/k: cannot be written: 503 SlowDown: told; gave up after 6 tries in")
@@ -210,8 +213,9 @@ def test_one_gives_up_after_so_many_tries(slept: list[float]) -> None:
 
 def test_no_attempt_begins_after_the_time_is_over(slept: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "random", SimpleNamespace(uniform=lambda low, high: high))
-    with pytest.raises(StorageError, match=r"gave up after \d+ tries in 100 s"):
-        retrying("s3://b/k", "cannot be read", _always_down, Patience(attempts=1000, total_seconds=100.0))
+    told = r"gave up after \d+ tries in 100 s"
+    with pytest.raises(StorageError, match=told), patience(Patience(attempts=1000, total_seconds=100.0)):
+        retrying("s3://b/k", "cannot be read", _always_down)
     assert sum(slept) == pytest.approx(100.0)
 
 
@@ -223,17 +227,26 @@ def test_pauses_are_random_below_a_limit_that_doubles(slept: list[float], monkey
         return random.uniform(low, high)
 
     monkeypatch.setattr(retries, "random", SimpleNamespace(uniform=uniform))
-    with pytest.raises(StorageError):
-        retrying("s3://b/k", "cannot be read", _always_down, Patience(9, 0.5, 30.0, 1e9))
+    with pytest.raises(StorageError), patience(Patience(9, 0.5, 30.0, 1e9)):
+        retrying("s3://b/k", "cannot be read", _always_down)
     assert limits == [(0, high) for high in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0)]
     assert all(low <= seconds <= high for seconds, (low, high) in zip(slept, limits, strict=True))
 
 
 def test_real_pauses_are_made() -> None:
     begun = time.monotonic()
-    with pytest.raises(StorageError):
-        retrying("s3://b/k", "cannot be read", _always_down, Patience(3, 0.01, 0.01, 10.0))
+    with pytest.raises(StorageError), patience(Patience(3, 0.01, 0.01, 10.0)):
+        retrying("s3://b/k", "cannot be read", _always_down)
     assert time.monotonic() - begun < 10.0
+
+
+def test_patience_is_for_what_is_inside(slept: list[float]) -> None:
+    with pytest.raises(StorageError), patience(BRIEF):
+        retrying("s3://b/k", "cannot be read", _always_down)
+    assert len(slept) == BRIEF.attempts - 1
+    with pytest.raises(StorageError):
+        retrying("s3://b/k", "cannot be read", _always_down)
+    assert len(slept) == BRIEF.attempts - 1 + Patience().attempts - 1
 
 
 def _always_down() -> None:
