@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 from seamlessalign.errors import MissingPackageError, StorageError
 from seamlessalign.retries import ShortBodyError, Tries, is_transient, retrying, status_of
+from seamlessalign.secrets import redact_uri
+from seamlessalign.web_files import WebFiles
 
 BLOCK = 8 << 20  # bytes of a large file that one request fetches
 AT_ONCE = 32  # requests under way
@@ -29,9 +31,9 @@ _EXTRA_OF_SCHEME = {
     "s3": ("s3fs", "s3"),
     "gs": ("gcsfs", "gcp"),
     "gcs": ("gcsfs", "gcp"),
-    "http": ("aiohttp", "http"),
-    "https": ("aiohttp", "http"),
 }
+# No other that fsspec knows: some log in elsewhere (ssh), others lead on to any address (reference, simplecache, zip).
+_SCHEMES = ("file", "s3", "gs", "gcs", "http", "https", "memory")
 # of botocore: seconds without a byte, and attempts at one request
 _S3_CLIENT = {
     "connect_timeout": 10,
@@ -42,10 +44,18 @@ _S3_CLIENT = {
 
 
 def filesystem(uri: str) -> tuple[Any, str]:
-    """The fsspec file system of a uri and the path inside it. Raises a named error where its driver is missing."""
+    """The file system of a uri, as fsspec has them, and the path inside it.
+
+    Raises StorageError for addresses of other kinds, and a named error where a driver is missing.
+    """
+    scheme = uri.partition("://")[0].lower()
+    if scheme not in _SCHEMES:
+        kinds = ", ".join(f"{name}://" for name in _SCHEMES)
+        raise StorageError(f"{redact_uri(uri)!r}: {scheme}:// is no kind of address that is read: {kinds} are, and paths")
+    if scheme in ("http", "https"):
+        return WebFiles(), uri
     import fsspec
 
-    scheme = urlsplit(uri).scheme
     try:
         kind = fsspec.get_filesystem_class(scheme)
         options: dict[str, Any] = {"use_listings_cache": False}  # other processes write here too

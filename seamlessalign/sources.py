@@ -2,7 +2,7 @@
 
 A uri names a recording for good, so that audio can be cut out of it long after it was mined:
 
-- a path, or any address that fsspec reads (`s3://…`, `gs://…`); `http://…` and `https://…`, which are fetched here;
+- a path, or an address (`s3://…`, `gs://…`, `https://…`, `http://…`);
 - `shard.tar::folder/a.wav`, a member of a tar file, such as a shard of WebDataset, compressed (`.tar.gz`) or not;
 - `data.parquet::audio/12`, row 12 of a column with audio in it, as Hugging Face datasets have it;
 - any of these with `#channel=1` behind it: that channel alone, counted from 0.
@@ -10,14 +10,10 @@ A uri names a recording for good, so that audio can be cut out of it long after 
 A local file whose whole name looks like one of the latter is itself meant.
 """
 
-import http.client
 import re
 import tarfile
 import tempfile
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +27,7 @@ import pyarrow.parquet as pq
 from seamlessalign import storage
 from seamlessalign.compressed_tar import SUFFIXES, is_compressed_tar, unpacked_tar
 from seamlessalign.errors import SeamlessAlignError, UnreadableError
+from seamlessalign.web_files import fetch
 
 _T = TypeVar("_T")
 TIMEOUT_SECONDS = 3600.0
@@ -84,8 +81,8 @@ def recording_file(uri: str, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterat
     """A local path with the bytes of a recording, of all its channels: the file itself, or a temporary copy.
 
     Raises UnreadableError with one of the reasons `missing`, `unreadable`, `truncated` (less came than was promised),
-    `not_audio` (a page of HTML came), `empty` (a row without audio), and `timeout` when it is not there within so many
-    seconds; OSError of the file system; StorageError where a store does not answer however often it is asked;
+    `not_audio` (a page of HTML came), `empty` (a row without audio), `timeout` when it is not there within so many
+    seconds, and those of `web_files.fetch`; OSError of the file system; StorageError where a store does not answer however often it is asked;
     MissingPackageError without the package that reads such addresses.
     """
     place = place_of(uri)
@@ -98,7 +95,7 @@ def recording_file(uri: str, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterat
             copy = _within(timeout_seconds, uri, lambda: _extract(place.file, str(place.member), copy))
         elif is_http(place.file):
             copy = copy.with_suffix(_suffix(re.split("[?#]", place.file)[0]))
-            _within(timeout_seconds, uri, lambda: _fetch(place.file, copy, timeout_seconds))
+            _within(timeout_seconds, uri, lambda: fetch(place.file, copy, timeout_seconds))
         else:
             copy = copy.with_suffix(_suffix(place.file))
             _within(timeout_seconds, uri, lambda: storage.download(place.file, copy))
@@ -242,38 +239,6 @@ def _cell(uri: str, column: str, row: int) -> tuple[bytes, str]:
 
 
 # --- what is elsewhere
-
-
-def _fetch(url: str, copy: Path, timeout: float) -> None:
-    """Fetch an address on the web within so many seconds, however slowly it answers."""
-    until = time.monotonic() + timeout
-    late = UnreadableError("timeout", f"{url!r} was not fetched within {timeout:g} s")
-    try:
-        request = urllib.request.Request(url, headers={"User-Agent": "seamlessalign", "Accept-Encoding": "identity"})
-        with urllib.request.urlopen(request, timeout=timeout) as answer, copy.open("wb") as target:
-            kind = answer.headers.get_content_type()
-            if kind in ("text/html", "application/xhtml+xml"):
-                raise UnreadableError("not_audio", f"{url!r} answers with a page of HTML")
-            promised, written = answer.headers.get("Content-Length", ""), 0
-            while True:
-                if time.monotonic() > until:
-                    raise late
-                block = answer.read1(_BLOCK)
-                if not block:
-                    break
-                written += target.write(block)
-    except urllib.error.HTTPError as error:
-        reason = "missing" if error.code in (404, 410) else "unreadable"
-        raise UnreadableError(reason, f"{url!r} answers {error.code} {error.reason}") from error
-    except (TimeoutError, urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
-        cause = error.reason if isinstance(error, urllib.error.URLError) else error
-        if isinstance(cause, TimeoutError):
-            raise late from error
-        if isinstance(cause, http.client.IncompleteRead):
-            raise UnreadableError("truncated", f"{url!r} broke off") from error
-        raise UnreadableError("unreadable", f"{url!r} cannot be fetched: {_first_line(cause)}") from error
-    if promised.isdecimal() and written != int(promised):
-        raise UnreadableError("truncated", f"{url!r} promised {promised} bytes and sent {written}")
 
 
 def _within(seconds: float, uri: str, work: Callable[[], _T]) -> _T:

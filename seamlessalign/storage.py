@@ -38,16 +38,16 @@ def join(root: str, *parts: str) -> str:
 
 def is_local(uri: str) -> bool:
     """Whether the uri is a path on this machine."""
-    return "://" not in uri or uri.startswith("file://")
+    return "://" not in uri or uri[:7].lower() == "file://"
 
 
 def local_path(uri: str) -> Path:
     """The path of a local uri."""
-    return Path(uri.removeprefix("file://"))
+    return Path(uri[7:] if uri[:7].lower() == "file://" else uri)
 
 
 def filesystem(uri: str) -> tuple[Any, str]:
-    """The fsspec file system of a uri and the path inside it. Raises a named error where its driver is missing."""
+    """The file system of a uri, as fsspec has them, and the path inside it. Raises as `remote_files.filesystem`."""
     if not is_local(uri):
         return remote_files.filesystem(uri)
     import fsspec
@@ -74,7 +74,7 @@ def kind_of(uri: str) -> str | None:
 
 def size(uri: str) -> int:
     """Bytes of a file."""
-    return local_path(uri).stat().st_size if is_local(uri) else int(remote_files.info(uri)["size"])
+    return local_path(uri).stat().st_size if is_local(uri) else int(remote_files.info(uri)["size"] or 0)
 
 
 def version(uri: str) -> str:

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+from unittest.mock import patch
 from urllib.parse import quote
 
 import pytest
@@ -49,7 +51,7 @@ HARMLESS = [
 
 @pytest.fixture(autouse=True)
 def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secrets.os, "environ", {})
+    monkeypatch.setattr(os, "environ", {})
 
 
 class TestAddresses:
@@ -123,12 +125,12 @@ class TestEnvironment:
     )
     def test_values_are_known_however_they_are_written(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         value = "pä ss/w+o'r\"d\\1"
-        monkeypatch.setattr(secrets.os, "environ", {name: value})
+        monkeypatch.setattr(os, "environ", {name: value})
         for written in (value, quote(value), quote(value, safe=""), json.dumps(value), repr(value)):
             assert redact(f"see{written}here") == f"see{written.replace(written.strip(QUOTES), REDACTED)}here"
 
     def test_short_ones_are_known_as_words(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(secrets.os, "environ", {"A_TOKEN": "wave", "B_TOKEN": "on", "C_TOKEN": "true"})
+        monkeypatch.setattr(os, "environ", {"A_TOKEN": "wave", "B_TOKEN": "on", "C_TOKEN": "true"})
         assert redact("wave, waves on wave-s: true") == f"{REDACTED}, waves on {REDACTED}-s: true"
 
     def test_others_stay(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,13 +139,13 @@ class TestEnvironment:
             "GOOGLE_APPLICATION_CREDENTIALS": "/home/alice/key.json",
             "TOKENIZERS": "slow-ones",
         }
-        monkeypatch.setattr(secrets.os, "environ", kept)
+        monkeypatch.setattr(os, "environ", kept)
         text = "/home/alice/key.json slow-ones"
         assert redact(text) == text
 
 
 def test_logs_are_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secrets.os, "environ", {"HF_TOKEN": "gibberish-it-is"})
+    monkeypatch.setattr(os, "environ", {"HF_TOKEN": "gibberish-it-is"})
     try:
         raise ValueError("no gibberish-it-is")
     except ValueError as error:
@@ -172,7 +174,7 @@ _PIECES = st.sampled_from(
         "'",
         "bearer ",
         "AKIA",
-        "AAAAAAAAAAAAAAAA",
+        "A" * 16,
         "s3cr3tval",
         "authorization:",
         "password=",
@@ -188,9 +190,9 @@ _PIECES = st.sampled_from(
 
 @given(st.one_of(st.text(), st.lists(_PIECES).map("".join)))
 def test_what_is_redacted_stays_as_it_is(text: str) -> None:
-    secrets.os.environ = {"MY_TOKEN": "s3cr3tval", "B_TOKEN": "*A**A***"}  # type: ignore[assignment]
-    once = redact(text)
-    assert redact(once) == once
+    with patch.dict(os.environ, {"MY_TOKEN": "s3cr3tval", "B_TOKEN": "*A**A***"}):
+        once = redact(text)
+        assert redact(once) == once
     assert "s3cr3tval" not in once
 
 

@@ -11,16 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from seamlessalign import sources, storage
+from seamlessalign import sources, storage, web_access
 from seamlessalign.errors import UnreadableError
 from seamlessalign.sources import Place, place_of, recording_file, tar_members, with_channel
+from seamlessalign.web_access import WebAccess
 from tests.ground.loopback import web_server
 
 DATA = bytes(range(256)) * 40
 
 
-@pytest.fixture(scope="module")
-def web() -> Iterator[str]:
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(web_access, "_access", WebAccess(allow_local=True))
     with web_server(DATA) as address:
         yield address
 
@@ -203,7 +205,7 @@ class TestWeb:
         assert time.monotonic() - begun < 2
 
     @pytest.mark.parametrize("uri", ["http://127.0.0.1:1/a.wav", "http://[/a.wav", "https://127.0.0.1:1/a b.wav"])
-    def test_nobody_there(self, uri: str) -> None:
+    def test_nobody_there(self, uri: str, web: str) -> None:
         assert _error(uri, timeout=5).reason == "unreadable"
 
 
