@@ -74,7 +74,7 @@ def check(context: Context) -> None:
             )
         if parsed == Side.parse(name):
             raise ConfigError(f"mining.decoys.sides: {name} cannot be its own decoys")
-    for file in find_texts(config.texts):
+    for file in find_texts(config.texts, context.config.root):
         if file.problem is not None:
             raise ConfigError(f"mining.decoys.texts: {file.uri}: {file.problem}")
 
@@ -91,7 +91,7 @@ def digest_parts(side: Side, context: Context) -> list[Any]:
     config, kind = context.config.mining.decoys, kind_of(side, context)
     parts: list[Any] = [kind, config.count, config.same_kind]
     if kind == "texts":
-        parts += [[file.uri, file.version] for file in find_texts(config.texts)]
+        parts += [[file.uri, file.version] for file in find_texts(config.texts, context.config.root)]
     if kind == "sides":
         parts.append(config.sides[str(side)])
     if kind == "lent":
@@ -197,7 +197,7 @@ def _embedded(texts: list[str], side: Side, embedder: Any) -> npt.NDArray[np.flo
 def _read_texts(context: Context) -> list[str]:
     text = context.config.text
     sentences: dict[str, None] = {}
-    for file in find_texts(context.config.mining.decoys.texts):
+    for file in find_texts(context.config.mining.decoys.texts, context.config.root):
         data = storage.read_bytes(file.uri)
         for line in (gzip.decompress(data) if file.uri.endswith(".gz") else data).split(b"\n"):
             try:

@@ -10,9 +10,11 @@ from typing import Any
 import pyarrow as pa
 
 from seamlessalign import sources, storage
-from seamlessalign.errors import ConfigError, UnreadableError
+from seamlessalign.errors import AddressError, ConfigError, UnreadableError
 from seamlessalign.languages import get_language
 from seamlessalign.pipelines.folder import shard_name
+from seamlessalign.roots import outside
+from seamlessalign.secrets import WHERE_TO_PUT_IT, redact, redact_uri, secret_in
 
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".g722", ".aif", ".aiff", ".au")
 FILM_SUFFIXES = (".m4a", ".mp4", ".mov", ".mkv", ".mka", ".webm", ".aac", ".amr", ".wma", ".3gp", ".avi", ".flv")
@@ -32,6 +34,7 @@ class InputFile:
     license: str | None = None
     source: str | None = None
     problem: str | None = None
+    reason: str = "missing"  # the short name under which a problem is counted
     offset: int = 0  # byte at which this part of a text begins
     first_line: int = 0  # number of the line there, from 0
     num_lines: int | None = None  # lines of this part; None: all that follow
@@ -45,30 +48,32 @@ class Shard:
     files: tuple[InputFile, ...]
 
 
-def find_recordings(inputs: list[str]) -> list[InputFile]:
+def find_recordings(inputs: list[str], root: str | None = None) -> list[InputFile]:
     """The recordings that files, folders, patterns, addresses, containers and lists name, sorted by uri.
 
     A name that leads nowhere is an input with a problem, to be set aside by the run. A file that is named one by one is
     taken whatever its suffix; in a folder, those with an audio suffix are. Containers are tar files (also as shards of
     WebDataset) and Parquet files: those that are named, and in a folder those with audio in them. Lists are manifests
     (`.jsonl`), tables (`.tsv`, with a heading) and uris, one a line (`.txt`). Addresses on the web are taken at their
-    word, since asking for each of many would take long.
+    word, since asking for each of many would take long. What does not lie below `root` is not looked at.
     """
     found: list[InputFile] = []
     for item in inputs:
-        if sources.is_http(item) and not item.endswith(tuple(_LISTS)) and not sources.is_container(item):
+        if _is_outside(item, root) and not _is_pattern(item):
+            found.append(_outside(item, root))
+        elif sources.is_http(item) and not item.endswith(tuple(_LISTS)) and not sources.is_container(item):
             found.append(InputFile(item, ""))
         elif item.endswith(tuple(_LISTS)):
-            found.extend(_listed(item))
+            found.extend(_listed(item, root))
         else:
-            for file in _files(item, (*AUDIO_SUFFIXES, *sources.CONTAINERS)):
+            for file in _files(item, (*AUDIO_SUFFIXES, *sources.CONTAINERS), root):
                 found.extend(_opened(file, named=file.uri == item))
     return _distinct(found)
 
 
-def find_texts(inputs: list[str]) -> list[InputFile]:
-    """The text files that files, folders and patterns name, sorted by uri."""
-    return _distinct([file for item in inputs for file in _files(item, TEXT_SUFFIXES)])
+def find_texts(inputs: list[str], root: str | None = None) -> list[InputFile]:
+    """The text files that files, folders and patterns name, sorted by uri; none that do not lie below `root`."""
+    return _distinct([file for item in inputs for file in _files(item, TEXT_SUFFIXES, root)])
 
 
 def cut_into_shards(files: list[InputFile], per_shard: int) -> list[Shard]:
@@ -114,7 +119,31 @@ def _line_ends(block: bytes) -> Iterator[int]:
         end = block.find(b"\n", end + 1)
 
 
-def _files(item: str, suffixes: tuple[str, ...]) -> Iterator[InputFile]:
+def _is_pattern(item: str) -> bool:
+    return any(sign in item for sign in "*?[")
+
+
+def _is_outside(uri: str, root: str | None) -> bool:
+    return root is not None and outside(sources.place_of(uri).file, root)
+
+
+def _outside(uri: str, root: str | None, listed: str = "") -> InputFile:
+    """What is set aside because it leaves the root."""
+    detail = f"it does not lie below the root {root!r}, or a link in its path leads out of there"
+    return InputFile(uri, "", problem=f"{detail}{listed}", reason="outside_root")
+
+
+def _files(item: str, suffixes: tuple[str, ...], root: str | None) -> Iterator[InputFile]:
+    try:
+        yield from _found(item, suffixes, root)
+    except UnreadableError as error:  # an address on the web that may not be asked, or does not answer
+        yield InputFile(item, "", problem=error.detail, reason=error.reason)
+
+
+def _found(item: str, suffixes: tuple[str, ...], root: str | None) -> Iterator[InputFile]:
+    if _is_outside(item, root) and not _is_pattern(item):
+        yield _outside(item, root)
+        return
     kind = storage.kind_of(item)
     if kind == "directory":
         names = [uri for uri in storage.list_files(item) if uri.lower().endswith(suffixes)]
@@ -122,7 +151,7 @@ def _files(item: str, suffixes: tuple[str, ...]) -> Iterator[InputFile]:
             yield InputFile(item, "", problem=f"the folder holds no file that ends in {', '.join(suffixes)}")
     elif kind is not None:
         names = [item]
-    elif any(sign in item for sign in "*?["):
+    elif _is_pattern(item):
         names = storage.glob(item)
         if not names:
             yield InputFile(item, "", problem="no file matches the pattern")
@@ -135,6 +164,9 @@ def _files(item: str, suffixes: tuple[str, ...]) -> Iterator[InputFile]:
         except UnicodeEncodeError:  # Linux lets names be any bytes; tables and manifests hold text
             shown = uri.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
             yield InputFile(shown, "", problem="its name is not UTF-8: rename it")
+            continue
+        if _is_outside(uri, root):
+            yield _outside(uri, root)
             continue
         try:
             version = storage.version(uri)
@@ -152,8 +184,10 @@ def _opened(file: InputFile, *, named: bool) -> Iterator[InputFile]:
     try:
         inside = list(_tar(file) if sources.is_tar(file.uri) else _parquet(file))
     except (UnreadableError, OSError) as error:
-        detail = error.detail if isinstance(error, UnreadableError) else str(error.strerror or error)
-        yield replace(file, problem=detail)
+        if isinstance(error, UnreadableError):
+            yield replace(file, problem=error.detail, reason=error.reason)
+        else:
+            yield replace(file, problem=str(error.strerror or error))
         return
     yield from inside
     if named and not inside:
@@ -176,7 +210,7 @@ def _tar(file: InputFile) -> Iterator[InputFile]:
             shown = member.uri.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
             yield replace(member, uri=shown, problem="its name is not UTF-8: rename it")
         except UnreadableError as error:
-            yield replace(member, problem=error.detail)
+            yield replace(member, problem=error.detail, reason=_reason(error))
     if problem is not None:
         yield replace(file, problem=f"it breaks off: {problem}")
 
@@ -209,29 +243,59 @@ def _parquet(file: InputFile) -> Iterator[InputFile]:
                     try:
                         yield replace(member, **_checked({name: value for name, value in about.items() if value}))
                     except UnreadableError as error:
-                        yield replace(member, problem=error.detail)
+                        yield replace(member, problem=error.detail, reason=_reason(error))
                 row += 1
 
 
-def _listed(uri: str) -> Iterator[InputFile]:
+def _listed(uri: str, root: str | None) -> Iterator[InputFile]:
     """The entries of a list, each relative to its folder."""
-    if not storage.exists(uri):
-        kind = "manifest" if uri.endswith(".jsonl") else "list"
-        yield InputFile(uri, "", problem=f"there is no such {kind}")
+    try:
+        if not storage.exists(uri):
+            kind = "manifest" if uri.endswith(".jsonl") else "list"
+            yield InputFile(uri, "", problem=f"there is no such {kind}")
+            return
+        entries = list(_LISTS[uri[uri.rindex(".") :]](uri))
+    except UnreadableError as error:  # an address on the web that may not be asked, or does not answer
+        yield InputFile(uri, "", problem=error.detail, reason=error.reason)
         return
-    folder = uri.rsplit("/", 1)[0] if "/" in uri else "."
-    for number, entry in _LISTS[uri[uri.rindex(".") :]](uri):
-        if isinstance(entry, UnreadableError):
-            yield InputFile(f"{uri}#line={number}", "", problem=entry.detail)
-            continue
-        place = entry.get("uri") or entry["path"]
-        if "://" not in place and not place.startswith("/"):
-            place = storage.join(folder, place)
-        about: dict[str, Any] = {key: entry.get(key) or None for key in _ABOUT}
-        at = sources.place_of(place)
-        if sources.is_http(at.file):
-            yield InputFile(place, "", **about)
-        elif not storage.exists(at.file):
+    for number, entry in entries:
+        try:
+            if isinstance(entry, UnreadableError):
+                raise entry
+            yield from _entry(uri, number, entry, root)
+        except UnreadableError as error:
+            yield InputFile(f"{uri}#line={number}", "", problem=redact(error.detail), reason=_reason(error))
+
+
+def _reason(error: UnreadableError) -> str:
+    return "missing" if error.reason == "manifest" else error.reason
+
+
+def _entry(uri: str, number: int, entry: dict[str, Any], root: str | None) -> Iterator[InputFile]:
+    """What one line of a list names. Raises UnreadableError where it should not even be repeated."""
+    place = entry.get("uri") or entry["path"]
+    secret = secret_in(place)
+    if secret is not None:
+        raise UnreadableError("secret_in_address", f"{redact_uri(place)!r} carries {secret}: {WHERE_TO_PUT_IT}")
+    if "://" not in place and not place.startswith("/"):
+        place = storage.join(uri.rsplit("/", 1)[0] if "/" in uri else ".", place)
+    about: dict[str, Any] = {key: entry.get(key) or None for key in _ABOUT}
+    at = sources.place_of(place)
+    if _is_outside(place, root):
+        yield replace(_outside(place, root, f"; {uri} names it in line {number}"), **about)
+    elif sources.is_http(uri) and storage.is_local(at.file):
+        detail = f"a list on the web names a file of this machine in line {number}: {uri}"
+        yield InputFile(place, "", **about, problem=detail, reason="address_refused")
+    elif sources.is_http(at.file):
+        yield InputFile(place, "", **about)
+    else:
+        try:
+            there = storage.exists(at.file)
+        except AddressError as error:
+            detail = f"{error}; {uri} names it in line {number}"
+            yield InputFile(place, "", **about, problem=detail, reason="address_refused")
+            return
+        if not there:
             yield InputFile(place, "", **about, problem=f"there is no such file; {uri} names it in line {number}")
         elif at.member is None and sources.is_container(place):
             for file in _opened(InputFile(place, storage.version(place)), named=True):
@@ -306,7 +370,12 @@ def _checked_entry(entry: Any) -> dict[str, Any]:
 
 
 def _checked(about: dict[str, Any]) -> dict[str, Any]:
-    """The same, its language as ISO 639-3. Raises UnreadableError where there is no such language."""
+    """The same, its language as ISO 639-3. Raises UnreadableError where there is no such language, or a secret."""
+    for name, value in about.items():
+        if isinstance(value, str) and name in _ABOUT and redact(value) != value:
+            raise UnreadableError(
+                "secret_in_address", f"its {name} carries a secret: {redact(value)!r}: leave that out"
+            )
     if not about.get("lang"):
         return about
     try:

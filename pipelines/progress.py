@@ -10,6 +10,7 @@ from seamlessalign import storage
 from seamlessalign.errors import StorageError
 from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.retries import BRIEF, patience
+from seamlessalign.secrets import redact
 
 _WIDTH = 24
 _TERMINAL_SECONDS = 0.2
@@ -70,7 +71,7 @@ class Progress:
         """Note why the stage stopped."""
         if self._is_terminal:
             self._out.write("\n")
-        self._file("failed", error)
+        self._file("failed", redact(error))
 
     def stop(self) -> None:
         """Note that the stage was interrupted and can go on."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import yaml
 
-from seamlessalign import storage
+from seamlessalign import storage, web_access
 from seamlessalign.config import RunConfig, dump_config
 from seamlessalign.embedders import speech_models
 from seamlessalign.errors import ConfigError, InputError
@@ -189,8 +189,9 @@ def choose_again(config: RunConfig) -> RunResult:
 
 def read_inputs(config: RunConfig) -> RunInputs:
     """Find the inputs of a run and cut them. Raises InputError where there is nothing to read, ModelError."""
-    recordings = find_recordings(config.speech.inputs)
-    texts = find_texts(config.text.inputs) if has_text(config) else []
+    web_access.use(config.fetch.access())
+    recordings = find_recordings(config.speech.inputs, config.root)
+    texts = find_texts(config.text.inputs, config.root) if has_text(config) else []
     _check_inputs("speech", recordings)
     if has_text(config):
         _check_inputs("text", texts)
@@ -200,8 +201,10 @@ def read_inputs(config: RunConfig) -> RunInputs:
 
 def plan_inputs(config: RunConfig) -> tuple[list[Shard], list[Shard]]:
     """The shards of recordings and of texts that a run over the present inputs has."""
-    recordings = cut_into_shards(find_recordings(config.speech.inputs), config.speech.recordings_per_shard)
-    texts = cut_texts(find_texts(config.text.inputs), config.text.lines_per_shard) if has_text(config) else []
+    web_access.use(config.fetch.access())
+    recordings = cut_into_shards(find_recordings(config.speech.inputs, config.root), config.speech.recordings_per_shard)
+    found = find_texts(config.text.inputs, config.root) if has_text(config) else []
+    texts = cut_texts(found, config.text.lines_per_shard)
     return recordings, texts
 
 
@@ -276,7 +279,7 @@ def _check_inputs(section: str, files: list[InputFile]) -> None:
 
 def _write_config(folder: RunFolder, config: RunConfig, models: dict[str, str]) -> None:
     resolved = dump_config(config)
-    whole = digest({k: v for k, v in resolved.items() if k not in ("resources", "output")}, models)
+    whole = digest({k: v for k, v in resolved.items() if k not in ("resources", "output", "fetch", "root")}, models)
     storage.write_bytes_atomic(folder.config, _config_text(config, whole).encode())
 
 

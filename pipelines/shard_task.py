@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from socket import gethostname
 from typing import Any
 
+from seamlessalign import web_access
 from seamlessalign.languages import Side
 from seamlessalign.pipelines import (
     corpus_stage,
@@ -40,6 +41,7 @@ class ShardTask:
 
 def do_and_mark(task: ShardTask, context: Context) -> Mark:
     """Do a shard, write its tables, then its completion mark, and log that."""
+    web_access.use(context.config.fetch.access())
     with task_log(context, task.stage, task.name, task.digest):
         begun, clock = datetime.now(UTC), time.monotonic()
         mark = replace(

@@ -35,6 +35,7 @@ from seamlessalign.rows import (
     segment_id,
     segments_schema,
 )
+from seamlessalign.secrets import redact, redact_uri
 from seamlessalign.segmentation.dnsmos import MODEL as DNSMOS
 from seamlessalign.segmentation.dnsmos import Dnsmos
 from seamlessalign.segmentation.kept_scores import FRAMES, to_row
@@ -126,7 +127,7 @@ def _process_file(
     config = context.config.speech.decode
     try:
         if file.problem is not None:
-            raise UnreadableError("missing", file.problem)
+            raise UnreadableError(file.reason, file.problem)
         with _reading(file.uri), ExitStack() as stack:
             with watch.step("read"):
                 path, decoding = stack.enter_context(open_recording(file.uri, config))
@@ -387,7 +388,11 @@ def write_quarantine(folder: Any, stage: str, shard: str, entries: list[dict[str
     if not entries:
         return []
     uri = folder.quarantine(stage, shard)
-    lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+    shown = [
+        {name: redact(value) if name == "detail" else redact_uri(value) for name, value in entry.items()}
+        for entry in entries
+    ]
+    lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in shown)
     storage.write_bytes_atomic(uri, lines.encode("utf-8", "backslashreplace"))
     return [folder.relative(uri)]
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from seamlessalign import storage
-from seamlessalign.config import DecodeConfig, RunConfig
+from seamlessalign.config import DecodeConfig, FetchConfig, RunConfig
 from seamlessalign.embedders import default_frames, speech_digest, speech_rows_digest
 from seamlessalign.embedders.card import means_digest
 from seamlessalign.errors import ConfigError, SeamlessAlignError
@@ -39,6 +39,7 @@ from seamlessalign.pipelines.span_counts import FRAMES_TABLE
 from seamlessalign.pipelines.span_filters import sound_models
 from seamlessalign.pipelines.span_languages import idle_lid_keys, thresholds_of
 from seamlessalign.rows import SCHEMA_VERSION
+from seamlessalign.sources import is_http
 from seamlessalign.typed_config import digest
 
 # Stages in the order of a run; those of one line do not wait for each other.
@@ -76,7 +77,7 @@ def speech_tasks(config: RunConfig, recordings: list[InputFile], models: dict[st
     """Shards of recordings. `models`: SHA-256 of every model that the run loads."""
     base = _speech_digest(config, models)
     return [
-        ShardTask(speech_stage.STAGE, shard.name, digest(base, _files(shard)), shard)
+        ShardTask(speech_stage.STAGE, shard.name, digest(base, _files(shard, config)), shard)
         for shard in cut_into_shards(recordings, config.speech.recordings_per_shard)
     ]
 
@@ -85,7 +86,7 @@ def text_tasks(config: RunConfig, texts: list[InputFile], models: dict[str, str]
     """Shards of texts."""
     base = _text_digest(config, models)
     return [
-        ShardTask(text_stage.STAGE, shard.name, digest(base, _files(shard)), shard)
+        ShardTask(text_stage.STAGE, shard.name, digest(base, _files(shard, config)), shard)
         for shard in cut_texts(texts, config.text.lines_per_shard)
     ]
 
@@ -319,5 +320,9 @@ def _text_digest(config: RunConfig, models: dict[str, str]) -> str:
     return digest("text", SCHEMA_VERSION, text, config.text_languages(), models, means_digest(config.text.embedder))
 
 
-def _files(shard: Shard) -> list[dict[str, Any]]:
-    return [asdict(file) for file in shard.files]
+def _files(shard: Shard, config: RunConfig) -> list[Any]:
+    """What a shard's output depends on of its files; of those on the web, also what may be fetched."""
+    files: list[Any] = [{k: v for k, v in asdict(file).items() if k != "reason"} for file in shard.files]
+    if config.fetch != FetchConfig() and any(is_http(file.uri) for file in shard.files):
+        files.append(config.fetch.model_dump(mode="json"))
+    return files

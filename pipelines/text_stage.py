@@ -44,7 +44,7 @@ def process(shard: Shard, digest: str, context: Context) -> Mark:
     for file in shard.files:
         try:
             if file.problem is not None:
-                raise UnreadableError("missing", file.problem)
+                raise UnreadableError(file.reason, file.problem)
             _read_file(file, context, lid, output, watch)
         except UnreadableError as error:
             output.tally.drop(error.reason, quarantined=True)

@@ -13,6 +13,7 @@ from seamlessalign.errors import ConfigError
 from seamlessalign.languages import Direction, get_language
 from seamlessalign.resources_config import ResourcesConfig
 from seamlessalign.typed_config import Section, apply_override, beside, checked, read_yaml
+from seamlessalign.web_access import WebAccess
 
 
 def _check_language(code: str) -> str:
@@ -262,16 +263,44 @@ class CorpusConfig(Section):
     audio_format: Literal["flac", "opus"] = "flac"
 
 
+class FetchConfig(Section):
+    """What may be asked of the web, for inputs that are addresses on it. docs/security.md has the reasons."""
+
+    schemes: list[Literal["https", "http"]] = Field(["https", "http"], min_length=1)  # redirects are held to them too
+    allow_local: bool = False  # addresses of this machine and its link: 127.0.0.1, ::1, 169.254.169.254, …
+    allow_private: bool = (
+        True  # other addresses that are not the whole world's: 10.0.0.0/8, 192.168.0.0/16, fc00::/7, …
+    )
+    max_gb: float = Field(16.0, gt=0)  # GiB that one file may send
+    seconds: float = Field(
+        600.0, gt=0
+    )  # waited for one list, text or container; decode.timeout_seconds for a recording
+    max_redirects: int = Field(5, ge=0, le=50)
+
+    def access(self) -> WebAccess:
+        """The same as bounds for whoever fetches."""
+        return WebAccess(
+            schemes=tuple(self.schemes),
+            allow_local=self.allow_local,
+            allow_private=self.allow_private,
+            max_bytes=int(self.max_gb * 2**30),
+            seconds=self.seconds,
+            max_redirects=self.max_redirects,
+        )
+
+
 class RunConfig(Section):
     """A whole run."""
 
     name: str = "run"
     output: str | None = None
+    root: str | None = None  # folder, or beginning of addresses, below which all inputs must lie, wherever links lead
     directions: list[DirectionName] = Field(min_length=1)
     speech: SpeechConfig = SpeechConfig()
     text: TextConfig = TextConfig()
     mining: MiningConfig = MiningConfig()
     corpus: CorpusConfig = CorpusConfig()
+    fetch: FetchConfig = FetchConfig()
     models: dict[str, str] = {}  # model name → local directory, before hub and packages
     resources: ResourcesConfig = ResourcesConfig()
 
@@ -321,6 +350,8 @@ def _resolve_paths(raw: dict[str, Any], file: Path) -> None:
     for section in ("speech", "text"):
         if isinstance(raw.get(section), dict) and isinstance(raw[section].get("inputs"), list):
             raw[section]["inputs"] = [beside(file, str(uri)) for uri in raw[section]["inputs"]]
+    if isinstance(raw.get("root"), str):
+        raw["root"] = beside(file, raw["root"])
     lid = _dig(raw, "speech", "lid")
     if lid and isinstance(lid.get("calibration"), str) and lid["calibration"] != "none":
         lid["calibration"] = beside(file, lid["calibration"])

@@ -25,6 +25,10 @@ class StorageError(SeamlessAlignError):
     exit_status = 2
 
 
+class AddressError(StorageError):
+    """An address is of a kind that is not read."""
+
+
 class MissingPackageError(SeamlessAlignError):
     """A package of an extra is not installed."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from seamlessalign.errors import MissingPackageError, StorageError
+from seamlessalign.errors import AddressError, MissingPackageError, StorageError
 from seamlessalign.retries import ShortBodyError, Tries, is_transient, retrying, status_of
 from seamlessalign.secrets import redact_uri
 from seamlessalign.web_files import WebFiles
@@ -46,12 +46,14 @@ _S3_CLIENT = {
 def filesystem(uri: str) -> tuple[Any, str]:
     """The file system of a uri, as fsspec has them, and the path inside it.
 
-    Raises StorageError for addresses of other kinds, and a named error where a driver is missing.
+    Raises AddressError for addresses of other kinds, and a named error where a driver is missing.
     """
     scheme = uri.partition("://")[0].lower()
     if scheme not in _SCHEMES:
         kinds = ", ".join(f"{name}://" for name in _SCHEMES)
-        raise StorageError(f"{redact_uri(uri)!r}: {scheme}:// is no kind of address that is read: {kinds} are, and paths")
+        raise AddressError(
+            f"{redact_uri(uri)!r}: {scheme}:// is no kind of address that is read: {kinds} are, and paths"
+        )
     if scheme in ("http", "https"):
         return WebFiles(), uri
     import fsspec

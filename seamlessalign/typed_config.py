@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -14,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from seamlessalign.errors import ConfigError
+from seamlessalign.secrets import WHERE_TO_PUT_IT, redact_uri, secret_in
 
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -26,6 +28,10 @@ class Section(BaseModel):
 
 def checked(kind: type[Kind], raw: dict[str, Any], origin: str) -> Kind:
     """A nested dictionary as a configuration of some kind; `origin` names it in errors. Raises ConfigError."""
+    for place, value in _texts(raw):  # first, so that no other error tells it
+        secret = secret_in(value)
+        if secret is not None:
+            raise ConfigError(f"{origin}: {place}: {redact_uri(value)!r} carries {secret}: {WHERE_TO_PUT_IT}")
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
@@ -75,6 +81,15 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
             raise ConfigError(f"override {override!r}: {parent} is a value and has no keys")
         node = child
     node[last] = parsed
+
+
+def _texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in nested values, with its place."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, dict | list | tuple):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _texts(inner, f"{place}.{key}" if place else str(key))
 
 
 def _plain(value: Any) -> Any:

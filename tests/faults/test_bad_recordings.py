@@ -106,7 +106,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostile]:
             text={"inputs": ["texts"]},
         )
         begun = time.monotonic()
-        run = mine(config, root / "run", "directions=[eng-frA]", "mining.threshold=0.8")
+        run = mine(config, root / "run", "directions=[eng-frA]", "mining.threshold=0.8", "fetch.allow_local=true")
         yield Hostile(root, address, run, time.monotonic() - begun)
 
 

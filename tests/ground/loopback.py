@@ -1,10 +1,12 @@
 """A web server on this machine that answers as its paths say: well, badly, slowly, or never."""
 
+import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -75,5 +77,44 @@ def web_server(data: bytes) -> Iterator[str]:
     finally:
         stopped.set()
         time.sleep(0.01)
+        server.shutdown()
+        server.server_close()
+
+
+SERVED = bytes(range(256)) * 40  # what `serving` serves unless it is told otherwise
+
+
+class _Quiet(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    asked: list[dict[str, str]]
+
+    def do_GET(self) -> None:
+        self.asked.append({"path": self.path, **{name.lower(): value for name, value in self.headers.items()}})
+        self.answer()
+
+    def answer(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(SERVED)))
+        self.end_headers()
+        self.wfile.write(SERVED)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def serving(answer: Callable[[Any], None] | None = None, tls: ssl.SSLContext | None = None) -> Iterator[Any]:
+    """A server on 127.0.0.1; `asked` has what came to it."""
+    asked: list[dict[str, str]] = []
+    about: dict[str, Any] = {"asked": asked, **({"answer": answer} if answer else {})}
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Quiet,), about))
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    server.asked = asked  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
         server.shutdown()
         server.server_close()

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from seamlessalign.config import RunConfig, dump_config, load_config, parse_config
 from seamlessalign.errors import ConfigError
 from seamlessalign.typed_config import digest
+from seamlessalign.web_access import WebAccess
 
 MINIMAL: dict[str, Any] = {"directions": ["eng-frA"], "speech": {"inputs": ["/a"]}, "text": {"inputs": ["/t"]}}
 
@@ -122,11 +123,38 @@ def test_an_unknown_key_names_the_nearest(key: str, nearest: str) -> None:
         ({"resources.device": "gpu"}, "resources.device"),
         ({"models": {"e5-small": 3}}, "models.e5-small"),
         ({"text.split": "perhaps"}, "text.split"),
+        ({"fetch.schemes": ["ftp"]}, "fetch.schemes"),
+        ({"fetch.schemes": []}, "fetch.schemes"),
+        ({"fetch.max_gb": 0}, "fetch.max_gb"),
     ],
     ids=str,
 )
 def test_a_wrong_value_is_named(changes: dict[str, Any], told: str) -> None:
     assert told in _told(_with(changes))
+
+
+@pytest.mark.parametrize(
+    "key", ["speech.inputs", "text.inputs", "output", "root", "models", "name", "speech.lid.calibration", "no.such.key"]
+)
+@pytest.mark.parametrize("uri", ["https://alice:hunter2@data.org/a", "s3://bucket/a?X-Amz-Signature=hunter2"])
+def test_a_secret_is_refused_and_not_told(key: str, uri: str) -> None:
+    value: Any = [uri] if key.endswith("inputs") else {"whisper-base": uri} if key == "models" else uri
+    told = _told(_with({key: value, "mining.k": uri}))  # whatever else is wrong
+    assert "hunter2" not in told and "***" in told
+    told = _told(_with({key: value}))
+    assert key in told and "hunter2" not in told and "~/.netrc" in told
+
+
+def test_the_root_is_relative_to_the_file(tmp_path: Path) -> None:
+    path = _file(tmp_path, yaml.safe_dump({**MINIMAL, "root": "data"}))
+    assert load_config(path).root == str(tmp_path / "data")
+    assert load_config(path, ["root=s3://bucket/in"]).root == "s3://bucket/in"
+
+
+def test_bounds_of_fetching_are_those_of_who_fetches() -> None:
+    assert parse_config(MINIMAL, "").fetch.access() == WebAccess()
+    changed = parse_config(_with({"fetch": {"allow_local": True, "max_gb": 0.5, "schemes": ["https"]}}), "").fetch
+    assert changed.access() == WebAccess(schemes=("https",), allow_local=True, max_bytes=2**29)
 
 
 def test_a_message_is_for_people() -> None:

@@ -12,8 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seamlessalign import compressed_tar, storage
+from seamlessalign import compressed_tar, storage, web_access
+from seamlessalign.errors import StorageError
 from seamlessalign.pipelines.inputs import InputFile, cut_into_shards, find_recordings, find_texts
+from seamlessalign.web_access import WebAccess
+from tests.ground.loopback import web_server
 from tests.ground.test_sources import write_tar
 
 ODD = ["sp ace.wav", "quo'te\".wav", "new\nline.wav", "a::b.wav", "what?.wav", "st*r.wav", "[x].wav", "~.wav", "ü.wav"]
@@ -292,3 +295,144 @@ def test_shards_hold_every_file_once_and_in_order(uris: list[str], per_shard: in
     assert [shard.name for shard in shards] == [f"part-{i:05d}" for i in range(len(shards))]
     assert all(len(shard.files) == per_shard for shard in shards[:-1])
     assert all(0 < len(shard.files) <= per_shard for shard in shards)
+
+
+class TestRoot:
+    """What a list names, and what lies in folders, leaves a configured root in no way."""
+
+    @pytest.fixture
+    def tree(self, tmp_path: Path) -> Path:
+        _touch(tmp_path, "root/in/a.wav", "root/list/b.wav", "out/c.wav", "out/text.txt", "root/text.txt")
+        (tmp_path / "root/in/link.wav").symlink_to(tmp_path / "out/c.wav")
+        (tmp_path / "root/in/folder").symlink_to(tmp_path / "out")
+        write_tar(tmp_path / "root/in/s.tar", {"../x.wav": b"x"})
+        write_tar(tmp_path / "out/t.tar", {"x.wav": b"x"})
+        return tmp_path
+
+    def _reasons(self, found: list[InputFile], tree: Path) -> dict[str, str | None]:
+        return {
+            file.uri.replace(str(tree), "").replace("file://", "file:"): file.reason if file.problem else None
+            for file in found
+        }
+
+    def test_lists(self, tree: Path) -> None:
+        lines = ["b.wav", "../in/a.wav", "../../out/c.wav", f"{tree}/out/c.wav", f"file://{tree}/out/c.wav"]
+        lines += ["../in/link.wav", "../in/folder/c.wav", "../in/s.tar::../x.wav", "../../out/t.tar::x.wav"]
+        lines += ["../../out/t.tar", "../in/link.wav#channel=0", "../../out/none.wav", "http://127.0.0.1:1/a.wav"]
+        lines += ["s3://bucket/a.wav", "memory://a.wav", "/etc/passwd", "reference://a.wav"]
+        entries = "".join(json.dumps({"path": line}) + "\n" for line in lines)
+        (tree / "root/list/all.jsonl").write_text(entries)
+        (tree / "root/list/all.txt").write_text("\n".join(lines))
+        (tree / "root/list/all.tsv").write_text("\n".join(["path", *lines]))
+        for name in ("all.jsonl", "all.txt", "all.tsv"):
+            found = find_recordings([f"{tree}/root/list/{name}"], f"{tree}/root")
+            reasons = self._reasons(found, tree)
+            assert {uri for uri, reason in reasons.items() if reason is None} == {
+                "/root/list/b.wav",
+                "/root/list/../in/a.wav",
+                "/root/list/../in/s.tar::../x.wav",
+            }
+            assert set(reasons.values()) == {None, "outside_root"} and len(reasons) == len(lines)
+            heading = name == "all.tsv"
+            (one,) = [file for file in found if file.uri == f"{tree}/out/c.wav"]
+            assert f"{name} names it in line {4 + heading}" in str(one.problem)
+
+    def test_folders_patterns_and_lists_themselves(self, tree: Path) -> None:
+        root = f"{tree}/root"
+        (tree / "out/list.tsv").write_text(f"path\n{tree}/root/in/a.wav")
+        found = find_recordings([f"{root}/in", f"{root}/../out/*.wav", f"{tree}/out/list.tsv", f"{tree}/out"], root)
+        reasons = self._reasons(found, tree)
+        fine = {uri for uri, reason in reasons.items() if reason is None}
+        assert fine == {"/root/in/a.wav", "/root/in/s.tar::../x.wav"}
+        assert {"/root/in/link.wav", "/root/../out/c.wav", "/out/list.tsv", "/out"} <= reasons.keys() - fine
+        assert set(reasons.values()) == {None, "outside_root"}
+        texts = self._reasons(find_texts([f"{root}/text.txt", f"{tree}/out", f"{root}/../out/*.txt"], root), tree)
+        assert texts == {"/root/text.txt": None, "/out": "outside_root", "/root/../out/text.txt": "outside_root"}
+
+    def test_nothing_outside_is_looked_at(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tree / "root/list/all.txt").write_text(f"{tree}/out/c.wav\n{tree}/out/t.tar\nb.wav")
+        asked: list[str] = []
+        real = storage.filesystem
+
+        def filesystem(uri: str) -> Any:
+            asked.append(uri)
+            return real(uri)
+
+        monkeypatch.setattr(storage, "filesystem", filesystem)
+        find_recordings([f"{tree}/root/list/all.txt", f"{tree}/out"], f"{tree}/root")
+        assert asked and not any("/out" in uri for uri in asked)
+
+    def test_without_a_root_all_is_taken(self, tree: Path) -> None:
+        (tree / "root/list/all.txt").write_text(f"{tree}/out/c.wav\n../in/link.wav")
+        assert len(_uris(find_recordings([f"{tree}/root/list/all.txt"]))) == 2
+
+
+class TestAddresses:
+    def test_kinds_that_are_not_read_are_set_aside(self, tmp_path: Path) -> None:
+        lines = ["ssh://host/a.wav", "reference://a.wav", "simplecache::http://127.0.0.1:1/a.wav", "zip://a::file:///b"]
+        (tmp_path / "list.txt").write_text("\n".join([*lines, "a.wav"]))
+        (tmp_path / "a.wav").write_bytes(b"x")
+        found = {file.uri: file for file in find_recordings([str(tmp_path / "list.txt")])}
+        assert found.pop(f"{tmp_path}/a.wav").problem is None
+        assert found.keys() == set(lines)
+        assert {file.reason for file in found.values()} == {"address_refused"}
+        with pytest.raises(StorageError, match="no kind of address"):
+            find_recordings(["ssh://host/a.wav"])
+
+    def test_a_list_on_the_web_names_no_files_of_this_machine(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "a.wav").write_bytes(b"x")
+        text = f"{tmp_path}/a.wav\nfile://{tmp_path}/a.wav\nhttp://data.org/b.wav\nc.wav\n../d.wav\n"
+        with web_server(text.encode()) as address:
+            (refused,) = find_recordings([f"{address}/list.txt"])
+            assert refused.reason == "address_refused" and "fetch.allow_local" in str(refused.problem)
+            monkeypatch.setattr(web_access, "_access", WebAccess(allow_local=True))
+            found = {
+                file.uri: file.reason if file.problem else None for file in find_recordings([f"{address}/list.txt"])
+            }
+        assert found == {
+            f"{tmp_path}/a.wav": "address_refused",
+            f"file://{tmp_path}/a.wav": "address_refused",
+            "http://data.org/b.wav": None,
+            f"{address}/c.wav": None,
+            f"{address}/../d.wav": None,
+        }
+
+    def test_secrets_are_not_repeated(self, tmp_path: Path) -> None:
+        secret = "hunter2"
+        lines = [f"https://alice:{secret}@data.org/a.wav", f"https://data.org/b.wav?X-Amz-Signature={secret}"]
+        lines += [f"https://data.org/c.tar?token={secret}::a.wav", f"s3://key:{secret}@bucket/d.wav"]
+        (tmp_path / "list.txt").write_text("\n".join([*lines, f"{secret}.wav"]))
+        entries = [{"path": line} for line in lines]
+        entries += [{"path": "a.wav", "source": f"https://data.org/?sig={secret}"}, {f"https://a:{secret}@b/": "x"}]
+        entries += [
+            {"path": "a.wav", "license": f"password={secret}"},
+            {"path": "a.wav", "source": "https://data.org/?x=1"},
+        ]
+        (tmp_path / "list.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+        (tmp_path / "a.wav").write_bytes(b"x")
+        listed = find_recordings([str(tmp_path / "list.txt")])
+        found = [file for file in listed if file.uri.startswith(f"{tmp_path}/list.txt#line=")]
+        assert len(found) == 4 and {file.reason for file in found} == {"secret_in_address"}
+        assert all("~/.netrc" in str(file.problem) for file in found)
+        manifest = find_recordings([str(tmp_path / "list.jsonl")])
+        assert [file.reason for file in manifest if file.problem] == [
+            "secret_in_address",  # by uri: #line=1, …, #line=7
+            "secret_in_address",
+            "secret_in_address",
+            "secret_in_address",
+            "secret_in_address",
+            "missing",  # an unknown key
+            "secret_in_address",
+        ]
+        assert secret not in repr([*found, *manifest])
+
+    def test_nor_are_those_in_containers(self, tmp_path: Path) -> None:
+        about = json.dumps({"lang": "fra", "source": "https://data.org/?sig=hunter2"}).encode()
+        write_tar(tmp_path / "a.tar", {"1.wav": b"x", "1.json": about})
+        column = pa.array([{"bytes": b"x", "path": "a"}], pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+        table = pa.table({"audio": column, "source": ["https://a:hunter2@data.org"]})
+        pq.write_table(table, tmp_path / "a.parquet")
+        found = find_recordings([str(tmp_path)])
+        assert [file.reason for file in found] == ["secret_in_address"] * 2 and "hunter2" not in repr(found)
