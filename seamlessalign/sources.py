@@ -82,8 +82,8 @@ def recording_file(uri: str, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterat
 
     Raises UnreadableError with one of the reasons `missing`, `unreadable`, `truncated` (less came than was promised),
     `not_audio` (a page of HTML came), `empty` (a row without audio), `timeout` when it is not there within so many
-    seconds, and those of `web_files.fetch`; OSError of the file system; StorageError where a store does not answer however often it is asked;
-    MissingPackageError without the package that reads such addresses.
+    seconds, and those of `web_files.fetch`; OSError of the file system; StorageError where a store does not answer
+    however often it is asked; MissingPackageError without the package that reads such addresses.
     """
     place = place_of(uri)
     if place.member is None and storage.is_local(place.file):

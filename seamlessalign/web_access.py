@@ -16,6 +16,7 @@ import io
 import ipaddress
 import netrc
 import os
+import random
 import socket
 import ssl
 import time
@@ -30,11 +31,14 @@ from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from seamlessalign.errors import UnreadableError
+from seamlessalign.retries import is_transient
 from seamlessalign.secrets import WHERE_TO_PUT_IT, redact, redact_uri, secret_in
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 PORTS = {"http": 80, "https": 443}
+_ATTEMPTS = 3
+_FIRST_PAUSE = 0.5  # seconds at most; the next are twice as long
 _MOVED = (301, 302, 303, 307, 308)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _METADATA = frozenset(  # of machines in clouds, where they are not link-local: they hand out the machine's own keys
@@ -148,21 +152,44 @@ class Answer:
 def ask(url: str, access: WebAccess, patience: Patience, first: int | None = None) -> Answer:
     """Ask for a file on the web, from byte `first` on, if that is given and the server knows how; follow redirects.
 
-    The status of the answer may be anything but a redirect. Raises UnreadableError with the reasons `address_refused`,
-    `secret_in_address`, `timeout` and `unreadable`.
+    What may pass by itself is tried again. The status of the answer may be anything but a redirect. Raises
+    UnreadableError with the reasons `address_refused`, `secret_in_address`, `timeout` and `unreadable`.
     """
     secret = secret_in(url)
     if secret is not None:
         raise UnreadableError("secret_in_address", f"{redact_uri(url)!r} carries {secret}: {WHERE_TO_PUT_IT}")
-    at = url
     with _naming(url, patience):
-        for _ in range(access.max_redirects + 1):
-            response = _ask_once(url, at, access, patience, first)
-            moved = response.headers.get("Location") if response.status in _MOVED else None
-            if moved is None:
-                return Answer(url, response, access, patience)
-            response.close()
-            at = urljoin(at, moved)
+        for attempt in range(1, _ATTEMPTS):
+            try:
+                answer = _ask_and_follow(url, access, patience, first)
+                if not is_transient(_Status(answer.status)):
+                    return answer
+                answer.close()
+            except (OSError, http.client.HTTPException) as error:
+                if isinstance(error, TimeoutError) or not is_transient(error):
+                    raise
+            with patience.waiting() as left:
+                time.sleep(min(left, random.uniform(0, _FIRST_PAUSE * 2 ** (attempt - 1))))
+        return _ask_and_follow(url, access, patience, first)
+
+
+class _Status(Exception):
+    """The status of an answer, as errors carry it."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+def _ask_and_follow(url: str, access: WebAccess, patience: Patience, first: int | None) -> Answer:
+    at = url
+    for _ in range(access.max_redirects + 1):
+        response = _ask_once(url, at, access, patience, first)
+        moved = response.headers.get("Location") if response.status in _MOVED else None
+        if moved is None:
+            return Answer(url, response, access, patience)
+        response.close()
+        at = urljoin(at, moved)
     raise UnreadableError("unreadable", f"{url!r} sends on more than {access.max_redirects} times")
 
 

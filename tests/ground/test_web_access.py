@@ -330,6 +330,29 @@ class TestBounds:
         with speaking(talk) as url:
             assert _error(url, tmp_path, seconds=10).reason in ("unreadable", "truncated")
 
+    def test_what_may_pass_is_asked_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        _allow(monkeypatch)
+        statuses = [503, 429, 404, 503, 503, 503, 404]
+
+        def answer(handler: Any) -> None:
+            handler.send_error(statuses[len(handler.asked) - 1])
+
+        with serving(answer) as server:
+            reasons = [_error(f"http://127.0.0.1:{server.server_port}/a.wav", tmp_path).reason for _ in range(3)]
+        assert reasons == ["missing", "unreadable", "missing"] and len(server.asked) == len(statuses)
+
+    def test_a_connection_that_is_cut_is_made_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        _allow(monkeypatch)
+        heads = iter([b"", b"", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"])
+
+        def talk(connection: socket.socket) -> None:
+            connection.recv(1 << 16)
+            connection.sendall(next(heads))
+
+        with speaking(talk) as url:
+            fetch(url, tmp_path / "copy", 20)
+        assert (tmp_path / "copy").read_bytes() == b"hi"
+
     def test_nothing_is_left_open(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         _allow(monkeypatch)
         before = len(list(Path("/dev/fd").iterdir()))
