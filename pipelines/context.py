@@ -6,13 +6,14 @@ import resource
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from seamlessalign import storage
 from seamlessalign.config import RunConfig
 from seamlessalign.languages import Side
 from seamlessalign.pipelines.folder import RunFolder
+from seamlessalign.processor_time import thread_seconds
 
 Progress = Callable[[str, float], None]  # (stage, seconds of audio or rows done since the last call)
 
@@ -57,19 +58,28 @@ def new_run_id() -> str:
 class Stopwatch:
     """Core-seconds by step: processor time of all threads of this process, so that two busy cores count twice.
 
-    With it goes that of its children, such as ffmpeg, which counts in the step in which they end.
+    With it goes that of its children, such as ffmpeg, which counts in the step in which they end. Where several
+    threads have steps at a time, each has a stopwatch that is `of_thread`: it counts that thread, and what was done in
+    its place.
     """
 
+    of_thread: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Count what happens inside under a step's name."""
-        begun = _processor_seconds()
+        clock = thread_seconds if self.of_thread else _processor_seconds
+        begun = clock()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + _processor_seconds() - begun
+            self.add({name: clock() - begun})
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Count seconds of steps that were measured elsewhere."""
+        for name, more in seconds.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + more
 
 
 def _processor_seconds() -> float:

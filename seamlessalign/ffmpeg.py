@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from seamlessalign.containers import named
 from seamlessalign.errors import UnreadableError
+from seamlessalign.processor_time import charge_child
 
 PROGRAM = "ffmpeg"
 MEMORY_BYTES = 2 << 30  # of address space
@@ -62,7 +63,7 @@ class FfmpegReader:
         whole = len(data) // width * width
         self._rest = data[whole:]
         if not whole:
-            if self._process.wait() != 0 or self._rest:
+            if _ended(self._process) != 0 or self._rest:
                 raise self._failure("truncated")
             said = self._said()
             if re.search(r"prematurely|partial file|truncat|end of file", said):  # which it takes for success
@@ -90,7 +91,7 @@ class FfmpegReader:
         return b"".join(parts)
 
     def _failure(self, reason: str) -> UnreadableError:
-        status = self._process.wait()
+        status = _ended(self._process)
         if status == -signal.SIGXCPU:
             detail = f"ffmpeg was not done with it within {self._timeout:g} s"
             return UnreadableError("timeout", f"{named(self._path)}: {detail}")
@@ -104,6 +105,13 @@ class FfmpegReader:
         lines = self._messages.read(_WRITTEN_BYTES).decode("utf-8", "replace").split("\n")
         told = [" ".join(line.split()) for line in lines if line.strip()]
         return told[-1].rpartition("] ")[2][:200] if told else ""
+
+
+def _ended(process: "subprocess.Popen[bytes]") -> int:
+    """Wait for a process; returns its exit status. Its processor time counts as this thread's."""
+    if process.returncode is None:
+        charge_child(process.pid)
+    return process.wait()
 
 
 @contextmanager
@@ -142,7 +150,7 @@ def ffmpeg_reader(descriptor: int, demuxer: str, path: Path, timeout: float) -> 
                 os.killpg(process.pid, signal.SIGKILL)
             assert process.stdout is not None
             process.stdout.close()
-            process.wait()
+            _ended(process)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 from seamlessalign import storage
 from seamlessalign.compressed_tar import SUFFIXES, is_compressed_tar, unpacked_tar
 from seamlessalign.errors import SeamlessAlignError, UnreadableError
+from seamlessalign.processor_time import charge, told
 from seamlessalign.web_files import fetch
 
 _T = TypeVar("_T")
@@ -245,6 +246,8 @@ def _within(seconds: float, uri: str, work: Callable[[], _T]) -> _T:
     """The result of work that knows no time limit; when it is over, the thread is left to itself."""
     done: list[_T] = []
     failed: list[BaseException] = []
+    took: list[float] = []
+    work = told(work, took.append)
 
     def do() -> None:
         try:
@@ -257,6 +260,7 @@ def _within(seconds: float, uri: str, work: Callable[[], _T]) -> _T:
     thread.join(min(seconds, threading.TIMEOUT_MAX))
     if thread.is_alive():
         raise UnreadableError("timeout", f"{uri!r} was not read within {seconds:g} s")
+    charge(sum(took))
     if failed:
         if isinstance(failed[0], OSError | SeamlessAlignError):
             raise failed[0]
