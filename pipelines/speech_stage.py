@@ -1,360 +1,62 @@
-"""Recordings → segments with embeddings: decode, find speech, identify the language, over-segment, embed.
+"""A shard of recordings → tables of segments with embeddings, of recordings and of what could not be read.
 
-One recording at a time, fused: audio is decoded once and only what mining needs is written.
+Audio is decoded once and only what mining needs is written.
 """
 
 import json
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from seamlessalign import storage
-from seamlessalign.audio import Audio, Decoding, decode, release
-from seamlessalign.config import QualityConfig
-from seamlessalign.embedders import SpeechEmbedder, load_speech_embedder
-from seamlessalign.errors import UnreadableError
-from seamlessalign.lid import UNKNOWN, SpeechLid, load_speech_lid
-from seamlessalign.pipelines.context import Context, Stopwatch, advance
-from seamlessalign.pipelines.inputs import InputFile, Shard
-from seamlessalign.pipelines.ledger import Mark, Tally
-from seamlessalign.pipelines.recordings import channels_of, open_recording
-from seamlessalign.pipelines.span_counts import FRAMES_TABLE, fragment_settings, spans_of
-from seamlessalign.pipelines.span_filters import quality_reasons, sound_models
-from seamlessalign.pipelines.span_languages import parts_by_language, span_languages
-from seamlessalign.rows import (
-    RECORDINGS,
-    SAMPLE_RATE,
-    Recording,
-    Segment,
-    recording_id,
-    segment_id,
-    segments_schema,
-)
+from seamlessalign.pipelines.context import Context
+from seamlessalign.pipelines.inputs import Shard
+from seamlessalign.pipelines.ledger import Mark
+from seamlessalign.pipelines.look_ahead import Alone
+from seamlessalign.pipelines.span_counts import FRAMES_TABLE
+from seamlessalign.pipelines.speech_ahead import taken
+from seamlessalign.pipelines.speech_recordings import STAGE as STAGE
+from seamlessalign.pipelines.speech_recordings import Recordings, SpeechModels, SpeechOutput
+from seamlessalign.rows import RECORDINGS, segments_schema
 from seamlessalign.secrets import redact, redact_uri
-from seamlessalign.segmentation.dnsmos import MODEL as DNSMOS
-from seamlessalign.segmentation.dnsmos import Dnsmos
-from seamlessalign.segmentation.kept_scores import FRAMES, to_row
-from seamlessalign.segmentation.quality import COLUMNS, DNSMOS_COLUMNS, Quality, measure_fragments
-from seamlessalign.segmentation.spans import Spans
-from seamlessalign.segmentation.vad import fragments_of, speech_scores, vad_fingerprint
-
-STAGE = "speech"
-Float32 = npt.NDArray[np.float32]
-Int64 = npt.NDArray[np.int64]
-
-
-@dataclass
-class _Output:
-    recordings: list[Recording] = field(default_factory=list)
-    segments: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # rows by language
-    embeddings: dict[str, list[Float32]] = field(default_factory=dict)
-    frames: list[dict[str, Any]] = field(default_factory=list)
-    quarantine: list[dict[str, Any]] = field(default_factory=list)
-    recordings_tally: Tally = field(default_factory=Tally)
-    segments_tally: Tally = field(default_factory=Tally)
-    bytes_read: int = 0
+from seamlessalign.segmentation.kept_scores import FRAMES
+from seamlessalign.segmentation.quality import COLUMNS, DNSMOS_COLUMNS
 
 
 def process(shard: Shard, digest: str, context: Context) -> Mark:
     """Do one shard of recordings, write its tables, and return its completion mark."""
-    output, watch = _Output(), Stopwatch()
-    with watch.step("load models"):
-        lid = load_lid(context)
-        embedder = load_embedder(context)
-    for file in shard.files:
-        _process_file(file, context, lid, embedder, output, watch)
-    models = fingerprints(context, lid, embedder)
-    metadata = {"seamlessalign.digest": digest, "seamlessalign.models": json.dumps(models, sort_keys=True)}
-    outputs, written = _write(shard, context, embedder.dim, output, metadata)
+    models, output = taken(shard, digest) or _done_here(shard, context)
+    touching = models.fingerprints()
+    metadata = {"seamlessalign.digest": digest, "seamlessalign.models": json.dumps(touching, sort_keys=True)}
+    outputs, written = _write(shard, context, models.load()[1].dim, output, metadata)
     lines = [
         output.recordings_tally.line(
             "recordings",
             shard.name,
             digest=digest,
-            models=models,
-            seconds=watch.seconds,
+            models=touching,
+            seconds=output.watch.seconds,
             bytes_read=output.bytes_read,
         ),
-        output.segments_tally.line("segments", shard.name, digest=digest, models=models, bytes_written=written),
+        output.segments_tally.line("segments", shard.name, digest=digest, models=touching, bytes_written=written),
     ]
     return Mark(STAGE, shard.name, digest, outputs, lines)
 
 
-def load_lid(context: Context) -> SpeechLid | None:
-    """The run's speech language identifier; None where the configuration states the language."""
-    speech = context.config.speech
-    if speech.lang is not None:
-        return None
-    directory = context.model_directory(speech.lid.model)
-    return load_speech_lid(speech.lid.model, directory, context.device, speech.lid.calibration)
-
-
-def load_embedder(context: Context) -> SpeechEmbedder:
-    """The run's speech embedder."""
-    config = context.config
-    return load_speech_embedder(
-        config.speech.embedder, config.models, context.device, context.threads, config.speech.frames
-    )
-
-
-def load_dnsmos(context: Context) -> Dnsmos | None:
-    """DNSMOS; None where the configuration does not ask for it. Its network stays in memory when it is loaded."""
-    if not context.config.speech.quality.rated:
-        return None
-    return Dnsmos(context.model_directory(DNSMOS), context.threads)
-
-
-def fingerprints(context: Context, lid: SpeechLid | None, embedder: SpeechEmbedder) -> dict[str, str]:
-    """Name and SHA-256 of every model that touches a segment."""
-    vad, vad_sha256 = vad_fingerprint(context.config.speech.vad.engine)
-    models = {vad: vad_sha256, **({lid.name: lid.sha256} if lid else {}), **embedder.models}
-    return models | sound_models(context.config)
-
-
-def _process_file(
-    file: InputFile,
-    context: Context,
-    lid: SpeechLid | None,
-    embedder: SpeechEmbedder,
-    output: _Output,
-    watch: Stopwatch,
-) -> None:
-    config = context.config.speech.decode
-    try:
-        if file.problem is not None:
-            raise UnreadableError(file.reason, file.problem)
-        with _reading(file.uri), ExitStack() as stack:
-            with watch.step("read"):
-                path, decoding = stack.enter_context(open_recording(file.uri, config))
-                size = path.stat().st_size
-                sha256 = storage.sha256_of(path)
-            output.bytes_read += size
-            with watch.step("decode"):
-                channels = channels_of(file.uri, path, decoding, config)
-            for uri, channel in channels:
-                one, how = replace(file, uri=uri), replace(decoding, channel=channel)
-                identity = sha256, recording_id(sha256, channel)
-                _process_recording(one, path, identity, how, context, lid, embedder, output, watch)
-    except UnreadableError as error:
-        _set_aside(file.uri, error, output)
-
-
-def _set_aside(uri: str, error: UnreadableError, output: _Output) -> None:
-    output.recordings_tally.drop(error.reason, quarantined=True)
-    output.quarantine.append({"uri": uri, "reason": error.reason, "detail": error.detail})
-
-
-def _process_recording(
-    file: InputFile,
-    path: Path,
-    identity: tuple[str, str],
-    decoding: Decoding,
-    context: Context,
-    lid: SpeechLid | None,
-    embedder: SpeechEmbedder,
-    output: _Output,
-    watch: Stopwatch,
-) -> None:
-    """One recording, of which `identity` is (SHA-256, id); a channel that cannot be read is set aside by itself."""
-    try:
-        with _reading(file.uri), watch.step("decode"):
-            audio = decode(path, decoding)
-    except UnreadableError as error:
-        _set_aside(file.uri, error, output)
-        return
-    try:
-        recording = _process_audio(audio, file, identity, context, lid, embedder, output, watch)
-    finally:
-        release(audio.samples)
-    output.recordings.append(recording)
-    if recording.drop_reason is None:
-        output.recordings_tally.keep(samples=recording.num_samples)
-    else:
-        output.recordings_tally.drop(recording.drop_reason, samples=recording.num_samples)
-
-
-def _process_audio(
-    audio: Audio,
-    file: InputFile,
-    identity: tuple[str, str],
-    context: Context,
-    lid: SpeechLid | None,
-    embedder: SpeechEmbedder,
-    output: _Output,
-    watch: Stopwatch,
-) -> Recording:
-    """Segment one decoded recording; what it says of itself is returned, its segments go into `output`."""
-    speech = context.config.speech
-    with watch.step("vad"):
-        scores = speech_scores(audio.samples, engine=speech.vad.engine, num_threads=context.threads)
-        fragments = fragments_of(scores, **fragment_settings(speech.vad))
-    if speech.vad.keep_probabilities:
-        output.frames.append(to_row(identity[1], file.uri, scores))
-    recording = Recording(
-        recording_id=identity[1],
-        uri=file.uri,
-        sha256=identity[0],
-        num_samples=len(audio.samples),
-        original_sample_rate=audio.original_sample_rate,
-        channels=audio.channels,
-        lang=None,
-        lang_prob=None,
-        speech_samples=int((fragments[:, 1] - fragments[:, 0]).sum()),
-        license=file.license,
-        source=file.source,
-        drop_reason=None,
-    )
-    with watch.step("lid"):
-        recording = _with_language(recording, audio.samples, fragments, file.lang, context, lid)
-    if recording.drop_reason is not None:
-        advance(STAGE, len(audio.samples) / SAMPLE_RATE)
-        return recording
-    spans = spans_of(fragments, speech.spans)
-    if not len(spans.spans):
-        advance(STAGE, len(audio.samples) / SAMPLE_RATE)
-        return replace(recording, drop_reason="no_span")
-    parts = [(recording, spans)]
-    if speech.lid.per_segment and lid is not None and file.lang is None:
-        with watch.step("lid"):
-            parts = _spoken_parts(recording, spans, audio.samples, fragments, context, lid, output)
-    sums = None
-    if speech.quality.wanted:
-        with watch.step("quality"):
-            sums = measure_fragments(audio.samples, fragments, spans, scores, load_dnsmos(context))
-    for spoken, spans in parts:
-        quality = None
-        if sums is not None:
-            spans, quality = _good_spans(spans, sums.of(spans), speech.quality, output)
-            if not len(spans.spans):
-                advance(STAGE, len(audio.samples) / SAMPLE_RATE)
-                continue
-        with watch.step("embed"):
-            rows = _embed(audio.samples, spans.spans, fragments, str(spoken.lang), embedder)
-        _add_segments(spoken, spans, fragments, rows, quality, output)
-    return recording
-
-
-def _spoken_parts(
-    recording: Recording,
-    spans: Spans,
-    samples: Float32,
-    fragments: Int64,
-    context: Context,
-    lid: SpeechLid,
-    output: _Output,
-) -> list[tuple[Recording, Spans]]:
-    """The spans of a recording by language; those without one that is sure and wanted are counted as dropped."""
-    config = context.config.speech.lid
-    found = lid.stretches(samples, fragments, window_seconds=config.window_seconds, min_prob=config.min_prob)
-    languages = span_languages(found, spans.fragments, context.config.speech_languages())
-    for (start, end), language in zip(spans.spans.tolist(), languages, strict=True):
-        if language.reason is not None:
-            output.segments_tally.drop(language.reason, samples=end - start)
-    return parts_by_language(recording, spans, languages)
-
-
-def _good_spans(spans: Spans, quality: Quality, config: QualityConfig, output: _Output) -> tuple[Spans, Quality]:
-    """The spans that are good enough, and what was measured of them; the others are counted as dropped."""
-    reasons = quality_reasons(quality, config)
-    for (start, end), reason in zip(spans.spans.tolist(), reasons, strict=True):
-        if reason is not None:
-            output.segments_tally.drop(reason, samples=end - start)
-    good = np.array([reason is None for reason in reasons], np.bool_)
-    return Spans(spans.spans[good], spans.fragments[good]), quality[good]
-
-
-def _with_language(
-    recording: Recording,
-    samples: Float32,
-    fragments: Int64,
-    stated: str | None,
-    context: Context,
-    lid: SpeechLid | None,
-) -> Recording:
-    speech = context.config.speech
-    if recording.speech_samples < SAMPLE_RATE // 2:
-        return replace(recording, drop_reason="no_speech")
-    lang, probability = stated or speech.lang, 1.0
-    decision = None
-    if lang is None and lid is not None:
-        decision = lid.decide(
-            samples,
-            fragments,
-            window_seconds=speech.lid.window_seconds,
-            max_windows=speech.lid.max_windows,
-            min_prob=speech.lid.min_prob,
-        )
-        lang, probability = decision.lang, decision.score
-    recording = replace(recording, lang=lang, lang_prob=probability)
-    if decision is not None and decision.mixed and speech.lid.drop_mixed:
-        return replace(recording, drop_reason="language_mixed")
-    if decision is not None and speech.lid.per_segment:
-        return recording
-    if lang not in context.config.speech_languages():
-        return replace(recording, drop_reason="language_not_wanted")
-    if decision is not None and decision.answer == UNKNOWN:
-        return replace(recording, drop_reason="language_uncertain")
-    return recording
-
-
-def _embed(samples: Float32, spans: Int64, fragments: Int64, lang: str, embedder: SpeechEmbedder) -> Float32:
-    """Embed in stretches that share no fragment, so that memory is bounded; progress is told in seconds of audio."""
-    rows = []
-    speech = float((fragments[:, 1] - fragments[:, 0]).sum()) / SAMPLE_RATE
-    share = len(samples) / SAMPLE_RATE / speech
-    for first, last in _stretches(spans):
-        done = embedder.embed(samples, spans[first:last], lang, fragments, lambda s: advance(STAGE, s * share))
-        rows.append(done)
-        release(samples)
-    return np.concatenate(rows)
-
-
-def _stretches(spans: Int64, seconds: float = 1200.0) -> list[tuple[int, int]]:
-    """Ranges of spans, cut where no span goes across, each about `seconds` of audio long or longer."""
-    reach = np.maximum.accumulate(spans[:, 1])
-    stretches, first = [], 0
-    for i in range(1, len(spans)):
-        apart = spans[i, 0] >= reach[i - 1]
-        if apart and spans[i, 0] - spans[first, 0] >= seconds * SAMPLE_RATE:
-            stretches.append((first, i))
-            first = i
-    return [*stretches, (first, len(spans))]
-
-
-def _add_segments(
-    recording: Recording, spans: Spans, fragments: Int64, rows: Float32, quality: Quality | None, output: _Output
-) -> None:
-    lang = str(recording.lang)
-    heard: npt.NDArray[np.bool_] = np.asarray(np.isfinite(rows).all(axis=1))
-    ratios = spans.speech_ratio(fragments)
-    measures: list[dict[str, float]] = [{}] * len(spans) if quality is None else quality.rows()
-    for i, (start, end) in enumerate(spans.spans.tolist()):
-        if not heard[i]:
-            output.segments_tally.drop("no_words", samples=end - start)
-            continue
-        output.segments_tally.keep(samples=end - start)
-        segment = Segment(
-            segment_id=segment_id(recording.recording_id, start, end),
-            recording_id=recording.recording_id,
-            uri=recording.uri,
-            start=start,
-            end=end,
-            lang=lang,
-            lang_prob=float(recording.lang_prob or 0.0),
-            speech_ratio=float(ratios[i]),
-            num_fragments=int(spans.num_fragments[i]),
-        )
-        output.segments.setdefault(lang, []).append({**asdict(segment), **measures[i]})
-    output.embeddings.setdefault(lang, []).append(rows[heard])
+def _done_here(shard: Shard, context: Context) -> tuple[SpeechModels, SpeechOutput]:
+    """Do the recordings one after the other, each with all threads."""
+    models, output = SpeechModels(context), SpeechOutput()
+    with output.watch.step("load models"):
+        models.load()
+    for file in shard.files:
+        Recordings(context, models, Alone(), output).do(file)
+    return models, output
 
 
 def _write(
-    shard: Shard, context: Context, dim: int, output: _Output, metadata: dict[str, str]
+    shard: Shard, context: Context, dim: int, output: SpeechOutput, metadata: dict[str, str]
 ) -> tuple[list[str], int]:
     """Write a shard's tables and quarantine; returns their names below the run's folder and their bytes."""
     folder = context.folder
@@ -395,19 +97,3 @@ def write_quarantine(folder: Any, stage: str, shard: str, entries: list[dict[str
     lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in shown)
     storage.write_bytes_atomic(uri, lines.encode("utf-8", "backslashreplace"))
     return [folder.relative(uri)]
-
-
-class _reading:
-    """Turns an error of the file system under one input into one that sets this input aside."""
-
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, FileNotFoundError):
-            raise UnreadableError("missing", f"it went away: {error}") from error
-        if isinstance(error, OSError):
-            raise UnreadableError("unreadable", str(error.strerror or error)) from error

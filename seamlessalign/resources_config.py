@@ -1,6 +1,6 @@
 """Where and how fast a run works: keys that change no result."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -45,7 +45,14 @@ class ResourcesConfig(Section):
     workers: PositiveInt | Literal["auto"] = "auto"  # worker processes
     threads: PositiveInt | Literal["auto"] = "auto"  # threads of each worker
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    # GiB that a worker may hold between groups: one that has grown beyond is replaced. auto: its share of the machine
+    worker_memory_gb: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    retries: int = Field(2, ge=0)  # of a shard whose worker was killed, with the local executor
     shards_per_group: int = Field(8, ge=1)  # shards that one Beam pipeline takes at a time
+    # Recordings of a worker that are fetched, decoded and searched for speech while others are embedded. auto: as many
+    # as it has threads where a GPU embeds, 4 where recordings are remote, else none.
+    decode_ahead: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    decoded_memory_gb: float = Field(1.0, gt=0)  # GiB of decoded audio that a worker has in hand, or one recording
     mining_memory_gb: float = Field(4.0, ge=1)  # GiB of one task of mining; with Slurm slurm.memory_gb at most
     slurm: SlurmConfig = SlurmConfig()
     beam: BeamConfig = BeamConfig()

@@ -1,5 +1,6 @@
 """SONAR's speech encoders, one for each language: spans of a recording → rows in the space of SONAR's texts."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,7 @@ Progress = Callable[[float], None]
 FAMILY = "sonar-speech"  # names are sonar-speech-eng, …
 _KEPT = 2  # encoders in memory at a time, of 2.5 to 3 GB each in float32
 _BATCH_INPUTS = 6000  # padded, at 50 a second: two minutes of speech
+_loading = threading.Lock()  # threads that want one encoder load it once
 _MOST_SECONDS = 60  # of a span; memory grows with the square of its length
 
 
@@ -200,10 +202,12 @@ class SonarSpeechEmbedder:
 
     def _encoder(self, lang: str) -> SonarSpeechEncoder:
         name = speech_model(lang)
-        encoder, sha256 = _load_encoder(name, place_of(name, self._places), self._device, self._dtype)
+        with _loading:
+            encoder, sha256 = _load_encoder(name, place_of(name, self._places), self._device, self._dtype)
         if encoder.dim != self.dim:
             raise ModelError(f"model {name!r}: it has {encoder.dim} dimensions, SONAR's card {self.dim}")
-        self.models = {**self.models, name: sha256}
+        with _loading:
+            self.models = {**self.models, name: sha256}
         return encoder
 
 

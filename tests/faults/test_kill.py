@@ -155,6 +155,7 @@ def _with_recordings_to_do(whole: SmallRun, folder: Path) -> None:
 
 
 def test_one_worker_killed(whole: SmallRun, tmp_path: Path) -> None:
+    """Another takes its place, and does again what it had in hand."""
     folder = tmp_path / "run"
     _with_recordings_to_do(whole, folder)
     with _started(whole.config, folder, "resources.workers=2") as started:
@@ -162,10 +163,37 @@ def test_one_worker_killed(whole: SmallRun, tmp_path: Path) -> None:
         started.wait_for("the next recording", lambda folder: len(marks(folder, "speech")) >= 2)
         first, other = started.workers()
         os.kill(first, signal.SIGKILL)
+        started.wait_for("a new worker", lambda _: len(set(started.workers()) - {first}) == 2)
+        assert _alive(other)
         status, err = started.end()
-        assert not _alive(other)
+    assert status == 0, err
+    (told,) = [line for line in err.splitlines() if "worker process" in line]
+    assert (
+        "that did part-0" in told
+        and "was killed by SIGKILL: another does that again" in told
+        and "Traceback" not in err
+    )
+    assert hashes(folder) == hashes(whole.folder)
+    assert read_status(str(folder))["state"] == "done"
+
+
+def test_every_worker_killed(whole: SmallRun, tmp_path: Path) -> None:
+    """As where a recording takes all memory each time: tried twice, then told which one it was; nothing is lost."""
+    folder = tmp_path / "run"
+    _with_recordings_to_do(whole, folder)
+    with _started(whole.config, folder, "resources.retries=1") as started:
+        killed: set[int] = set()
+        for number in (1, 2):
+            started.wait_for(f"worker {number}", lambda _: not killed.issuperset(started.workers()))
+            (worker,) = set(started.workers()) - killed
+            os.kill(worker, signal.SIGKILL)
+            killed.add(worker)
+        status, err = started.end()
+        _all_gone(list(killed))
     assert status == 1
-    assert "a worker process was killed" in complaint(err) and "run the same command again" in complaint(err)
+    last = err.splitlines()[-1]
+    assert "that did part-00002 was killed by SIGKILL, for the 2. time" in last, err  # the largest is first
+    assert "run the same command again" in last and "Traceback" not in err
     assert read_status(str(folder))["state"] == "failed"
     _finish(whole, folder)
 

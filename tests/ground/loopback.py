@@ -12,8 +12,11 @@ from typing import Any
 class _Handler(BaseHTTPRequestHandler):
     data = b""
     stopped = threading.Event()
+    before: Callable[[], object] | None = None
 
     def do_GET(self) -> None:
+        if self.before is not None:
+            type(self).before()  # type: ignore[misc]
         kind = self.path.strip("/").partition("?")[0].partition(".")[0]
         if kind == "stall":  # not even a status line
             self.stopped.wait(60)
@@ -65,10 +68,12 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def web_server(data: bytes) -> Iterator[str]:
-    """The address of a server whose `good.flac` is `data`."""
+def web_server(data: bytes, before: Callable[[], object] | None = None) -> Iterator[str]:
+    """The address of a server whose `good.flac` is `data`; `before` is called before it answers."""
     stopped = threading.Event()
-    handler = type("Handler", (_Handler,), {"data": data, "stopped": stopped})
+    handler = type(
+        "Handler", (_Handler,), {"data": data, "stopped": stopped, "before": before and staticmethod(before)}
+    )
     server = _Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

@@ -17,7 +17,7 @@ from seamlessalign.errors import ConfigError
 from seamlessalign.lid import UNKNOWN, SpeechLid, Stretch
 from seamlessalign.lid.calibration import Decision, fit_calibration, save_calibration
 from seamlessalign.model_files import ModelFiles, find_model
-from seamlessalign.pipelines import speech_stage
+from seamlessalign.pipelines import speech_recordings
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.span_languages import idle_lid_keys, span_languages, thresholds_of
 from seamlessalign.rows import SAMPLE_RATE, Recording
@@ -137,10 +137,10 @@ class TestStage:
             None,
         )
         identifier = SpeechLid(self.Loudness())
-        spoken = speech_stage._with_language(recording, samples, fragments, None, context, identifier)
-        output = speech_stage._Output()
+        spoken = speech_recordings._with_language(recording, samples, fragments, None, context, identifier)
+        output = speech_recordings.SpeechOutput()
         spans = over_segment(fragments, min_seconds=1.0, max_seconds=6.0, max_gap_seconds=1.0)
-        parts = speech_stage._spoken_parts(spoken, spans, samples, fragments, context, identifier, output)
+        parts = speech_recordings._spoken_parts(spoken, spans, samples, fragments, context, identifier, output)
         return spoken, parts, spans, output
 
     def test_a_recording_of_two_languages_may_be_dropped(self, tmp_path: Path) -> None:
