@@ -25,6 +25,7 @@ from seamlessalign.pipelines import decoys_stage, search_stage, speech_stage, te
 from seamlessalign.pipelines.beam_stage import do_tasks
 from seamlessalign.pipelines.context import Context, new_run_id
 from seamlessalign.pipelines.folder import STAGES, RunFolder
+from seamlessalign.pipelines.interrupts import heeded_interrupts
 from seamlessalign.pipelines.ledger import read_marks, read_plan
 from seamlessalign.pipelines.local import share_out
 from seamlessalign.pipelines.progress import Progress
@@ -138,11 +139,13 @@ class BeamRun:
             raise ConfigError(f"{self._runner}: {' '.join(str(error).split())[:500]}") from error
         # the log of the shard has what Beam would print of an error
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
-        try:
-            result = pipeline.run()
-            state = None if self._only_built else result.wait_until_finish()
-        except Exception as error:
-            raise self._told(folder, error) from error
+        with heeded_interrupts() as heed, _silent_threads():
+            try:
+                result = pipeline.run()
+                state = None if self._only_built else result.wait_until_finish()
+            except Exception as error:
+                heed()  # Ctrl-C in the middle of a shard is to Beam an error like any other
+                raise self._told(folder, error) from error
         if state is not None and str(state) not in ("DONE", "UPDATED"):
             raise self._told(folder, RuntimeError(f"the job ended as {state}"))
 
@@ -203,6 +206,17 @@ def _plan(stage: str, context: Context, workers: int) -> StagePlan:
 def _input_tasks(folder: RunFolder, stage: str) -> list[ShardTask]:
     lines = storage.read_bytes(folder.input_tasks(stage)).decode("utf-8", "surrogateescape").split("\n")
     return [task_from_json(json.loads(line)) for line in lines if line]
+
+
+@contextmanager
+def _silent_threads() -> Iterator[None]:
+    """Let no thread print the trace of what ends it: Beam's do when a worker ends, which the driver is told of too."""
+    before = threading.excepthook
+    threading.excepthook = lambda _: None
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The log of every task: one file of JSON lines for each shard of each stage, kept whether it succeeds or not.
 
 A line is `{"time", "event", …}`; events are `begun` (where, by which process), `log` (what the program said meanwhile),
-`done` (how long it took) and `failed` (the error, its kind and its trace). A shard that is done again adds to its file.
+`done` (how long it took), `stopped` (by Ctrl-C) and `failed` (the error, its kind and its trace). A shard that is done
+again adds to its file.
 """
 
 import json
@@ -48,6 +49,9 @@ def task_log(context: Context, stage: str, shard: str, digest: str) -> Iterator[
     try:
         with log.listening():
             yield
+    except KeyboardInterrupt:
+        log.say("stopped", seconds=round(time.monotonic() - begun, 3))
+        raise
     except BaseException as error:
         lines = traceback.format_exception(error)
         log.say(

@@ -1,7 +1,9 @@
 """A whole run on runners of Beam: the bytes of a local run, and the graph that Dataflow would get."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -27,7 +29,9 @@ from seamlessalign.pipelines.task_log import read_log
 from tests.pipelines.made_sides import config_of
 from tests.pipelines.small_corpus import (
     SmallRun,
+    command,
     complaint,
+    environment,
     finished_run,
     hashes,
     mine,
@@ -118,6 +122,28 @@ class TestSameBytesAsLocally:
         assert _on_beam(whole, folder).status == 0
         assert hashes(folder) == hashes(whole.folder)
         assert len(heard) == 5 and read_marks(RunFolder(str(folder)), "speech") == heard
+
+    def test_ctrl_c(self, whole: SmallRun, tmp_path: Path) -> None:
+        """In the middle of a shard, where it reaches Beam as an error of that shard."""
+        folder = tmp_path / "run"
+        started = subprocess.Popen(
+            command("run", whole.config, "--output", folder, "--executor", "beam"),
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment(), start_new_session=True,
+        )  # fmt: skip
+        try:
+            until = time.monotonic() + 120
+            while not list((folder / "logs" / "speech").glob("part-*.jsonl")):
+                assert started.poll() is None and time.monotonic() < until
+                time.sleep(0.05)
+            os.killpg(started.pid, signal.SIGINT)
+            _, err = started.communicate(timeout=60)
+        finally:
+            if started.poll() is None:
+                os.killpg(started.pid, signal.SIGKILL)
+        assert complaint(err) == "seamlessalign: stopped; the same command goes on from here"
+        assert started.returncode == 1 and read_status(str(folder))["state"] == "stopped"
+        assert _on_beam(whole, folder).status == 0
+        assert hashes(folder) == hashes(whole.folder)
 
 
 def _processes(folder: Path) -> set[int]:
