@@ -44,6 +44,15 @@ class RunFolder:
         return storage.join(self.root, "state", "progress.json")
 
     @property
+    def all_stretches(self) -> str:
+        """Folder of what shards of speech that are not done have embedded so far."""
+        return storage.join(self.root, "state", "stretches")
+
+    def stretches(self, shard: str) -> str:
+        """Folder of what one of these shards has embedded so far."""
+        return storage.join(self.all_stretches, shard)
+
+    @property
     def lock(self) -> str:
         """Held by the driver, where the folder is local."""
         return storage.join(self.root, "state", "lock")

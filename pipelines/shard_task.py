@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from socket import gethostname
 from typing import Any
 
-from seamlessalign import web_access
+from seamlessalign import storage, web_access
 from seamlessalign.languages import Side
 from seamlessalign.pipelines import (
     corpus_stage,
@@ -49,6 +49,8 @@ def do_and_mark(task: ShardTask, context: Context) -> Mark:
             wall_seconds=round(time.monotonic() - clock, 3),
         )  # fmt: skip
         write_mark(context.folder, mark)
+        if task.stage == speech_stage.STAGE:
+            storage.remove(context.folder.stretches(task.name))
     return mark
 
 

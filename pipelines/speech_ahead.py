@@ -15,6 +15,7 @@ from seamlessalign.pipelines.context import Context, Stopwatch, use_threads
 from seamlessalign.pipelines.inputs import InputFile, Shard
 from seamlessalign.pipelines.look_ahead import LookAhead, Turn
 from seamlessalign.pipelines.speech_recordings import Recordings, SpeechModels, SpeechOutput
+from seamlessalign.pipelines.stretch_rows import StretchRows
 from seamlessalign.rows import SAMPLE_RATE
 
 _REMOTE = 4  # recordings that a process fetches at a time, unless the configuration says how many
@@ -65,12 +66,13 @@ class SpeechAhead:
     def give(self, shard: Shard, digest: str, context: Context) -> None:
         """Add a shard that will be done in this process."""
         context = replace(context, threads=1)
-        models = SpeechModels(context)
+        models, stretches = SpeechModels(context), StretchRows(context.folder, shard.name, digest)
 
         def work_on(file: InputFile) -> Any:
             def work(turn: Turn) -> SpeechOutput:
                 use_threads(1)
-                return Recordings(context, models, turn, SpeechOutput(watch=Stopwatch(of_thread=True))).do(file)
+                output = SpeechOutput(watch=Stopwatch(of_thread=True))
+                return Recordings(context, models, turn, output, stretches).do(file)
 
             return work
 

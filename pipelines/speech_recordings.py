@@ -26,6 +26,7 @@ from seamlessalign.pipelines.recordings import channels_of, open_recording
 from seamlessalign.pipelines.span_counts import fragment_settings, spans_of
 from seamlessalign.pipelines.span_filters import quality_reasons, sound_models
 from seamlessalign.pipelines.span_languages import parts_by_language, span_languages
+from seamlessalign.pipelines.stretch_rows import StretchRows
 from seamlessalign.rows import SAMPLE_RATE, Recording, Segment, recording_id, segment_id
 from seamlessalign.segmentation.dnsmos import MODEL as DNSMOS
 from seamlessalign.segmentation.dnsmos import Dnsmos
@@ -35,6 +36,7 @@ from seamlessalign.segmentation.spans import Spans
 from seamlessalign.segmentation.vad import FrameScores, fragments_of, speech_scores, vad_fingerprint
 
 STAGE = "speech"
+STRETCH_SECONDS = 1200.0  # of audio, of which embeddings are kept by themselves
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
@@ -125,6 +127,7 @@ class Recordings:
     models: SpeechModels
     turn: Turn
     output: SpeechOutput
+    stretches: StretchRows
 
     def do(self, file: InputFile) -> SpeechOutput:
         """Do a file; one that cannot be read is set aside. Raises what is not the file's fault, and Stopped."""
@@ -231,9 +234,38 @@ class Recordings:
                     advance(STAGE, len(samples) / SAMPLE_RATE)
                     continue
             with self.turn.second_part(), watch.step("embed"):
-                rows = _embed(samples, spans.spans, fragments, str(spoken.lang), embedder, self.turn)
+                rows = self._embed(samples, spans.spans, fragments, spoken, embedder)
             _add_segments(spoken, spans, fragments, rows, quality, output)
         return recording
+
+    def _embed(
+        self, samples: Float32, spans: Int64, fragments: Int64, recording: Recording, embedder: SpeechEmbedder
+    ) -> Float32:
+        """Embed in stretches that share no fragment, so that memory is bounded, and a kill costs one of them.
+
+        Progress is told in seconds of audio.
+        """
+        lang, rows, cuts = str(recording.lang), [], _stretches(spans)
+        lengths = fragments[:, 1] - fragments[:, 0]
+        share = len(samples) / float(lengths.sum())
+
+        def progress(seconds: float) -> None:
+            self.turn.check()
+            advance(STAGE, seconds * share)
+
+        for first, last in cuts:
+            these = spans[first:last]
+            done = self.stretches.get(recording.recording_id, lang, these) if len(cuts) > 1 else None
+            if done is None:
+                done = embedder.embed(samples, these, lang, fragments, progress)
+                if len(cuts) > 1:
+                    self.stretches.put(recording.recording_id, lang, these, done)
+            else:
+                inside = (fragments[:, 0] >= these[:, 0].min()) & (fragments[:, 1] <= these[:, 1].max())
+                progress(float(lengths[inside].sum()) / SAMPLE_RATE)
+            rows.append(done)
+            release(samples)
+        return np.concatenate(rows)
 
 
 def _spoken_parts(
@@ -299,32 +331,13 @@ def _with_language(
     return recording
 
 
-def _embed(
-    samples: Float32, spans: Int64, fragments: Int64, lang: str, embedder: SpeechEmbedder, turn: Turn
-) -> Float32:
-    """Embed in stretches that share no fragment, so that memory is bounded; progress is told in seconds of audio."""
-    rows = []
-    speech = float((fragments[:, 1] - fragments[:, 0]).sum()) / SAMPLE_RATE
-    share = len(samples) / SAMPLE_RATE / speech
-
-    def progress(seconds: float) -> None:
-        turn.check()
-        advance(STAGE, seconds * share)
-
-    for first, last in _stretches(spans):
-        done = embedder.embed(samples, spans[first:last], lang, fragments, progress)
-        rows.append(done)
-        release(samples)
-    return np.concatenate(rows)
-
-
-def _stretches(spans: Int64, seconds: float = 1200.0) -> list[tuple[int, int]]:
-    """Ranges of spans, cut where no span goes across, each about `seconds` of audio long or longer."""
+def _stretches(spans: Int64) -> list[tuple[int, int]]:
+    """Ranges of spans, cut where no span goes across, each about STRETCH_SECONDS of audio long or longer."""
     reach = np.maximum.accumulate(spans[:, 1])
     stretches, first = [], 0
     for i in range(1, len(spans)):
         apart = spans[i, 0] >= reach[i - 1]
-        if apart and spans[i, 0] - spans[first, 0] >= seconds * SAMPLE_RATE:
+        if apart and spans[i, 0] - spans[first, 0] >= STRETCH_SECONDS * SAMPLE_RATE:
             stretches.append((first, i))
             first = i
     return [*stretches, (first, len(spans))]

@@ -19,6 +19,7 @@ from seamlessalign.pipelines.span_counts import FRAMES_TABLE
 from seamlessalign.pipelines.speech_ahead import taken
 from seamlessalign.pipelines.speech_recordings import STAGE as STAGE
 from seamlessalign.pipelines.speech_recordings import Recordings, SpeechModels, SpeechOutput
+from seamlessalign.pipelines.stretch_rows import StretchRows
 from seamlessalign.rows import RECORDINGS, segments_schema
 from seamlessalign.secrets import redact, redact_uri
 from seamlessalign.segmentation.kept_scores import FRAMES
@@ -27,7 +28,7 @@ from seamlessalign.segmentation.quality import COLUMNS, DNSMOS_COLUMNS
 
 def process(shard: Shard, digest: str, context: Context) -> Mark:
     """Do one shard of recordings, write its tables, and return its completion mark."""
-    models, output = taken(shard, digest) or _done_here(shard, context)
+    models, output = taken(shard, digest) or _done_here(shard, digest, context)
     touching = models.fingerprints()
     metadata = {"seamlessalign.digest": digest, "seamlessalign.models": json.dumps(touching, sort_keys=True)}
     outputs, written = _write(shard, context, models.load()[1].dim, output, metadata)
@@ -45,13 +46,14 @@ def process(shard: Shard, digest: str, context: Context) -> Mark:
     return Mark(STAGE, shard.name, digest, outputs, lines)
 
 
-def _done_here(shard: Shard, context: Context) -> tuple[SpeechModels, SpeechOutput]:
+def _done_here(shard: Shard, digest: str, context: Context) -> tuple[SpeechModels, SpeechOutput]:
     """Do the recordings one after the other, each with all threads."""
     models, output = SpeechModels(context), SpeechOutput()
+    stretches = StretchRows(context.folder, shard.name, digest)
     with output.watch.step("load models"):
         models.load()
     for file in shard.files:
-        Recordings(context, models, Alone(), output).do(file)
+        Recordings(context, models, Alone(), output, stretches).do(file)
     return models, output
 
 

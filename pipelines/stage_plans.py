@@ -285,7 +285,12 @@ def _done(folder: RunFolder, stage: str, planned: Mapping[str, str]) -> dict[str
     """Digests of the shards that are done, after clearing what does not belong."""
     # an index is built file by file, and what is there of it is of use although no mark names it yet
     keep = stage == search_stage.INDEX_STAGE
-    return done_shards(folder, stage, planned, _TABLES[stage], keep_unnamed=keep)
+    done = done_shards(folder, stage, planned, _TABLES[stage], keep_unnamed=keep)
+    if stage == speech_stage.STAGE:
+        for uri in storage.list_files(folder.all_stretches):
+            if uri.rsplit("/", 2)[-2] not in planned.keys() - done.keys():
+                storage.remove(uri)
+    return done
 
 
 def _table_files(folder: RunFolder, table: str) -> list[str]:
