@@ -63,6 +63,20 @@ class RunFolder:
         return storage.join(self.root, "state", "lock.json")
 
     @property
+    def arrays_folder(self) -> str:
+        """Folder of what the driver has in Slurm, a file for each stage."""
+        return storage.join(self.root, "state", "slurm")
+
+    def arrays(self, stage: str) -> str:
+        """The job arrays of a stage: their numbers and the shards of each task."""
+        return storage.join(self.arrays_folder, f"{stage}.json")
+
+    @property
+    def slurm_logs(self) -> str:
+        """Folder of what tasks of Slurm printed."""
+        return storage.join(self.root, "logs", "slurm")
+
+    @property
     def report(self) -> str:
         """The page for people."""
         return storage.join(self.root, "report.html")

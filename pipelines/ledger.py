@@ -6,7 +6,7 @@ A shard's completion mark is one small JSON file with its ledger lines, written 
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,13 +142,20 @@ def read_plan(folder: RunFolder, stage: str) -> dict[str, str] | None:
 
 
 def done_shards(
-    folder: RunFolder, stage: str, shards: Iterable[str], tables: Iterable[str], *, keep_unnamed: bool = False
+    folder: RunFolder,
+    stage: str,
+    shards: Iterable[str],
+    tables: Iterable[str],
+    *,
+    keep_unnamed: bool = False,
+    at_work: Collection[str] = (),
 ) -> dict[str, str]:
     """The digest of every shard of a stage that is done, after clearing what does not belong.
 
     Removed are marks of shards that the plan no longer has, marks whose files are gone, and files of `tables` and of
     the quarantine that no mark of the stage names: left by runs over other inputs, and by processes that were killed
-    between writing and marking. With `keep_unnamed`, files stay.
+    between writing and marking. With `keep_unnamed`, files stay. Where shards are `at_work`, being done meanwhile by
+    somebody else, files stay too, and so do the marks of these, which may have come after their files were looked for.
     """
     wanted = set(shards)
     quarantine = storage.list_files(storage.join(folder.root, "quarantine"), ".jsonl")
@@ -160,10 +167,10 @@ def done_shards(
         if shard in wanted and present.keys() >= set(mark.outputs):
             done[shard] = mark.digest
             named |= set(mark.outputs)
-        else:
+        elif shard not in at_work:
             storage.remove(folder.mark(stage, shard))
     for name, uri in present.items():
-        if name not in named and not keep_unnamed:
+        if name not in named and not keep_unnamed and not at_work:
             storage.remove(uri)
     return done
 

@@ -90,6 +90,10 @@ class LocalExecutor:
         self.at_work: list[WorkerProcess] = []
         self._leaving: list[WorkerProcess] = []
 
+    def take_up(self, stage: str, tasks: "list[ShardTask]") -> tuple[str, ...]:
+        """None: workers die with their driver."""
+        return ()
+
     def prepare(self, stage: str, tasks: "list[ShardTask]", context: Context) -> None:
         """Nothing: the workers are busy with one stage at a time."""
 

@@ -5,7 +5,7 @@ the configuration it depends on; so a run that was killed goes on where it stopp
 embeds nothing again, and changed resources do nothing again.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ import yaml
 from seamlessalign import storage, web_access
 from seamlessalign.config import RunConfig, dump_config
 from seamlessalign.embedders import speech_models
-from seamlessalign.errors import ConfigError, InputError
+from seamlessalign.errors import ConfigError, InputError, SeamlessAlignError
 from seamlessalign.languages import Direction
 from seamlessalign.model_files import find_model, place_of
 from seamlessalign.pipelines import decoys_stage, gather_stage, mining_stage, reduce_stage
@@ -28,7 +28,7 @@ from seamlessalign.pipelines.ledger import read_marks, verify, write_ledger
 from seamlessalign.pipelines.local import LocalExecutor, Workers, share_out
 from seamlessalign.pipelines.progress import Progress
 from seamlessalign.pipelines.shard_task import ShardTask
-from seamlessalign.pipelines.slurm import SlurmExecutor
+from seamlessalign.pipelines.slurm import SlurmExecutor, living_tasks
 from seamlessalign.pipelines.stage_plans import (
     BEHIND_SEARCH,
     LEVELS,
@@ -75,6 +75,9 @@ class Executor(Protocol):
 
     workers: Workers
     in_shards: bool  # whether progress is told in shards, not in the unit of the stage
+
+    def take_up(self, stage: str, tasks: list[ShardTask]) -> Collection[str]:
+        """Names of the shards of a stage that are being done already, for a driver that died. `tasks`: all it has."""
 
     def prepare(self, stage: str, tasks: list[ShardTask], context: Context) -> None:
         """Hear of a stage that may begin now, before `execute` waits for it, perhaps behind another."""
@@ -133,13 +136,16 @@ def run(config: RunConfig, executor_name: str = "local", beam_options: list[str]
             return RunResult(folder, [], 0, 0) if counts is None else _finished(folder, *counts)
     slurm = SlurmExecutor(config.resources, folder.root) if executor_name == "slurm" else None
     if slurm is not None:
-        config = config.model_copy(update={"resources": config.resources.within(config.resources.slurm.memory_gb)})
+        config = config.model_copy(update={"resources": config.resources.within(slurm.mining_memory_gb)})
     workers = slurm.workers if slurm is not None else share_out(config.resources)
     context = Context(config, folder.root, workers.device, workers.threads, new_run_id())
     _check_context(context)
     storage.check_writable(folder.root)
     with only_driver(folder):
-        storage.remove_unfinished(folder.root)
+        if slurm is not None:
+            slurm.clear()
+        else:
+            _clear(folder)
         _write_config(folder, config, inputs.models)
         executor: Executor = slurm or LocalExecutor(workers, config.resources.shards_per_group)
         driver = _Driver(context, executor)
@@ -150,7 +156,10 @@ def run(config: RunConfig, executor_name: str = "local", beam_options: list[str]
                 driver.do([planner.plan(stage) for stage in level])
         finally:
             executor.close()
-        return _finished(folder, driver.done, driver.kept)
+        result = _finished(folder, driver.done, driver.kept)
+        if slurm is not None:
+            slurm.clear(patience=60.0)  # the last tasks are about to end
+        return result
 
 
 def choose_again(config: RunConfig) -> RunResult:
@@ -174,7 +183,7 @@ def choose_again(config: RunConfig) -> RunResult:
             direction = Direction.parse(name)
             if not {str(direction.src), str(direction.tgt)} <= sides.keys() or not planner.is_searched(name):
                 raise InputError(f"{folder.root}: the neighbours of {name} are not all found yet: finish the run first")
-        storage.remove_unfinished(folder.root)
+        _clear(folder)
         raw = yaml.safe_load(storage.read_bytes(folder.config))
         storage.write_bytes_atomic(folder.config, _config_text(config, raw.get("digest", "")).encode())
         executor = LocalExecutor(workers, config.resources.shards_per_group)
@@ -219,7 +228,7 @@ class _Driver:
 
     def do(self, plans: Iterable[StagePlan]) -> None:
         """Do what is not done of stages that do not wait for each other."""
-        pending = [(plan, begin_stage(plan, self._context.folder)) for plan in plans]
+        pending = [(plan, self._begin(plan)) for plan in plans]
         work = [(plan, tasks) for plan, tasks in pending if tasks]
         if len(work) > 1:
             for plan, tasks in work:
@@ -230,6 +239,9 @@ class _Driver:
         for plan, tasks in pending:
             self.done += len(tasks)
             self.kept += len(plan.digests) - len(tasks)
+
+    def _begin(self, plan: StagePlan) -> list[ShardTask]:
+        return begin_stage(plan, self._context.folder, self._executor.take_up(plan.stage, plan.tasks))
 
     def _execute(self, plan: StagePlan, tasks: list[ShardTask]) -> None:
         in_shards = self._executor.in_shards
@@ -251,6 +263,17 @@ def _finished(folder: RunFolder, done: int, kept: int) -> RunResult:
     lines = write_ledger(folder, STAGES)
     verify(folder, lines)
     return RunResult(folder, lines, done, kept)
+
+
+def _clear(folder: RunFolder) -> None:
+    """Remove what killed writers left. Raises SeamlessAlignError where tasks of Slurm are writing."""
+    living = living_tasks(folder)
+    if living:
+        raise SeamlessAlignError(
+            f"{folder.root}: {len(living)} tasks of Slurm are at work in this folder: go on with --executor slurm, or "
+            f"cancel them: scancel {' '.join(sorted({task.split('_')[0] for task in living}))}"
+        )
+    storage.remove_unfinished(folder.root)
 
 
 def _check_context(context: Context) -> None:

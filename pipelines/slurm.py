@@ -1,165 +1,404 @@
-"""The Slurm executor: groups of shards as tasks of a job array, on nodes that share the run's folder and environment.
+"""The Slurm executor: groups of shards as tasks of job arrays, on nodes that share the run's folder and environment.
 
-Whether a shard is done is told by its mark in the run's folder, whether a task still lives by `squeue`; so a task that
-was killed, timed out or lost with its node is noticed with or without Slurm's accounting, and is submitted again. A
-driver that dies leaves the array running: started again, it submits what has no mark yet. Tasks write the same bytes
-whoever does them, so that one done twice does no harm.
+Whether a shard is done is told by its mark in the run's folder, how a task ended by Slurm's own memory of it; so a task
+that was killed, timed out or lost with its node is noticed at once, with or without accounting, and its shards are
+submitted again. A driver that dies leaves its tasks at work: started again, it takes up those that do what is still
+wanted. Tasks write the same bytes whoever does them, so that one done twice does no harm.
 """
 
 import contextlib
+import logging
+import re
+import shlex
 import shutil
-import subprocess
+import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from seamlessalign import storage
 from seamlessalign.errors import ConfigError, MissingPackageError, SeamlessAlignError
+from seamlessalign.pipelines import slurm_queue
 from seamlessalign.pipelines.context import Context
+from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.interrupts import heeded_interrupts
-from seamlessalign.pipelines.ledger import read_marks
 from seamlessalign.pipelines.local import Workers
 from seamlessalign.pipelines.shard_task import ShardTask
-from seamlessalign.pipelines.worker_process import do_group
+from seamlessalign.pipelines.slurm_queue import QueuedTask, cancel, how_it_ended, read_queue, wait_until_gone
+from seamlessalign.pipelines.slurm_record import StageRecord, read_record, read_records, write_record
+from seamlessalign.pipelines.slurm_task import Group, marked_digest, private_folder
+from seamlessalign.pipelines.task_log import error_of, last_failure
 from seamlessalign.resources_config import ResourcesConfig
+from seamlessalign.typed_config import digest
 
-_LOOK_SECONDS = 1.0
-GONE_SECONDS = 90.0  # without a place in the queue or a mark, until a task is lost: NFS shows new files late
+log = logging.getLogger(__name__)
+
+GONE_SECONDS = 90.0  # that a mark may take to be seen, or a task that nobody knows of to be lost: NFS shows files late
+_LOOK_SECONDS = 1.0  # between looks at marks
+_MOST_QUEUE_SECONDS = 15.0  # between looks at the queue, of a stage that takes long
+_TRIES = 5  # to reach Slurm
+_SIGNAL_SECONDS = 90  # before a task's time is up that it is told so
+_NO_ERRORS = {"SystemExit", "KeyboardInterrupt"}  # how a task ends that is told to
+# why tasks wait that need nobody's attention
+_USUAL = {"None", "Priority", "Resources", "BeginTime", "JobArrayTaskLimit", "Dependency", "Cleaning", "Licenses"}
+_NOT_REACHED = re.compile(r"contact|[Tt]imed out|[Tt]emporarily|[Cc]onnection|[Cc]ommunication|backup controller")
 
 
 @dataclass
-class _Array:
-    """One submission: its jobs, and since when each is missing."""
+class _Task:
+    """A task that Slurm has, and its shards that have no mark yet."""
 
-    jobs: list[Any]
-    groups: list[list[ShardTask]]
-    missing: dict[int, float] = field(default_factory=dict)
+    id: str
+    left: dict[str, ShardTask]
+    unsure_since: float | None = None  # since when it has ended, or is unknown, without all of its marks
+
+
+@dataclass
+class Submission:
+    """A stage that Slurm works at."""
+
+    stage: str
+    context: Context
+    record: StageRecord
+    begun: float
+    tasks: list[_Task] = field(default_factory=list)
+    looked: float = 0.0  # when the queue was looked at last
+    untold: float = 0.0  # shards done that progress was not told of
+    told: set[str] = field(default_factory=set)  # why tasks wait, that people know of
 
 
 class SlurmExecutor:
-    """Hands every stage to Slurm as one job array, and waits for it."""
+    """Hands stages to Slurm as job arrays, and waits for them."""
 
-    in_shards = True
+    in_shards = True  # tasks tell only when they are done
 
     def __init__(self, resources: ResourcesConfig, root: str) -> None:
         """Raises ConfigError where there is no Slurm here, or the run's folder is not on a shared disk."""
         if not storage.is_local(root):
             raise ConfigError(f"{root}: Slurm tasks need the run's folder on a disk that all nodes share")
-        if shutil.which("sbatch") is None or shutil.which("squeue") is None:
+        if not all(map(shutil.which, ("sbatch", "squeue", "scontrol", "srun"))):
             raise ConfigError("--executor slurm: there is no sbatch here; run on a login node of the cluster")
         try:
             import submitit
         except ImportError as error:
             raise MissingPackageError("submitit", "slurm", "--executor slurm") from error
-        slurm = resources.slurm
-        self.workers = Workers(slurm.parallel, slurm.cpus, "cuda" if resources.device == "cuda" else "cpu")
-        self._retries = slurm.retries
+        self._submitit = submitit
+        self._slurm = resources.slurm
+        _check_devices(resources)
+        search = self._slurm.of("search")
+        self.workers = Workers(search.parallel, search.cpus, "cpu")  # what the search is cut for
         self._most_per_group = resources.shards_per_group
-        self._logs = storage.local_path(root).absolute() / "state" / "slurm"
-        self._submitit: Any = submitit.SlurmExecutor(folder=self._logs, max_num_timeout=slurm.retries)
-        parameters: dict[str, Any] = {
-            "time": slurm.minutes,
-            "mem": f"{round(slurm.memory_gb * 1024)}MB",
-            "cpus_per_task": slurm.cpus,
-            "array_parallelism": slurm.parallel,
-        }
-        optional = {"partition": slurm.partition, "account": slurm.account, "gpus_per_node": slurm.gpus or None}
-        parameters |= {name: value for name, value in optional.items() if value is not None}
-        self._submitit.update_parameters(**parameters)
+        path = storage.local_path(root).absolute()
+        self._folder = RunFolder(root)
+        self._logs = storage.local_path(self._folder.slurm_logs).absolute()
+        self._private = private_folder(self._slurm.folder, path)
+        self._most_in_array = slurm_queue.max_array_size()
+        self._taken_up: dict[str, list[_Task]] = {}
+        self._open: dict[str, Submission] = {}
+
+    @property
+    def mining_memory_gb(self) -> float:
+        """The memory that every task of mining has."""
+        return min(self._slurm.of(stage).memory_gb for stage in ("gather", "index", "search", "mine"))
+
+    def clear(self, patience: float = 0.0) -> None:
+        """Remove what killed writers left, and what submitit keeps, unless tasks are at work: then they go on.
+
+        patience: seconds to wait for them to end.
+        """
+        if not wait_until_gone(living_tasks(self._folder), patience):
+            return
+        storage.remove_unfinished(self._folder.root)
+        storage.remove(self._folder.arrays_folder)
+        for kept in self._private.iterdir():
+            kept.unlink()
+
+    def take_up(self, stage: str, tasks: list[ShardTask]) -> set[str]:
+        """Find the tasks of a driver that died, and return the names of the shards that they are doing.
+
+        tasks: all shards of the stage. Tasks that do something else than is wanted now are cancelled, and have ended
+        when this returns. To be called before files that no mark names are removed: they may be of these shards.
+        """
+        record = read_record(self._folder, stage)
+        if not record.arrays:
+            return set()
+        wanted = {task.name: task for task in tasks}
+        kept, others, queue = [], [], _queue()
+        for array, identity, shards in record.living(queue):
+            left = {name: had for name, had in shards.items() if marked_digest(self._folder, stage, name) != had}
+            same = all(name in wanted and wanted[name].digest == had for name, had in left.items())
+            waits_for_other = queue[identity].waits and array.asks != self._asked(stage)
+            if same and not waits_for_other and not array.cancelled:
+                kept.append(_Task(identity, {name: wanted[name] for name in left}))
+            else:
+                others.append(identity)
+        cancel(others)
+        if not wait_until_gone(others):
+            raise SeamlessAlignError(f"stage {stage}: tasks that are not wanted do not end: scancel {' '.join(others)}")
+        write_record(self._folder, record)
+        self._taken_up[stage] = kept
+        return {name for task in kept for name in task.left}
 
     def prepare(self, stage: str, tasks: list[ShardTask], context: Context) -> None:
-        """Nothing yet."""
-
-    def execute(self, stage: str, tasks: list[ShardTask], context: Context, progress: Callable[[float], None]) -> None:
-        """Do all shards of a stage. Raises the first error; shards that are done by then stay done."""
-        left, attempt = tasks, 0
-        while left:
-            if attempt > self._retries:
-                raise SeamlessAlignError(
-                    f"stage {stage}: {left[0].name} was lost {attempt} times, perhaps for want of memory or time; "
-                    f"see {self._logs}, set resources.slurm.memory_gb or .minutes higher, or run again to go on"
-                )
-            with heeded_interrupts() as heed:
-                array = self._submit(stage, left, context)
-                self._wait(array, stage, context, progress, heed)
-            left = _unmarked(left, context)
-            attempt += 1
-
-    def close(self) -> None:
-        """Nothing to end: what is queued is worth doing, and a later run takes it up."""
-
-    def _submit(self, stage: str, tasks: list[ShardTask], context: Context) -> _Array:
-        size = max(1, min(self._most_per_group, len(tasks) // self.workers.processes))
-        groups = [tasks[start : start + size] for start in range(0, len(tasks), size)]
-        self._submitit.update_parameters(job_name=f"seamlessalign-{stage}")
+        """Put the shards of a stage into the queue, but for those that are being done. Raises ConfigError."""
+        asks = self._slurm.of(stage)
+        context = replace(context, device="cuda" if asks.gpus else "cpu", threads=asks.cpus)
+        made = Submission(stage, context, read_record(context.folder, stage), time.monotonic())
+        self._open[stage] = made
+        pending = {task.name: task for task in tasks}
+        for task in self._taken_up.pop(stage, []):
+            task.left = {name: pending.pop(name) for name in task.left if name in pending}
+            if task.left:
+                made.tasks.append(task)
+        if not made.tasks:
+            made.record = StageRecord(stage)  # nothing of before is of interest any more
+        size = max(1, min(self._most_per_group, len(pending) // asks.parallel))
+        rest = list(pending.values())
         try:
-            jobs = self._submitit.map_array(do_group, [stage] * len(groups), groups, [context] * len(groups))
-        except Exception as error:
-            what = " ".join(str(error).split())[:300]
-            raise SeamlessAlignError(f"stage {stage}: Slurm did not take the job array: {what}") from error
-        return _Array(jobs, groups)
-
-    def _wait(
-        self,
-        array: _Array,
-        stage: str,
-        context: Context,
-        progress: Callable[[float], None],
-        heed: Callable[[], None],
-    ) -> None:
-        """Until every task has its marks, has failed (its error is raised), or is lost."""
-        open_ = dict(enumerate(array.jobs))
-        try:
-            while open_:
-                heed()
-                time.sleep(_LOOK_SECONDS)
-                queued, marks = _queued(), read_marks(context.folder, stage)
-                for number, job in list(open_.items()):
-                    group = array.groups[number]
-                    if all(task.name in marks and marks[task.name].digest == task.digest for task in group):
-                        progress(float(len(group)))
-                        del open_[number]
-                        continue
-                    if queued is None or job.job_id in queued or job.job_id.split("_")[0] in queued:
-                        array.missing.pop(number, None)
-                        continue
-                    _raise_its_error(job)
-                    since = array.missing.setdefault(number, time.monotonic())
-                    if time.monotonic() - since >= GONE_SECONDS:
-                        del open_[number]
+            self._send(made, [rest[start : start + size] for start in range(0, len(rest), size)])
         except BaseException:
-            for job in open_.values():
-                with contextlib.suppress(Exception):
-                    job.cancel(check=False)
+            self.close()
             raise
 
+    def execute(self, stage: str, tasks: list[ShardTask], context: Context, progress: Callable[[float], None]) -> None:
+        """Do all shards of a stage. Raises the first error; shards that are done by then stay done.
 
-def _unmarked(tasks: list[ShardTask], context: Context) -> list[ShardTask]:
-    if not tasks:
+        Other stages that were prepared are looked after meanwhile.
+        """
+        if stage not in self._open:
+            self.prepare(stage, tasks, context)
+        mine = self._open[stage]
+        try:
+            with heeded_interrupts() as heed:
+                while mine.tasks or mine.untold:
+                    progress(mine.untold)
+                    mine.untold = 0.0
+                    heed()
+                    if mine.tasks:
+                        time.sleep(_LOOK_SECONDS)
+                        for each in self._open.values():
+                            self._look(each)
+        except BaseException:
+            self.close()
+            raise
+        del self._open[stage]
+
+    def close(self) -> None:
+        """Cancel what is still at work of a run that failed or was stopped; nothing where all is done."""
+        for each in self._open.values():
+            for array in each.record.arrays:
+                array.cancelled = True  # for a driver that comes before they have ended
+            each.record.lost = {}
+            with contextlib.suppress(Exception):  # on the way out of an error or Ctrl-C, which is what matters
+                write_record(each.context.folder, each.record)
+            queue = read_queue()
+            living = each.record.living(queue) if queue is not None else ()
+            cancel([identity for _, identity, _ in living] or [task.id for task in each.tasks])
+        self._open = {}
+
+    def _send(self, to: Submission, groups: list[list[ShardTask]]) -> None:
+        """Submit groups as few arrays, none larger than Slurm takes, that share `parallel`.
+
+        Where there are more arrays than that, those that have no share wait for one that has.
+        """
+        asks, context = self._slurm.of(to.stage), to.context
+        starts = range(0, len(groups), self._most_in_array)
+        lanes = min(len(starts), asks.parallel)
+        before: list[str | None] = [None] * lanes
+        for number, start in enumerate(starts):
+            some = groups[start : start + self._most_in_array]
+            array = to.record.add([{task.name: task.digest for task in group} for group in some], self._asked(to.stage))
+            write_record(context.folder, to.record)
+            lane = number % lanes
+            at_once = asks.parallel // lanes + (lane < asks.parallel % lanes)
+            sender = self._sender(to.stage, array.name, len(some), at_once, before[lane])
+            array.job = before[lane] = self._submitted(
+                to.stage, array.name, sender, [Group(to.stage, group, context, asks) for group in some]
+            )
+            write_record(context.folder, to.record)
+            for identity, group in zip(array.ids(), some, strict=True):
+                to.tasks.append(_Task(identity, {task.name: task for task in group}))
+
+    def _submitted(self, stage: str, name: str, sender: Any, calls: Sequence[Callable[[], None]]) -> str:
+        """Submit an array under a name; returns its number. Raises ConfigError where Slurm refuses it."""
+        for attempt in range(_TRIES):
+            try:
+                return str(sender.submit_array(calls)[0].job_id).split("_")[0]
+            except Exception as error:
+                what = " ".join(str(error).split())
+                if not _NOT_REACHED.search(what):
+                    raise ConfigError(f"stage {stage}: Slurm did not take the job array: {_said(what)}") from error
+                if attempt + 1 == _TRIES:
+                    raise SeamlessAlignError(f"stage {stage}: Slurm does not answer: {_said(what)}") from error
+                time.sleep(2.0**attempt)
+                # it may have taken the array, and have failed to say so: then its tasks have nothing to run
+                cancel({task.split("_")[0] for task, queued in _queue().items() if queued.job_name == name})
+        raise AssertionError
+
+    def _sender(self, stage: str, name: str, size: int, at_once: int, behind: str | None) -> Any:
+        """submitit's executor of a stage. `behind`: a job that shall have ended first."""
+        asks = self._slurm.of(stage)
+        self._logs.mkdir(parents=True, exist_ok=True)
+        logs = self._private / "logs"  # a name without anything that Slurm reads as something else
+        if not logs.is_symlink() or logs.readlink() != self._logs:
+            logs.unlink(missing_ok=True)
+            logs.symlink_to(self._logs)
+        printed = f"{logs}/{'%j' if size == 1 else '%A_%a'}.log"
+        # a signal that comes before the program heeds it must not kill it
+        python = f'sh -c \'trap "" USR2; exec "$0" "$@"\' {shlex.quote(sys.executable)}'
+        # Group counts how often time is up
+        sender = self._submitit.SlurmExecutor(folder=self._private, max_num_timeout=1000, python=python)
+        # srun asks for itself: not all versions hand on what the job has
+        step = [f"--cpus-per-task={asks.cpus}", f"--output={printed}", "--open-mode=append"]
+        parameters: dict[str, Any] = {
+            "job_name": name,
+            "time": asks.minutes,
+            "mem": f"{round(asks.memory_gb * 1024)}MB",
+            "cpus_per_task": asks.cpus,
+            "gpus_per_node": asks.gpus or None,
+            "partition": asks.partition,
+            "account": asks.account,
+            "qos": asks.qos,
+            "constraint": asks.constraint,
+            "setup": asks.setup or None,
+            "array_parallelism": at_once,
+            "dependency": f"afterany:{behind}" if behind else None,
+            "signal_delay_s": min(_SIGNAL_SECONDS, asks.minutes * 15),
+            "stderr_to_stdout": True,
+            "srun_args": step,
+            "additional_parameters": {"output": printed, "requeue": True, **asks.extra},
+        }
+        sender.update_parameters(**{key: value for key, value in parameters.items() if value is not None})
+        return sender
+
+    def _asked(self, stage: str) -> str:
+        """Digest of what tasks of a stage ask of Slurm."""
+        return digest(
+            self._slurm.of(stage).model_dump(mode="json", exclude={"stages", "folder", "retries", "parallel"})
+        )
+
+    def _look(self, at: Submission) -> None:
+        """See which tasks are done, which have failed (the error is raised), and which are lost (submitted again)."""
+        now, queue = time.monotonic(), None
+        if now - at.looked >= min(_MOST_QUEUE_SECONDS, (now - at.begun) / 20):
+            queue, at.looked = read_queue(), now
+        self._take_marks(at)  # after the queue: what has ended there has its marks here
+        at.tasks = [task for task in at.tasks if task.left]
+        if queue is None:
+            return
+        self._tell_why_they_wait(at, queue)
+        again: list[list[ShardTask]] = []
+        for task in list(at.tasks):
+            queued = queue.get(task.id)
+            if queued is not None and queued.lives:
+                task.unsure_since = None
+                continue
+            self._raise_its_error(at, task)
+            if self._may_yet_be_done(task, queued):
+                continue
+            at.tasks.remove(task)
+            again += self._lost(at, task, queued)
+        if again:
+            self._send(at, again)
+
+    def _take_marks(self, at: Submission) -> None:
+        folder = at.context.folder
+        there = {uri.rsplit("/", 1)[-1].removesuffix(".json") for uri in storage.list_files(folder.marks(at.stage))}
+        done = 0
+        for task in at.tasks:
+            for name in [name for name in task.left if name in there]:
+                if marked_digest(folder, at.stage, name) == task.left[name].digest:
+                    del task.left[name]
+                    done += 1
+        at.untold += done
+
+    def _may_yet_be_done(self, task: _Task, queued: QueuedTask | None) -> bool:
+        """Whether a task that is not at work may have marks that are not seen yet."""
+        state = queued.state if queued is not None else how_it_ended(task.id)[0]
+        if state not in ("", "COMPLETED"):
+            return False
+        task.unsure_since = task.unsure_since or time.monotonic()
+        return time.monotonic() - task.unsure_since < GONE_SECONDS
+
+    def _lost(self, at: Submission, task: _Task, queued: QueuedTask | None) -> list[list[ShardTask]]:
+        """The shards of a lost task as new groups, one each, so that the one that is to blame is alone with it.
+
+        Raises SeamlessAlignError where one was lost more often than `retries`.
+        """
+        state, told = how_it_ended(task.id)
+        if queued is not None and queued.made_room:
+            return [list(task.left.values())]
+        asks = self._slurm.of(at.stage)
+        for name in task.left:
+            times = at.record.lost.get(name, 0) + 1
+            at.record.lost[name] = times
+            if times > asks.retries:
+                raise SeamlessAlignError(
+                    f"stage {at.stage}, {name}: its task was lost {'once' if times == 1 else f'{times} times'}"
+                    f"{f'; {told}' if told else ''}; {_remedy(at.stage, state, asks.memory_gb, asks.minutes)} "
+                    f"({self._logs}/{task.id}.log has its last words)"
+                )
+        log.warning("stage %s: %s; its shards are submitted again", at.stage, told or f"task {task.id} is gone")
+        return [[shard] for shard in task.left.values()]
+
+    def _raise_its_error(self, at: Submission, task: _Task) -> None:
+        """Raise what stopped a task that has ended, where it left word of it."""
+        for name in task.left:
+            failure = last_failure(at.context.folder, at.stage, name, job=task.id)
+            if failure is not None and failure.get("kind") not in _NO_ERRORS:
+                raise error_of(failure, at.context.folder, at.stage, name)
+
+    def _tell_why_they_wait(self, at: Submission, queue: dict[str, QueuedTask]) -> None:
+        """Say so, once, where tasks wait for something that people may have to see to."""
+        waiting = [queue[task.id] for task in at.tasks if task.id in queue and queue[task.id].waits]
+        for reason, number in Counter(queued.reason for queued in waiting).items():
+            if reason not in _USUAL | at.told:
+                at.told.add(reason)
+                log.warning("stage %s: %d tasks wait in the queue: %s", at.stage, number, reason)
+
+
+def living_tasks(folder: RunFolder) -> list[str]:
+    """Ids of the tasks that Slurm has at work, or waiting to be, in a run's folder."""
+    records = [record for record in read_records(folder) if record.arrays] if storage.is_local(folder.root) else []
+    if not records or shutil.which("squeue") is None:
         return []
-    marks = read_marks(context.folder, tasks[0].stage)
-    return [task for task in tasks if task.name not in marks or marks[task.name].digest != task.digest]
+    queue = _queue()
+    return [identity for record in records for _, identity, _ in record.living(queue)]
 
 
-def _queued() -> set[str] | None:
-    """Ids of all tasks that Slurm has, `12_3` or, for those not started yet, `12`; None where it does not answer."""
-    done = subprocess.run(
-        ["squeue", "--noheader", "--array", "--format=%i", "--states=PENDING,RUNNING,CONFIGURING,COMPLETING,SUSPENDED"],
-        capture_output=True,
-        text=True,
-    )
-    return set(done.stdout.split()) if done.returncode == 0 else None
+def _queue() -> dict[str, QueuedTask]:
+    for attempt in range(_TRIES):
+        queue = read_queue()
+        if queue is not None:
+            return queue
+        time.sleep(2.0**attempt)
+    raise SeamlessAlignError("Slurm does not answer: squeue fails; run again when it does, to go on")
 
 
-def _raise_its_error(job: Any) -> None:
-    """Raise what stopped a task, where it left word of it."""
-    if not Path(job.paths.result_pickle).exists():
-        return
-    outcome, result = job._get_outcome_and_result()
-    if outcome != "error":
-        return
-    lines = [line for line in str(result).strip().splitlines() if line.strip()]
-    # the last line of the task's trace: module.Class: message
-    raise SeamlessAlignError(lines[-1].split(": ", 1)[-1] if lines else "a task failed without a word")
+def _check_devices(resources: ResourcesConfig) -> None:
+    with_gpus = [stage for stage in type(resources.slurm.stages).model_fields if resources.slurm.of(stage).gpus]
+    if resources.device == "cpu" and with_gpus:
+        raise ConfigError(
+            f"resources.device is cpu, but the stage {with_gpus[0]} asks Slurm for gpus: give one of both"
+        )
+    if resources.device == "cuda" and not with_gpus:
+        raise ConfigError("resources.device is cuda: say resources.slurm.stages.speech.gpus: 1 (or of other stages)")
+
+
+def _remedy(stage: str, state: str, memory_gb: float, minutes: int) -> str:
+    """What to change where a task ended so."""
+    key = f"resources.slurm.stages.{stage}"
+    if state in ("TIMEOUT", "DEADLINE"):
+        return f"set {key}.minutes higher than {minutes}"
+    if state in ("NODE_FAIL", "BOOT_FAIL"):
+        return f"keep it off that node with {key}.extra.exclude, or run again to go on"
+    if state == "CANCELLED":
+        return "somebody cancelled it; run again to go on"
+    return f"perhaps for want of memory: set {key}.memory_gb higher than {memory_gb:g}"
+
+
+def _said(what: str) -> str:
+    """The words of sbatch without the names of our own files."""
+    return re.sub(r"^.*?sbatch: error: ", "", what)[:300]

@@ -4,7 +4,7 @@ A stage can be planned once the stages it needs are done, from the run's folder 
 or a worker of a pipeline that has no driver.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -243,9 +243,12 @@ class StagePlanner:
         return digest("mine and keep by audio", SCHEMA_VERSION, name, chosen, self._search_digest(name))
 
 
-def begin_stage(plan: StagePlan, folder: RunFolder) -> list[ShardTask]:
-    """Clear what does not belong to a stage, say what it has, and return the tasks that are not done."""
-    done = _done(folder, plan.stage, plan.digests)
+def begin_stage(plan: StagePlan, folder: RunFolder, at_work: Collection[str] = ()) -> list[ShardTask]:
+    """Clear what does not belong to a stage, say what it has, and return the tasks that are not done.
+
+    `at_work`: shards that are being done now, by somebody else. What they have written is left alone.
+    """
+    done = _done(folder, plan.stage, plan.digests, at_work)
     pending = [task for task in plan.tasks if done.get(task.name) != task.digest]
     write_plan(folder, plan.stage, plan.digests)
     if pending:
@@ -253,7 +256,8 @@ def begin_stage(plan: StagePlan, folder: RunFolder) -> list[ShardTask]:
         # started again as it had been before; and the ledger no longer tells what the tables hold.
         storage.remove(folder.ledger)
         for task in pending:
-            storage.remove(folder.mark(plan.stage, task.name))
+            if task.name not in at_work:
+                storage.remove(folder.mark(plan.stage, task.name))
     return pending
 
 
@@ -281,11 +285,11 @@ def has_text(config: RunConfig) -> bool:
     return any(not side.is_audio for side in config.sides())
 
 
-def _done(folder: RunFolder, stage: str, planned: Mapping[str, str]) -> dict[str, str]:
+def _done(folder: RunFolder, stage: str, planned: Mapping[str, str], at_work: Collection[str] = ()) -> dict[str, str]:
     """Digests of the shards that are done, after clearing what does not belong."""
     # an index is built file by file, and what is there of it is of use although no mark names it yet
     keep = stage == search_stage.INDEX_STAGE
-    done = done_shards(folder, stage, planned, _TABLES[stage], keep_unnamed=keep)
+    done = done_shards(folder, stage, planned, _TABLES[stage], keep_unnamed=keep, at_work=at_work)
     if stage == speech_stage.STAGE:
         for uri in storage.list_files(folder.all_stretches):
             if uri.rsplit("/", 2)[-2] not in planned.keys() - done.keys():

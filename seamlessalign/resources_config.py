@@ -4,20 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
+from seamlessalign.slurm_config import SlurmConfig
 from seamlessalign.typed_config import Section
-
-
-class SlurmConfig(Section):
-    """What a task asks of Slurm, with `--executor slurm`."""
-
-    partition: str | None = None
-    account: str | None = None
-    minutes: int = Field(720, ge=1)
-    memory_gb: float = Field(8.0, gt=0)
-    cpus: PositiveInt = 2
-    gpus: int = Field(0, ge=0)
-    parallel: PositiveInt = 64  # tasks that run at a time
-    retries: int = Field(2, ge=0)  # of a task that was killed, timed out or lost
 
 
 class BeamConfig(Section):
@@ -53,7 +41,7 @@ class ResourcesConfig(Section):
     # as it has threads where a GPU embeds, 4 where recordings are remote, else none.
     decode_ahead: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     decoded_memory_gb: float = Field(1.0, gt=0)  # GiB of decoded audio that a worker has in hand, or one recording
-    mining_memory_gb: float = Field(4.0, ge=1)  # GiB of one task of mining; with Slurm slurm.memory_gb at most
+    mining_memory_gb: float = Field(4.0, ge=1)  # GiB of one task of mining; with Slurm what its stages have
     slurm: SlurmConfig = SlurmConfig()
     beam: BeamConfig = BeamConfig()
     mining_tasks: PositiveInt | Literal["auto"] = "auto"  # of a direction, whatever memory that takes

@@ -1,4 +1,8 @@
-"""A real Slurm of one node on this machine, in a folder of its own, without accounting."""
+"""A real Slurm on this machine, in a folder of its own: two nodes, two partitions, with or without accounting.
+
+`main` has both nodes; its jobs make room for those of `high`, which has `second` only: they are warned with the signal
+they asked for, and requeued ten seconds later. There are more processors configured than the machine has.
+"""
 
 import os
 import shutil
@@ -6,12 +10,16 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+NODES = ("first", "second")
+_REVOKED_SECONDS = 3.0  # after a job ended that a node does not take it again
+_PATIENCE = 30.0  # seconds until daemons that do not answer fail the test
 _CONF = """
 ClusterName=probe
 SlurmctldHost={host}(127.0.0.1)
@@ -19,92 +27,191 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 CryptoType=crypto/munge
-SlurmctldPort={first}
-SlurmdPort={second}
+SlurmctldPort={ports[0]}
+SlurmctldParameters=preempt_send_user_signal
 SlurmdParameters=config_overrides
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
+JobAcctGatherType={gather}
+AccountingStorageType={storage}
 SwitchType=switch/none
 MpiDefault=none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 SchedulerParameters=bf_interval=1,sched_min_interval=100000,batch_sched_delay=0
-KillWait=2
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+KillWait=5
+OverTimeLimit=0
+MaxArraySize=3
 ReturnToService=2
 DefMemPerCPU=500
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
-NodeName={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory=20000 State=UNKNOWN
-PartitionName=main Nodes={host} Default=YES State=UP
+SlurmdLogFile={folder}/slurmd-%n.log
+NodeName=first NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=8 RealMemory=20000 State=UNKNOWN
+NodeName=second NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=8 RealMemory=20000 State=UNKNOWN
+PartitionName=main Nodes=first,second Default=YES State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=10
+PartitionName=high Nodes=second State=UP PriorityTier=10 PreemptMode=OFF
+"""
+_WITH_DATABASE = """
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={port}
+"""
+_DATABASE_CONF = """
+AuthType=auth/munge
+DbdHost={host}
+DbdAddr=127.0.0.1
+DbdPort={port}
+SlurmUser=root
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={storage_port}
+StorageUser=slurm
+StoragePass=slurm
+StorageLoc=slurm_accounting
+PidFile={folder}/slurmdbd.pid
+LogFile={folder}/slurmdbd.log
 """
 
 
+@dataclass(frozen=True)
+class Slurm:
+    """A Slurm at work, found through $SLURM_CONF. `folder` has its configuration and logs."""
+
+    folder: Path
+    requeued: dict[str, float] = field(default_factory=dict)  # since when jobs wait to begin again
+
+    def queue(self, form: str = "%i %T") -> list[list[str]]:
+        """A line of squeue for each task, those that ended lately too, as words."""
+        command = ["squeue", "--noheader", "--array", "--states=all", f"--format={form}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return [line.split() for line in done.stdout.splitlines()]
+
+    def update(self, *words: str) -> None:
+        """`scontrol update`."""
+        subprocess.run(["scontrol", "update", *words], check=True, capture_output=True)
+
+    def hurry(self) -> None:
+        """Let requeued jobs begin some seconds later rather than in two minutes; to be called again and again."""
+        for job, state, *reason in self.queue("%i %T %r"):
+            if state != "PENDING" or reason != ["BeginTime"]:
+                self.requeued.pop(job, None)
+            elif time.monotonic() - self.requeued.setdefault(job, time.monotonic()) >= _REVOKED_SECONDS:
+                self.update(f"jobid={job}", "StartTime=now")
+
+
 @contextmanager
-def slurm(folder: Path) -> Iterator[None]:
-    """Slurm at work, found through $SLURM_CONF; the test is skipped where it is not installed or this is not root."""
-    if os.geteuid() != 0 or not all(map(shutil.which, ("slurmctld", "slurmd", "munged", "sbatch"))):
-        pytest.skip("needs root and the packages slurmctld, slurmd, slurm-client and munge")
-    for name in ("state", "spool"):
-        (folder / name).mkdir()
-    conf = folder / "slurm.conf"
-    first, second = _free_ports()
-    conf.write_text(_CONF.format(host=socket.gethostname().split(".")[0], folder=folder, first=first, second=second))
+def slurm(folder: Path, *, accounting: bool = False) -> Iterator[Slurm]:
+    """Slurm at work in a folder; the test is skipped where it is not installed or this is not root.
+
+    accounting: with slurmdbd and a database, so that `sacct` answers.
+    """
+    needed = ["slurmctld", "slurmd", "munged", "sbatch", *(["slurmdbd", "mariadbd"] if accounting else [])]
+    if os.geteuid() != 0 or not all(map(shutil.which, needed)):
+        pytest.skip(f"needs root and the programs {', '.join(needed)}")
+    for name in ("state", *(f"spool-{node}" for node in NODES)):
+        (folder / name).mkdir(parents=True)
+    conf, host = folder / "slurm.conf", socket.gethostname().split(".")[0]
+    ports = _free_ports(5)
+    kinds = ("jobacct_gather/linux", "accounting_storage/slurmdbd") if accounting else (
+        "jobacct_gather/none", "accounting_storage/none")  # fmt: skip
+    text = _CONF.format(host=host, folder=folder, ports=ports, gather=kinds[0], storage=kinds[1])
+    conf.write_text(text + (_WITH_DATABASE.format(port=ports[3]) if accounting else ""))
     before = os.environ.get("SLURM_CONF")
     os.environ["SLURM_CONF"] = str(conf)
     daemons: list[subprocess.Popen[bytes]] = []
     try:
         daemons += _munge()
-        for command in (["slurmctld", "-D", "-f", conf, "-c"], ["slurmd", "-D", "-f", conf, "-c"]):
-            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            daemons.append(subprocess.Popen([str(part) for part in command], **quiet))  # type: ignore[call-overload]
-        _wait_until_idle(folder)
-        yield
+        if accounting:
+            daemons += _database(folder, host, ports[3], ports[4])
+        daemons.append(_start("slurmctld", "-D", "-f", conf, "-c"))
+        daemons += [_start("slurmd", "-D", "-f", conf, "-c", "-N", node) for node in NODES]
+        _wait_until(_all_idle, folder / "slurmctld.log")
+        yield Slurm(folder)
     finally:
-        subprocess.run(["scancel", "--state=PENDING", "--state=RUNNING"], capture_output=True)
+        subprocess.run(["scancel", "--signal=KILL", "--full", "--user=root"], capture_output=True)
+        subprocess.run(["scancel", "--user=root"], capture_output=True)
         for daemon in reversed(daemons):
             daemon.send_signal(signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 daemon.wait(10)
             daemon.kill()
+            daemon.wait()
         if before is None:
             del os.environ["SLURM_CONF"]
         else:
             os.environ["SLURM_CONF"] = before
 
 
+def _start(*command: str | Path) -> "subprocess.Popen[bytes]":
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen([str(part) for part in command], **quiet)  # type: ignore[call-overload,no-any-return]
+
+
 def _munge() -> "list[subprocess.Popen[bytes]]":
     """munged in the foreground, unless one is at work already."""
-    if subprocess.run(["munge", "-n"], capture_output=True).returncode == 0:
+    if _succeeds("munge", "-n"):
         return []
     run = Path("/run/munge")
     run.mkdir(exist_ok=True)
     shutil.chown(run, "munge", "munge")
-    command = ["runuser", "-u", "munge", "--", shutil.which("munged") or "munged", "--foreground"]
-    started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for _ in range(100):
-        if subprocess.run(["munge", "-n"], capture_output=True).returncode == 0:
-            return [started]
+    started = _start("runuser", "-u", "munge", "--", shutil.which("munged") or "munged", "--foreground")
+    _wait_until(lambda: _succeeds("munge", "-n"), None)
+    return [started]
+
+
+def _database(folder: Path, host: str, port: int, storage_port: int) -> "list[subprocess.Popen[bytes]]":
+    """MariaDB on the loopback in the folder, and slurmdbd over it, with the cluster and root as its user."""
+    data, log = folder / "mariadb", folder / "slurmdbd.log"
+    make = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--user=root", "--skip-test-db",
+            "--auth-root-authentication-method=normal"]  # fmt: skip
+    subprocess.run(make, check=True, capture_output=True)
+    socket_file = folder / "mariadb.sock"
+    started = [
+        _start(
+            "mariadbd", "--no-defaults", f"--datadir={data}", "--user=root", "--bind-address=127.0.0.1",
+            f"--port={storage_port}", f"--socket={socket_file}", f"--pid-file={folder}/mariadb.pid",
+            "--innodb-buffer-pool-size=64M", f"--log-error={folder}/mariadb.log",
+        )
+    ]  # fmt: skip
+    client = ["mariadb", "--no-defaults", f"--socket={socket_file}", "--user=root"]
+    _wait_until(lambda: _succeeds(*client, "--execute=select 1"), folder / "mariadb.log")
+    rights = "create user slurm@'127.0.0.1' identified by 'slurm'; grant all on slurm_accounting.* to slurm@'127.0.0.1'"
+    subprocess.run([*client, f"--execute={rights}"], check=True, capture_output=True)
+    conf = folder / "slurmdbd.conf"
+    conf.write_text(_DATABASE_CONF.format(host=host, port=port, storage_port=storage_port, folder=folder))
+    conf.chmod(0o600)
+    started.append(_start("slurmdbd", "-D"))  # which looks for its file beside $SLURM_CONF
+    _wait_until(lambda: _succeeds("sacctmgr", "--immediate", "add", "cluster", "probe"), log)
+    for what in (["account", "main"], ["user", "root", "account=main"]):
+        subprocess.run(["sacctmgr", "--immediate", "add", *what], check=True, capture_output=True)
+    return started
+
+
+def _succeeds(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def _all_idle() -> bool:
+    done = subprocess.run(["sinfo", "--noheader", "--Node", "--format=%N %t"], capture_output=True, text=True)
+    return {tuple(line.split()) for line in done.stdout.splitlines()} == {(node, "idle") for node in NODES}
+
+
+def _wait_until(moment: Callable[[], bool], log: Path | None) -> None:
+    until = time.monotonic() + _PATIENCE
+    while not moment():
+        if time.monotonic() > until:
+            pytest.fail(log.read_text()[-2000:] if log is not None and log.exists() else "a daemon does not answer")
         time.sleep(0.1)
-    pytest.fail("munged does not answer")
 
 
-def _wait_until_idle(folder: Path) -> None:
-    for _ in range(200):
-        done = subprocess.run(["sinfo", "--noheader", "--format=%t"], capture_output=True, text=True)
-        if "idle" in done.stdout:
-            return
-        time.sleep(0.1)
-    pytest.fail((folder / "slurmctld.log").read_text()[-2000:])
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], two.getsockname()[1]
+def _free_ports(number: int) -> list[int]:
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]

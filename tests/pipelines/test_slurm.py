@@ -53,7 +53,7 @@ def locally(root: Path, tasks: int) -> dict[str, bytes]:
 def test_an_array_writes_the_lists_of_a_local_search_though_a_task_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seamlessalign.pipelines.slurm.GONE_SECONDS", 3.0)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     pytest.importorskip("submitit", reason="needs the extra 'slurm'")
     wanted = locally(tmp_path / "local", 4)
     context, tasks = prepared(tmp_path / "slurm", 4)
@@ -61,7 +61,8 @@ def test_an_array_writes_the_lists_of_a_local_search_though_a_task_is_killed(
     with slurm(tmp_path / "daemons"):
         executor = SlurmExecutor(context.config.resources, context.root)
         killed: list[int] = []
-        killer = threading.Thread(target=_kill_one_task, args=(tmp_path, killed))
+        private = tmp_path / "home" / ".cache" / "seamlessalign" / "slurm"
+        killer = threading.Thread(target=_kill_one_task, args=(private, killed))
         killer.start()
         done: list[float] = []
         executor.execute(search_stage.STAGE, tasks, context, done.append)
@@ -79,11 +80,11 @@ def test_an_array_writes_the_lists_of_a_local_search_though_a_task_is_killed(
         assert "\n" not in str(error.value)
 
 
-def _kill_one_task(root: Path, killed: list[int]) -> None:
+def _kill_one_task(private: Path, killed: list[int]) -> None:
     """SIGKILL to the first python that a task of the array starts."""
     until = time.monotonic() + 60
     while time.monotonic() < until and not killed:
-        found = subprocess.run(["pgrep", "-f", f"submitit.core._submit {root}"], capture_output=True, text=True)
+        found = subprocess.run(["pgrep", "-f", f"submitit.core._submit {private}"], capture_output=True, text=True)
         for pid in map(int, found.stdout.split()):
             os.kill(pid, signal.SIGKILL)
             killed.append(pid)
@@ -97,3 +98,43 @@ def test_where_there_is_no_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         SlurmExecutor(ResourcesConfig(), str(tmp_path))
     with pytest.raises(ConfigError, match="on a disk that all nodes share"):
         SlurmExecutor(ResourcesConfig(), "s3://bucket/run")
+
+
+@pytest.mark.slow
+def test_what_slurm_does_not_take(tmp_path: Path) -> None:
+    pytest.importorskip("submitit", reason="needs the extra 'slurm'")
+    context, tasks = prepared(tmp_path / "run", 1)
+    with slurm(tmp_path / "daemons"):
+        for asks, told in (
+            ({"partition": "nowhere"}, "stage search: Slurm did not take the job array: invalid partition specified"),
+            ({"memory_gb": 900}, "Requested node configuration is not available"),
+            ({"extra": {"no-such-thing": True}}, "unrecognized option '--no-such-thing'"),
+        ):
+            resources = ResourcesConfig.model_validate({"slurm": {"folder": str(tmp_path / "private"), **asks}})
+            executor = SlurmExecutor(resources, context.root)
+            with pytest.raises(ConfigError, match=told) as error:
+                executor.execute(search_stage.STAGE, tasks, context, lambda amount: None)
+            assert "\n" not in str(error.value)
+            executor.close()
+
+
+def test_gpus_say_where_tasks_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    pytest.importorskip("submitit", reason="needs the extra 'slurm'")
+    folder = {"folder": str(tmp_path / "private")}
+    with_gpus = {"device": "cpu", "slurm": {"stages": {"search": {"gpus": 1}}, **folder}}
+    with pytest.raises(ConfigError, match="device is cpu, but the stage search asks Slurm for gpus"):
+        SlurmExecutor(ResourcesConfig.model_validate(with_gpus), str(tmp_path))
+    with pytest.raises(ConfigError, match=r"say resources\.slurm\.stages\.speech\.gpus: 1"):
+        SlurmExecutor(ResourcesConfig.model_validate({"device": "cuda", "slurm": folder}), str(tmp_path))
+
+
+def test_tasks_of_mining_keep_to_the_least_memory_of_their_stages(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    pytest.importorskip("submitit", reason="needs the extra 'slurm'")
+    stages = {"search": {"memory_gb": 30}, "mine": {"memory_gb": 12}, "speech": {"memory_gb": 2}}
+    asks = {"memory_gb": 20, "stages": stages, "folder": str(tmp_path / "private")}
+    resources = ResourcesConfig.model_validate({"mining_memory_gb": 64, "slurm": asks})
+    assert resources.within(SlurmExecutor(resources, str(tmp_path)).mining_memory_gb).mining_memory_gb == 12

@@ -1,0 +1,124 @@
+"""What a task of a job array runs: the shards of a group that have no mark yet, and what becomes of it when time is up.
+
+submitit pickles it into the user's own folder (`private_folder`), never into the run's, and calls `checkpoint` on the
+signal that Slurm sends before a task's time is up or when another job takes its node.
+"""
+
+import json
+import logging
+import os
+import stat
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from seamlessalign import storage
+from seamlessalign.errors import ConfigError, SeamlessAlignError, StorageError
+from seamlessalign.pipelines import slurm_queue
+from seamlessalign.pipelines.context import Context
+from seamlessalign.pipelines.folder import RunFolder
+from seamlessalign.pipelines.shard_task import ShardTask
+from seamlessalign.pipelines.task_log import task_log
+from seamlessalign.pipelines.worker_process import do_group
+from seamlessalign.slurm_config import SlurmConfig
+from seamlessalign.typed_config import digest
+
+_queued_again = False  # whether this process's task is to be started again
+
+
+class Group:
+    """Shards that one task does, one after the other.
+
+    Started again, it does those that are left. How often its time was up before a single one was done is counted:
+    more often than `asks.retries`, it gives up. Making room for another job counts nothing.
+    """
+
+    def __init__(self, stage: str, tasks: list[ShardTask], context: Context, asks: SlurmConfig) -> None:
+        self.stage = stage
+        self.tasks = tasks
+        self.context = context
+        self.asks = asks
+        self.idle = 0  # times that time was up with nothing done
+
+    def __call__(self) -> None:
+        """Do what is left."""
+        logging.basicConfig(format="seamlessalign: %(message)s", level=logging.WARNING)
+        logging.getLogger("submitit").propagate = False  # it has a handler of its own
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # an error is told once, by what comes behind
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        self.tasks = self._left()
+        if not self.tasks:
+            return
+        try:
+            do_group(self.stage, self.tasks, self.context)
+        except BaseException:
+            if _queued_again:  # submitit's way out, which the pipeline may take for an error, or wait for its threads
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(1)
+            raise
+
+    def checkpoint(self) -> Any:
+        """What the task does when it is started again. Ends the process where it shall not be."""
+        global _queued_again
+        from submitit.helpers import DelayedSubmission
+
+        left = self._left()
+        preempted = slurm_queue.is_preempted(os.environ.get("SLURM_JOB_ID", ""))
+        if not preempted:
+            self.idle = 0 if len(left) < len(self.tasks) else self.idle + 1
+        why = "makes room for another job" if preempted else f"has had its {self.asks.minutes} minutes"
+        print(f"seamlessalign: the task {why}; left: {len(left)} of {len(self.tasks)} shards", flush=True)
+        if self.idle > self.asks.retries:
+            with suppress(SeamlessAlignError), task_log(self.context, self.stage, left[0].name, left[0].digest):
+                raise SeamlessAlignError(self._too_long(left[0].name))
+            os._exit(1)
+        self.tasks = left
+        _queued_again = True
+        return DelayedSubmission(self)
+
+    def _too_long(self, shard: str) -> str:
+        times = "once" if self.idle == 1 else f"{self.idle} times"
+        return (
+            f"stage {self.stage}, {shard}: was not done in {self.asks.minutes} minutes, tried {times}: "
+            f"set resources.slurm.stages.{self.stage}.minutes higher"
+        )
+
+    def _left(self) -> list[ShardTask]:
+        folder = self.context.folder
+        return [task for task in self.tasks if marked_digest(folder, self.stage, task.name) != task.digest]
+
+
+def marked_digest(folder: RunFolder, stage: str, shard: str) -> str | None:
+    """The digest that a shard was done under, or None where it has no mark."""
+    try:
+        return str(json.loads(storage.read_bytes(folder.mark(stage, shard)))["digest"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError) as error:
+        uri = folder.mark(stage, shard)
+        raise StorageError(f"{uri}: is not a completion mark ({error}); remove it to do its shard again") from error
+
+
+def private_folder(configured: str | None, root: Path) -> Path:
+    """The folder, made if need be, where submitit keeps what it pickles for a run: the user's own and nobody else's.
+
+    Raises ConfigError where it is somebody else's, or others may write there: what is pickled there is executed.
+    """
+    above = Path(configured).expanduser() if configured else Path.home() / ".cache" / "seamlessalign" / "slurm"
+    folder = above.absolute() / digest("run", str(root))
+    key = "resources.slurm.folder"
+    if "%" in str(folder) or "\\" in str(folder):
+        raise ConfigError(f"{key}: {above}: Slurm reads % and \\ in names as something else; choose another folder")
+    try:
+        above.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(exist_ok=True, mode=0o700)
+        seen = folder.lstat()
+    except OSError as error:
+        raise ConfigError(f"{key}: {folder}: cannot be made: {error.strerror}") from error
+    if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid():
+        raise ConfigError(f"{key}: {folder}: is not a folder of yours; remove it, or choose another")
+    if seen.st_mode & 0o077:
+        raise ConfigError(f"{key}: {folder}: others have rights there; chmod 700 it, or choose another")
+    return folder

@@ -1,0 +1,87 @@
+"""The part of a configuration that says what the tasks of each stage ask of Slurm."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, PositiveInt
+
+from seamlessalign.typed_config import Section
+
+# options of sbatch that keys here or the run itself give, and the key to use in their place
+_OURS = {"partition": "partition", "account": "account", "qos": "qos", "time": "minutes", "mem": "memory_gb"}
+_OURS |= {"cpus-per-task": "cpus", "gpus": "gpus", "gpus-per-node": "gpus", "constraint": "constraint"}
+_THE_RUNS = {
+    "array", "error", "hold", "job-name", "no-requeue", "nodes", "ntasks", "ntasks-per-node", "open-mode", "output",
+    "parsable", "requeue", "signal", "test-only", "wait", "wrap",
+}  # fmt: skip
+
+
+def _check_sbatch_option(name: str) -> str:
+    if name in _OURS:
+        raise ValueError(f"write {_OURS[name]} beside extra")
+    if name in _THE_RUNS:
+        raise ValueError("is the run's own to give")
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
+        raise ValueError("is not a long option of sbatch, such as reservation (without --)")
+    return name
+
+
+SbatchOption = Annotated[str, AfterValidator(_check_sbatch_option)]
+
+
+class SlurmTaskConfig(Section):
+    """What the tasks of one stage ask of Slurm where that is not what all ask."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    minutes: PositiveInt | None = None
+    memory_gb: float | None = Field(None, gt=0)
+    cpus: PositiveInt | None = None
+    gpus: int | None = Field(None, ge=0)
+    constraint: str | None = None
+    parallel: PositiveInt | None = None
+    retries: int | None = Field(None, ge=0)
+    setup: list[str] | None = None
+    extra: dict[SbatchOption, str | int | bool] | None = None
+
+
+class SlurmStages(Section):
+    """What stages ask in place of what is asked in general."""
+
+    speech: SlurmTaskConfig = SlurmTaskConfig()
+    text: SlurmTaskConfig = SlurmTaskConfig()
+    decoys: SlurmTaskConfig = SlurmTaskConfig()
+    reduce: SlurmTaskConfig = SlurmTaskConfig()
+    gather: SlurmTaskConfig = SlurmTaskConfig()
+    index: SlurmTaskConfig = SlurmTaskConfig()
+    search: SlurmTaskConfig = SlurmTaskConfig()
+    mine: SlurmTaskConfig = SlurmTaskConfig()
+    corpus: SlurmTaskConfig = SlurmTaskConfig()
+
+
+class SlurmConfig(Section):
+    """What a task asks of Slurm, with `--executor slurm`."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    minutes: PositiveInt = 720
+    memory_gb: float = Field(8.0, gt=0)
+    cpus: PositiveInt = 2  # and threads of a task
+    gpus: int = Field(0, ge=0)  # with any, a task works on CUDA, else on processors
+    constraint: str | None = None  # features of nodes
+    parallel: PositiveInt = 64  # tasks of a stage that run at a time
+    # Of a task that was killed or lost, or whose time was up without a shard done. Preempted, it always starts again.
+    retries: int = Field(2, ge=0)
+    setup: list[str] = []  # lines of shell before the program, such as module load cuda
+    extra: dict[SbatchOption, str | int | bool] = {}  # other long options of sbatch, such as reservation: mining
+    stages: SlurmStages = SlurmStages()  # any of the above for one stage, such as speech: {gpus: 1, partition: gpu}
+    # A folder of yours alone that all nodes see, for what submitit keeps; ~/.cache/seamlessalign/slurm by default.
+    folder: str | None = None
+
+    def of(self, stage: str) -> "SlurmConfig":
+        """What the tasks of a stage ask."""
+        own = getattr(self.stages, stage)
+        given = {name: getattr(own, name) for name in SlurmTaskConfig.model_fields}
+        return self.model_copy(update={name: value for name, value in given.items() if value is not None})
