@@ -162,6 +162,18 @@ def test_a_shard_whose_files_are_gone_is_not_done(folder: RunFolder) -> None:
     assert storage.exists(storage.join(folder.root, second))
 
 
+def test_what_belongs_to_shards_that_somebody_does_now_is_left_alone(folder: RunFolder) -> None:
+    """Its files may come before its mark is looked for, and its mark after its files were."""
+    first, second = (f"segments/lang=fra/{shard_name(i)}.parquet" for i in range(2))
+    _write_rows(folder, first, 3)
+    write_mark(folder, _mark("speech", shard_name(1), outputs=[second]))
+    write_mark(folder, _mark("speech", shard_name(2), outputs=["segments/lang=fra/none.parquet"]))
+    shards = [shard_name(number) for number in range(3)]
+    assert done_shards(folder, "speech", shards, ["segments"], at_work=shards[:2]) == {}
+    assert list(read_marks(folder, "speech")) == [shard_name(1)]
+    assert storage.exists(storage.join(folder.root, first))
+
+
 def test_the_ledger_holds_every_line(folder: RunFolder) -> None:
     write_mark(folder, _mark())
     write_mark(folder, Mark("segments", "part-00001", "d", [], [_line(shard="part-00001"), _line("recordings", "r")]))
