@@ -15,7 +15,7 @@ from seamlessalign.errors import UnreadableError
 from seamlessalign.pipelines.context import Context, Stopwatch, advance
 from seamlessalign.pipelines.folder import shard_name
 from seamlessalign.pipelines.ledger import Mark, Tally
-from seamlessalign.pipelines.mining_stage import KEPT_GROUP, kept_uri
+from seamlessalign.pipelines.mining_stage import KEPT_GROUP, ORIGINS, kept_uri, origins_uri
 from seamlessalign.pipelines.recordings import open_recording
 from seamlessalign.rows import CORPUS, RECORDINGS
 
@@ -57,7 +57,7 @@ def process(shard: CorpusShard, digest: str, context: Context) -> Mark:
     """Do one shard of pairs, write its table, and return its completion mark."""
     watch, tally = Stopwatch(), Tally()
     pairs = storage.read_rows(kept_uri(shard.direction, context), shard.first, shard.last).to_pylist()
-    recordings = _recordings(pairs, context)
+    recordings = _recordings(shard.direction, pairs, context)
     with watch.step("cut"):
         audio, problems = _cut_all(pairs, recordings, context.config.speech.decode)
     rows = []
@@ -80,10 +80,13 @@ def process(shard: CorpusShard, digest: str, context: Context) -> Mark:
     return Mark(STAGE, shard.name, digest, [context.folder.relative(uri)], [line])
 
 
-def _recordings(pairs: list[dict[str, Any]], context: Context) -> dict[str, dict[str, Any]]:
+def _recordings(direction: str, pairs: list[dict[str, Any]], context: Context) -> dict[str, dict[str, Any]]:
     """The recordings of some pairs by uri."""
-    columns = ["uri", "sha256", "license", "source"]
-    table = storage.read_tables(context.folder.table("recordings"), RECORDINGS, columns)
+    uri = origins_uri(direction, context)
+    if storage.exists(uri):
+        table = storage.read_table(uri)
+    else:  # the direction was mined before there was such a file
+        table = storage.read_tables(context.folder.table("recordings"), RECORDINGS, ORIGINS.names)
     wanted = pa.array({pair[f"{side}_uri"] for pair in pairs for side in _SIDES}, pa.string())
     return {row["uri"]: row for row in table.filter(pc.is_in(table.column("uri"), wanted)).to_pylist()}
 

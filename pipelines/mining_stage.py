@@ -33,13 +33,14 @@ from seamlessalign.pipelines.pair_filters import after_overlaps, before_overlaps
 from seamlessalign.pipelines.pair_tables import ROWS, Candidates, Reasons, count_pairs, pair_tables
 from seamlessalign.pipelines.search_sides import Sides, load_sides
 from seamlessalign.pipelines.search_stage import SearchTask
-from seamlessalign.rows import PAIRS, SAMPLE_RATE
+from seamlessalign.rows import PAIRS, RECORDINGS, SAMPLE_RATE
 
 log = logging.getLogger(__name__)
 
 STAGE = "mine"
 KEPT_TABLE = "state/mining/kept"
 KEPT_GROUP = 2000  # pairs in a row group there, which a task of the corpus reads by itself
+ORIGINS = pa.schema([RECORDINGS.field(name) for name in ("uri", "sha256", "license", "source")])
 
 
 @dataclass(frozen=True)
@@ -81,15 +82,39 @@ def process(task: MiningTask, digest: str, context: Context) -> Mark:
         written = storage.write_tables(uri, counted(), PAIRS, metadata)
         kept = pair_tables(name, candidates, reasons, candidates.by_audio(reasons.left))
         written += storage.write_tables(kept_uri(name, context), kept, PAIRS, metadata, KEPT_GROUP)
+    with watch.step("find recordings"):
+        written += storage.write_tables(origins_uri(name, context), _origins(name, context), ORIGINS, metadata)
     line = tally.line("pairs", shard, digest=digest, seconds=watch.seconds, bytes_written=written)
     advance(STAGE, 1)
-    outputs = [context.folder.relative(one) for one in (uri, kept_uri(name, context))]
+    outputs = [context.folder.relative(one) for one in (uri, kept_uri(name, context), origins_uri(name, context))]
     return Mark(STAGE, shard, digest, outputs, [line])
 
 
 def kept_uri(name: str, context: Context) -> str:
     """The file of the kept pairs of a direction in the order of their audio: what the corpus is cut from."""
     return context.folder.table(KEPT_TABLE, f"direction={name}", "part-00000")
+
+
+def origins_uri(name: str, context: Context) -> str:
+    """The file of the recordings that kept pairs of a direction are cut from: a task of the corpus reads no other."""
+    return context.folder.table(KEPT_TABLE, f"direction={name}", "recordings")
+
+
+def _origins(name: str, context: Context) -> Iterator[pa.Table]:
+    wanted: set[str] = set()
+    for batch in storage.read_batches(kept_uri(name, context), ["src_uri", "tgt_uri"]):
+        wanted |= {uri for column in batch.columns for uri in column.drop_null().to_pylist()}
+    found, rows = [ORIGINS.empty_table()], 0
+    for uri in storage.list_files(context.folder.table("recordings"), ".parquet") if wanted else ():
+        table = storage.read_table(uri, ORIGINS.names)
+        theirs = pa.array([one in wanted for one in table.column("uri").to_pylist()], pa.bool_())
+        found.append(table.filter(theirs).cast(ORIGINS))
+        rows += len(found[-1])
+        if rows >= ROWS:
+            yield pa.concat_tables(found)
+            found, rows = [], 0
+    if found:
+        yield pa.concat_tables(found)
 
 
 def pairs_metadata(digest: str, threshold: ChosenThreshold, decoys: str, mining: MiningConfig) -> dict[str, str]:
