@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -262,12 +263,22 @@ def _uri(side: Side, kind: str, context: Context) -> str:
 def _mapped(uri: str) -> npt.NDArray[Any]:
     """An array in a file, mapped into memory; of one that is not local a copy, which goes with the array."""
     try:
-        with storage.local_copy(uri) as path:
-            mapped: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-            return mapped
+        return _map(uri) if storage.is_local(uri) else _map_copy(uri, storage.version(uri))
     except (ValueError, OSError, EOFError) as error:
         what = str(error).splitlines()[0]
         raise StorageError(f"{uri}: is not a whole array of rows ({what}); remove it to gather it again") from error
+
+
+@lru_cache(maxsize=8)  # of a direction's two sides and of the next one's
+def _map_copy(uri: str, version: str) -> npt.NDArray[Any]:
+    """The same array for all tasks of this process that look at it, so that it is fetched once."""
+    return _map(uri)
+
+
+def _map(uri: str) -> npt.NDArray[Any]:
+    with storage.local_copy(uri) as path:
+        mapped: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return mapped
 
 
 def _places(made_from: list[list[str]], table: MappedTable) -> Indices:

@@ -146,19 +146,20 @@ def _found(item: str, suffixes: tuple[str, ...], root: str | None) -> Iterator[I
         return
     kind = storage.kind_of(item)
     if kind == "directory":
-        names = [uri for uri in storage.list_files(item) if uri.lower().endswith(suffixes)]
-        if not names:
+        found = storage.list_versions(item)
+        versions = {uri: version for uri, version in found.items() if uri.lower().endswith(suffixes)}
+        if not versions:
             yield InputFile(item, "", problem=f"the folder holds no file that ends in {', '.join(suffixes)}")
     elif kind is not None:
-        names = [item]
+        versions = storage.versions([item])
     elif _is_pattern(item):
-        names = storage.glob(item)
-        if not names:
+        versions = storage.versions(storage.glob(item))
+        if not versions:
             yield InputFile(item, "", problem="no file matches the pattern")
     else:
         yield InputFile(item, "", problem="there is no such file or folder")
         return
-    for uri in names:
+    for uri, version in versions.items():
         try:
             uri.encode()
         except UnicodeEncodeError:  # Linux lets names be any bytes; tables and manifests hold text
@@ -168,10 +169,8 @@ def _found(item: str, suffixes: tuple[str, ...], root: str | None) -> Iterator[I
         if _is_outside(uri, root):
             yield _outside(uri, root)
             continue
-        try:
-            version = storage.version(uri)
-        except OSError as error:  # such as a link that leads nowhere
-            yield InputFile(uri, "", problem=f"it is listed, but cannot be reached: {error.strerror or error}")
+        if isinstance(version, OSError):  # such as of a link that leads nowhere
+            yield InputFile(uri, "", problem=f"it is listed, but cannot be reached: {version.strerror or version}")
             continue
         yield InputFile(uri, version)
 
@@ -258,11 +257,12 @@ def _listed(uri: str, root: str | None) -> Iterator[InputFile]:
     except UnreadableError as error:  # an address on the web that may not be asked, or does not answer
         yield InputFile(uri, "", problem=error.detail, reason=error.reason)
         return
+    versions = _versions_in_stores(uri, [entry for _, entry in entries if not isinstance(entry, UnreadableError)], root)
     for number, entry in entries:
         try:
             if isinstance(entry, UnreadableError):
                 raise entry
-            yield from _entry(uri, number, entry, root)
+            yield from _entry(uri, number, entry, root, versions)
         except UnreadableError as error:
             yield InputFile(f"{uri}#line={number}", "", problem=redact(error.detail), reason=_reason(error))
 
@@ -271,14 +271,33 @@ def _reason(error: UnreadableError) -> str:
     return "missing" if error.reason == "manifest" else error.reason
 
 
-def _entry(uri: str, number: int, entry: dict[str, Any], root: str | None) -> Iterator[InputFile]:
-    """What one line of a list names. Raises UnreadableError where it should not even be repeated."""
+def _versions_in_stores(uri: str, entries: list[dict[str, Any]], root: str | None) -> dict[str, str | OSError]:
+    """The versions of the files in object stores that a list names, which are not asked for one by one."""
+    places = [_place(uri, entry) for entry in entries if secret_in(entry.get("uri") or entry["path"]) is None]
+    files = {sources.place_of(place).file for place in places if not _is_outside(place, root)}
+    return storage.versions(sorted(file for file in files if storage.is_in_store(file)))
+
+
+def _place(uri: str, entry: dict[str, Any]) -> str:
+    """Where an entry of a list leads."""
+    place = str(entry.get("uri") or entry["path"])
+    if "://" in place or place.startswith("/"):
+        return place
+    return storage.join(uri.rsplit("/", 1)[0] if "/" in uri else ".", place)
+
+
+def _entry(
+    uri: str, number: int, entry: dict[str, Any], root: str | None, versions: dict[str, str | OSError]
+) -> Iterator[InputFile]:
+    """What one line of a list names. Raises UnreadableError where it should not even be repeated.
+
+    `versions`: of files that are known already.
+    """
     place = entry.get("uri") or entry["path"]
     secret = secret_in(place)
     if secret is not None:
         raise UnreadableError("secret_in_address", f"{redact_uri(place)!r} carries {secret}: {WHERE_TO_PUT_IT}")
-    if "://" not in place and not place.startswith("/"):
-        place = storage.join(uri.rsplit("/", 1)[0] if "/" in uri else ".", place)
+    place = _place(uri, entry)
     about: dict[str, Any] = {key: entry.get(key) or None for key in _ABOUT}
     at = sources.place_of(place)
     if _is_outside(place, root):
@@ -290,18 +309,20 @@ def _entry(uri: str, number: int, entry: dict[str, Any], root: str | None) -> It
         yield InputFile(place, "", **about)
     else:
         try:
-            there = storage.exists(at.file)
+            version = versions[at.file] if at.file in versions else storage.versions([at.file])[at.file]
         except AddressError as error:
             detail = f"{error}; {uri} names it in line {number}"
             yield InputFile(place, "", **about, problem=detail, reason="address_refused")
             return
-        if not there:
-            yield InputFile(place, "", **about, problem=f"there is no such file; {uri} names it in line {number}")
+        if isinstance(version, OSError):
+            gone = isinstance(version, FileNotFoundError)
+            told = "there is no such file" if gone else f"it cannot be reached: {version.strerror or version}"
+            yield InputFile(place, "", **about, problem=f"{told}; {uri} names it in line {number}")
         elif at.member is None and sources.is_container(place):
-            for file in _opened(InputFile(place, storage.version(place)), named=True):
+            for file in _opened(InputFile(place, version), named=True):
                 yield replace(file, **{key: value for key, value in about.items() if value})
         else:
-            yield InputFile(place, storage.version(at.file), **about)
+            yield InputFile(place, version, **about)
 
 
 _Entry = dict[str, Any] | UnreadableError

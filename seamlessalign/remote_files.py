@@ -3,12 +3,10 @@
 Each function takes a uri. What may pass by itself is tried again (`retries`); then StorageError is raised, which is no
 OSError, so that a store that is down is never taken for an input that cannot be read. What is final is raised at once:
 FileNotFoundError, PermissionError and other kinds of OSError by reading, StorageError by writing.
-
-A driver's own retries are few, so that the two do not multiply: they are for the parts of large files.
 """
 
-import asyncio
 import contextlib
+import errno
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -16,67 +14,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from seamlessalign.errors import AddressError, MissingPackageError, StorageError
-from seamlessalign.retries import ShortBodyError, Tries, is_transient, retrying, status_of
-from seamlessalign.secrets import redact_uri
-from seamlessalign.web_files import WebFiles
+from seamlessalign.errors import StorageError
+from seamlessalign.remote_requests import filesystem, infos, pieces, remove_names
+from seamlessalign.retries import ShortBodyError, Tries, reason_of, retrying, status_of
 
 BLOCK = 8 << 20  # bytes of a large file that one request fetches
-AT_ONCE = 32  # requests under way
+_TAIL = 1 << 14  # bytes that are read of the end of a file
 _BLOCKS_AT_ONCE = 8  # of one file
 _FILES_AT_ONCE = 2048  # of which one list of answers is kept
 _BUFFER = 1 << 18  # bytes between a file's reader and its driver
 _MULTIPART = 100 << 20  # bytes from which on s3fs uploads in parts
-_EXTRA_OF_SCHEME = {
-    "s3": ("s3fs", "s3"),
-    "gs": ("gcsfs", "gcp"),
-    "gcs": ("gcsfs", "gcp"),
-}
-# No other that fsspec knows: some log in elsewhere (ssh), others lead on to any address (reference, simplecache, zip).
-_SCHEMES = ("file", "s3", "gs", "gcs", "http", "https", "memory")
-# of botocore: seconds without a byte, and attempts at one request
-_S3_CLIENT = {
-    "connect_timeout": 10,
-    "read_timeout": 30,
-    "retries": {"mode": "standard", "total_max_attempts": 3},
-    "max_pool_connections": AT_ONCE,
-}
-
-
-def filesystem(uri: str) -> tuple[Any, str]:
-    """The file system of a uri, as fsspec has them, and the path inside it.
-
-    Raises AddressError for addresses of other kinds, and a named error where a driver is missing.
-    """
-    scheme = uri.partition("://")[0].lower()
-    if scheme not in _SCHEMES:
-        kinds = ", ".join(f"{name}://" for name in _SCHEMES)
-        raise AddressError(
-            f"{redact_uri(uri)!r}: {scheme}:// is no kind of address that is read: {kinds} are, and paths"
-        )
-    if scheme in ("http", "https"):
-        return WebFiles(), uri
-    import fsspec
-
-    try:
-        kind = fsspec.get_filesystem_class(scheme)
-        options: dict[str, Any] = {"use_listings_cache": False}  # other processes write here too
-        if _is_s3(kind):
-            # what the user says in fsspec's own configuration goes before
-            said = {key: value for name in ("s3", "s3a") for key, value in fsspec.config.conf.get(name, {}).items()}
-            # one request for a small file, without asking for its size first
-            options |= {"max_concurrency": 1, "config_kwargs": {**_S3_CLIENT, **said.get("config_kwargs", {})}}
-        fs = kind(**options, **kind._get_kwargs_from_urls(uri))
-        if _is_s3(kind):
-            fs.retries = 1
-        if getattr(fs, "async_impl", False):
-            fs.batch_size = AT_ONCE
-        return fs, str(kind._strip_protocol(uri))
-    except ImportError as error:
-        package, extra = _EXTRA_OF_SCHEME.get(scheme, (scheme, "s3"))
-        raise MissingPackageError(package, extra, f"reading {scheme}:// addresses") from error
-    except ValueError as error:
-        raise StorageError(f"{uri}: {error}") from error
 
 
 def info(uri: str) -> dict[str, Any]:
@@ -86,15 +33,20 @@ def info(uri: str) -> dict[str, Any]:
     return found
 
 
-def list_names(uri: str) -> list[str]:
-    """The paths of all files below a folder, or of the file itself, sorted."""
+def list_infos(uri: str) -> dict[str, dict[str, Any]]:
+    """What the store says of all files below a folder, or of the file itself, by their paths, which are sorted."""
     fs, path = filesystem(uri)
     fs.invalidate_cache()
     try:
-        found = retrying(uri, "cannot be listed", lambda: fs.find(path))
+        found = retrying(uri, "cannot be listed", lambda: fs.find(path, detail=True))
     except FileNotFoundError:
-        return []
-    return sorted(name for name in found if not name.endswith("/"))  # which is how consoles mark folders
+        return {}
+    return {name: about for name, about in sorted(found.items()) if not name.endswith("/")}  # as consoles mark folders
+
+
+def list_names(uri: str) -> list[str]:
+    """The paths of all files below a folder, or of the file itself, sorted."""
+    return list(list_infos(uri))
 
 
 def glob_names(uri: str) -> list[str]:
@@ -147,7 +99,27 @@ def read_many(uris: Sequence[str]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for begin in range(0, len(uris), _FILES_AT_ONCE):
         some = uris[begin : begin + _FILES_AT_ONCE]
-        found.update(zip(some, _pieces(some, [(None, None)] * len(some)), strict=True))
+        found.update(zip(some, pieces(some, [(None, None)] * len(some)), strict=True))
+    return found
+
+
+def read_tails(uris: Sequence[str], needed: Callable[[bytes], int]) -> dict[str, bytes]:
+    """The ends of files of one place: as much as `needed` says that it takes, given the end that was read so far."""
+    found: dict[str, bytes] = {}
+    for begin in range(0, len(uris), _FILES_AT_ONCE):
+        some = list(uris[begin : begin + _FILES_AT_ONCE])
+        sizes = {}
+        for uri, about in infos(some).items():
+            if isinstance(about, OSError):
+                raise OSError(about.errno or errno.ENOENT, reason_of(about), uri) from about
+            sizes[uri] = int(about["size"])
+        lengths = {uri: min(size, _TAIL) for uri, size in sizes.items()}
+        while lengths:
+            ranges: list[tuple[int | None, int | None]] = [(sizes[uri] - lengths[uri], sizes[uri]) for uri in lengths]
+            read = dict(zip(lengths, pieces(list(lengths), ranges), strict=True))
+            found |= read
+            wanted = {uri: min(sizes[uri], needed(tail)) for uri, tail in read.items()}
+            lengths = {uri: length for uri, length in wanted.items() if length > lengths[uri]}
     return found
 
 
@@ -229,7 +201,7 @@ def remove(uri: str) -> None:
     """Remove a file, or a folder with everything below it."""
     fs, path = filesystem(uri)
     names = list_names(uri)
-    _remove_names(uri, fs, names)
+    remove_names(uri, fs, names)
     plain = not any(sign in path for sign in "*?[")  # fsspec would take it for a pattern
     if names and plain and not hasattr(fs, "call_s3"):  # elsewhere folders are something by themselves
         with contextlib.suppress(FileNotFoundError):
@@ -244,7 +216,7 @@ def remove_many(uris: Sequence[str]) -> None:
     for folder, wanted in folders.items():
         fs, _ = filesystem(folder)
         paths = {filesystem(uri)[1] for uri in wanted}
-        _remove_names(folder, fs, [name for name in list_names(folder) if name in paths])
+        remove_names(folder, fs, [name for name in list_names(folder) if name in paths])
 
 
 def abort_uploads(uri: str) -> int:
@@ -339,11 +311,11 @@ def _fetch(uri: str, out: Any) -> None:
         about = info(uri)
         size = about.get("size")
         if about.get("type") == "directory":
-            raise IsADirectoryError(21, "is a folder", uri)
+            raise IsADirectoryError(errno.EISDIR, "is a folder", uri)
         out.seek(0)
         out.truncate()
         if size is None or size <= BLOCK:
-            (data,) = _pieces([uri], [(None, None)])
+            (data,) = pieces([uri], [(None, None)])
             out.write(data)
             if size is None or len(data) == size:
                 return
@@ -352,7 +324,7 @@ def _fetch(uri: str, out: Any) -> None:
         for begin in range(0, size, BLOCK * _BLOCKS_AT_ONCE):
             starts = range(begin, min(size, begin + BLOCK * _BLOCKS_AT_ONCE), BLOCK)
             ranges: list[tuple[int | None, int | None]] = [(start, min(size, start + BLOCK)) for start in starts]
-            for data in _pieces([uri] * len(ranges), ranges):
+            for data in pieces([uri] * len(ranges), ranges):
                 out.write(data)
         if version(info(uri)) == version(about):
             return
@@ -363,37 +335,6 @@ def version(about: dict[str, Any]) -> str:
     """What is different of what `info` says of a file once it is another."""
     tag = about.get("ETag") or about.get("etag") or about.get("mtime") or about.get("created") or ""
     return f"{about.get('size')} {tag}"
-
-
-def _pieces(uris: Sequence[str], ranges: Sequence[tuple[int | None, int | None]]) -> list[bytes]:
-    """Ranges of bytes of files of one place, all at once; those that failed are asked for again."""
-    if not uris:
-        return []
-    fs, _ = filesystem(uris[0])
-    paths = [filesystem(uri)[1] for uri in uris]
-    found: dict[int, bytes] = {}
-    waiting = list(range(len(uris)))
-    tries: Tries | None = None
-    while waiting:
-        starts, ends = ([ranges[number][side] for number in waiting] for side in (0, 1))
-        answers = fs.cat_ranges([paths[number] for number in waiting], starts, ends, on_error="return")
-        failed: list[tuple[int, Exception]] = []
-        for number, answer in zip(waiting, answers, strict=True):
-            start, end = ranges[number]
-            if isinstance(answer, Exception):
-                failed.append((number, answer))
-            elif start is not None and end is not None and len(answer) != end - start:
-                failed.append((number, ShortBodyError(f"{len(answer)} bytes came of {end - start}")))
-            else:
-                found[number] = bytes(answer)
-        waiting = [number for number, _ in failed]
-        if failed:
-            # what cannot be mended is told first
-            number, error = next((one for one in failed if not is_transient(one[1])), failed[0])
-            tries = tries or Tries(uris[number], "cannot be read")
-            tries.uri = uris[number]
-            tries.failed(error)
-    return [found[number] for number in range(len(uris))]
 
 
 def _put(uri: str, fs: Any, path: str, size: int, put: Callable[[dict[str, Any]], object]) -> None:
@@ -412,48 +353,6 @@ def _put(uri: str, fs: Any, path: str, size: int, put: Callable[[dict[str, Any]]
                 tries.failed(error)
             except OSError as final:
                 raise StorageError(f"{uri}: cannot be written: {final.strerror}") from error
-
-
-def _remove_names(uri: str, fs: Any, names: Sequence[str]) -> None:
-    """Remove files by their paths, none of which is a pattern."""
-    if not names:
-        return
-    if not getattr(fs, "async_impl", False):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                retrying(uri, "cannot be removed", lambda name=name: fs.rm_file(name))  # type: ignore[misc]
-        return
-    waiting, tries = list(names), Tries(uri, "cannot be removed")
-    while waiting:
-        failed = _remove_at_once(fs, waiting)
-        waiting = list(failed)
-        if failed:
-            tries.failed(next((error for error in failed.values() if not is_transient(error)), failed[waiting[0]]))
-
-
-def _remove_at_once(fs: Any, names: Sequence[str]) -> dict[str, Exception]:
-    """Remove files, many at a time; the errors of those that are still there."""
-    from fsspec.asyn import sync
-
-    async def remove_all() -> list[Any]:
-        gate = asyncio.Semaphore(AT_ONCE)
-
-        async def remove_one(name: str) -> None:
-            async with gate:
-                await fs._rm_file(name)
-
-        return await asyncio.gather(*map(remove_one, names), return_exceptions=True)
-
-    answers = sync(fs.loop, remove_all)
-    return {
-        name: answer
-        for name, answer in zip(names, answers, strict=True)
-        if isinstance(answer, Exception) and not isinstance(answer, FileNotFoundError)
-    }
-
-
-def _is_s3(kind: Any) -> bool:
-    return "s3" in (kind.protocol if isinstance(kind.protocol, list | tuple) else (kind.protocol,))
 
 
 def _with_scheme(uri: str, path: str) -> str:

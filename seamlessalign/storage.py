@@ -14,6 +14,7 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from errno import ENOENT
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seamlessalign import remote_files
+from seamlessalign import remote_files, remote_requests
 from seamlessalign.errors import StorageError
 from seamlessalign.retries import retrying
 
@@ -41,6 +42,11 @@ def is_local(uri: str) -> bool:
     return "://" not in uri or uri[:7].lower() == "file://"
 
 
+def is_in_store(uri: str) -> bool:
+    """Whether the uri is in an object store, where each question is a round trip."""
+    return uri.startswith(("s3://", "gs://", "gcs://"))
+
+
 def local_path(uri: str) -> Path:
     """The path of a local uri."""
     return Path(uri[7:] if uri[:7].lower() == "file://" else uri)
@@ -49,7 +55,7 @@ def local_path(uri: str) -> Path:
 def filesystem(uri: str) -> tuple[Any, str]:
     """The file system of a uri, as fsspec has them, and the path inside it. Raises as `remote_files.filesystem`."""
     if not is_local(uri):
-        return remote_files.filesystem(uri)
+        return remote_requests.filesystem(uri)
     import fsspec
 
     # a local name is taken as it is: '::' or '?' in it mean nothing to us
@@ -83,6 +89,40 @@ def version(uri: str) -> str:
     return remote_files.version(fs.info(path) if is_local(uri) else remote_files.info(uri))
 
 
+def versions(uris: Sequence[str]) -> dict[str, str | OSError]:
+    """The version of each of many files, or why it has none; asked for many at a time where they are elsewhere."""
+    found: dict[str, str | OSError] = {}
+    for uri in uris:
+        if is_local(uri):
+            try:
+                found[uri] = version(uri) if exists(uri) else FileNotFoundError(ENOENT, os.strerror(ENOENT), uri)
+            except OSError as error:
+                found[uri] = error
+    by_place: dict[str, list[str]] = {}
+    for uri in uris:
+        if uri not in found:
+            by_place.setdefault(uri.partition("://")[0], []).append(uri)
+    for elsewhere in by_place.values():
+        for uri, about in remote_requests.infos(elsewhere).items():
+            found[uri] = about if isinstance(about, OSError) else remote_files.version(about)
+    return found
+
+
+def list_versions(uri: str) -> dict[str, str | OSError]:
+    """The files below a folder as `list_files` has them, each with its version, or why it has none."""
+    if is_local(uri):
+        return versions(list_files(uri))
+    path, found = filesystem(uri)[1], remote_files.list_infos(uri)
+    listed = {
+        _as_given(name, path, uri): about
+        for name, about in found.items()
+        if not _basename(name).startswith(TEMPORARY_PREFIX)
+    }
+    if not all(about.get("ETag") or about.get("etag") for about in listed.values()):
+        return versions(list(listed))  # times may be told in another way by a listing
+    return {uri: remote_files.version(about) for uri, about in listed.items()}
+
+
 def modified(uri: str) -> datetime | None:
     """When a file was last changed; None where its driver cannot tell."""
     fs, path = filesystem(uri)
@@ -106,7 +146,7 @@ def list_files(uri: str, suffix: str = "") -> list[str]:
         fs, path = filesystem(uri)
         found = [path] if fs.isfile(path) else fs.find(path) if fs.exists(path) else []
     else:
-        path, found = remote_files.filesystem(uri)[1], remote_files.list_names(uri)
+        path, found = filesystem(uri)[1], remote_files.list_names(uri)
     names = sorted(name for name in found if name.endswith(suffix) and not _basename(name).startswith(TEMPORARY_PREFIX))
     return [_as_given(name, path, uri) for name in names]
 
@@ -348,6 +388,25 @@ def read_rows(uri: str, first: int, last: int) -> pa.Table:
 def num_rows(uri: str) -> int:
     """Rows of a Parquet file, from its footer."""
     return footer(uri)[0]
+
+
+def num_rows_many(uris: Sequence[str]) -> dict[str, int]:
+    """Rows of each of many Parquet files of one place, many footers at a time where that is elsewhere."""
+    if not uris or is_local(uris[0]):
+        return {uri: num_rows(uri) for uri in uris}
+    found, uri = {}, uris[0]
+    try:
+        for uri, tail in remote_files.read_tails(uris, _tail_needed).items():
+            found[uri] = int(pq.read_metadata(pa.BufferReader(tail)).num_rows)
+    except (pa.ArrowException, OSError) as error:
+        where = getattr(error, "filename", None) or uri
+        raise StorageError(f"{where}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
+    return found
+
+
+def _tail_needed(tail: bytes) -> int:
+    """Bytes of a Parquet file that its footer takes, which its last eight bytes tell."""
+    return int.from_bytes(tail[-8:-4], "little") + 8 if tail.endswith(b"PAR1") else 0
 
 
 def footer(uri: str) -> tuple[int, dict[str, str]]:

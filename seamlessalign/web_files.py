@@ -189,10 +189,9 @@ class WebFiles:
         """Never: the web has no folders that could be listed."""
         return False
 
-    def find(self, url: str) -> list[str]:
-        """The file itself."""
-        self.info(url)
-        return [url]
+    def find(self, url: str, detail: bool) -> dict[str, dict[str, Any]]:
+        """The file itself, with what is known of it."""
+        return {url: self.info(url)}
 
     def ls(self, url: str, detail: bool = True) -> list[dict[str, Any]]:
         """Nothing: the web has no folders that could be listed."""

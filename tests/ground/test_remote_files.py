@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from seamlessalign import remote_files, storage
+from seamlessalign import remote_files, remote_requests, storage
 from seamlessalign.errors import StorageError
 from seamlessalign.retries import BRIEF, Patience, patience
 from tests.faults.faulty_s3 import Faults, FaultyS3, faulty_s3
@@ -310,7 +310,7 @@ def test_a_file_that_changes_while_it_is_read(proxy: FaultyS3, s3_bucket: str, m
     """Its blocks are not put together from both."""
     uri, other = f"{s3_bucket}/large", bytes(reversed(LARGE))
     storage.write_bytes_atomic(uri, LARGE)
-    fetch, changes = remote_files._pieces, [other]
+    fetch, changes = remote_requests.pieces, [other]
 
     def pieces(uris: list[str], ranges: list[tuple[int, int]]) -> list[bytes]:
         if changes:
@@ -319,7 +319,7 @@ def test_a_file_that_changes_while_it_is_read(proxy: FaultyS3, s3_bucket: str, m
             return found + fetch(uris[1:], ranges[1:])
         return fetch(uris, ranges)
 
-    monkeypatch.setattr(remote_files, "_pieces", pieces)
+    monkeypatch.setattr(remote_files, "pieces", pieces)
     with patience(QUICK):
         assert hashlib.sha256(storage.read_bytes(uri)).digest() == hashlib.sha256(other).digest()
     assert changes == []
