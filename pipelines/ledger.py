@@ -6,7 +6,7 @@ A shard's completion mark is one small JSON file with its ledger lines, written 
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from seamlessalign import storage
 from seamlessalign.errors import SeamlessAlignError, StorageError
 from seamlessalign.pipelines.folder import TABLES, RunFolder
 from seamlessalign.rows import LEDGER, LedgerLine
+
+MAPS = ("dropped", "samples_dropped", "seconds", "models")  # columns of the ledger that are maps
+_AT_ONCE = 1000  # marks that are read together
 
 
 @dataclass(frozen=True)
@@ -119,10 +122,18 @@ def write_mark(folder: RunFolder, mark: Mark) -> None:
     storage.write_bytes_atomic(folder.mark(mark.stage, mark.shard), text.encode())
 
 
-def read_marks(folder: RunFolder, stage: str) -> dict[str, Mark]:
-    """The marks of a stage by shard."""
-    marks = (_read_mark(uri) for uri in storage.list_files(folder.marks(stage), ".json"))
-    return {mark.shard: mark for mark in marks}
+def read_marks(folder: RunFolder, stage: str, beginning: str = "") -> dict[str, Mark]:
+    """The marks of a stage by shard; or those of the shards whose names begin so."""
+    return {mark.shard: mark for mark in marks_of(folder, stage, beginning)}
+
+
+def marks_of(folder: RunFolder, stage: str, beginning: str = "") -> Iterator[Mark]:
+    """The same one after the other, of which a few are in memory at a time."""
+    start = folder.mark(stage, beginning).removesuffix(".json")
+    uris = [uri for uri in storage.list_files(folder.marks(stage), ".json") if uri.startswith(start)]
+    for first in range(0, len(uris), _AT_ONCE):
+        for uri, data in storage.read_many(uris[first : first + _AT_ONCE]).items():
+            yield _read_mark(uri, data)
 
 
 def write_plan(folder: RunFolder, stage: str, shards: Mapping[str, str]) -> None:
@@ -162,26 +173,27 @@ def done_shards(
     files = [uri for table in tables for uri in storage.list_files(folder.table(table))]
     files += [uri for uri in quarantine if uri.rsplit("/", 1)[-1].startswith(f"{stage}-")]
     present = {folder.relative(uri): uri for uri in files}
-    done, named = {}, set()
-    for shard, mark in read_marks(folder, stage).items():
-        if shard in wanted and present.keys() >= set(mark.outputs):
-            done[shard] = mark.digest
-            named |= set(mark.outputs)
-        elif shard not in at_work:
-            storage.remove(folder.mark(stage, shard))
-    for name, uri in present.items():
-        if name not in named and not keep_unnamed and not at_work:
-            storage.remove(uri)
+    done: dict[str, str] = {}
+    named: set[str] = set()
+    strays = []
+    for mark in marks_of(folder, stage):
+        if mark.shard in wanted and all(name in present for name in mark.outputs):
+            done[mark.shard] = mark.digest
+            named.update(mark.outputs)
+        elif mark.shard not in at_work:
+            strays.append(folder.mark(stage, mark.shard))
+    storage.remove_many(strays)  # before the files that they name
+    if not keep_unnamed and not at_work:
+        storage.remove_many([uri for name, uri in present.items() if name not in named])
     return done
 
 
 def write_ledger(folder: RunFolder, stages: Iterable[str]) -> list[LedgerLine]:
     """Gather the lines of all marks into `ledger.parquet`, and return them."""
-    lines = [line for stage in stages for mark in read_marks(folder, stage).values() for line in mark.lines]
-    rows = [
-        {**asdict(line), **{name: list(getattr(line, name).items()) for name in _MAPS}} for line in lines
-    ]  # Arrow takes maps as lists of pairs
-    storage.write_table(folder.ledger, pa.Table.from_pylist(rows, schema=LEDGER))
+    lines = [line for stage in stages for mark in marks_of(folder, stage) for line in mark.lines]
+    columns = {name: [getattr(line, name) for line in lines] for name in LEDGER.names}
+    columns |= {name: [list(one.items()) for one in columns[name]] for name in MAPS}  # as Arrow takes maps
+    storage.write_table(folder.ledger, pa.Table.from_pydict(columns, schema=LEDGER))
     return lines
 
 
@@ -223,12 +235,9 @@ def verify(folder: RunFolder, lines: list[LedgerLine]) -> None:
         raise SeamlessAlignError(f"{folder.ledger}: the counts do not balance: {wrong[0]}{more}")
 
 
-_MAPS = ("dropped", "samples_dropped", "seconds", "models")
-
-
-def _read_mark(uri: str) -> Mark:
+def _read_mark(uri: str, data: bytes) -> Mark:
     try:
-        raw: dict[str, Any] = json.loads(storage.read_bytes(uri))
+        raw: dict[str, Any] = json.loads(data)
         return Mark(**{**raw, "lines": [LedgerLine(**line) for line in raw["lines"]]})
     except (ValueError, TypeError, KeyError) as error:
         raise StorageError(f"{uri}: is not a completion mark ({error}); remove it to do its shard again") from error

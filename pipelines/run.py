@@ -104,8 +104,7 @@ class RunInputs:
 
     def first_plans(self) -> list[StagePlan]:
         """Plans of the stages that read the inputs."""
-        plans = [StagePlan(stage, tasks, 0.0) for stage, tasks in zip(LEVELS[0], (self.speech, self.text), strict=True)]
-        return [StagePlan(plan.stage, plan.tasks, amount_of(plan, plan.tasks)) for plan in plans]
+        return [StagePlan(stage, tasks, 0.0) for stage, tasks in zip(LEVELS[0], (self.speech, self.text), strict=True)]
 
 
 def run(config: RunConfig, executor_name: str = "local", beam_options: list[str] | None = None) -> RunResult:

@@ -96,10 +96,10 @@ class IndexTask:
 def searched(name: str, context: Context, digest: str | None = None) -> list[SearchTask]:
     """The tasks of a direction that are done, all or those under a digest."""
     found = []
-    for shard, mark in sorted(read_marks(context.folder, STAGE).items()):
-        direction, _, shape = shard.removeprefix("direction=").rpartition(".")
-        if direction == name and digest in (None, mark.digest):
-            side, *edges = shape.split("-")
+    of_direction = f"direction={name}."
+    for shard, mark in sorted(read_marks(context.folder, STAGE, of_direction).items()):
+        if digest in (None, mark.digest):
+            side, *edges = shard.removeprefix(of_direction).split("-")
             found.append(SearchTask(name, side, Rectangle(*map(int, edges))))
     return found
 

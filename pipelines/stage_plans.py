@@ -45,6 +45,7 @@ from seamlessalign.typed_config import digest
 # Stages in the order of a run; those of one line do not wait for each other.
 LEVELS = (STAGES[:2], *((stage,) for stage in STAGES[2:]))
 BEHIND_SEARCH = (mining_stage.STAGE, corpus_stage.STAGE)
+_OPENED = 2000  # shards whose recordings are asked for their length
 _TABLES = {
     speech_stage.STAGE: ("recordings", "segments", FRAMES_TABLE),
     text_stage.STAGE: ("sentences",),
@@ -228,7 +229,7 @@ class StagePlanner:
         """Shards of a stage of the search that belong to directions which are not due."""
         due = self._due()
         others = [f"direction={name}." for name in self._context.config.directions if name not in due]
-        return [shard for shard in read_marks(self._context.folder, stage) if shard.startswith(tuple(others))]
+        return [shard for other in others for shard in read_marks(self._context.folder, stage, other)]
 
     def _search_digest(self, name: str) -> str:
         direction, mining, sides = Direction.parse(name), self._context.config.mining, self._gathered()
@@ -255,9 +256,8 @@ def begin_stage(plan: StagePlan, folder: RunFolder, at_work: Collection[str] = (
         # An old mark would vouch for files that its shard is about to write over, if the run were killed then and
         # started again as it had been before; and the ledger no longer tells what the tables hold.
         storage.remove(folder.ledger)
-        for task in pending:
-            if task.name not in at_work:
-                storage.remove(folder.mark(plan.stage, task.name))
+        old = [task.name for task in pending if task.name in done and task.name not in at_work]
+        storage.remove_many([folder.mark(plan.stage, name) for name in old])
     return pending
 
 
@@ -274,9 +274,11 @@ def end_stage(stage: str, folder: RunFolder) -> None:
 
 
 def amount_of(plan: StagePlan, tasks: Sequence[ShardTask]) -> float:
-    """How much of a stage's work some of its tasks are."""
+    """How much of a stage's work some of its tasks are; of many recordings about, from some of them."""
     if plan.stage == speech_stage.STAGE:
-        return audio_seconds([task.shard for task in tasks if isinstance(task.shard, Shard)])
+        some = tasks[:: max(1, len(tasks) // _OPENED)]
+        seconds = audio_seconds([task.shard for task in some if isinstance(task.shard, Shard)])
+        return seconds * len(tasks) / max(len(some), 1)
     return plan.total * len(tasks) / max(len(plan.tasks), 1)
 
 

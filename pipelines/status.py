@@ -8,7 +8,7 @@ from typing import Any
 from seamlessalign import storage
 from seamlessalign.errors import InputError, StorageError
 from seamlessalign.pipelines.folder import STAGES, RunFolder
-from seamlessalign.pipelines.ledger import read_marks, read_plan, unbalanced
+from seamlessalign.pipelines.ledger import marks_of, read_plan, unbalanced
 from seamlessalign.pipelines.progress import clock
 
 
@@ -25,20 +25,23 @@ def read_status(root: str) -> dict[str, Any]:
     beat: dict[str, Any] = _json(folder.heartbeat) or {}
     stages, wrong, quarantined = {}, [], 0
     for stage, shards in plan.items():
-        marks = read_marks(folder, stage)
-        lines = [line for shard in shards if shard in marks for line in marks[shard].lines]
+        planned = set(shards)
         dropped: Counter[str] = Counter()
-        for line in lines:
-            dropped.update(line.dropped)
+        count: Counter[str] = Counter()
+        for mark in marks_of(folder, stage):
+            if mark.shard not in planned:
+                continue
+            count["done"] += 1
+            for line in mark.lines:
+                count.update(rows_in=line.rows_in, rows_kept=line.rows_kept)
+                dropped.update(line.dropped)
+                quarantined += line.quarantined
+            wrong += unbalanced(mark.lines)
         stages[stage] = {
             "shards": len(shards),
-            "done": sum(shard in marks for shard in shards),
-            "rows_in": sum(line.rows_in for line in lines),
-            "rows_kept": sum(line.rows_kept for line in lines),
+            **{name: count[name] for name in ("done", "rows_in", "rows_kept")},
             "dropped": dict(dropped.most_common()),
         }
-        wrong += unbalanced(lines)
-        quarantined += sum(line.quarantined for line in lines)
     return {
         "run": root,
         "state": _state(folder, beat),

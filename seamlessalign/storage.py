@@ -143,12 +143,27 @@ def list_files(uri: str, suffix: str = "") -> list[str]:
     Temporary files of unfinished writes are left out.
     """
     if is_local(uri):
-        fs, path = filesystem(uri)
-        found = [path] if fs.isfile(path) else fs.find(path) if fs.exists(path) else []
+        place = local_path(uri).absolute()
+        path = str(place)
+        found = [path] if place.is_file() else list(_names_below(path))
     else:
         path, found = filesystem(uri)[1], remote_files.list_names(uri)
     names = sorted(name for name in found if name.endswith(suffix) and not _basename(name).startswith(TEMPORARY_PREFIX))
     return [_as_given(name, path, uri) for name in names]
+
+
+def _names_below(folder: str) -> Iterator[str]:
+    """Paths of all files below a local folder, a few times faster than what fsspec does for it; links are followed."""
+    try:
+        entries = os.scandir(folder)
+    except OSError:  # it went away meanwhile, or cannot be looked into
+        return
+    with entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _names_below(entry.path)
+            else:
+                yield entry.path
 
 
 def glob(pattern: str) -> list[str]:
@@ -165,13 +180,16 @@ def glob(pattern: str) -> list[str]:
 
 def read_bytes(uri: str) -> bytes:
     """All bytes of a file."""
-    return local_path(uri).read_bytes() if is_local(uri) else remote_files.read_bytes(uri)
+    if not is_local(uri):
+        return remote_files.read_bytes(uri)
+    with open(uri.removeprefix("file://"), "rb") as file:  # noqa: PTH123 - a Path takes as long to make as this to read
+        return file.read()
 
 
 def read_many(uris: Sequence[str]) -> dict[str, bytes]:
     """All bytes of each of many small files of one place, asked for many at a time where that is elsewhere."""
     if not uris or is_local(uris[0]):
-        return {uri: local_path(uri).read_bytes() for uri in uris}
+        return {uri: read_bytes(uri) for uri in uris}
     return remote_files.read_many(uris)
 
 
@@ -387,7 +405,12 @@ def read_rows(uri: str, first: int, last: int) -> pa.Table:
 
 def num_rows(uri: str) -> int:
     """Rows of a Parquet file, from its footer."""
-    return footer(uri)[0]
+    if not is_local(uri):
+        return footer(uri)[0]
+    try:
+        return int(pq.read_metadata(uri.removeprefix("file://")).num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise StorageError(f"{uri}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
 
 
 def num_rows_many(uris: Sequence[str]) -> dict[str, int]:
