@@ -38,6 +38,7 @@ BAD_EMBEDDING = "bad_embedding"  # NaN, Inf or all zeros: such a row is near to 
 _AUDIO_COLUMNS = ["segment_id", "recording_id", "uri", "start", "end", "lang_prob"]
 _TEXT_COLUMNS = ["sentence_id", "text", "lang_prob"]
 _FRACTION = 2.0**36  # sums of unit rows are whole numbers of this fraction: exact in any order, to 134 million rows
+MOST_ROWS = 1 << 27  # of which that sum keeps to 63 bits
 NOTHING = 1e-5  # length below which what is left of a unit row is rounding
 _ROWS = 1 << 16  # that are written at a time
 _NUMBERS = 1 << 22  # of embeddings that are looked at at a time
@@ -68,6 +69,8 @@ def process(side: Side, digest: str, context: Context) -> Mark:
 
     watch, tally = Stopwatch(), Tally()
     source = _Files(context.side_files(side))
+    if source.rows > MOST_ROWS:
+        raise ConfigError(f"{side}: has {source.rows:,} rows, and one side can have {MOST_ROWS:,}: mine it in parts")
     told = over_memory(f"{side}: gathering its rows", gather_memory(source.rows), context.config.resources)
     if told is not None:
         raise ConfigError(told)

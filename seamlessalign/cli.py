@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from seamlessalign import __version__
-from seamlessalign.errors import SeamlessAlignError
+from seamlessalign.errors import ConfigError, SeamlessAlignError
 from seamlessalign.secrets import RedactingFormatter, redact
 
 _DESCRIPTION = "Build speech-translation corpora from raw audio and raw text, the way SeamlessAlign was built."
@@ -94,7 +94,17 @@ def _parser() -> argparse.ArgumentParser:
         default="local",
         help="where shards are done (default: %(default)s); options behind -- go to the runner of beam as they are",
     )
-    run.add_argument("--dry-run", action="store_true", help="show what would be done, and do nothing")
+    run.add_argument("--dry-run", action="store_true", help="show what would be done and what it takes; do nothing")
+    plan = run.add_argument_group("of a dry run")
+    plan.add_argument("--hours", type=float, metavar="H", help="hours of audio (default: what the inputs have)")
+    plan.add_argument("--sentences", type=int, metavar="N", help="lines of text (default: what the inputs have)")
+    plan.add_argument(
+        "--recording-minutes", type=float, metavar="M", help="of a recording (default: as the inputs have)"
+    )
+    plan.add_argument(
+        "--rates-from", metavar="DIR", help="a finished run (default: measure a minute of the inputs now)"
+    )
+    plan.add_argument("--json", action="store_true", help="for programs")
     run.set_defaults(command=_run)
 
     status = commands.add_parser("status", help="what of a run is done, running, failed and dropped")
@@ -171,11 +181,17 @@ def _run(arguments: argparse.Namespace) -> int:
     from seamlessalign.config import load_config
 
     config = load_config(arguments.config, arguments.overrides, arguments.output)
+    sizes = {name: getattr(arguments, name) for name in ("hours", "sentences", "recording_minutes", "rates_from")}
     if arguments.dry_run:
-        from seamlessalign.pipelines.plan import plan_text
+        import json
 
-        print(plan_text(config))
+        from seamlessalign.pipelines.plan import Asked, dry_run, dry_run_text, plan_json
+
+        plan = dry_run(config, Asked(**sizes, executor=arguments.executor))
+        print(json.dumps(plan_json(plan), indent=1) if arguments.json else dry_run_text(plan))
         return 0
+    if given := next((name for name, value in {**sizes, "json": arguments.json or None}.items() if value), None):
+        raise ConfigError(f"--{given.replace('_', '-')} is for a plan: add --dry-run")
     from seamlessalign.pipelines.report import build_report
     from seamlessalign.pipelines.run import run
     from seamlessalign.pipelines.summary import summary_text

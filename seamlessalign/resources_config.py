@@ -27,6 +27,14 @@ class BeamConfig(Section):
         return flags
 
 
+class PricesConfig(Section):
+    """What things cost, in whatever currency, for the plan of a dry run. Nothing is known by default."""
+
+    cpu_hour: float | None = Field(None, ge=0)  # of one core
+    gpu_hour: float | None = Field(None, ge=0)  # of one GPU
+    gb_month: float | None = Field(None, ge=0)  # of storage, 10^9 bytes
+
+
 class ResourcesConfig(Section):
     """Where and how fast a run works; nothing here changes its results."""
 
@@ -45,6 +53,7 @@ class ResourcesConfig(Section):
     slurm: SlurmConfig = SlurmConfig()
     beam: BeamConfig = BeamConfig()
     mining_tasks: PositiveInt | Literal["auto"] = "auto"  # of a direction, whatever memory that takes
+    prices: PricesConfig = PricesConfig()
 
     def within(self, memory_gb: float) -> "ResourcesConfig":
         """The same with tasks of mining that take so much memory at most."""
