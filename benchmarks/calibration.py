@@ -239,7 +239,7 @@ def embedded(texts: list[str], lang: str, cache: Path) -> Float32:
         partial = file.with_suffix(".partial.npy")
         np.save(partial, rows)
         partial.rename(file)
-    loaded: Float32 = np.load(file)
+    loaded: Float32 = np.load(file, allow_pickle=False)
     return loaded
 
 

@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, help="of the margin; else the best for exact search, or 1.15")
     options = parser.parse_args()
     if options.embeddings:
-        src, tgt = (np.load(path, mmap_mode="r") for path in options.embeddings)
+        src, tgt = (np.load(path, mmap_mode="r", allow_pickle=False) for path in options.embeddings)
         num_true = min(len(src), len(tgt)) if options.aligned else 0
     else:
         src, tgt, num_true = synthetic(*options.sizes)

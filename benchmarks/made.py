@@ -27,7 +27,9 @@ def save(folder: str, kind: str, num_src: int, num_tgt: int, dim: int, dtype: st
 
 def load(folder: str, mmap: bool = False) -> tuple[Rows, Rows]:
     """Both sides that `save` wrote."""
-    src, tgt = (np.load(Path(folder, f"{name}.npy"), mmap_mode="r" if mmap else None) for name in ("src", "tgt"))
+    src, tgt = (
+        np.load(Path(folder, f"{name}.npy"), "r" if mmap else None, allow_pickle=False) for name in ("src", "tgt")
+    )
     return src, tgt
 
 

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cache", type=Path, required=True, help="where embeddings are kept")
     parser.add_argument("--rows", type=int, default=100_000, help="rows that are laid out and read")
     options = parser.parse_args(arguments)
-    kept = [np.load(file) for file in sorted((options.cache / "calibration").glob("*.npy"))[:8]]
+    kept = [np.load(file, allow_pickle=False) for file in sorted((options.cache / "calibration").glob("*.npy"))[:8]]
     print("| rows | layout | share of size | written, MB/s | read, MB/s |\n|---|---|---|---|---|")
     for rows in ([np.concatenate(kept).astype(np.float16)] if kept else []) + [noise(10_000, 0)]:
         for name, layout in LAYOUTS.items():

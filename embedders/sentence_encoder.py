@@ -105,7 +105,7 @@ class SentenceEncoder:
         try:
             self.model: Any
             self.model, loaded = AutoModel.from_pretrained(
-                str(directory), local_files_only=True, dtype=dtype, output_loading_info=True
+                str(directory), local_files_only=True, trust_remote_code=False, dtype=dtype, output_loading_info=True
             )
             self.tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
         except Exception as error:
