@@ -11,7 +11,6 @@ A local file whose whole name looks like one of the latter is itself meant.
 """
 
 import re
-import tarfile
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from seamlessalign import storage
 from seamlessalign.compressed_tar import SUFFIXES, is_compressed_tar, unpacked_tar
 from seamlessalign.errors import SeamlessAlignError, UnreadableError
 from seamlessalign.processor_time import charge, told
+from seamlessalign.tar_index import tar_index
 from seamlessalign.web_files import fetch
 
 _T = TypeVar("_T")
@@ -36,6 +36,7 @@ CONTAINERS = (".tar", ".parquet", *SUFFIXES)
 _MEMBER = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, CONTAINERS))}))::(.+)", re.DOTALL | re.IGNORECASE)
 _CHANNEL = re.compile(r"(.+)#channel=([0-9]{1,4})", re.DOTALL)
 _BLOCK = 1 << 18
+_SMALL = 1 << 24  # bytes of a member that tells of another
 
 
 @dataclass(frozen=True)
@@ -90,11 +91,13 @@ def recording_file(uri: str, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterat
     if place.member is None and storage.is_local(place.file):
         yield storage.local_path(place.file)
         return
+    if place.member is not None:
+        with _member_file(place.file, place.member, uri, timeout_seconds) as path:
+            yield path
+        return
     with tempfile.TemporaryDirectory(prefix="seamlessalign-", ignore_cleanup_errors=True) as folder:
         copy = Path(folder) / "copy"
-        if place.member is not None:
-            copy = _within(timeout_seconds, uri, lambda: _extract(place.file, str(place.member), copy))
-        elif is_http(place.file):
+        if is_http(place.file):
             copy = copy.with_suffix(_suffix(re.split("[?#]", place.file)[0]))
             _within(timeout_seconds, uri, lambda: fetch(place.file, copy, timeout_seconds))
         else:
@@ -112,8 +115,10 @@ def tar_members(uri: str) -> tuple[dict[str, tuple[int, int]], str | None]:
 
 
 def tar_bytes(uri: str, name: str) -> bytes:
-    """All bytes of a member, of which tar_members has the name."""
+    """All bytes of a small member, of which tar_members has the name. Raises UnreadableError for a large one."""
     offset, size = tar_members(uri)[0][name]
+    if size > _SMALL:
+        raise UnreadableError("manifest", f"{name} has {size / 2**20:.0f} MiB, which tell of a recording too much")
     with _plain_tar(uri, storage.version(uri)) as (file, _):
         file.seek(offset)
         return bytes(file.read(size))
@@ -159,28 +164,43 @@ def _suffix(path: str) -> str:
 # --- members
 
 
-def _extract(file: str, member: str, copy: Path) -> Path:
+@contextmanager
+def _member_file(file: str, member: str, uri: str, timeout_seconds: float) -> Iterator[Path]:
+    """A local path with the bytes of a member.
+
+    They lie in a file without a name, which goes with this process however that ends; what has a name is a link to the
+    open file, in a folder of this user's own, with nothing of the member's name but a plain suffix.
+    """
+    with tempfile.TemporaryFile() as copy:
+        name = _within(timeout_seconds, uri, lambda: _extract(file, member, copy))
+        copy.flush()
+        with tempfile.TemporaryDirectory(prefix="seamlessalign-", ignore_cleanup_errors=True) as folder:
+            path = (Path(folder) / "member").with_suffix(_suffix(name))
+            path.symlink_to(f"/proc/self/fd/{copy.fileno()}")
+            yield path
+
+
+def _extract(file: str, member: str, copy: IO[bytes]) -> str:
+    """Write the bytes of a member to an open file; returns the name that tells of their format."""
     if is_tar(file):
         members, problem = tar_members(file)
         if member not in members:
             more = f"; the file breaks off: {problem}" if problem else ""
             raise UnreadableError("missing", f"{file!r} has no member {member!r}{more}")
-        copy = copy.with_suffix(_suffix(member))
         offset, size = members[member]
-        with _plain_tar(file, storage.version(file)) as (source, _), copy.open("wb") as target:
+        with _plain_tar(file, storage.version(file)) as (source, _):
             source.seek(offset)
             while size > 0 and (block := source.read(min(size, _BLOCK))):
-                size -= target.write(block)
+                size -= copy.write(block)
         if size:
             raise UnreadableError("truncated", f"{file!r} breaks off {size} bytes before the end of {member!r}")
-        return copy
+        return member
     column, _, row = member.rpartition("/")
     if not column or not row.isdecimal():
         raise UnreadableError("missing", f"{file!r} has no {member!r}: column/row is needed, such as audio/12")
     data, name = _cell(file, column, int(row))
-    copy = copy.with_suffix(_suffix(name))
-    copy.write_bytes(data)
-    return copy
+    copy.write(data)
+    return name
 
 
 @contextmanager
@@ -196,20 +216,9 @@ def _plain_tar(uri: str, version: str) -> Iterator[tuple[IO[bytes], str | None]]
 
 @lru_cache(maxsize=16)
 def _tar_index(uri: str, version: str) -> tuple[dict[str, tuple[int, int]], str | None]:
-    members: dict[str, tuple[int, int]] = {}
-    broken: str | None = None
-    try:
-        with _plain_tar(uri, version) as (file, broken), tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                if member.isreg() and not member.issparse():
-                    members[member.name] = (member.offset_data, member.size)
-                tar.members = []  # type: ignore[attr-defined]  # it would keep them all
-            file.seek(tar.offset)  # type: ignore[attr-defined]  # where no further header was found
-            if any(file.read(tarfile.BLOCKSIZE)):
-                return members, broken or "it ends inside a header, or has something else in place of one"
-    except (tarfile.TarError, EOFError) as error:
-        return members, broken or str(error) or "it is no tar file"
-    return members, broken
+    with _plain_tar(uri, version) as (file, broken):
+        members, problem = tar_index(file)
+    return members, broken or problem
 
 
 _group: tuple[tuple[str, str, str, int], Any] | None = None  # the last row group that was read, as rows are in order
