@@ -31,6 +31,7 @@ from seamlessalign.processor_time import charge_child
 PROGRAM = "ffmpeg"
 MEMORY_BYTES = 2 << 30  # of address space
 _WRITTEN_BYTES = 1 << 20  # of messages; nothing else is written to files
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "LANG", "LC_ALL")  # no secrets for who decodes what others made
 _AU_FLOAT = 6  # encoding of 32 bit IEEE floats in an AU header
 _MOST_CHANNELS = 64
 _READ_BYTES = 1 << 16
@@ -125,6 +126,8 @@ def ffmpeg_reader(descriptor: int, demuxer: str, path: Path, timeout: float) -> 
         detail = f"{named(path)} is {demuxer}, which only ffmpeg decodes: install it (apt install ffmpeg)"
         raise UnreadableError("needs_ffmpeg", detail)
     command = [program, "-nostdin", "-v", "error", "-xerror", "-threads", "1", "-protocol_whitelist", "file"]
+    if demuxer == "mov":  # the one of these that could name other files to be read; both are ffmpeg's defaults today
+        command += ["-enable_drefs", "0", "-use_absolute_path", "0"]
     command += ["-f", demuxer, "-i", f"file:/dev/fd/{descriptor}", "-map", "0:a:0", "-vn", "-sn", "-dn"]
     command += ["-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
     with tempfile.TemporaryFile() as messages, _lifeline() as lifeline:
@@ -137,6 +140,7 @@ def ffmpeg_reader(descriptor: int, demuxer: str, path: Path, timeout: float) -> 
                 pass_fds=[descriptor, lifeline],
                 start_new_session=True,
                 cwd="/",
+                env={name: value for name, value in os.environ.items() if name in _ENVIRONMENT},
             )
         except OSError as error:
             detail = f"{named(path)}: {program} cannot be started: {error.strerror or error}"

@@ -19,6 +19,7 @@ from seamlessalign import audio
 from seamlessalign.audio import Decoding
 from seamlessalign.errors import UnreadableError
 from seamlessalign.rows import SAMPLE_RATE
+from tests.ground.loopback import serving
 
 RATE = 44_100
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg: apt install ffmpeg")
@@ -307,3 +308,108 @@ def test_what_it_says_is_told(container: Path, tmp_path: Path, monkeypatch: pyte
 def test_what_is_not_samples_is_told(container: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _fake(tmp_path, monkeypatch, "head -c 100000 /dev/urandom")
     assert _reason(container).reason == "not_audio"
+
+
+@pytest.fixture
+def secret(original: Path, tmp_path: Path) -> Path:
+    """A film that others must not make ffmpeg read: uncompressed, its samples before its index."""
+    return _made(original, tmp_path / "secret.mov", "-c:a", "pcm_s16be")
+
+
+@needs_ffmpeg
+class TestFilesThatNameOthers:
+    """Playlists, scripts and references: ffmpeg by itself follows them, here nothing does."""
+
+    def _texts(self, path: Path, url: str) -> dict[str, str]:
+        playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{}\n#EXT-X-ENDLIST\n"
+        return {
+            "hls of a file": playlist.format(f"file://{path}"),
+            "hls of the web": playlist.format(f"{url}/a.ts"),
+            "hls of passwords": playlist.format("file:///etc/passwd"),
+            "concat": f"ffconcat version 1.0\nfile '{path}'\n",
+            "dash": f"<?xml version='1.0'?><MPD><Period><BaseURL>{url}/</BaseURL></Period></MPD>",
+            "svg": f"<svg xmlns:x='http://www.w3.org/1999/xlink'><image x:href='{url}/a.png'/></svg>",
+            "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nm=audio 5004 RTP/AVP 0\n",
+            "ffmetadata": ";FFMETADATA1\ntitle=a\n",
+            "pls": f"[playlist]\nFile1={url}/a.mp3\nNumberOfEntries=1\n",
+        }
+
+    def test_ffmpeg_by_itself_reads_what_they_name(self, secret: Path, tmp_path: Path) -> None:
+        """So that the tests below have something to prevent."""
+        with serving() as server:
+            texts = self._texts(secret, f"http://127.0.0.1:{server.server_port}")
+            (tmp_path / "a.m3u8").write_text(texts["hls of the web"])
+            (tmp_path / "a.ffconcat").write_text(texts["concat"])
+            everything = ["-protocol_whitelist", "file,http,tcp,crypto,data"]
+            _decoded_by_ffmpeg(tmp_path / "a.m3u8", *everything, "-f", "hls")
+            samples = _decoded_by_ffmpeg(tmp_path / "a.ffconcat", "-f", "concat", "-safe", "0")
+            assert server.asked and len(samples) > 1000
+
+    @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".m3u8", ".mov", ".wav", ".ts", ".svg", ".g722"])
+    def test_texts_under_any_name(self, secret: Path, tmp_path: Path, suffix: str) -> None:
+        with serving() as server:
+            for kind, text in self._texts(secret, f"http://127.0.0.1:{server.server_port}").items():
+                path = tmp_path / f"{kind}{suffix}"
+                path.write_text(text)
+                if suffix == ".g722":  # raw sound without a header: any bytes are sound, of this file and no other
+                    assert len(audio.decode(path).samples) == 2 * len(text)
+                else:
+                    assert _reason(path).reason == "not_audio"
+        assert server.asked == []
+
+    @pytest.mark.parametrize(
+        "magic",
+        [b"\0\0\0\x18ftypisom", b"\x1aE\xdf\xa3", b"FLV\x01", b"#!AMR\n", b"RIFF\xff\0\0\0AVI ", b"\x0bw", b"wvpk"],
+    )
+    def test_texts_behind_the_magic_of_another(self, secret: Path, tmp_path: Path, magic: bytes) -> None:
+        with serving() as server:
+            for text in self._texts(secret, f"http://127.0.0.1:{server.server_port}").values():
+                path = tmp_path / "a.mp4"
+                path.write_bytes(magic + b"\n" + text.encode() * 20)
+                assert _reason(path).reason in ("not_audio", "truncated")
+        assert server.asked == []
+
+    def test_references_of_films(self, secret: Path, tmp_path: Path) -> None:
+        """A film without samples of its own whose index says that they lie in another file."""
+        path = tmp_path / "film.mov"
+        path.write_bytes(_referring(secret.read_bytes(), str(secret)))
+        followed = _decoded_by_ffmpeg(path, "-enable_drefs", "1", "-use_absolute_path", "1")
+        assert followed == _decoded_by_ffmpeg(secret) and any(followed)
+        try:
+            samples = audio.decode(path).samples
+        except UnreadableError:
+            return
+        assert not samples.any()  # it read the silence that is there
+
+    def test_it_is_told_no_secrets(self, container: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2-hunter2")
+        _fake(tmp_path, monkeypatch, "env > " + str(tmp_path / "environment"))
+        _reason(container)
+        told = (tmp_path / "environment").read_text()
+        assert "PATH=" in told and "hunter2" not in told
+
+
+def _decoded_by_ffmpeg(path: Path, *options: str) -> bytes:
+    command = ["ffmpeg", "-nostdin", "-v", "error", *options, "-i", f"file:{path}", "-f", "s16be", "pipe:1"]
+    return subprocess.run(command, capture_output=True).stdout
+
+
+def _referring(film: bytes, to: str) -> bytes:
+    """A film of QuickTime whose samples are zeros, and whose reference to itself is one to another file."""
+    start = film.index(b"dref") - 4
+    size = int.from_bytes(film[start : start + 4], "big")
+    target = to.encode()
+    alias = bytes(10) + bytes([1]) + b"/".ljust(27, b"\0") + bytes(12) + bytes([1]) + b"x".ljust(63, b"\0") + bytes(16)
+    alias += b"\0\1\0\1" + bytes(16) + (2).to_bytes(2, "big") + len(target).to_bytes(2, "big") + target
+    alias += bytes(len(target) % 2) + b"\xff\xff\0\0"
+    entry = (len(alias) + 12).to_bytes(4, "big") + b"alis" + bytes(4) + alias
+    made = b"dref" + bytes(4) + (1).to_bytes(4, "big") + entry
+    longer = len(made) + 4 - size
+    whole = bytearray(film[:start] + (len(made) + 4).to_bytes(4, "big") + made + film[start + size :])
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"dinf"):  # what it lies in grows with it
+        at = whole.rindex(name, 0, start) - 4
+        whole[at : at + 4] = (int.from_bytes(whole[at : at + 4], "big") + longer).to_bytes(4, "big")
+    samples = whole.index(b"mdat") + 4
+    end = whole.index(b"moov") - 4
+    whole[samples:end] = bytes(end - samples)
+    return bytes(whole)
