@@ -24,7 +24,8 @@ class _Header(tarfile.TarInfo):
         """As of TarInfo. Raises SubsequentHeaderError for a size that cannot be."""
         found = super().frombuf(buf, encoding, errors)
         if found.size < 0 or (found.type in _EXTENDED and found.size > _MOST_OF_A_HEADER):
-            raise tarfile.SubsequentHeaderError(f"a header claims to be followed by {found.size} bytes of it")
+            told = f"a header claims to be followed by {found.size} bytes of it"
+            raise tarfile.SubsequentHeaderError(told)  # type: ignore[attr-defined]
         return found
 
 

@@ -53,8 +53,10 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
         (root / "web.txt").write_text(f"{address}/none.wav\n{address}/moved\n")
-        run, said, status = root / "run", [], {}
-        asked = {
+        run = root / "run"
+        said: list[str] = []
+        status: dict[str, int] = {}
+        asked: dict[str, list[str | Path]] = {
             "run": ["run", config, "--output", run, "speech.inputs=[recordings.jsonl, web.txt]"],
             "again": ["run", config, "--output", run, "mining.threshold=0.9", "fetch.allow_local=true"],
             "status": ["status", run, "--json"],

@@ -73,6 +73,7 @@ def _found(source: str) -> Iterator[str]:
             "unsafe_load",
             "full_load",
             "load_all",
+            "_get_outcome_and_result",  # of submitit, which unpickles it
         ):
             yield last
         if name == "yaml.load" or (last == "load" and "Yaml" in name):
@@ -149,7 +150,7 @@ def _array(marker: Path) -> bytes:
 
 def _arrays(marker: Path) -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, matrix=np.array([_Hostile(marker)], dtype=object), allow_pickle=np.array(1))
+    np.savez(buffer, matrix=np.array([_Hostile(marker)], dtype=object))
     return buffer.getvalue()
 
 
