@@ -72,6 +72,11 @@ class RunFolder:
         return storage.join(self.arrays_folder, f"{stage}.json")
 
     @property
+    def driver_job(self) -> str:
+        """The job of Slurm that drives the run, where one does."""
+        return storage.join(self.root, "state", "driver.json")
+
+    @property
     def slurm_logs(self) -> str:
         """Folder of what tasks of Slurm printed."""
         return storage.join(self.root, "logs", "slurm")

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from seamlessalign import storage
@@ -28,7 +29,7 @@ from seamlessalign.pipelines.local import Workers
 from seamlessalign.pipelines.shard_task import ShardTask
 from seamlessalign.pipelines.slurm_queue import QueuedTask, cancel, how_it_ended, read_queue, wait_until_gone
 from seamlessalign.pipelines.slurm_record import StageRecord, read_record, read_records, write_record
-from seamlessalign.pipelines.slurm_task import Group, marked_digest, private_folder
+from seamlessalign.pipelines.slurm_task import UNHARMED, Group, marked_digest, private_folder
 from seamlessalign.pipelines.task_log import error_of, last_failure
 from seamlessalign.resources_config import ResourcesConfig
 from seamlessalign.typed_config import digest
@@ -185,6 +186,13 @@ class SlurmExecutor:
             raise
         del self._open[stage]
 
+    def submit_driver(self, name: str, call: Callable[[], None]) -> str:
+        """Submit what drives the run as a job; returns its number. Raises ConfigError where Slurm refuses it."""
+        private = private_folder(self._slurm.folder, storage.local_path(self._folder.driver_job).absolute())
+        for kept in private.iterdir():
+            kept.unlink()
+        return self._submitted("the driver", name, self._sender("driver", name, 1, private=private), [call])
+
     def close(self) -> None:
         """Cancel what is still at work of a run that failed or was stopped; nothing where all is done."""
         for each in self._open.values():
@@ -215,41 +223,43 @@ class SlurmExecutor:
             at_once = asks.parallel // lanes + (lane < asks.parallel % lanes)
             sender = self._sender(to.stage, array.name, len(some), at_once, before[lane])
             array.job = before[lane] = self._submitted(
-                to.stage, array.name, sender, [Group(to.stage, group, context, asks) for group in some]
+                f"stage {to.stage}", array.name, sender, [Group(to.stage, group, context, asks) for group in some]
             )
             write_record(context.folder, to.record)
             for identity, group in zip(array.ids(), some, strict=True):
                 to.tasks.append(_Task(identity, {task.name: task for task in group}))
 
-    def _submitted(self, stage: str, name: str, sender: Any, calls: Sequence[Callable[[], None]]) -> str:
+    def _submitted(self, what: str, name: str, sender: Any, calls: Sequence[Callable[[], None]]) -> str:
         """Submit an array under a name; returns its number. Raises ConfigError where Slurm refuses it."""
         for attempt in range(_TRIES):
             try:
                 return str(sender.submit_array(calls)[0].job_id).split("_")[0]
             except Exception as error:
-                what = " ".join(str(error).split())
-                if not _NOT_REACHED.search(what):
-                    raise ConfigError(f"stage {stage}: Slurm did not take the job array: {_said(what)}") from error
+                said = re.sub(r"^.*?sbatch: error: ", "", " ".join(str(error).split()))[:300]
+                if not _NOT_REACHED.search(said):
+                    raise ConfigError(f"{what}: Slurm did not take the job: {said}") from error
                 if attempt + 1 == _TRIES:
-                    raise SeamlessAlignError(f"stage {stage}: Slurm does not answer: {_said(what)}") from error
+                    raise SeamlessAlignError(f"{what}: Slurm does not answer: {said}") from error
                 time.sleep(2.0**attempt)
                 # it may have taken the array, and have failed to say so: then its tasks have nothing to run
                 cancel({task.split("_")[0] for task, queued in _queue().items() if queued.job_name == name})
         raise AssertionError
 
-    def _sender(self, stage: str, name: str, size: int, at_once: int, behind: str | None) -> Any:
+    def _sender(
+        self, stage: str, name: str, size: int, at_once: int = 1, behind: str | None = None, private: Path | None = None
+    ) -> Any:
         """submitit's executor of a stage. `behind`: a job that shall have ended first."""
         asks = self._slurm.of(stage)
         self._logs.mkdir(parents=True, exist_ok=True)
-        logs = self._private / "logs"  # a name without anything that Slurm reads as something else
+        private = private or self._private
+        logs = private / "logs"  # a name without anything that Slurm reads as something else
         if not logs.is_symlink() or logs.readlink() != self._logs:
             logs.unlink(missing_ok=True)
             logs.symlink_to(self._logs)
         printed = f"{logs}/{'%j' if size == 1 else '%A_%a'}.log"
-        # a signal that comes before the program heeds it must not kill it
-        python = f'sh -c \'trap "" USR2; exec "$0" "$@"\' {shlex.quote(sys.executable)}'
+        python = shlex.join([*UNHARMED, sys.executable])
         # Group counts how often time is up
-        sender = self._submitit.SlurmExecutor(folder=self._private, max_num_timeout=1000, python=python)
+        sender = self._submitit.SlurmExecutor(folder=private, max_num_timeout=1000, python=python)
         # srun asks for itself: not all versions hand on what the job has
         step = [f"--cpus-per-task={asks.cpus}", f"--output={printed}", "--open-mode=append"]
         parameters: dict[str, Any] = {
@@ -397,8 +407,3 @@ def _remedy(stage: str, state: str, memory_gb: float, minutes: int) -> str:
     if state == "CANCELLED":
         return "somebody cancelled it; run again to go on"
     return f"perhaps for want of memory: set {key}.memory_gb higher than {memory_gb:g}"
-
-
-def _said(what: str) -> str:
-    """The words of sbatch without the names of our own files."""
-    return re.sub(r"^.*?sbatch: error: ", "", what)[:300]

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from seamlessalign import storage
 from seamlessalign.errors import StorageError
 from seamlessalign.pipelines.folder import RunFolder
-from seamlessalign.pipelines.slurm_queue import NAME, QueuedTask
+from seamlessalign.pipelines.slurm_queue import NAME, QueuedTask, read_queue
 
 
 @dataclass
@@ -72,6 +72,32 @@ def read_record(folder: RunFolder, stage: str) -> StageRecord:
 def write_record(folder: RunFolder, record: StageRecord) -> None:
     """Keep what is known of a stage."""
     storage.write_bytes_atomic(folder.arrays(record.stage), json.dumps(asdict(record), indent=1).encode())
+
+
+@dataclass(frozen=True)
+class DriverJob:
+    """The job that drives a run: its number, and its state and the reason of that in Slurm's words."""
+
+    job: str
+    state: str
+    reason: str
+
+
+def write_driver_job(folder: RunFolder, job: str) -> None:
+    """Keep the number of the job that drives a run."""
+    storage.write_bytes_atomic(folder.driver_job, json.dumps({"job": job}).encode())
+
+
+def living_driver(folder: RunFolder) -> DriverJob | None:
+    """The job that drives a run, or waits to; None where there is none, or Slurm does not answer here."""
+    if not storage.exists(folder.driver_job):
+        return None
+    try:
+        job = str(json.loads(storage.read_bytes(folder.driver_job))["job"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise StorageError(f"{folder.driver_job}: is not the record of a job ({error}); remove it") from error
+    queued = (read_queue() or {}).get(job)
+    return DriverJob(job, queued.state, queued.reason) if queued is not None and queued.lives else None
 
 
 def read_records(folder: RunFolder) -> list[StageRecord]:

@@ -24,6 +24,8 @@ from seamlessalign.pipelines.worker_process import do_group
 from seamlessalign.slurm_config import SlurmConfig
 from seamlessalign.typed_config import digest
 
+# starts a program that a signal does not kill which comes before the program heeds it
+UNHARMED = ["sh", "-c", 'trap "" USR2; exec "$0" "$@"']
 _queued_again = False  # whether this process's task is to be started again
 
 

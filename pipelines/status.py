@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,19 @@ from seamlessalign.errors import InputError, StorageError
 from seamlessalign.pipelines.folder import STAGES, RunFolder
 from seamlessalign.pipelines.ledger import marks_of, read_plan, unbalanced
 from seamlessalign.pipelines.progress import clock
+from seamlessalign.pipelines.slurm_record import DriverJob, living_driver
 
 
 def read_status(root: str) -> dict[str, Any]:
     """Shards planned and done, rows and drops of every stage, and what the driver was last seen at.
 
-    `state` is `done`, `running`, `failed`, or `stopped` where a driver began and is no longer there.
+    `state` is `done`, `running`, `failed`, `waiting` where the driver is a job in Slurm's queue, or `stopped` where a
+    driver began and is no longer there.
     Raises InputError where the folder is not a run.
     """
     folder = RunFolder(root)
-    if not storage.exists(folder.config):
+    driver = living_driver(folder)
+    if driver is None and not storage.exists(folder.config):
         raise InputError(f"{root}: is not the folder of a run: it has no run.yaml")
     plan = {stage: shards for stage in STAGES if (shards := read_plan(folder, stage)) is not None}
     beat: dict[str, Any] = _json(folder.heartbeat) or {}
@@ -44,7 +48,8 @@ def read_status(root: str) -> dict[str, Any]:
         }
     return {
         "run": root,
-        "state": _state(folder, beat),
+        "state": _state(folder, beat, driver),
+        "driver": None if driver is None else asdict(driver),
         "stages": stages,
         "now": beat,
         "quarantined": quarantined,
@@ -61,7 +66,10 @@ def status_text(status: dict[str, Any]) -> str:
             f"  {stage:<7} {numbers['done']}/{numbers['shards']} shards, {numbers['rows_in']} rows in, "
             f"{numbers['rows_kept']} kept" + (f"; dropped: {reasons}" if reasons else "")
         )
-    now = status["now"]
+    now, driver = status["now"], status["driver"]
+    if driver is not None:
+        waits = f", waits in the queue: {driver['reason']}" if status["state"] == "waiting" else ""
+        lines.append(f"  driven by job {driver['job']}{waits}")
     if status["state"] == "running" and now.get("total") and now.get("per_second"):
         left = max(now["total"] - now["done"], 0.0) / now["per_second"]
         lines.append(f"  at {now['stage']}: {now['done'] / now['total']:.0%}, about {clock(left)} left")
@@ -75,7 +83,9 @@ def status_text(status: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _state(folder: RunFolder, beat: dict[str, Any]) -> str:
+def _state(folder: RunFolder, beat: dict[str, Any], driver: DriverJob | None) -> str:
+    if driver is not None:
+        return "waiting" if driver.state == "PENDING" else "running"
     if storage.exists(folder.ledger) and beat.get("state") != "running":
         return "failed" if beat.get("state") == "failed" else "done"
     if beat.get("state") in ("failed", "stopped"):

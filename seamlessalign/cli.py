@@ -7,11 +7,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from seamlessalign import __version__
 from seamlessalign.errors import ConfigError, SeamlessAlignError
 from seamlessalign.secrets import RedactingFormatter, redact
+
+if TYPE_CHECKING:
+    from seamlessalign.config import RunConfig
 
 _DESCRIPTION = "Build speech-translation corpora from raw audio and raw text, the way SeamlessAlign was built."
 _STATUS = (
@@ -93,6 +96,9 @@ def _parser() -> argparse.ArgumentParser:
         choices=["local", "slurm", "beam"],
         default="local",
         help="where shards are done (default: %(default)s); options behind -- go to the runner of beam as they are",
+    )
+    run.add_argument(
+        "--detach", action="store_true", help="with --executor slurm: what waits for the jobs is a job too; come back"
     )
     run.add_argument("--dry-run", action="store_true", help="show what would be done and what it takes; do nothing")
     plan = run.add_argument_group("of a dry run")
@@ -192,6 +198,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     if given := next((name for name, value in {**sizes, "json": arguments.json or None}.items() if value), None):
         raise ConfigError(f"--{given.replace('_', '-')} is for a plan: add --dry-run")
+    if arguments.detach:
+        return _detach(arguments, config)
     from seamlessalign.pipelines.report import build_report
     from seamlessalign.pipelines.run import run
     from seamlessalign.pipelines.summary import summary_text
@@ -203,6 +211,18 @@ def _run(arguments: argparse.Namespace) -> int:
     print(summary_text(result))
     print(f"report: {build_report(result.folder.root)}")
     return result.exit_status
+
+
+def _detach(arguments: argparse.Namespace, config: "RunConfig") -> int:
+    if arguments.executor != "slurm":
+        raise ConfigError("--detach needs --executor slurm")
+    from seamlessalign.pipelines.slurm_driver import detach
+
+    words = ["run", str(Path(arguments.config).absolute()), *arguments.overrides, "--executor", "slurm"]
+    words += ["--output", arguments.output] if arguments.output else []
+    job = detach(config, ["--debug", *words] if arguments.debug else words)
+    print(f"driven by job {job}; how far it is: seamlessalign status {config.output}")
+    return 0
 
 
 def _status(arguments: argparse.Namespace) -> int:

@@ -46,6 +46,14 @@ class SlurmTaskConfig(Section):
     extra: dict[SbatchOption, str | int | bool] | None = None
 
 
+class SlurmDriverConfig(SlurmTaskConfig):
+    """What the driver asks where it is a job itself (`--detach`)."""
+
+    cpus: PositiveInt | None = 1
+    memory_gb: float | None = Field(4.0, gt=0)
+    gpus: int | None = Field(0, ge=0)
+
+
 class SlurmStages(Section):
     """What stages ask in place of what is asked in general."""
 
@@ -77,11 +85,12 @@ class SlurmConfig(Section):
     setup: list[str] = []  # lines of shell before the program, such as module load cuda
     extra: dict[SbatchOption, str | int | bool] = {}  # other long options of sbatch, such as reservation: mining
     stages: SlurmStages = SlurmStages()  # any of the above for one stage, such as speech: {gpus: 1, partition: gpu}
+    driver: SlurmDriverConfig = SlurmDriverConfig()
     # A folder of yours alone that all nodes see, for what submitit keeps; ~/.cache/seamlessalign/slurm by default.
     folder: str | None = None
 
     def of(self, stage: str) -> "SlurmConfig":
-        """What the tasks of a stage ask."""
-        own = getattr(self.stages, stage)
+        """What the tasks of a stage ask, or with `driver` what the driver does."""
+        own = self.driver if stage == "driver" else getattr(self.stages, stage)
         given = {name: getattr(own, name) for name in SlurmTaskConfig.model_fields}
         return self.model_copy(update={name: value for name, value in given.items() if value is not None})

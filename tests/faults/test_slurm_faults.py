@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from seamlessalign.pipelines.status import read_status
+from seamlessalign.pipelines.status import read_status, status_text
 from seamlessalign.typed_config import digest
 from tests.pipelines.real_slurm import Slurm, slurm
 from tests.pipelines.small_corpus import (
@@ -30,6 +30,7 @@ from tests.pipelines.small_corpus import (
     marks,
     mine,
     need_models,
+    program,
     write_corpus,
 )
 
@@ -67,19 +68,31 @@ class Driver:
         return self.process.returncode, self.process.communicate()[1]
 
     def programs(self) -> dict[str, int]:
-        """The processes of this run's tasks that heed signals by now, by the id of the task."""
-        found = {}
-        for entry in Path("/proc").iterdir():
-            words = _bytes(entry / "cmdline").split(b"\0") if entry.name.isdigit() else []
-            ours = b"submitit.core._submit" in words and words[-2].endswith(digest("run", str(self.folder)).encode())
-            if ours and words[0] != b"srun" and _heeds(int(entry.name), signal.SIGUSR2):
-                told = dict(item.partition(b"=")[::2] for item in _bytes(entry / "environ").split(b"\0"))
-                array, number, job = (told.get(key, b"").decode() for key in _IDS)
-                found[f"{array}_{number}" if array else job] = int(entry.name)
-        return found
+        """Processes of this run's tasks, by the id of the task."""
+        return _programs(self.folder)
 
 
 _IDS = (b"SLURM_ARRAY_JOB_ID", b"SLURM_ARRAY_TASK_ID", b"SLURM_JOB_ID")
+
+
+def _programs(folder: Path) -> dict[str, int]:
+    """The processes of a run's tasks that heed signals by now, by the id of the task."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        words = _bytes(entry / "cmdline").split(b"\0") if entry.name.isdigit() else []
+        ours = b"submitit.core._submit" in words and words[-2].endswith(digest("run", str(folder)).encode())
+        if ours and words[0] != b"srun" and _heeds(int(entry.name), signal.SIGUSR2):
+            told = dict(item.partition(b"=")[::2] for item in _bytes(entry / "environ").split(b"\0"))
+            array, number, job = (told.get(key, b"").decode() for key in _IDS)
+            found[f"{array}_{number}" if array else job] = int(entry.name)
+    return found
+
+
+def _wait_for(what: str, moment: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not moment():
+        assert time.monotonic() < until, f"{what} did not come"
+        time.sleep(0.1)
 
 
 def _bytes(file: Path) -> bytes:
@@ -309,6 +322,36 @@ def test_ctrl_c_cancels_the_tasks(whole: SmallRun, cluster: Slurm, tmp_path: Pat
     with _driver(whole, folder, cluster) as driver:
         status, err = driver.end()
     assert status == 0, err
+    _as_local(whole, folder)
+
+
+def test_the_driver_is_a_job(whole: SmallRun, cluster: Slurm, tmp_path: Path) -> None:
+    """Told that its time is up, it is queued again, and goes on with the tasks that are at work."""
+    folder = _taken_back(whole, tmp_path / "run", 3)
+    words = ["--executor", "slurm", "--detach", "resources.slurm.parallel=1", "--output", str(folder)]
+    done = program("run", whole.config, *words)
+    assert done.returncode == 0, done.stderr
+    found = re.match(r"driven by job (\d+); ", done.stdout)
+    assert found is not None
+    job = found[1]
+    assert read_status(str(folder))["driver"]["job"] == job
+    again = program("run", whole.config, *words)
+    assert again.returncode == 1 and f"job {job} drives this run already" in again.stderr
+    before = len(_jobs(cluster, "speech"))
+    _wait_for("a task at work", lambda: bool(_programs(folder)))
+    assert read_status(str(folder))["state"] == "running"
+    subprocess.run(["scancel", "--signal=USR2", job], check=True)
+    _wait_for("the driver in the queue", lambda: [job, "PENDING"] in cluster.queue())
+    status = read_status(str(folder))
+    assert status["state"] == "waiting" and f"driven by job {job}, waits in the queue: " in status_text(status)
+    assert _programs(folder), "the tasks go on"
+
+    def ended() -> bool:
+        cluster.hurry()
+        return [job, "COMPLETED"] in cluster.queue()
+
+    _wait_for("the end", ended)
+    assert len(_jobs(cluster, "speech")) == before + 1 and "submitted again" not in _printed(folder)
     _as_local(whole, folder)
 
 

@@ -29,9 +29,15 @@ def test_a_stage_asks_what_all_ask_but_for_its_own() -> None:
     assert (made.of("text").partition, made.of("text").gpus, made.of("text").extra) == ("cpu", 0, {})
 
 
+def test_the_driver_asks_for_little_unless_told_otherwise() -> None:
+    made = _parsed({"partition": "cpu", "memory_gb": 64, "cpus": 16, "gpus": 2, "driver": {"minutes": 60}})
+    asks = made.of("driver")
+    assert (asks.partition, asks.memory_gb, asks.cpus, asks.gpus, asks.minutes) == ("cpu", 4, 1, 0, 60)
+
+
 def test_every_stage_and_every_key_can_be_given() -> None:
     assert tuple(SlurmStages.model_fields) == STAGES
-    assert set(SlurmTaskConfig.model_fields) == set(SlurmConfig.model_fields) - {"stages", "folder"}
+    assert set(SlurmTaskConfig.model_fields) == set(SlurmConfig.model_fields) - {"stages", "folder", "driver"}
 
 
 @pytest.mark.parametrize(

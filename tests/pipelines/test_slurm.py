@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from seamlessalign import storage
+from seamlessalign.cli import main
 from seamlessalign.errors import ConfigError, SeamlessAlignError
 from seamlessalign.languages import Side
 from seamlessalign.pipelines import gather_stage, search_stage
@@ -106,7 +107,7 @@ def test_what_slurm_does_not_take(tmp_path: Path) -> None:
     context, tasks = prepared(tmp_path / "run", 1)
     with slurm(tmp_path / "daemons"):
         for asks, told in (
-            ({"partition": "nowhere"}, "stage search: Slurm did not take the job array: invalid partition specified"),
+            ({"partition": "nowhere"}, "stage search: Slurm did not take the job: invalid partition specified"),
             ({"memory_gb": 900}, "Requested node configuration is not available"),
             ({"extra": {"no-such-thing": True}}, "unrecognized option '--no-such-thing'"),
         ):
@@ -116,6 +117,13 @@ def test_what_slurm_does_not_take(tmp_path: Path) -> None:
                 executor.execute(search_stage.STAGE, tasks, context, lambda amount: None)
             assert "\n" not in str(error.value)
             executor.close()
+
+
+def test_only_slurm_takes_the_driver_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("directions: [eng-frA]\nspeech: {inputs: [a]}\ntext: {inputs: [b]}\n")
+    assert main(["run", str(config), "--output", str(tmp_path / "run"), "--detach"]) == 2
+    assert capsys.readouterr().err == "seamlessalign: --detach needs --executor slurm\n"
 
 
 def test_gpus_say_where_tasks_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
