@@ -227,7 +227,7 @@ def verify(folder: RunFolder, lines: list[LedgerLine]) -> None:
         }
         kept[line.stage] += line.rows_kept + rejects.get(line.stage, 0)
     for stage in TABLES:
-        rows = sum(storage.num_rows(uri) for uri in storage.list_files(folder.table(stage), ".parquet"))
+        rows = sum(storage.num_rows_many(storage.list_files(folder.table(stage), ".parquet")).values())
         if rows != kept[stage]:
             wrong.append(f"{stage}: the ledger has {kept[stage]} rows, the tables hold {rows}")
     if wrong:

@@ -145,25 +145,12 @@ def list_files(uri: str, suffix: str = "") -> list[str]:
     if is_local(uri):
         place = local_path(uri).absolute()
         path = str(place)
-        found = [path] if place.is_file() else list(_names_below(path))
+        below = os.walk(path, followlinks=True)  # a few times faster than what fsspec does for it
+        found = [path] if place.is_file() else [f"{folder}/{name}" for folder, _, names in below for name in names]
     else:
         path, found = filesystem(uri)[1], remote_files.list_names(uri)
     names = sorted(name for name in found if name.endswith(suffix) and not _basename(name).startswith(TEMPORARY_PREFIX))
     return [_as_given(name, path, uri) for name in names]
-
-
-def _names_below(folder: str) -> Iterator[str]:
-    """Paths of all files below a local folder, a few times faster than what fsspec does for it; links are followed."""
-    try:
-        entries = os.scandir(folder)
-    except OSError:  # it went away meanwhile, or cannot be looked into
-        return
-    with entries:
-        for entry in entries:
-            if entry.is_dir():
-                yield from _names_below(entry.path)
-            else:
-                yield entry.path
 
 
 def glob(pattern: str) -> list[str]:
