@@ -173,6 +173,12 @@ class TestOrder:
         dead = [f"{_name(path)}: {link}" for path in documents for link in _dead_links(path)]
         assert dead == []
 
+    def test_nothing_is_half_merged(self) -> None:
+        files = [*HOUSE.glob("*"), *(HOUSE / "docs").rglob("*"), *(path for _, path in MODULES)]
+        texts = {path: path.read_text(encoding="utf-8", errors="replace") for path in files if path.is_file()}
+        marked = re.compile(r"^(<{7} |={7}$|>{7} )", re.MULTILINE)
+        assert [_name(path) for path, text in texts.items() if marked.search(text)] == []
+
     def test_a_dead_link_is_seen(self, tmp_path: Path) -> None:
         (tmp_path / "b c.md").write_text("# A `title`, and more\n")
         page = tmp_path / "a.md"
