@@ -6,7 +6,6 @@ names; rows go through the run's folder, so that a worker that is lost, or a ste
 harm, and the same command goes on after a job that failed.
 """
 
-import json
 import logging
 import re
 import threading
@@ -29,7 +28,7 @@ from seamlessalign.pipelines.interrupts import heeded_interrupts
 from seamlessalign.pipelines.ledger import read_marks, read_plan
 from seamlessalign.pipelines.local import share_out
 from seamlessalign.pipelines.progress import Progress
-from seamlessalign.pipelines.shard_task import ShardTask, task_from_json, task_to_json
+from seamlessalign.pipelines.shard_task import ShardTask, read_input_tasks
 from seamlessalign.pipelines.stage_plans import LEVELS, StagePlan, StagePlanner, begin_stage, end_stage
 from seamlessalign.pipelines.task_log import error_of, last_failure, task_log
 from seamlessalign.typed_config import digest
@@ -89,7 +88,7 @@ class BeamRun:
         SeamlessAlignError of the runner.
         """
         folder = self.context.folder
-        self.write_inputs(inputs)
+        inputs.write(folder)  # where the pipeline's first steps read them: too many for a job's graph
         before = {(stage, name): mark for stage in STAGES for name, mark in read_marks(folder, stage).items()}
         with _watched(folder):
             self._run_pipeline(folder)
@@ -101,12 +100,6 @@ class BeamRun:
                 is_old = before.get((stage, name)) == mark
                 done, kept = done + (not is_old), kept + is_old
         return done, kept
-
-    def write_inputs(self, inputs: "RunInputs") -> None:
-        """Write the shards of the inputs where the pipeline's first steps read them: too many for a job's graph."""
-        for stage, tasks in zip(LEVELS[0], (inputs.speech, inputs.text), strict=True):
-            lines = "".join(json.dumps(task_to_json(task), ensure_ascii=False) + "\n" for task in tasks)
-            storage.write_bytes_atomic(self.context.folder.input_tasks(stage), lines.encode("utf-8", "surrogateescape"))
 
     def build(self) -> Any:
         """The pipeline of the whole run, not started."""
@@ -196,16 +189,11 @@ class _EndStage(beam.DoFn):  # type: ignore[misc]
 
 def _plan(stage: str, context: Context, workers: int) -> StagePlan:
     """The plan of a stage from the run's folder alone."""
-    tasks = {first: _input_tasks(context.folder, first) for first in LEVELS[0]}
+    tasks = {first: list(read_input_tasks(context.folder, first)) for first in LEVELS[0]}
     if stage in tasks:
         return StagePlan(stage, tasks[stage], 0.0)
     speech, text = ([task.digest for task in tasks[first]] for first in LEVELS[0])
     return StagePlanner(context, (speech, text), workers).plan(stage)
-
-
-def _input_tasks(folder: RunFolder, stage: str) -> list[ShardTask]:
-    lines = storage.read_bytes(folder.input_tasks(stage)).decode("utf-8", "surrogateescape").split("\n")
-    return [task_from_json(json.loads(line)) for line in lines if line]
 
 
 @contextmanager

@@ -1,11 +1,10 @@
-"""The ledger: what every shard of every stage took in, kept and dropped; and the proof that nothing was lost.
+"""The ledger: what every shard of every stage took in, kept and dropped (`verify.py` proves that nothing was lost).
 
 A shard's completion mark is one small JSON file with its ledger lines, written after everything the shard wrote.
 `ledger.parquet` is all of them together.
 """
 
 import json
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from seamlessalign import storage
-from seamlessalign.errors import SeamlessAlignError, StorageError
-from seamlessalign.pipelines.folder import TABLES, RunFolder
+from seamlessalign.errors import StorageError
+from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.rows import LEDGER, LedgerLine
 
 MAPS = ("dropped", "samples_dropped", "seconds", "models")  # columns of the ledger that are maps
@@ -133,7 +132,16 @@ def marks_of(folder: RunFolder, stage: str, beginning: str = "") -> Iterator[Mar
     uris = [uri for uri in storage.list_files(folder.marks(stage), ".json") if uri.startswith(start)]
     for first in range(0, len(uris), _AT_ONCE):
         for uri, data in storage.read_many(uris[first : first + _AT_ONCE]).items():
-            yield _read_mark(uri, data)
+            yield parse_mark(uri, data)
+
+
+def parse_mark(uri: str, data: bytes) -> Mark:
+    """A mark from the bytes of its file. Raises StorageError."""
+    try:
+        raw: dict[str, Any] = json.loads(data)
+        return Mark(**{**raw, "lines": [LedgerLine(**line) for line in raw["lines"]]})
+    except (ValueError, TypeError, KeyError) as error:
+        raise StorageError(f"{uri}: is not a completion mark ({error}); remove it to do its shard again") from error
 
 
 def write_plan(folder: RunFolder, stage: str, shards: Mapping[str, str]) -> None:
@@ -210,34 +218,3 @@ def unbalanced(lines: Iterable[LedgerLine]) -> list[str]:
                     f"{line.stage} {line.shard}: {came} {what} in, {kept} kept and {sum(dropped.values())} dropped"
                 )
     return wrong
-
-
-def verify(folder: RunFolder, lines: list[LedgerLine]) -> None:
-    """Check that every line balances and that the tables hold the rows that the ledger says were kept.
-
-    Raises SeamlessAlignError naming the first difference.
-    """
-    wrong = unbalanced(lines)
-    kept = Counter[str]()
-    for line in lines:
-        # recordings that were dropped have their row too, but not those that could not be read; pairs have all theirs
-        rejects = {
-            "recordings": line.rows_in - line.rows_kept - line.quarantined,
-            "pairs": line.rows_in - line.rows_kept,
-        }
-        kept[line.stage] += line.rows_kept + rejects.get(line.stage, 0)
-    for stage in TABLES:
-        rows = sum(storage.num_rows_many(storage.list_files(folder.table(stage), ".parquet")).values())
-        if rows != kept[stage]:
-            wrong.append(f"{stage}: the ledger has {kept[stage]} rows, the tables hold {rows}")
-    if wrong:
-        more = f" ({len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise SeamlessAlignError(f"{folder.ledger}: the counts do not balance: {wrong[0]}{more}")
-
-
-def _read_mark(uri: str, data: bytes) -> Mark:
-    try:
-        raw: dict[str, Any] = json.loads(data)
-        return Mark(**{**raw, "lines": [LedgerLine(**line) for line in raw["lines"]]})
-    except (ValueError, TypeError, KeyError) as error:
-        raise StorageError(f"{uri}: is not a completion mark ({error}); remove it to do its shard again") from error

@@ -24,10 +24,10 @@ from seamlessalign.pipelines.context import Context, new_run_id
 from seamlessalign.pipelines.driver_lock import only_driver
 from seamlessalign.pipelines.folder import STAGES, RunFolder
 from seamlessalign.pipelines.inputs import InputFile, Shard, cut_into_shards, cut_texts, find_recordings, find_texts
-from seamlessalign.pipelines.ledger import read_marks, verify, write_ledger
+from seamlessalign.pipelines.ledger import read_marks, write_ledger
 from seamlessalign.pipelines.local import LocalExecutor, Workers, share_out
 from seamlessalign.pipelines.progress import Progress
-from seamlessalign.pipelines.shard_task import ShardTask
+from seamlessalign.pipelines.shard_task import ShardTask, write_input_tasks
 from seamlessalign.pipelines.slurm import SlurmExecutor, living_tasks
 from seamlessalign.pipelines.stage_plans import (
     BEHIND_SEARCH,
@@ -41,6 +41,7 @@ from seamlessalign.pipelines.stage_plans import (
     speech_tasks,
     text_tasks,
 )
+from seamlessalign.pipelines.verify import prove
 from seamlessalign.rows import LedgerLine
 from seamlessalign.typed_config import digest
 
@@ -102,6 +103,11 @@ class RunInputs:
         """Of the shards of speech and of text."""
         return [task.digest for task in self.speech], [task.digest for task in self.text]
 
+    def write(self, folder: RunFolder) -> None:
+        """Say in the run's folder which inputs each shard has."""
+        for stage, tasks in zip(LEVELS[0], (self.speech, self.text), strict=True):
+            write_input_tasks(folder, stage, tasks)
+
     def first_plans(self) -> list[StagePlan]:
         """Plans of the stages that read the inputs."""
         return [StagePlan(stage, tasks, 0.0) for stage, tasks in zip(LEVELS[0], (self.speech, self.text), strict=True)]
@@ -146,6 +152,7 @@ def run(config: RunConfig, executor_name: str = "local", beam_options: list[str]
         else:
             _clear(folder)
         _write_config(folder, config, inputs.models)
+        inputs.write(folder)
         executor: Executor = slurm or LocalExecutor(workers, config.resources.shards_per_group)
         driver = _Driver(context, executor)
         try:
@@ -260,7 +267,7 @@ class _Driver:
 def _finished(folder: RunFolder, done: int, kept: int) -> RunResult:
     """Gather the ledger and check it."""
     lines = write_ledger(folder, STAGES)
-    verify(folder, lines)
+    prove(folder)
     return RunResult(folder, lines, done, kept)
 
 

@@ -1,7 +1,8 @@
 """One shard of one stage: what is to be done, and the doing of it, wherever that is."""
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from socket import gethostname
@@ -21,6 +22,7 @@ from seamlessalign.pipelines import (
 )
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.corpus_stage import CorpusShard
+from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.inputs import InputFile, Shard
 from seamlessalign.pipelines.ledger import Mark, write_mark
 from seamlessalign.pipelines.mining_stage import MiningTask
@@ -68,6 +70,19 @@ def task_from_json(raw: dict[str, Any]) -> ShardTask:
     """The task that `task_to_json` was given."""
     shard = Shard(raw["shard"]["name"], tuple(InputFile(**file) for file in raw["shard"]["files"]))
     return ShardTask(raw["stage"], raw["name"], raw["digest"], shard)
+
+
+def write_input_tasks(folder: RunFolder, stage: str, tasks: Iterable[ShardTask]) -> None:
+    """Write what the shards of a stage that reads inputs are made of, for whoever plans or verifies without them."""
+    lines = "".join(json.dumps(task_to_json(task)) + "\n" for task in tasks)
+    storage.write_bytes_atomic(folder.input_tasks(stage), lines.encode("ascii"))
+
+
+def read_input_tasks(folder: RunFolder, stage: str) -> Iterator[ShardTask]:
+    """What `write_input_tasks` wrote, one shard at a time."""
+    with storage.open_read(folder.input_tasks(stage)) as lines:
+        for line in lines:
+            yield task_from_json(json.loads(line))
 
 
 _PROCESS: dict[str, Callable[[Any, str, Context], Mark]] = {

@@ -57,6 +57,13 @@ def read_status(root: str) -> dict[str, Any]:
     }
 
 
+def run_state(folder: RunFolder) -> str:
+    """Whether a run is `done`, `running`, `failed` or `stopped`. Raises InputError where the folder is not a run."""
+    if not storage.exists(folder.config):
+        raise InputError(f"{folder.root}: is not the folder of a run: it has no run.yaml")
+    return _state(folder, _json(folder.heartbeat) or {}, living_driver(folder))
+
+
 def status_text(status: dict[str, Any]) -> str:
     """The status for people."""
     lines = [f"{status['run']}: {status['state']}"]

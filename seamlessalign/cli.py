@@ -116,6 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="what of a run is done, running, failed and dropped")
     status.add_argument("run", metavar="DIR")
     status.add_argument("--json", action="store_true", help="for programs")
+    status.add_argument(
+        "--verify", action="store_true", help="prove that nothing is lost: every id, count and checksum of its tables"
+    )
     status.set_defaults(command=_status)
 
     spans = commands.add_parser("spans", help="how many spans a run has, and would have with other settings")
@@ -228,11 +231,32 @@ def _detach(arguments: argparse.Namespace, config: "RunConfig") -> int:
 def _status(arguments: argparse.Namespace) -> int:
     import json
 
+    if arguments.verify:
+        return _verify(arguments)
     from seamlessalign.pipelines.status import read_status, status_text
 
     status = read_status(arguments.run)
     print(json.dumps(status, indent=1) if arguments.json else status_text(status))
     return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    import dataclasses
+    import json
+
+    from seamlessalign.pipelines.verify import check_text, verify_run
+
+    checks = []
+    for check in verify_run(arguments.run):
+        checks.append(check)
+        if not arguments.json:
+            print(check_text(check), flush=True)
+    wrong = sum(len(check.wrong) for check in checks)
+    if arguments.json:
+        print(json.dumps([dataclasses.asdict(check) for check in checks], indent=1))
+    else:
+        print(f"{arguments.run}: {f'{wrong} differences' if wrong else 'nothing is lost'}")
+    return 1 if wrong else 0
 
 
 def _spans(arguments: argparse.Namespace) -> int:

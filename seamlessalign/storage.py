@@ -350,18 +350,19 @@ def write_tables(
 
 
 def _layout(schema: pa.Schema) -> dict[str, Any]:
-    """How columns are written."""
+    """How columns are written: with a checksum for each page, by which a reader sees a byte that is not as it was."""
+    layout = {"compression": "zstd", "write_page_checksum": True}
     if "embedding" not in schema.names:
-        return {"compression": "zstd"}
+        return layout
     others = [name for name in schema.names if name != "embedding"]
     encoding = {"embedding.list.element": "BYTE_STREAM_SPLIT"}
-    return {"compression": "zstd", "use_dictionary": others, "column_encoding": encoding}
+    return {**layout, "use_dictionary": others, "column_encoding": encoding}
 
 
 def read_table(uri: str, columns: list[str] | None = None) -> pa.Table:
     """Read a Parquet file. Raises StorageError naming the file when it is damaged."""
     try:
-        return pq.read_table(io.BytesIO(read_bytes(uri)), columns=columns)
+        return pq.read_table(io.BytesIO(read_bytes(uri)), columns=columns, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise StorageError(f"{uri}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
 
@@ -370,7 +371,7 @@ def read_batches(uri: str, columns: list[str] | None = None, rows: int = 1 << 16
     """Read a Parquet file some rows at a time, about what they take in memory. Raises as `read_table` does."""
     try:
         with open_read(uri) as file:
-            parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER)
+            parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER, page_checksum_verification=True)
             yield from parquet.iter_batches(rows, columns=columns, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise StorageError(f"{uri}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
@@ -380,7 +381,7 @@ def read_rows(uri: str, first: int, last: int) -> pa.Table:
     """Rows [first, last) of a Parquet file, of which only the row groups that have some are read."""
     try:
         with open_read(uri) as file:
-            parquet = pq.ParquetFile(file)
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
             sizes = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
             ends = np.cumsum(sizes, dtype=np.int64)
             groups = [group for group, end in enumerate(ends) if end > first and end - sizes[group] < last]

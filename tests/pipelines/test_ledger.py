@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seamlessalign import storage
-from seamlessalign.errors import SeamlessAlignError, StorageError
+from seamlessalign.errors import StorageError
 from seamlessalign.pipelines.folder import RunFolder, shard_name, slug
 from seamlessalign.pipelines.ledger import (
     Mark,
@@ -19,7 +19,6 @@ from seamlessalign.pipelines.ledger import (
     peak_rss,
     read_marks,
     unbalanced,
-    verify,
     write_ledger,
     write_mark,
 )
@@ -187,34 +186,6 @@ def test_the_ledger_holds_every_line(folder: RunFolder) -> None:
         for row in table.to_pylist()
     ]
     assert [LedgerLine(**row) for row in rows] == lines
-
-
-def test_the_ledger_is_checked_against_the_tables(folder: RunFolder) -> None:
-    _write_rows(folder, "segments/lang=fra/part-00000.parquet", 2)
-    _write_rows(folder, "segments/lang=eng/part-00000.parquet", 1)
-    verify(folder, [_line()])
-    with pytest.raises(SeamlessAlignError, match="segments: the ledger has 6 rows, the tables hold 3"):
-        verify(folder, [_line(), _line(shard="part-00001")])
-    with pytest.raises(SeamlessAlignError, match=r"do not balance: segments part-00000: 9 rows in.*\(1 more\)"):
-        verify(folder, [_line(rows_in=9, samples_in=9)])
-
-
-def test_rows_of_rejects_are_counted_where_they_are_kept(folder: RunFolder) -> None:
-    """A dropped recording and a dropped pair have their rows; what could not be read has none."""
-    tally = Tally()
-    tally.keep(2, 10)
-    tally.drop("no_speech", 3)
-    tally.drop("not_audio", 4, quarantined=True)
-    lines = [tally.line(stage, "part-00000", digest="d") for stage in ("recordings", "sentences", "corpus")]
-    pairs = Tally()
-    pairs.keep(5)
-    pairs.drop("margin", 6)
-    lines.append(pairs.line("pairs", "direction=eng-frA", digest="d"))
-    for table, rows in (("recordings", 5), ("sentences", 2), ("pairs", 11), ("corpus", 2)):
-        with pytest.raises(SeamlessAlignError, match=f"{table}: the ledger has {rows} rows, the tables hold 0"):
-            verify(folder, lines)
-        _write_rows(folder, f"{table}/part-00000.parquet", rows)
-    verify(folder, lines)
 
 
 def test_names_of_a_run(folder: RunFolder) -> None:
