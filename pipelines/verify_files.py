@@ -69,7 +69,8 @@ def line_of(mark: Mark, stage: str) -> LedgerLine | None:
 
 def read_marked(folder: RunFolder, check: Check) -> Marked:
     """Read plans and marks; every planned shard must have a mark, and the other way round."""
-    plans, marks = {}, {}  # type: dict[str, list[str]], dict[str, dict[str, Mark]]
+    plans: dict[str, list[str]] = {}
+    marks: dict[str, dict[str, Mark]] = {}
     for stage in STAGES:
         try:
             planned = read_plan(folder, stage)
@@ -79,7 +80,7 @@ def read_marked(folder: RunFolder, check: Check) -> Marked:
         if planned is None:
             check.tell(stage, "not planned: the run is not finished")
             continue
-        plans[stage], marks[stage] = planned, {}
+        plans[stage], marks[stage] = list(planned), {}
         for uri, data in storage.read_many(storage.list_files(folder.marks(stage), ".json")).items():
             try:
                 mark = parse_mark(uri, data)
@@ -88,6 +89,8 @@ def read_marked(folder: RunFolder, check: Check) -> Marked:
                 continue
             if uri != folder.mark(stage, mark.shard):
                 check.tell(f"{stage} {mark.shard}", f"its mark is under another name, {folder.relative(uri)}")
+            if planned.get(mark.shard, "") not in ("", mark.digest):
+                check.tell(f"{stage} {mark.shard}", "was done for other inputs or settings than are planned")
             marks[stage][mark.shard] = mark
         undone = [shard for shard in planned if shard not in marks[stage]]
         for shard in undone:

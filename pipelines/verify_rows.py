@@ -275,7 +275,8 @@ def _inside(batch: pa.RecordBatch, files: tuple[InputFile, ...]) -> npt.NDArray[
 def _repeated_rows(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Rows (num_rows, 3) that are there more than once, each as often as it is too many."""
     ordered = rows[np.lexsort(rows.T[::-1])]
-    return ordered[1:][(ordered[1:] == ordered[:-1]).all(1)]
+    twice: npt.NDArray[np.int64] = ordered[1:][(ordered[1:] == ordered[:-1]).all(1)]
+    return twice
 
 
 def tell_ids(check: Check, where: str, ids: pa.Array, wrong: npt.NDArray[np.bool_], what: str) -> None:

@@ -247,7 +247,11 @@ def test_shards_that_are_not_done(run: Path, shown: str) -> None:
         (run / "state/done/speech/part-00001.json").unlink()
         assert "speech part-00001: not done: run again to go on" in _found(run)
     elif shown == "plans":
-        (run / "state/plan/text.json").write_text('["part-00000"]')
+        plan = json.loads((run / "state/plan/text.json").read_text())
+        (run / "state/plan/text.json").write_text(json.dumps({**plan, "part-00000": "other"}))
+        assert _found(run) == ["text part-00000: was done for other inputs or settings than are planned"]
+        plan.pop("part-00001")
+        (run / "state/plan/text.json").write_text(json.dumps(plan))
         told = "text part-00001: state/done/text/part-00001.json marks no shard of the plan"
         assert told in _found(run)
     else:
