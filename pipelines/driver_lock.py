@@ -106,6 +106,18 @@ def only_driver(folder: RunFolder, clockwork: Clockwork = CLOCKWORK) -> Iterator
         yield
 
 
+def is_driven(folder: RunFolder, process: int) -> bool:
+    """Whether a driver, which said that it is this process, is at work in a folder.
+
+    Of one on another machine a lease is all that is known, until another driver has watched it.
+    """
+    if storage.is_local(folder.root):
+        return Path(f"/proc/{process}").exists()
+    there = remote_files.read_tagged(folder.lease)
+    lease = read_lease(there[0]) if there else None
+    return there is not None and not (lease is not None and lease.is_gone)
+
+
 @contextlib.contextmanager
 def _file_lock(folder: RunFolder) -> Iterator[None]:
     path = storage.local_path(folder.lock)

@@ -3,11 +3,11 @@
 import json
 from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from seamlessalign import storage
 from seamlessalign.errors import InputError, StorageError
+from seamlessalign.pipelines.driver_lock import is_driven
 from seamlessalign.pipelines.folder import STAGES, RunFolder
 from seamlessalign.pipelines.ledger import marks_of, read_plan, unbalanced
 from seamlessalign.pipelines.progress import clock
@@ -97,7 +97,7 @@ def _state(folder: RunFolder, beat: dict[str, Any], driver: DriverJob | None) ->
         return "failed" if beat.get("state") == "failed" else "done"
     if beat.get("state") in ("failed", "stopped"):
         return str(beat["state"])
-    return "running" if beat and Path(f"/proc/{beat['driver']}").exists() else "stopped"
+    return "running" if beat and is_driven(folder, beat["driver"]) else "stopped"
 
 
 def _json(uri: str) -> Any:

@@ -7,6 +7,8 @@ from uuid import uuid4
 
 import pytest
 
+pytest_plugins = ["tests.faults.told_counts"]  # here, since with pytest-xdist no other conftest.py is read by who tells
+
 # Before anything loads OpenMP: on a busy machine, threads that wait for each other slow small models a hundredfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell lets what it starts in the background ignore Ctrl-C, and so would every program that a test starts.

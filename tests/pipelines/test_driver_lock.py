@@ -16,7 +16,7 @@ import pytest
 
 from seamlessalign import storage
 from seamlessalign.errors import SeamlessAlignError
-from seamlessalign.pipelines.driver_lock import Clockwork, Lease, new_lease, only_driver, read_lease
+from seamlessalign.pipelines.driver_lock import Clockwork, Lease, is_driven, new_lease, only_driver, read_lease
 from seamlessalign.pipelines.folder import RunFolder
 from tests.faults.faulty_s3 import Faults, faulty_s3
 
@@ -146,6 +146,17 @@ class TestLeases:
                 watching = Clockwork(watch=FOR_EVER, look=0.05)
                 with pytest.raises(SeamlessAlignError, match="at work"), only_driver(folder, watching):
                     pytest.fail("two are in")
+
+    def test_whether_a_folder_is_driven(self, folder: RunFolder) -> None:
+        assert not is_driven(folder, os.getpid())
+        for elsewhere in (False, True):
+            with holder(folder, elsewhere=elsewhere) as process:
+                _held(process)
+                assert is_driven(folder, process.pid)
+                process.kill()
+                process.wait()
+                assert is_driven(folder, process.pid) == elsewhere  # of another machine nothing is known
+            storage.remove(folder.lease)
 
     def test_a_lease_that_is_no_lease(self, folder: RunFolder) -> None:
         storage.write_bytes_atomic(folder.lease, b"{")
