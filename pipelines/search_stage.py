@@ -172,14 +172,16 @@ def process_index(task: IndexTask, digest: str, context: Context) -> Mark:
     """Build the compressed index of one side, or go on building it, and return the completion mark."""
     from seamlessalign.mining.compressed import CompressedIndex
     from seamlessalign.mining.faiss_search import MIN_ROWS_FOR_CODES
+    from seamlessalign.pipelines.index_copies import build_index, index_here
 
     watch, tally = Stopwatch(), Tally()
     sides = load_sides(task.direction, context)
     rows = sides.src_rows if task.side == "src" else sides.tgt_rows
     folder = _index_folder(task.direction, task.side, context)
     if len(rows) >= MIN_ROWS_FOR_CODES:
-        with watch.step("build index"):
-            CompressedIndex(Vectors(rows, task.side), folder, _rows_mark(task.direction, task.side, context)).build()
+        with watch.step("build index"), index_here(folder) as here:
+            mark = _rows_mark(task.direction, task.side, context)
+            build_index(CompressedIndex(Vectors(rows, task.side), here, mark), folder)
     outputs = [context.folder.relative(uri) for uri in storage.list_files(folder)]
     tally.keep(len(rows))
     written = sum(storage.size(storage.join(context.folder.root, name)) for name in outputs)
@@ -219,6 +221,7 @@ def _search(task: SearchTask, sides: Sides, context: Context) -> dict[str, npt.N
         }
     from seamlessalign.mining.compressed import CompressedIndex
     from seamlessalign.mining.faiss_search import MIN_ROWS_FOR_CODES
+    from seamlessalign.pipelines.index_copies import index_here
 
     rows, other, name = (src, tgt, "tgt") if task.side == "src" else (tgt, src, "src")
     query, indexed = Vectors(rows, task.side), Vectors(other, name)
@@ -229,8 +232,9 @@ def _search(task: SearchTask, sides: Sides, context: Context) -> dict[str, npt.N
         cosine, index = forward.cosine, forward.index
     else:
         folder = _index_folder(task.direction, name, context)
-        index_of = CompressedIndex(indexed, folder, _rows_mark(task.direction, name, context))
-        cosine, index = index_of.search(query, begin, end, k)
+        with index_here(folder) as here:
+            index_of = CompressedIndex(indexed, here, _rows_mark(task.direction, name, context))
+            cosine, index = index_of.search(query, begin, end, k)
     prefix = "forward" if task.side == "src" else "backward"
     return {f"{prefix}_cosine": cosine, f"{prefix}_index": index.astype(index_type(task.where.columns))}
 

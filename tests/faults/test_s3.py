@@ -209,8 +209,25 @@ def test_a_run_under_faults(whole: SmallRun, store: Store) -> None:
     assert store.leftovers("under-faults") == []
     assert f"report: s3://{BUCKET}/under-faults/report.html" in done.stdout
     assert store.read("under-faults/report.html").startswith(b"<!")
+    with _faults(store, EVERYTHING, seed=3):
+        _looked_at_chosen_again_and_exported(whole, store, "under-faults")
     met = {kind for kind, number in proxy.injected.items() if number}
     assert {"error", "slow_down", "reset", "lost", "cut", "broken"} <= met, proxy.injected
+
+
+def _looked_at_chosen_again_and_exported(whole: SmallRun, store: Store, run: str) -> None:
+    url, local = f"s3://{BUCKET}/{run}", whole.copy(whole.folder.parent / run)
+    status = program("status", url)
+    assert (status.returncode, status.stdout.splitlines()[0]) == (0, f"{url}: done"), status.stderr
+    for folder in (url, local):
+        chosen = program("filter", folder, "--threshold", "1.1")
+        assert chosen.returncode == 0, chosen.stderr
+    assert store.hashes(run) == hashes(local) != hashes(whole.folder)
+    exported = program("export", url, "--to", f"s3://{BUCKET}/exported")
+    assert exported.returncode == 0, exported.stderr
+    copies = {store.read(key) for key in store.keys("exported/") if key.endswith(".parquet")}
+    assert copies == {store.read(key) for key in store.keys(f"{run}/corpus/")}
+    count("commands on runs in S3", 3)
 
 
 def test_killed_throttled_and_down(whole: SmallRun, store: Store) -> None:

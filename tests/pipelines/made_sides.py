@@ -33,7 +33,7 @@ def vectors(num_src: int, num_tgt: int, seed: int = 0, dim: int = DIM) -> tuple[
     return src.astype(np.float32), tgt.astype(np.float32)
 
 
-def config_of(root: Path, directions: list[str], **mining: Any) -> RunConfig:
+def config_of(root: Path | str, directions: list[str], **mining: Any) -> RunConfig:
     """A configuration whose inputs nobody reads; `resources` may be among `mining`."""
     resources = {"workers": 1, "threads": 1, "device": "cpu", **mining.pop("resources", {})}
     raw = {
@@ -51,7 +51,7 @@ def context_of(config: RunConfig) -> Context:
     return Context(config, str(config.output), "cpu", 1)
 
 
-def write_segments(root: Path, lang: str, rows: Rows, cuts: list[int]) -> list[str]:
+def write_segments(root: Path | str, lang: str, rows: Rows, cuts: list[int]) -> list[str]:
     """Segments of one recording each 10 s, 2 s long, in parts that begin at `cuts`; returns the files."""
     context = context_of(config_of(root, [f"eng-{Side(lang, is_audio=True)}"]))
     made = []
@@ -63,7 +63,7 @@ def write_segments(root: Path, lang: str, rows: Rows, cuts: list[int]) -> list[s
     return _write(context, f"segments/lang={lang}", made, rows, cuts, segments_schema(rows.shape[1]))
 
 
-def write_sentences(root: Path, lang: str, rows: Rows, cuts: list[int]) -> list[str]:
+def write_sentences(root: Path | str, lang: str, rows: Rows, cuts: list[int]) -> list[str]:
     """Sentences of distinct words, in parts that begin at `cuts`; returns the files."""
     context = context_of(config_of(root, ["eng-frA"]))
     texts = [f"sentence number {number} has a few more words" for number in range(len(rows))]

@@ -89,16 +89,22 @@ def test_same_bytes_for_any_number_of_tasks_and_shards_in_any_order(
 
 
 @pytest.mark.slow
-def test_compressed_search_has_the_same_bytes_for_any_number_of_tasks(tmp_path: Path) -> None:
+def test_compressed_search_has_the_same_bytes_for_any_number_of_tasks_and_in_a_store(
+    tmp_path: Path, s3_bucket: str
+) -> None:
     found = []
-    for tasks, order in ((1, 1), (3, -1)):
-        root = tmp_path / str(tasks)
+    for tasks, order, root in ((1, 1, str(tmp_path / "1")), (3, -1, f"{s3_bucket}/run")):
         text, speech = vectors(10_400, 1_000, dim=32)
         write_sentences(root, "eng", text, [0])
         write_segments(root, "fra", speech, [0])
         context = context_of(config_of(root, ["eng-frA"], backend="faiss-ivfpq", resources={"mining_tasks": tasks}))
         found.append(mine(context, order))
     assert found[0] == found[1]
+    indexes = [
+        {uri.removeprefix(root): storage.read_bytes(uri) for uri in storage.list_files(f"{root}/state/mining/index")}
+        for root in (str(tmp_path / "1"), f"{s3_bucket}/run")
+    ]
+    assert indexes[0] == indexes[1] and len(indexes[0]) == 4
     exact = context_of(config_of(tmp_path / "1", ["eng-frA"], backend="exact"))
     best, near = (pq.read_table(pa.BufferReader(one["eng-frA"])) for one in (mine(exact), found[0]))
     common = {*best["pair_id"].to_pylist()} & {*near["pair_id"].to_pylist()}
