@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from seamlessalign.pipelines.shard_task import ShardTask
 
 _MEMORY_PER_WORKER = 3 << 30  # bytes that models and one recording take
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of control groups 2 and 1
 _LOOK_SECONDS = 0.2
 _GROWN = 1.2  # times what it held after its first group, from which on replacing a worker gives memory back
 
@@ -58,7 +59,7 @@ def share_out(resources: ResourcesConfig) -> Workers:
 def machine_memory() -> int:
     """Bytes of memory that processes here may use: the machine's, or fewer where a control group has a limit."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+    for limit in _LIMITS:
         try:
             said = Path(limit).read_text(encoding="ascii").strip()
         except OSError:

@@ -16,6 +16,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,11 @@ class WorkerProcess:
 
 @contextlib.contextmanager
 def _without_interrupt() -> Iterator[None]:
-    """Hold Ctrl-C back while a process is started: it inherits that, and is silent before `_work` begins too."""
+    """Hold Ctrl-C back while a process is started: it inherits that, and is silent before `_work` begins too.
+
+    The tracker that the standard library starts with the first one would let Ctrl-C through again: it comes before.
+    """
+    resource_tracker.ensure_running()
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

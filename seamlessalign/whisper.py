@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from seamlessalign.device_memory import do_batches
 from seamlessalign.errors import InputError, ModelError
 from seamlessalign.languages import from_model_code, to_model_code
 from seamlessalign.model_files import ModelFiles, find_model, read_weights
@@ -78,7 +79,8 @@ class Whisper:
 
         results: list[dict[str, float]] = [{} for _ in waveforms]
         tokens, languages = self._language_tokens
-        for batch in _equal_windows(waveforms):
+
+        def identify(batch: list[int]) -> None:
             with torch.inference_mode():
                 frames = self._encode([waveforms[i] for i in batch])
                 prompt = torch.full((len(batch), 1), self._token("<|startoftranscript|>"), device=self.device)
@@ -86,6 +88,8 @@ class Whisper:
                 scores = self.model.proj_out(hidden[:, -1])[:, tokens].float().softmax(-1).cpu().numpy()
             for i, row in zip(batch, scores, strict=True):
                 results[i] = {lang: float(p) for lang, p in zip(languages, row, strict=True)}
+
+        do_batches(_equal_windows(waveforms), identify)
         return results
 
     def hear(
@@ -125,10 +129,13 @@ class Whisper:
         switched off.
         """
         results: list[Any] = [None for _ in waveforms]
-        for batch in _equal_windows(waveforms):
+
+        def encode(batch: list[int]) -> None:
             frames = self._encode([waveforms[i] for i in batch])
             for i, row in zip(batch, frames, strict=True):
                 results[i] = row[: (len(waveforms[i]) + SAMPLES_PER_FRAME // 2 - 1) // SAMPLES_PER_FRAME].float()
+
+        do_batches(_equal_windows(waveforms), encode)
         return results
 
     def _hear(
@@ -148,7 +155,8 @@ class Whisper:
         begin = [self._token("<|startoftranscript|>"), self._token(f"<|{code}|>")]
         endings = [[self._token(f"<|{task}|>"), self._token("<|notimestamps|>")] for task in tasks]
         results: list[tuple[Heard, ...]] = [() for _ in waveforms]
-        for batch in _equal_windows(waveforms):
+
+        def hear(batch: list[int]) -> None:
             with torch.inference_mode():
                 frames = self._encode([waveforms[i] for i in batch])
                 limits = [_most_tokens(len(waveforms[i])) for i in batch]
@@ -157,6 +165,8 @@ class Whisper:
                 results[i] = tuple(heard[place :: len(batch)])
             if progress is not None:
                 progress(sum(len(waveforms[i]) for i in batch) / SAMPLE_RATE)
+
+        do_batches(_equal_windows(waveforms), hear)
         return results
 
     def _encode(self, waveforms: Sequence[Float32]) -> Any:

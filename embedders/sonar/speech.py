@@ -1,7 +1,7 @@
 """SONAR's speech encoders, one for each language: spans of a recording → rows in the space of SONAR's texts."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
@@ -9,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
+from seamlessalign.device_memory import do_batches
 from seamlessalign.embedders.batches import batches, check_finite, torch_dtype, use_threads
 from seamlessalign.embedders.card import Card, load_card
 from seamlessalign.embedders.sonar.checkpoints import SPEECH_ENCODER, Checkpoint, save_tensors
@@ -70,11 +71,14 @@ class SonarSpeechEncoder:
         import torch
 
         rows = np.empty((len(waveforms), self.dim), np.float32)
-        for batch, inputs, mask in self._padded(waveforms):
+
+        def encode(batch: list[int]) -> None:
             with torch.inference_mode():
-                rows[batch] = self.model(inputs, mask).float().cpu().numpy()
+                rows[batch] = self.model(*self._padded(waveforms, batch)).float().cpu().numpy()
             if progress is not None:
                 progress(sum(len(waveforms[i]) for i in batch) / SAMPLE_RATE)
+
+        do_batches(_batches(waveforms), encode)
         return check_finite(rows, self.dtype)
 
     def outputs(self, waveforms: Sequence[Float32]) -> list[Any]:
@@ -82,11 +86,15 @@ class SonarSpeechEncoder:
         import torch
 
         made: list[Any] = [None] * len(waveforms)
-        for batch, inputs, mask in self._padded(waveforms):
+
+        def encode(batch: list[int]) -> None:
+            inputs, mask = self._padded(waveforms, batch)
             with torch.inference_mode():
                 outputs = self.model.outputs(inputs, mask)
             for i, values, real in zip(batch, outputs, mask, strict=True):
                 made[i] = values[real]
+
+        do_batches(_batches(waveforms), encode)
         return made
 
     def pool_spans(self, outputs: Any, ranges: Int64) -> Float32:
@@ -101,16 +109,15 @@ class SonarSpeechEncoder:
         with torch.inference_mode():
             return np.asarray(self.model.pooler.pool_spans(outputs, ranges).float().cpu().numpy())
 
-    def _padded(self, waveforms: Sequence[Float32]) -> Iterator[tuple[list[int], Any, Any]]:
-        """Indices of waveforms in batches, their inputs `(batch, length, 160)` and a mask of real ones."""
+    def _padded(self, waveforms: Sequence[Float32], batch: list[int]) -> tuple[Any, Any]:
+        """The inputs of a batch `(batch, length, 160)` and a mask of real ones."""
         import torch
 
-        lengths = [num_inputs(len(waveform)) for waveform in waveforms]
-        for batch in batches(lengths, _BATCH_INPUTS):
-            inputs = [features(torch.tensor(waveforms[i], device=self.device)) for i in batch]
-            padded = torch.nn.utils.rnn.pad_sequence(inputs, batch_first=True).to(self.dtype)
-            places = torch.arange(padded.shape[1], device=self.device)
-            yield batch, padded, places < torch.tensor([lengths[i] for i in batch], device=self.device)[:, None]
+        inputs = [features(torch.tensor(waveforms[i], device=self.device)) for i in batch]
+        padded = torch.nn.utils.rnn.pad_sequence(inputs, batch_first=True).to(self.dtype)
+        places = torch.arange(padded.shape[1], device=self.device)
+        lengths = torch.tensor([num_inputs(len(waveforms[i])) for i in batch], device=self.device)
+        return padded, places < lengths[:, None]
 
     def save(self, path: Path) -> None:
         """Write the weights as .safetensors, in the precision they are held in; they load as a checkpoint does."""
@@ -241,6 +248,11 @@ def load_speech(
     """
     use_threads(threads)
     return SonarSpeechEmbedder(load_card("sonar"), models, device, dtype, frames)
+
+
+def _batches(waveforms: Sequence[Float32]) -> list[list[int]]:
+    """Indices of waveforms in batches of like length."""
+    return batches([num_inputs(len(waveform)) for waveform in waveforms], _BATCH_INPUTS)
 
 
 @lru_cache(maxsize=_KEPT)

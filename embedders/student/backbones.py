@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from seamlessalign.device_memory import do_batches
 from seamlessalign.embedders.batches import batches
 from seamlessalign.embedders.sonar.features import FRAME_LENGTH, FRAME_SHIFT, NUM_BINS, STACKED, features, num_inputs
 from seamlessalign.embedders.student.config import BackboneConfig
@@ -124,7 +125,8 @@ class FilterBankBackbone(SpeechBackbone):
         lengths = [num_inputs(len(piece)) for piece in pieces]
         made = [self.nothing() for _ in pieces]
         there = [i for i, length in enumerate(lengths) if length]
-        for batch in batches([lengths[i] for i in there], _BATCH_INPUTS):
+
+        def hear(batch: list[int]) -> None:
             members = [there[i] for i in batch]
             inputs = [features(torch.as_tensor(pieces[i], device=self.device)) for i in members]
             padded = nn.utils.rnn.pad_sequence(inputs, batch_first=True)
@@ -132,6 +134,8 @@ class FilterBankBackbone(SpeechBackbone):
             mask = places < torch.tensor([lengths[i] for i in members], device=self.device)[:, None]
             for i, values in zip(members, self.encode(padded, mask), strict=True):
                 made[i] = Frames(values[: lengths[i]].float(), _times(lengths[i], _STEP, _MIDDLE))
+
+        do_batches(batches([lengths[i] for i in there], _BATCH_INPUTS), hear)
         return made
 
 

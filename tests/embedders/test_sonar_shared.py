@@ -110,9 +110,9 @@ class TestShared:
         told: list[float] = []
         plain = SonarSpeechEncoder._padded
 
-        def noting(self: SonarSpeechEncoder, waveforms: Any) -> Any:
-            read.extend(map(len, waveforms))
-            return plain(self, waveforms)
+        def noting(self: SonarSpeechEncoder, waveforms: Any, batch: list[int]) -> Any:
+            read.extend(len(waveforms[i]) for i in batch)
+            return plain(self, waveforms, batch)
 
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(SonarSpeechEncoder, "_padded", noting)
