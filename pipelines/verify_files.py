@@ -53,9 +53,10 @@ class Marked:
         marks = self.marks.get(stage, {})
         yield from (marks[shard] for shard in self.plans.get(stage, []) if shard in marks)
 
-    def files(self, mark: Mark, table: str) -> list[str]:
-        """The files of a table that a mark names and that are there."""
-        return [name for name in mark.outputs if name.startswith(f"{table}/") and name in self.present]
+    def files(self, mark: Mark, table: str, *, whole: bool = False) -> list[str]:
+        """The files of a table that a mark names and that are there; of a `whole` name, that file."""
+        start = table if whole else f"{table}/"
+        return [name for name in mark.outputs if name.startswith(start) and name in self.present]
 
     def lines(self) -> list[LedgerLine]:
         """The ledger lines of all marks, in the order of `ledger.parquet`."""
@@ -232,6 +233,8 @@ def _rows_of(mark: Mark) -> dict[str, int]:
 
 def _table_of(name: str) -> str:
     parts = name.split("/")
+    if parts[-1] == "recordings.parquet":  # beside pairs to be cut
+        return f"{'/'.join(parts[:3])} recordings"
     return "/".join(parts[:3]) if parts[0] == "state" else parts[0]
 
 

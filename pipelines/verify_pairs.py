@@ -221,12 +221,25 @@ def _check_corpus(check: Check, marked: Marked, mined: Mark, kept: Numbers, tota
     """Kept pairs are in the table that the corpus is cut from, and each of these in the corpus or dropped there."""
     name = mined.shard.removeprefix("direction=")
     direction, where = Direction.parse(name), f"mine {mined.shard}"
-    parts, lengths = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+    parts, lengths, uris = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)], set[str]()
+    origins = marked.files(mined, f"state/mining/kept/{mined.shard}/recordings.parquet", whole=True)
     for file in marked.files(mined, "state/mining/kept"):
-        for batch in batches_of(marked, mined, file, _PAIR, check):
+        if file in origins:
+            continue
+        for batch in batches_of(marked, mined, file, [*_PAIR, "src_uri", "tgt_uri"], check):
+            for which in ("src_uri", "tgt_uri"):
+                uris.update(pc.unique(batch.column(which).drop_null()).to_pylist())
             parts.append(_check_pair_ids(check, f"{where}: {file}", batch, name))
             lengths.append(_samples(batch, direction))
     ordered, samples = np.concatenate(parts), np.concatenate(lengths)
+    for file in origins:
+        found = [
+            uri for batch in batches_of(marked, mined, file, ["uri"], check) for uri in batch.column(0).to_pylist()
+        ]
+        if sorted(found) != sorted(uris):
+            check.tell(
+                where, f"{file} has {len(found)} recordings, not the {len(uris)} that the pairs to be cut are of"
+            )
     if not np.array_equal(np.sort(ordered), kept):
         check.tell(where, f"the {len(ordered)} pairs to be cut are not the {len(kept)} that are kept in pairs")
     planned = {f"{mined.shard}.part-{i:05d}" for i in range(-(-len(ordered) // PAIRS_PER_SHARD))}
