@@ -167,6 +167,7 @@ def _take(folder: RunFolder, mine: Lease, clockwork: Clockwork) -> None:
         if there is None:
             if remote_files.write_if(uri, mine.data, None):
                 return
+            time.sleep(min(clockwork.look, 0.2))
             continue  # somebody was quicker
         data, tag = there
         holder, now = read_lease(data), time.monotonic()

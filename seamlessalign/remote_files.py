@@ -9,11 +9,12 @@ import contextlib
 import errno
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
+from seamlessalign import multipart
 from seamlessalign.errors import StorageError
 from seamlessalign.remote_requests import filesystem, infos, pieces, remove_names
 from seamlessalign.retries import ShortBodyError, Tries, reason_of, retrying, status_of
@@ -23,7 +24,6 @@ _TAIL = 1 << 14  # bytes that are read of the end of a file
 _BLOCKS_AT_ONCE = 8  # of one file
 _FILES_AT_ONCE = 2048  # of which one list of answers is kept
 _BUFFER = 1 << 18  # bytes between a file's reader and its driver
-_MULTIPART = 100 << 20  # bytes from which on s3fs uploads in parts
 
 
 def info(uri: str) -> dict[str, Any]:
@@ -139,14 +139,21 @@ def open_read(uri: str) -> BinaryIO:
 def write(uri: str, data: bytes) -> None:
     """Write a whole file."""
     fs, path = filesystem(uri)
-    _put(uri, fs, path, len(data), lambda options: fs.pipe_file(path, data, **options))
+    with _writing(uri):
+        if hasattr(fs, "call_s3") and len(data) >= multipart.FROM:
+            multipart.upload_in_parts(uri, data)
+        else:
+            retrying(uri, "cannot be written", lambda: fs.pipe_file(path, data))
 
 
 def upload(uri: str, source: Path) -> None:
     """Write a whole file from a local one."""
     fs, path = filesystem(uri)
-    size = source.stat().st_size
-    _put(uri, fs, path, size, lambda options: fs.put_file(str(source), path, **options))
+    with _writing(uri):
+        if hasattr(fs, "call_s3") and source.stat().st_size >= multipart.FROM:
+            multipart.upload_in_parts(uri, source)
+        else:
+            retrying(uri, "cannot be written", lambda: fs.put_file(str(source), path))
 
 
 def read_tagged(uri: str) -> tuple[bytes, str] | None:
@@ -178,7 +185,9 @@ def write_if(uri: str, data: bytes, tag: str | None) -> bool:
             fs.pipe_file(path, data, **conditions)
             return True
         except Exception as error:
-            if isinstance(error, FileExistsError | FileNotFoundError) or status_of(error) in (404, 412):
+            if isinstance(error, FileExistsError) or status_of(error) == 412:
+                return False
+            if tag is not None and (isinstance(error, FileNotFoundError) or status_of(error) == 404):
                 return False
             if isinstance(error, TypeError | NotImplementedError) or status_of(error) == 501:
                 return None  # it knows no conditions
@@ -217,37 +226,6 @@ def remove_many(uris: Sequence[str]) -> None:
         fs, _ = filesystem(folder)
         paths = {filesystem(uri)[1] for uri in wanted}
         remove_names(folder, fs, [name for name in list_names(folder) if name in paths])
-
-
-def abort_uploads(uri: str) -> int:
-    """Abort the uploads in parts that were begun below a folder, or of a file, and never ended; how many there were.
-
-    Their parts are under no name, but cost room. Stores that do not list them, or not to us, have none for all we know.
-    """
-    fs, path = filesystem(uri)
-    if not hasattr(fs, "call_s3"):
-        return 0
-    bucket, key, _ = fs.split_path(path)
-    begun: list[tuple[str, str]] = []
-    more: dict[str, str] = {}
-    try:
-        while True:
-            page = retrying(uri, "cannot be listed", lambda: _uploads(fs, bucket, key, more))
-            begun += [(one["Key"], one["UploadId"]) for one in page.get("Uploads") or []]
-            if not page.get("IsTruncated"):
-                break
-            more.update(KeyMarker=page.get("NextKeyMarker", ""), UploadIdMarker=page.get("NextUploadIdMarker", ""))
-        begun = [(name, number) for name, number in begun if name == key or name.startswith(f"{key.rstrip('/')}/")]
-        for name, number in begun:
-            retrying(uri, "cannot be aborted", lambda one=name, id=number: fs.abort_mpu(bucket, one, id))  # type: ignore[misc]
-    except OSError:
-        return 0
-    return len(begun)
-
-
-def _uploads(fs: Any, bucket: str, key: str, more: dict[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key, **more)
-    return found
 
 
 # --- how
@@ -337,22 +315,13 @@ def version(about: dict[str, Any]) -> str:
     return f"{about.get('size')} {tag}"
 
 
-def _put(uri: str, fs: Any, path: str, size: int, put: Callable[[dict[str, Any]], object]) -> None:
-    """Write a file in one piece or in parts that appear as one; what was begun in vain is aborted."""
-    in_parts = hasattr(fs, "call_s3") and size >= _MULTIPART
-    tries = Tries(uri, "cannot be written")
-    while True:
-        try:
-            put({"max_concurrency": 4} if in_parts else {})
-            return
-        except Exception as error:  # noqa: BLE001  every driver has errors of its own
-            if in_parts:  # s3fs aborts too, but while parts are still under way, and once only
-                with contextlib.suppress(Exception):
-                    abort_uploads(uri)
-            try:
-                tries.failed(error)
-            except OSError as final:
-                raise StorageError(f"{uri}: cannot be written: {final.strerror}") from error
+@contextlib.contextmanager
+def _writing(uri: str) -> Iterator[None]:
+    """Make of an OSError, of whatever the store refuses, a StorageError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{uri}: cannot be written: {error.strerror or error}") from error
 
 
 def _with_scheme(uri: str, path: str) -> str:

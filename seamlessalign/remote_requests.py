@@ -73,9 +73,9 @@ def infos(uris: Sequence[str]) -> dict[str, dict[str, Any] | OSError]:
     paths = [filesystem(uri)[1] for uri in uris]
 
     def ask(numbers: Sequence[int]) -> list[Any]:
-        return _at_once(fs, fs._info if _is_async(fs) else fs.info, [paths[number] for number in numbers])
+        return at_once(fs, fs._info if _is_async(fs) else fs.info, [paths[number] for number in numbers])
 
-    found = _until_all(uris, "cannot be looked at", ask, keep=(FileNotFoundError, PermissionError))
+    found = until_all(uris, "cannot be looked at", ask, keep=(FileNotFoundError, PermissionError))
     return dict(zip(uris, found, strict=True))
 
 
@@ -91,7 +91,7 @@ def pieces(uris: Sequence[str], ranges: Sequence[tuple[int | None, int | None]])
         answers = fs.cat_ranges([paths[number] for number in numbers], starts, ends, on_error="return")
         return [_whole(answer, *ranges[number]) for number, answer in zip(numbers, answers, strict=True)]
 
-    return _until_all(uris, "cannot be read", ask)
+    return until_all(uris, "cannot be read", ask)
 
 
 def _whole(answer: Any, start: int | None, end: int | None) -> Any:
@@ -103,7 +103,7 @@ def _whole(answer: Any, start: int | None, end: int | None) -> Any:
     return bytes(answer)
 
 
-def _until_all(
+def until_all(
     uris: Sequence[str], what: str, ask: Callable[[Sequence[int]], list[Any]], keep: tuple[type[Exception], ...] = ()
 ) -> list[Any]:
     """What is answered for each of many; those with an error that may pass are asked for again, all at once.
@@ -130,28 +130,28 @@ def _until_all(
     return [found[number] for number in range(len(uris))]
 
 
-def _at_once(fs: Any, do: Callable[[str], Any], paths: Sequence[str]) -> list[Any]:
-    """What is done to each of many paths, or its error: many at a time where the driver can."""
+def at_once(fs: Any, do: Callable[[Any], Any], things: Sequence[Any]) -> list[Any]:
+    """What comes of doing something to each of many, or its error: many at a time where the driver can."""
     if not _is_async(fs):
-        return [_answer(do, path) for path in paths]
+        return [_answer(do, one) for one in things]
     from fsspec.asyn import sync
 
     async def do_all() -> list[Any]:
         gate = asyncio.Semaphore(AT_ONCE)
 
-        async def do_one(path: str) -> Any:
+        async def do_one(one: Any) -> Any:
             async with gate:
-                return await do(path)
+                return await do(one)
 
-        return await asyncio.gather(*map(do_one, paths), return_exceptions=True)
+        return await asyncio.gather(*map(do_one, things), return_exceptions=True)
 
     answers: list[Any] = sync(fs.loop, do_all)
     return answers
 
 
-def _answer(do: Callable[[str], Any], path: str) -> Any:
+def _answer(do: Callable[[Any], Any], one: Any) -> Any:
     try:
-        return do(path)
+        return do(one)
     except Exception as error:  # noqa: BLE001  every driver has errors of its own
         return error
 
@@ -160,9 +160,9 @@ def remove_names(uri: str, fs: Any, names: Sequence[str]) -> None:
     """Remove files by their paths, none of which is a pattern."""
 
     def ask(numbers: Sequence[int]) -> list[Any]:
-        return _at_once(fs, fs._rm_file if _is_async(fs) else fs.rm_file, [names[number] for number in numbers])
+        return at_once(fs, fs._rm_file if _is_async(fs) else fs.rm_file, [names[number] for number in numbers])
 
-    _until_all([uri] * len(names), "cannot be removed", ask, keep=(FileNotFoundError,))
+    until_all([uri] * len(names), "cannot be removed", ask, keep=(FileNotFoundError,))
 
 
 def _is_s3(kind: Any) -> bool:

@@ -60,7 +60,7 @@ class Patience:
     attempts: int = 10
     first_seconds: float = 0.5  # the longest that the first pause may be
     longest_seconds: float = 30.0  # that any pause may be
-    total_seconds: float = 300.0  # after which no attempt begins
+    total_seconds: float = 300.0  # after which no attempt begins, but for the first three: each may take long
 
 
 PATIENT = Patience()
@@ -102,7 +102,8 @@ class Tries:
         if not is_transient(error):
             self._refused(error)
         seconds = time.monotonic() - self._begun
-        if self.made >= self.patience.attempts or seconds >= self.patience.total_seconds:
+        late = seconds >= self.patience.total_seconds and self.made >= 3
+        if self.made >= self.patience.attempts or late:
             given_up = f"gave up after {self.made} tries in {seconds:.0f} s"
             raise StorageError(f"{self.uri}: {self.what}: {reason_of(error)}; {given_up}") from error
         if self.made == 4:  # a few are nothing to speak of

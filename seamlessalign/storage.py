@@ -23,7 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seamlessalign import remote_files, remote_requests
+from seamlessalign import multipart, remote_files, remote_requests
 from seamlessalign.errors import StorageError
 from seamlessalign.retries import retrying
 
@@ -283,7 +283,7 @@ def remove_unfinished(root: str) -> int:
     These are temporary files of local folders, and uploads of many parts in object stores.
     """
     if not is_local(root):
-        return remote_files.abort_uploads(root)
+        return multipart.abort_uploads(root)
     leftovers = list(local_path(root).rglob(f"{TEMPORARY_PREFIX}*"))
     for leftover in leftovers:
         leftover.unlink(missing_ok=True)

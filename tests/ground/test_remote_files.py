@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from seamlessalign import remote_files, remote_requests, storage
+from seamlessalign import multipart, remote_files, remote_requests, storage
 from seamlessalign.errors import StorageError
 from seamlessalign.retries import BRIEF, Patience, patience
 from tests.faults.faulty_s3 import Faults, FaultyS3, faulty_s3
@@ -145,9 +145,7 @@ class TestEveryFault:
 
 @pytest.mark.slow
 class TestUploadsInParts:
-    """s3fs uploads from 100 MiB on in parts of 50."""
-
-    SIZE = remote_files._MULTIPART + (1 << 20)
+    SIZE = multipart.FROM + multipart.PART // 2  # three parts
 
     @pytest.fixture(scope="class")
     def source(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -160,15 +158,17 @@ class TestUploadsInParts:
     def test_parts_that_fail(self, source: Path, proxy: FaultyS3, s3_bucket: str) -> None:
         proxy.faults = Faults({"PUT": {"error": 0.4, "reset": 0.1}, "POST": {"lost": 0.3, "slow_down": 0.2}})
         uri = f"{s3_bucket}/run/file"
-        for _ in range(2):
+        for _ in range(3):
             with storage.local_target(uri) as path:
                 os.link(source, path)
+            storage.write_bytes_atomic(f"{uri}.2", source.read_bytes())
         proxy.faults = Faults({})
+        assert storage.read_bytes(f"{uri}.2") == source.read_bytes()
         assert storage.size(uri) == self.SIZE
         with storage.local_copy(uri) as copy:
             assert storage.sha256_of(copy) == storage.sha256_of(source)
         assert _uploads(s3_bucket) == []
-        assert proxy.injected["error"] + proxy.injected["lost"] > 0, proxy.injected
+        assert proxy.injected["error"] > 3 and proxy.injected["lost"] > 3, proxy.injected
 
     def test_one_that_fails_for_good_leaves_nothing(self, source: Path, proxy: FaultyS3, s3_bucket: str) -> None:
         proxy.faults = Faults({"PUT": {"error": 1.0}})
