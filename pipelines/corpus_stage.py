@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from seamlessalign import storage
 from seamlessalign.audio import cut, encode
-from seamlessalign.config import DecodeConfig
+from seamlessalign.config import RunConfig
 from seamlessalign.errors import UnreadableError
 from seamlessalign.pipelines.context import Context, Stopwatch, advance
 from seamlessalign.pipelines.folder import shard_name
@@ -59,7 +59,7 @@ def process(shard: CorpusShard, digest: str, context: Context) -> Mark:
     pairs = storage.read_rows(kept_uri(shard.direction, context), shard.first, shard.last).to_pylist()
     recordings = _recordings(shard.direction, pairs, context)
     with watch.step("cut"):
-        audio, problems = _cut_all(pairs, recordings, context.config.speech.decode)
+        audio, problems = _cut_all(pairs, recordings, context.config)
     rows = []
     with watch.step("encode"):
         for pair in pairs:
@@ -92,7 +92,7 @@ def _recordings(direction: str, pairs: list[dict[str, Any]], context: Context) -
 
 
 def _cut_all(
-    pairs: list[dict[str, Any]], recordings: dict[str, dict[str, Any]], config: DecodeConfig
+    pairs: list[dict[str, Any]], recordings: dict[str, dict[str, Any]], config: RunConfig
 ) -> tuple[dict[tuple[str, int, int], Any], dict[str, str]]:
     """Samples by (uri, start, end), each recording opened once; and by uri the reason why one could not be cut."""
     wanted: dict[str, set[tuple[int, int]]] = {}
@@ -104,7 +104,7 @@ def _cut_all(
     for uri, spans in sorted(wanted.items()):
         ordered = sorted(spans)
         try:
-            with open_recording(uri, config) as (path, decoding):
+            with open_recording(uri, config.speech.decode, config.root) as (path, decoding):
                 if storage.sha256_of(path) != recordings[uri]["sha256"]:
                     problems[uri] = "audio_changed"  # since it was mined: its times mean nothing any more
                     continue

@@ -6,16 +6,24 @@ from pathlib import Path
 
 from seamlessalign.audio import Decoding, num_channels
 from seamlessalign.config import DecodeConfig
+from seamlessalign.errors import UnreadableError
+from seamlessalign.roots import outside
 from seamlessalign.sources import place_of, recording_file, with_channel
 
 
 @contextmanager
-def open_recording(uri: str, config: DecodeConfig | None = None) -> Iterator[tuple[Path, Decoding]]:
+def open_recording(
+    uri: str, config: DecodeConfig | None = None, root: str | None = None
+) -> Iterator[tuple[Path, Decoding]]:
     """A recording's bytes as a local file, and how they are decoded; errors as of `recording_file`.
 
-    Which channel is taken is for the uri to say. Without a configuration, a recording may be as long as it is.
+    Which channel is taken is for the uri to say. Without a configuration, a recording may be as long as it is. With a
+    root, one that does not lie below it, or no longer does, is `outside_root`.
     """
-    channel = place_of(uri).channel
+    place = place_of(uri)
+    channel = place.channel
+    if root is not None and outside(place.file, root):
+        raise UnreadableError("outside_root", f"{place.file!r} does not lie below the root {root!r}")
     if config is None:
         with recording_file(uri) as path:
             yield path, Decoding(channel)

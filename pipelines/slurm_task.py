@@ -21,6 +21,7 @@ from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.shard_task import ShardTask
 from seamlessalign.pipelines.task_log import task_log
 from seamlessalign.pipelines.worker_process import do_group
+from seamlessalign.secrets import log_redacted
 from seamlessalign.slurm_config import SlurmConfig
 from seamlessalign.typed_config import digest
 
@@ -45,7 +46,7 @@ class Group:
 
     def __call__(self) -> None:
         """Do what is left."""
-        logging.basicConfig(format="seamlessalign: %(message)s", level=logging.WARNING)
+        log_redacted(logging.WARNING)
         logging.getLogger("submitit").propagate = False  # it has a handler of its own
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # an error is told once, by what comes behind
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -137,7 +137,7 @@ class Recordings:
                 raise UnreadableError(file.reason, file.problem)
             with _reading(file.uri), ExitStack() as stack:
                 with output.watch.step("read"):
-                    path, decoding = stack.enter_context(open_recording(file.uri, config))
+                    path, decoding = stack.enter_context(open_recording(file.uri, config, self.context.config.root))
                     size = path.stat().st_size
                     sha256 = storage.sha256_of(path)
                 output.bytes_read += size

@@ -18,6 +18,7 @@ from seamlessalign.pipelines.context import Context, Stopwatch, advance
 from seamlessalign.pipelines.inputs import InputFile, Shard
 from seamlessalign.pipelines.ledger import Mark, Tally
 from seamlessalign.pipelines.speech_stage import write_quarantine
+from seamlessalign.roots import outside
 from seamlessalign.rows import Sentence, sentence_id, sentences_schema
 from seamlessalign.segmentation.text import clean_sentence, drop_reason, split_sentences
 
@@ -90,7 +91,9 @@ def fingerprints(lid: TextLid, embedder: TextEmbedder) -> dict[str, str]:
 
 
 def _read_file(file: InputFile, context: Context, lid: TextLid, output: _Output, watch: Stopwatch) -> None:
-    text = context.config.text
+    text, root = context.config.text, context.config.root
+    if root is not None and outside(file.uri, root):  # since it was found
+        raise UnreadableError("outside_root", f"{file.uri!r} does not lie below the root {root!r}")
     batch: list[tuple[int, str]] = []
     try:
         with storage.open_read(file.uri) as raw:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from seamlessalign.errors import SeamlessAlignError
 from seamlessalign.pipelines.context import Context, set_progress, use_threads
 from seamlessalign.pipelines.task_log import shard_failure
+from seamlessalign.secrets import log_redacted
 
 if TYPE_CHECKING:  # a worker imports this module before it is told to keep Beam quiet
     from seamlessalign.pipelines.shard_task import ShardTask
@@ -168,7 +169,7 @@ def _work(pipe: Any, threads: int) -> None:
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Errors reach the driver as such; what Beam would log besides is the same with a trace.
-    logging.basicConfig(format="seamlessalign: %(message)s", level=logging.ERROR)
+    log_redacted(logging.ERROR)
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     logging.getLogger("seamlessalign").setLevel(logging.WARNING)
     use_threads(threads)

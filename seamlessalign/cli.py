@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from seamlessalign import __version__
 from seamlessalign.errors import ConfigError, SeamlessAlignError
-from seamlessalign.secrets import RedactingFormatter, redact
+from seamlessalign.secrets import log_redacted, redact
 
 if TYPE_CHECKING:
     from seamlessalign.config import RunConfig
@@ -336,9 +336,7 @@ def _models(arguments: argparse.Namespace) -> int:
 
 def _quieten() -> None:
     """Let through only errors of libraries, and our own warnings in our own form."""
-    logging.basicConfig(level=logging.ERROR)
-    for handler in logging.getLogger().handlers:
-        handler.setFormatter(RedactingFormatter("seamlessalign: %(message)s"))
+    log_redacted(logging.ERROR)
     logging.getLogger("seamlessalign").setLevel(logging.WARNING)
 
 

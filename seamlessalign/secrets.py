@@ -111,6 +111,13 @@ class RedactingFormatter(logging.Formatter):
         return redact(super().format(record))
 
 
+def log_redacted(level: int) -> None:
+    """Have this process log to stderr in our form, without secrets."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(RedactingFormatter("seamlessalign: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=level)
+
+
 def _redact_once(text: str, values: re.Pattern[str] | None) -> str:
     if values is not None:
         text = values.sub(REDACTED, text)

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from seamlessalign import web_access
@@ -475,3 +476,80 @@ def _pump(source: socket.socket, target: socket.socket, seen: list[bytes] | None
         target.shutdown(socket.SHUT_WR)
     except OSError:
         return
+
+
+_ADDRESSES = st.one_of(
+    st.ip_addresses(v=4),
+    st.ip_addresses(v=6),
+    st.sampled_from(["127.0.0.1", "::1", "169.254.169.254", "10.0.0.1", "fd00:ec2::254", "::ffff:127.0.0.1"]),
+    st.ip_addresses(v=4).map(lambda address: f"::ffff:{address}"),
+).map(str)
+_PIECES = [
+    "http",
+    "https",
+    "ftp",
+    "file",
+    "://",
+    ":",
+    "/",
+    "//",
+    "@",
+    ".",
+    "..",
+    "#",
+    "?",
+    "[",
+    "]",
+    "\\",
+    "%",
+    "ü",
+    "\0",
+]
+_URLS = st.one_of(
+    st.text(),
+    st.text().map(lambda text: f"http://{text}"),
+    st.lists(st.sampled_from([*_PIECES, "127.0.0.1", "::1", "data.org", "80", "\r\n"])).map("".join),
+    st.builds("http://{}:{}/{}".format, _ADDRESSES, st.integers(-1, 70_000), st.text()),
+    st.builds("https://[{}]/{}".format, _ADDRESSES, st.text()),
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(_URLS, st.lists(_ADDRESSES, max_size=3), st.booleans())
+def test_whatever_an_address_is_only_what_may_be_asked_is_connected_to(
+    tmp_path: Path, url: str, addresses: list[str], allow_private: bool
+) -> None:
+    """With a resolver that answers anything, and no network: every connection that is tried is noted."""
+    tried: list[str] = []
+
+    def getaddrinfo(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
+        found = [host] if _is_address(host) else addresses
+        family = {one: socket.AF_INET6 if ":" in one else socket.AF_INET for one in found}
+        return [(family[one], socket.SOCK_STREAM, 6, "", (one, port)) for one in found]
+
+    def connected(self: Any) -> Any:
+        tried.extend(address[0] for _, address in self._addresses)
+        raise ConnectionError("there is no network")
+
+    with (
+        patch.object(socket, "getaddrinfo", getaddrinfo),
+        patch.object(web_access._Connection, "_connected", connected),
+        patch.object(web_access, "_access", WebAccess(allow_private=allow_private)),
+        patch.object(web_access, "_FIRST_PAUSE", 0.0),
+        pytest.raises(UnreadableError) as caught,
+    ):
+        fetch(url, tmp_path / "copy", 20)
+    assert caught.value.reason in ("address_refused", "unreadable", "secret_in_address")
+    for one in tried:
+        address = ipaddress.ip_address(one)
+        plain = address.ipv4_mapped or address if isinstance(address, ipaddress.IPv6Address) else address
+        assert not (plain.is_loopback or plain.is_link_local or plain.is_unspecified or plain.is_multicast)
+        assert allow_private or plain.is_global or (plain.version == 6 and (plain.sixtofour or plain.teredo))  # type: ignore[union-attr]
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
