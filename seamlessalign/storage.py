@@ -49,7 +49,11 @@ def is_in_store(uri: str) -> bool:
 
 def local_path(uri: str) -> Path:
     """The path of a local uri."""
-    return Path(uri[7:] if uri[:7].lower() == "file://" else uri)
+    return Path(_local_name(uri))
+
+
+def _local_name(uri: str) -> str:
+    return uri[7:] if uri[:7].lower() == "file://" else uri
 
 
 def filesystem(uri: str) -> tuple[Any, str]:
@@ -169,7 +173,7 @@ def read_bytes(uri: str) -> bytes:
     """All bytes of a file."""
     if not is_local(uri):
         return remote_files.read_bytes(uri)
-    with open(uri.removeprefix("file://"), "rb") as file:  # noqa: PTH123 - a Path takes as long to make as this to read
+    with open(_local_name(uri), "rb") as file:  # noqa: PTH123 - a Path takes as long to make as this to read
         return file.read()
 
 
@@ -396,7 +400,7 @@ def num_rows(uri: str) -> int:
     if not is_local(uri):
         return footer(uri)[0]
     try:
-        return int(pq.read_metadata(uri.removeprefix("file://")).num_rows)
+        return int(pq.read_metadata(_local_name(uri)).num_rows)
     except (pa.ArrowException, OSError) as error:
         raise StorageError(f"{uri}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
 
