@@ -33,6 +33,7 @@ class Mark:
     begun: str = ""  # ISO 8601, by the clock of where it was done
     wall_seconds: float = 0.0
     host: str = ""
+    failures: int = 0  # of earlier attempts, of which the log tells
 
 
 @dataclass

@@ -204,14 +204,15 @@ class _Stage:
         lost = [task for task in had if not storage.exists(folder.mark(self._stage, task.name))]
         self._killed.update(task.name for task in lost)
         what = f"stage {self._stage}: a worker process that did {_names([task.name for task in lost])} {how}"
+        logs = f"; log: {folder.log(self._stage, lost[0].name)}" if lost else ""
         most = max((self._killed[task.name] for task in lost), default=0)
         if most > retries:
             times = f", for the {most}. time" if most > 1 else ""
             raise SeamlessAlignError(
                 f"{what}{times}, perhaps for want of memory; set resources.workers lower, or run the same command "
-                "again to go on"
+                f"again to go on{logs}"
             )
-        log.warning("%s: another does that again", what)
+        log.warning("%s: another does that again%s", what, logs)
         self._schedule.again(lost)
 
 

@@ -1,21 +1,18 @@
 """How far a run is: a line in the terminal, and a file for `status`."""
 
-import json
-import os
 import sys
 import time
 from typing import TextIO
 
 from seamlessalign import storage
-from seamlessalign.errors import StorageError
 from seamlessalign.pipelines.folder import RunFolder
-from seamlessalign.retries import BRIEF, patience
+from seamlessalign.pipelines.heartbeat import heartbeat_of
 from seamlessalign.secrets import redact
 
 _WIDTH = 24
 _TERMINAL_SECONDS = 0.2
 _LOG_SECONDS = 15.0  # between lines where nobody watches
-_FILE_SECONDS = 2.0
+_FILE_SECONDS = (2.0, 10.0)  # between two files in a local folder, and in a remote one
 _UNITS = {
     "speech": "h of audio",
     "text": "sentences",
@@ -40,11 +37,12 @@ class Progress:
         self._unit = "shards" if in_shards else _UNITS[stage]
         self.total = total
         self.done = 0.0
-        self._folder = folder
+        self._heart = heartbeat_of(folder)
         self._out = out
         self._begun = time.monotonic()
         self._shown = 0.0
         self._filed = 0.0
+        self._between = _FILE_SECONDS[0 if storage.is_local(folder.root) else 1]
         self._is_terminal = out.isatty()
         self._file("running")
 
@@ -55,7 +53,7 @@ class Progress:
         if now - self._shown >= (_TERMINAL_SECONDS if self._is_terminal else _LOG_SECONDS):
             self._shown = now
             self._show()
-        if now - self._filed >= _FILE_SECONDS:
+        if now - self._filed >= self._between:
             self._filed = now
             self._file("running")
 
@@ -98,21 +96,9 @@ class Progress:
 
     def _file(self, state: str, error: str | None = None) -> None:
         elapsed = max(time.monotonic() - self._begun, 1e-6)
-        beat = {
-            "stage": self.stage,
-            "state": state,
-            "done": self.done,
-            "total": self.total,
-            "per_second": self.done / elapsed,
-            "driver": os.getpid(),
-            "error": error,
-        }
-        try:
-            with patience(BRIEF):  # the next one comes soon
-                storage.write_bytes_atomic(self._folder.heartbeat, json.dumps(beat).encode())
-        except StorageError:
-            # the shards' own writes will say what is wrong, with the right words
-            return
+        self._heart.say(
+            stage=self.stage, state=state, done=self.done, total=self.total, per_second=self.done / elapsed, error=error
+        )
 
 
 def clock(seconds: float) -> str:

@@ -23,6 +23,7 @@ from seamlessalign.pipelines.check_models import check_models
 from seamlessalign.pipelines.context import Context, new_run_id
 from seamlessalign.pipelines.driver_lock import only_driver
 from seamlessalign.pipelines.folder import STAGES, RunFolder
+from seamlessalign.pipelines.heartbeat import driving
 from seamlessalign.pipelines.inputs import InputFile, Shard, cut_into_shards, cut_texts, find_recordings, find_texts
 from seamlessalign.pipelines.ledger import read_marks, write_ledger
 from seamlessalign.pipelines.local import LocalExecutor, Workers, share_out
@@ -135,7 +136,7 @@ def run(config: RunConfig, executor_name: str = "local", beam_options: list[str]
         beam_run = BeamRun(config, beam_options or [])
         _check_context(beam_run.context)
         storage.check_writable(folder.root)
-        with only_driver(folder):
+        with only_driver(folder), driving(folder, beam_run.context.run_id):
             _write_config(folder, config, inputs.models)
             counts = beam_run.run(inputs)
             return RunResult(folder, [], 0, 0) if counts is None else _finished(folder, *counts)
@@ -146,7 +147,7 @@ def run(config: RunConfig, executor_name: str = "local", beam_options: list[str]
     context = Context(config, folder.root, workers.device, workers.threads, new_run_id())
     _check_context(context)
     storage.check_writable(folder.root)
-    with only_driver(folder):
+    with only_driver(folder), driving(folder, context.run_id):
         if slurm is not None:
             slurm.clear()
         else:
@@ -189,17 +190,18 @@ def choose_again(config: RunConfig) -> RunResult:
             direction = Direction.parse(name)
             if not {str(direction.src), str(direction.tgt)} <= sides.keys() or not planner.is_searched(name):
                 raise InputError(f"{folder.root}: the neighbours of {name} are not all found yet: finish the run first")
-        _clear(folder)
-        raw = yaml.safe_load(storage.read_bytes(folder.config))
-        storage.write_bytes_atomic(folder.config, _config_text(config, raw.get("digest", "")).encode())
-        executor = LocalExecutor(workers, config.resources.shards_per_group)
-        driver = _Driver(context, executor)
-        try:
-            for stage in BEHIND_SEARCH:
-                driver.do([planner.plan(stage)])
-        finally:
-            executor.close()
-        return _finished(folder, driver.done, driver.kept)
+        with driving(folder, context.run_id):
+            _clear(folder)
+            raw = yaml.safe_load(storage.read_bytes(folder.config))
+            storage.write_bytes_atomic(folder.config, _config_text(config, raw.get("digest", "")).encode())
+            executor = LocalExecutor(workers, config.resources.shards_per_group)
+            driver = _Driver(context, executor)
+            try:
+                for stage in BEHIND_SEARCH:
+                    driver.do([planner.plan(stage)])
+            finally:
+                executor.close()
+            return _finished(folder, driver.done, driver.kept)
 
 
 def read_inputs(config: RunConfig) -> RunInputs:

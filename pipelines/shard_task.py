@@ -44,11 +44,11 @@ class ShardTask:
 def do_and_mark(task: ShardTask, context: Context) -> Mark:
     """Do a shard, write its tables, then its completion mark, and log that."""
     web_access.use(context.config.fetch.access())
-    with task_log(context, task.stage, task.name, task.digest):
+    with task_log(context, task.stage, task.name, task.digest) as failures:
         begun, clock = datetime.now(UTC), time.monotonic()
         mark = replace(
             do_shard(task, context), begun=begun.isoformat(timespec="milliseconds"), host=gethostname(),
-            wall_seconds=round(time.monotonic() - clock, 3),
+            wall_seconds=round(time.monotonic() - clock, 3), failures=failures,
         )  # fmt: skip
         write_mark(context.folder, mark)
         if task.stage == speech_stage.STAGE:

@@ -40,15 +40,19 @@ class ShardFailure(SeamlessAlignError):
 
 
 @contextmanager
-def task_log(context: Context, stage: str, shard: str, digest: str) -> Iterator[None]:
-    """Log what happens inside as one task, with the error that ends it, which goes on."""
+def task_log(context: Context, stage: str, shard: str, digest: str) -> Iterator[int]:
+    """Log what happens inside as one task, with the error that ends it, which goes on.
+
+    Gives how often this shard has failed before.
+    """
     log, place = _TaskLog(context.folder.log(stage, shard)), {"run": context.run_id, **_place()}
+    failures = sum(event["event"] == "failed" for event in events_of(log.before()))
     log.say("begun", stage=stage, shard=shard, digest=digest, **place)
     log.put()
     begun = time.monotonic()
     try:
         with log.listening():
-            yield
+            yield failures
     except KeyboardInterrupt:
         log.say("stopped", seconds=round(time.monotonic() - begun, 3))
         raise
@@ -76,7 +80,7 @@ def read_log(folder: RunFolder, stage: str, shard: str) -> list[dict[str, Any]]:
         data = storage.read_bytes(folder.log(stage, shard))
     except (OSError, SeamlessAlignError):
         return []
-    return list(_events(data))
+    return list(events_of(data))
 
 
 def last_failure(folder: RunFolder, stage: str, shard: str, **about: str) -> dict[str, Any] | None:
@@ -120,7 +124,8 @@ def _place() -> dict[str, Any]:
     return {"host": socket.gethostname(), "process": os.getpid(), **({"job": job} if job else {})}
 
 
-def _events(data: bytes) -> Iterator[dict[str, Any]]:
+def events_of(data: bytes) -> Iterator[dict[str, Any]]:
+    """The events of a log; lines that a dying machine left half written are passed over."""
     for line in data.splitlines():
         with suppress(ValueError):
             event = json.loads(line)
@@ -143,6 +148,13 @@ class _TaskLog:
         """Add a line, which `put` writes."""
         moment = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._fresh.append(redact(json.dumps({"time": moment, "event": event, **about}, ensure_ascii=False)) + "\n")
+
+    def before(self) -> bytes:
+        """What is there of earlier tasks."""
+        with suppress(OSError, SeamlessAlignError), patience(BRIEF):
+            if self._before is None:
+                self._before = storage.read_bytes(self._uri) if storage.exists(self._uri) else b""
+        return self._before or b""
 
     def put(self) -> None:
         """Write what was said since."""

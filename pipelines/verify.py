@@ -42,7 +42,7 @@ def verify_run(root: str, *, data: bool = True) -> Iterator[Check]:
     Raises InputError where the folder is not a run, or one at work.
     """
     folder = RunFolder(root)
-    if run_state(folder) == "running":
+    if run_state(folder) in ("running", "waiting"):
         raise InputError(f"{root}: the run is at work; it can be verified when it has ended")
     yield from _checks(folder, data=data)
 

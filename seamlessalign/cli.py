@@ -116,6 +116,12 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="what of a run is done, running, failed and dropped")
     status.add_argument("run", metavar="DIR")
     status.add_argument("--json", action="store_true", help="for programs")
+    status.add_argument("--watch", action="store_true", help="show it anew every two seconds until the run ends")
+    status.add_argument(
+        "--serve",
+        metavar="[HOST:]PORT",
+        help="answer /metrics for Prometheus and /status.json over HTTP until Ctrl-C (default host: 127.0.0.1)",
+    )
     status.add_argument(
         "--verify", action="store_true", help="prove that nothing is lost: every id, count and checksum of its tables"
     )
@@ -233,10 +239,19 @@ def _status(arguments: argparse.Namespace) -> int:
 
     if arguments.verify:
         return _verify(arguments)
-    from seamlessalign.pipelines.status import read_status, status_text
+    if arguments.serve is not None:
+        from seamlessalign.pipelines.metrics import serve
 
+        return serve(arguments.run, arguments.serve)
+    from seamlessalign.pipelines.status import read_status
+    from seamlessalign.pipelines.status_screen import has_colours, status_text, watch
+
+    if arguments.watch:
+        watch(arguments.run)
+        return 0
     status = read_status(arguments.run)
-    print(json.dumps(status, indent=1) if arguments.json else status_text(status))
+    colours = sys.stdout.isatty() and has_colours()
+    print(json.dumps(status, indent=1) if arguments.json else status_text(status, colours=colours))
     return 0
 
 

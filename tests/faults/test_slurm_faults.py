@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from seamlessalign.pipelines.status import read_status, status_text
+from seamlessalign.pipelines.status import read_status
+from seamlessalign.pipelines.status_screen import status_text
 from seamlessalign.typed_config import digest
 from tests.pipelines.real_slurm import Slurm, slurm
 from tests.pipelines.small_corpus import (
