@@ -27,11 +27,13 @@ from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.interrupts import heeded_interrupts
 from seamlessalign.pipelines.local import Workers
 from seamlessalign.pipelines.shard_task import ShardTask
-from seamlessalign.pipelines.slurm_queue import QueuedTask, cancel, how_it_ended, read_queue, wait_until_gone
+from seamlessalign.pipelines.slurm_queue import QueuedTask, cancel, has_ended, how_it_ended, read_queue, wait_until_gone
 from seamlessalign.pipelines.slurm_record import StageRecord, read_record, read_records, write_record
 from seamlessalign.pipelines.slurm_task import UNHARMED, Group, marked_digest, private_folder
 from seamlessalign.pipelines.task_log import error_of, last_failure
 from seamlessalign.resources_config import ResourcesConfig
+from seamlessalign.secrets import redact
+from seamlessalign.slurm_config import SlurmConfig
 from seamlessalign.typed_config import digest
 
 log = logging.getLogger(__name__)
@@ -39,9 +41,10 @@ log = logging.getLogger(__name__)
 GONE_SECONDS = 90.0  # that a mark may take to be seen, or a task that nobody knows of to be lost: NFS shows files late
 _LOOK_SECONDS = 1.0  # between looks at marks
 _MOST_QUEUE_SECONDS = 15.0  # between looks at the queue, of a stage that takes long
-_TRIES = 5  # to reach Slurm
+_TRIES = 7  # to reach Slurm, in about a minute
 _SIGNAL_SECONDS = 90  # before a task's time is up that it is told so
 _NO_ERRORS = {"SystemExit", "KeyboardInterrupt"}  # how a task ends that is told to
+_SLURMS_OWN = ("srun:", "slurmstepd", "submitit ")  # begin lines in the logs of tasks that are not the program's
 # why tasks wait that need nobody's attention
 _USUAL = {"None", "Priority", "Resources", "BeginTime", "JobArrayTaskLimit", "Dependency", "Cleaning", "Licenses"}
 _NOT_REACHED = re.compile(r"contact|[Tt]imed out|[Tt]emporarily|[Cc]onnection|[Cc]ommunication|backup controller")
@@ -57,7 +60,7 @@ class _Task:
 
 
 @dataclass
-class Submission:
+class _Submission:
     """A stage that Slurm works at."""
 
     stage: str
@@ -97,7 +100,7 @@ class SlurmExecutor:
         self._private = private_folder(self._slurm.folder, path)
         self._most_in_array = slurm_queue.max_array_size()
         self._taken_up: dict[str, list[_Task]] = {}
-        self._open: dict[str, Submission] = {}
+        self._open: dict[str, _Submission] = {}
 
     @property
     def mining_memory_gb(self) -> float:
@@ -146,7 +149,7 @@ class SlurmExecutor:
         """Put the shards of a stage into the queue, but for those that are being done. Raises ConfigError."""
         asks = self._slurm.of(stage)
         context = replace(context, device="cuda" if asks.gpus else "cpu", threads=asks.cpus)
-        made = Submission(stage, context, read_record(context.folder, stage), time.monotonic())
+        made = _Submission(stage, context, read_record(context.folder, stage), time.monotonic())
         self._open[stage] = made
         pending = {task.name: task for task in tasks}
         for task in self._taken_up.pop(stage, []):
@@ -206,7 +209,7 @@ class SlurmExecutor:
             cancel([identity for _, identity, _ in living] or [task.id for task in each.tasks])
         self._open = {}
 
-    def _send(self, to: Submission, groups: list[list[ShardTask]]) -> None:
+    def _send(self, to: _Submission, groups: list[list[ShardTask]]) -> None:
         """Submit groups as few arrays, none larger than Slurm takes, that share `parallel`.
 
         Where there are more arrays than that, those that have no share wait for one that has.
@@ -289,7 +292,7 @@ class SlurmExecutor:
             self._slurm.of(stage).model_dump(mode="json", exclude={"stages", "folder", "retries", "parallel"})
         )
 
-    def _look(self, at: Submission) -> None:
+    def _look(self, at: _Submission) -> None:
         """See which tasks are done, which have failed (the error is raised), and which are lost (submitted again)."""
         now, queue = time.monotonic(), None
         if now - at.looked >= min(_MOST_QUEUE_SECONDS, (now - at.begun) / 20):
@@ -313,7 +316,7 @@ class SlurmExecutor:
         if again:
             self._send(at, again)
 
-    def _take_marks(self, at: Submission) -> None:
+    def _take_marks(self, at: _Submission) -> None:
         folder = at.context.folder
         there = {uri.rsplit("/", 1)[-1].removesuffix(".json") for uri in storage.list_files(folder.marks(at.stage))}
         done = 0
@@ -327,12 +330,12 @@ class SlurmExecutor:
     def _may_yet_be_done(self, task: _Task, queued: QueuedTask | None) -> bool:
         """Whether a task that is not at work may have marks that are not seen yet."""
         state = queued.state if queued is not None else how_it_ended(task.id)[0]
-        if state not in ("", "COMPLETED"):
+        if has_ended(state) and state != "COMPLETED":
             return False
         task.unsure_since = task.unsure_since or time.monotonic()
         return time.monotonic() - task.unsure_since < GONE_SECONDS
 
-    def _lost(self, at: Submission, task: _Task, queued: QueuedTask | None) -> list[list[ShardTask]]:
+    def _lost(self, at: _Submission, task: _Task, queued: QueuedTask | None) -> list[list[ShardTask]]:
         """The shards of a lost task as new groups, one each, so that the one that is to blame is alone with it.
 
         Raises SeamlessAlignError where one was lost more often than `retries`.
@@ -345,22 +348,22 @@ class SlurmExecutor:
             times = at.record.lost.get(name, 0) + 1
             at.record.lost[name] = times
             if times > asks.retries:
+                printed = self._logs / f"{task.id}.log"
                 raise SeamlessAlignError(
                     f"stage {at.stage}, {name}: its task was lost {'once' if times == 1 else f'{times} times'}"
-                    f"{f'; {told}' if told else ''}; {_remedy(at.stage, state, asks.memory_gb, asks.minutes)} "
-                    f"({self._logs}/{task.id}.log has its last words)"
+                    f"{f'; {told}' if told else ''}; {_remedy(at.stage, state, told, asks, printed)}; log: {printed}"
                 )
         log.warning("stage %s: %s; its shards are submitted again", at.stage, told or f"task {task.id} is gone")
         return [[shard] for shard in task.left.values()]
 
-    def _raise_its_error(self, at: Submission, task: _Task) -> None:
+    def _raise_its_error(self, at: _Submission, task: _Task) -> None:
         """Raise what stopped a task that has ended, where it left word of it."""
         for name in task.left:
             failure = last_failure(at.context.folder, at.stage, name, job=task.id)
             if failure is not None and failure.get("kind") not in _NO_ERRORS:
                 raise error_of(failure, at.context.folder, at.stage, name)
 
-    def _tell_why_they_wait(self, at: Submission, queue: dict[str, QueuedTask]) -> None:
+    def _tell_why_they_wait(self, at: _Submission, queue: dict[str, QueuedTask]) -> None:
         """Say so, once, where tasks wait for something that people may have to see to."""
         waiting = [queue[task.id] for task in at.tasks if task.id in queue and queue[task.id].waits]
         for reason, number in Counter(queued.reason for queued in waiting).items():
@@ -397,13 +400,24 @@ def _check_devices(resources: ResourcesConfig) -> None:
         raise ConfigError("resources.device is cuda: say resources.slurm.stages.speech.gpus: 1 (or of other stages)")
 
 
-def _remedy(stage: str, state: str, memory_gb: float, minutes: int) -> str:
+def _remedy(stage: str, state: str, told: str, asks: SlurmConfig, printed: Path) -> str:
     """What to change where a task ended so."""
     key = f"resources.slurm.stages.{stage}"
     if state in ("TIMEOUT", "DEADLINE"):
-        return f"set {key}.minutes higher than {minutes}"
+        return f"set {key}.minutes higher than {asks.minutes}"
     if state in ("NODE_FAIL", "BOOT_FAIL"):
         return f"keep it off that node with {key}.extra.exclude, or run again to go on"
     if state == "CANCELLED":
         return "somebody cancelled it; run again to go on"
-    return f"perhaps for want of memory: set {key}.memory_gb higher than {memory_gb:g}"
+    if state == "FAILED" and "signal" not in told:
+        return f"its last words: {_last_words(printed)}"
+    return f"perhaps for want of memory: set {key}.memory_gb higher than {asks.memory_gb:g}"
+
+
+def _last_words(printed: Path) -> str:
+    """The last line that the program, or what was set up before it, has printed."""
+    with contextlib.suppress(OSError):
+        lines = printed.read_text(encoding="utf-8", errors="replace").splitlines()
+        ours = [line.strip() for line in lines if line.strip() and not line.startswith(_SLURMS_OWN)]
+        return redact(ours[-1])[:200] if ours else "none"
+    return "none, not even a log: do all nodes see its folder?"

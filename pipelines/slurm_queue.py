@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 NAME = "seamlessalign"  # that names of jobs begin with
 _SECONDS = 60.0  # that a command of Slurm may take
+_TRIES = 4
 _AT_ONCE = 500  # ids in one command
 _ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL", "DEADLINE"}
 _MADE_ROOM = {"PREEMPTED", "REVOKED"}
@@ -28,7 +29,7 @@ class QueuedTask:
     @property
     def lives(self) -> bool:
         """Whether it waits, works or is about to end; else it has ended."""
-        return self.state not in _ENDED | _MADE_ROOM
+        return not has_ended(self.state)
 
     @property
     def waits(self) -> bool:
@@ -39,6 +40,11 @@ class QueuedTask:
     def made_room(self) -> bool:
         """Whether it ended for others' sake."""
         return self.state in _MADE_ROOM
+
+
+def has_ended(state: str) -> bool:
+    """Whether a state is one that tasks end in."""
+    return state in _ENDED | _MADE_ROOM
 
 
 def read_queue() -> dict[str, QueuedTask] | None:
@@ -74,9 +80,13 @@ def how_it_ended(task: str) -> tuple[str, str]:
 
 
 def is_preempted(job: str) -> bool:
-    """Whether a job that works is being put off its node for another's sake."""
-    found = re.search(r"\bPreemptTime=(\S+)", _ask("scontrol", "show", "job", "--oneliner", job) or "")
-    return found is not None and found[1] not in ("None", "N/A", "Unknown")
+    """Whether a job that works is being put off its node for another's sake. To be asked by the job itself."""
+    for _ in range(_TRIES):  # the signals that tell the job so may end the one that asks as well
+        text = _ask("scontrol", "show", "job", "--oneliner", job)
+        if text:
+            found = re.search(r"\bPreemptTime=(\S+)", text)
+            return found is not None and found[1] not in ("None", "N/A", "Unknown")
+    return False
 
 
 def cancel(tasks: Iterable[str]) -> None:

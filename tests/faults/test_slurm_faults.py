@@ -21,6 +21,7 @@ import yaml
 from seamlessalign.pipelines.status import read_status
 from seamlessalign.pipelines.status_screen import status_text
 from seamlessalign.typed_config import digest
+from tests.faults.counts import count
 from tests.pipelines.real_slurm import Slurm, slurm
 from tests.pipelines.small_corpus import (
     RECORDINGS,
@@ -154,16 +155,24 @@ def _taken_back(whole: SmallRun, folder: Path, recordings: int) -> Path:
 
 
 def _as_local(whole: SmallRun, folder: Path) -> None:
-    assert hashes(folder) == hashes(whole.folder)
+    made = hashes(folder)
+    assert made == hashes(whole.folder)
+    count("Slurm: bytes compared with a local run", sum((folder / name).stat().st_size for name in made))
     assert not list(folder.rglob(".writing-*"))
     assert not list(folder.rglob("*.pkl")) and not (folder / "state" / "slurm").exists()
     assert read_status(str(folder))["state"] == "done"
 
 
-def _jobs(cluster: Slurm, stage: str) -> list[str]:
+def _jobs(cluster: Slurm, stage: str) -> set[str]:
     """Numbers of the jobs that were submitted for a stage and that Slurm remembers."""
     queue = cluster.queue("%i %j")
-    return sorted({task.split("_")[0] for task, name in queue if name.startswith(f"seamlessalign-{stage}-")})
+    return {task.split("_")[0] for task, name in queue if name.startswith(f"seamlessalign-{stage}-")}
+
+
+def _take_its_node() -> None:
+    """Submit a job that other jobs make room for."""
+    other = ["sbatch", "--partition=high", "--exclusive", "--wrap=true", "--output=/dev/null"]
+    subprocess.run(other, check=True, capture_output=True)
 
 
 def _printed(folder: Path) -> str:
@@ -189,6 +198,7 @@ def test_a_task_is_killed(whole: SmallRun, cluster: Slurm, tmp_path: Path) -> No
         driver.wait_for("a task at work", lambda: bool(driver.programs()))
         task, process = next(iter(driver.programs().items()))
         os.kill(process, signal.SIGKILL)
+        count("Slurm: tasks killed")
         status, err = driver.end()
     assert status == 0, err
     assert f"task {task} ended as FAILED (signal 9); its shards are submitted again" in err
@@ -204,6 +214,7 @@ def test_a_task_is_killed_every_time(whole: SmallRun, cluster: Slurm, tmp_path: 
             for task, process in driver.programs().items():
                 os.kill(process, signal.SIGKILL)
                 killed.add(task)
+                count("Slurm: tasks killed")
             time.sleep(0.1)
         status, err = driver.end()
     assert status == 1 and len(killed) == 2
@@ -212,7 +223,7 @@ def test_a_task_is_killed_every_time(whole: SmallRun, cluster: Slurm, tmp_path: 
         r"stage speech, part-00000: its task was lost 2 times; task \d+ ended as FAILED \(signal 9\)", last
     )
     assert "set resources.slurm.stages.speech.memory_gb higher than 3" in last
-    log = re.search(r"\((\S+\.log) has its last words\)", last)
+    log = re.search(r"; log: (\S+\.log)$", last)
     assert log is not None and Path(log[1]).is_file()
     assert read_status(str(folder))["state"] == "failed"
     assert mine(whole.config, folder).status == 0  # here, without Slurm
@@ -233,6 +244,7 @@ def test_a_task_has_had_its_time(whole: SmallRun, cluster: Slurm, tmp_path: Path
     assert status == 0, err
     printed = _printed(folder)
     assert "the task has had its 10 minutes; left: 1 of 2 shards" in printed
+    count("Slurm: tasks out of time")
     assert f"Requeued job {task}" in printed
     assert "submitted again" not in err
     _as_local(whole, folder)
@@ -246,13 +258,28 @@ def test_a_task_makes_room(whole: SmallRun, cluster: Slurm, tmp_path: Path) -> N
         driver.wait_for("a task at work", lambda: bool(driver.programs()))
         ((task, process),) = driver.programs().items()
         os.kill(process, signal.SIGSTOP)
-        other = ["sbatch", "--parsable", "--partition=high", "--exclusive", "--wrap=true", "--output=/dev/null"]
-        subprocess.run(other, check=True, capture_output=True)
+        _take_its_node()
         status, err = driver.end()
     assert status == 0, err
     printed = _printed(folder)
     assert "the task makes room for another job; left: 1 of 1 shards" in printed
+    count("Slurm: tasks preempted")
     assert f"Requeued job {task}" in printed
+    _as_local(whole, folder)
+
+
+def test_a_task_makes_room_for_good(whole: SmallRun, cluster: Slurm, tmp_path: Path) -> None:
+    """Where preempted jobs are cancelled at once, its shards are submitted again; that counts nothing either."""
+    folder = _taken_back(whole, tmp_path / "run", 1)
+    with _driver(whole, folder, cluster, "resources.slurm.retries=0", "resources.slurm.partition=cheap") as driver:
+        driver.wait_for("a task at work", lambda: bool(driver.programs()))
+        (process,) = driver.programs().values()
+        os.kill(process, signal.SIGSTOP)
+        _take_its_node()
+        status, err = driver.end()
+    assert status == 0, err
+    assert "DUE TO PREEMPTION" in _printed(folder)
+    count("Slurm: tasks preempted")
     _as_local(whole, folder)
 
 
@@ -264,13 +291,14 @@ def test_the_driver_is_killed(whole: SmallRun, cluster: Slurm, tmp_path: Path) -
         driver.wait_for("a task at work", lambda: bool(driver.programs()))
         driver.process.kill()
         driver.process.wait()
+        count("Slurm: drivers killed")
         processes = driver.programs()
     local = mine(whole.config, folder)
     assert local.status == 1 and "3 tasks of Slurm are at work in this folder: go on with --executor slurm" in local.err
     with _driver(whole, folder, cluster, "resources.slurm.parallel=1") as driver:
         status, err = driver.end()
     assert status == 0, err
-    assert len(processes) == 1 and len(_jobs(cluster, "speech")) == len(before) + 1
+    assert len(processes) == 1 and len(_jobs(cluster, "speech") - before) == 1
     assert "submitted again" not in err
     _as_local(whole, folder)
 
@@ -282,10 +310,11 @@ def test_the_driver_comes_back_wanting_something_else(whole: SmallRun, cluster: 
         driver.wait_for("a task at work", lambda: bool(driver.programs()))
         driver.process.kill()
         driver.process.wait()
+        count("Slurm: drivers killed")
         old = driver.programs()
-        number = len(_jobs(cluster, "speech"))
+        before = _jobs(cluster, "speech")
     with _driver(whole, folder, cluster) as driver:
-        driver.wait_for("new tasks", lambda: len(_jobs(cluster, "speech")) > number)
+        driver.wait_for("new tasks", lambda: bool(_jobs(cluster, "speech") - before))
         assert old and not any(Path(f"/proc/{process}").exists() for process in old.values())
         status, err = driver.end()
     assert status == 0, err
@@ -293,7 +322,7 @@ def test_the_driver_comes_back_wanting_something_else(whole: SmallRun, cluster: 
 
 
 def test_a_node_is_drained(whole: SmallRun, cluster: Slurm, tmp_path: Path) -> None:
-    """What is at work there ends, what waits for it waits until it is back; people are told why."""
+    """What is at work there ends, and what waits for it waits until it is back."""
     folder = _taken_back(whole, tmp_path / "run", 2)
     overrides = ["resources.slurm.parallel=1", "resources.slurm.extra.nodelist=first"]
     with _driver(whole, folder, cluster, *overrides) as driver:
@@ -309,6 +338,20 @@ def test_a_node_is_drained(whole: SmallRun, cluster: Slurm, tmp_path: Path) -> N
         status, err = driver.end()
     assert status == 0, err
     assert "submitted again" not in err
+    _as_local(whole, folder)
+
+
+def test_a_node_is_lost(whole: SmallRun, cluster: Slurm, tmp_path: Path) -> None:
+    """Slurm queues what was at work there again, and it begins anew. The node comes back by itself."""
+    folder = _taken_back(whole, tmp_path / "run", 1)
+    with _driver(whole, folder, cluster) as driver:
+        driver.wait_for("a task at work", lambda: bool(driver.programs()))
+        (task,) = driver.programs()
+        (node,) = [words[1] for words in cluster.queue("%i %N") if words[0] == task]
+        cluster.update(f"nodename={node}", "state=down", "reason=no power")
+        count("Slurm: nodes lost")
+        status, err = driver.end()
+    assert status == 0, err
     _as_local(whole, folder)
 
 
@@ -338,7 +381,7 @@ def test_the_driver_is_a_job(whole: SmallRun, cluster: Slurm, tmp_path: Path) ->
     assert read_status(str(folder))["driver"]["job"] == job
     again = program("run", whole.config, *words)
     assert again.returncode == 1 and f"job {job} drives this run already" in again.stderr
-    before = len(_jobs(cluster, "speech"))
+    before = _jobs(cluster, "speech")
     _wait_for("a task at work", lambda: bool(_programs(folder)))
     assert read_status(str(folder))["state"] == "running"
     subprocess.run(["scancel", "--signal=USR2", job], check=True)
@@ -352,7 +395,7 @@ def test_the_driver_is_a_job(whole: SmallRun, cluster: Slurm, tmp_path: Path) ->
         return [job, "COMPLETED"] in cluster.queue()
 
     _wait_for("the end", ended)
-    assert len(_jobs(cluster, "speech")) == before + 1 and "submitted again" not in _printed(folder)
+    assert len(_jobs(cluster, "speech") - before) == 1 and "submitted again" not in _printed(folder)
     _as_local(whole, folder)
 
 
@@ -364,6 +407,7 @@ def test_with_accounting(whole: SmallRun, tmp_path: Path) -> None:
             driver.wait_for("a task at work", lambda: bool(driver.programs()))
             task, process = next(iter(driver.programs().items()))
             os.kill(process, signal.SIGKILL)
+            count("Slurm: tasks killed")
             status, err = driver.end()
         told = subprocess.run(
             ["sacct", "--allocations", "--noheader", "--parsable2", "--format=JobID,State,ExitCode"],

@@ -1,7 +1,8 @@
-"""A real Slurm on this machine, in a folder of its own: two nodes, two partitions, with or without accounting.
+"""A real Slurm on this machine, in a folder of its own: two nodes, three partitions, with or without accounting.
 
 `main` has both nodes; its jobs make room for those of `high`, which has `second` only: they are warned with the signal
-they asked for, and requeued ten seconds later. There are more processors configured than the machine has.
+they asked for, and requeued ten seconds later. Those of `cheap`, also on `second`, are cancelled at once. There
+are more processors configured than the machine has.
 """
 
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 
 NODES = ("first", "second")
-_REVOKED_SECONDS = 3.0  # after a job ended that a node does not take it again
+_REVOKED_SECONDS = 8.0  # after a job was put off a node until its last process has gone
 _PATIENCE = 30.0  # seconds until daemons that do not answer fail the test
 _CONF = """
 ClusterName=probe
@@ -44,6 +45,7 @@ PreemptMode=REQUEUE
 KillWait=5
 OverTimeLimit=0
 MaxArraySize=3
+MinJobAge=3600
 ReturnToService=2
 DefMemPerCPU=500
 StateSaveLocation={folder}/state
@@ -55,6 +57,7 @@ SlurmdLogFile={folder}/slurmd-%n.log
 NodeName=first NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=8 RealMemory=20000 State=UNKNOWN
 NodeName=second NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=8 RealMemory=20000 State=UNKNOWN
 PartitionName=main Nodes=first,second Default=YES State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=10
+PartitionName=cheap Nodes=second State=UP PriorityTier=1 PreemptMode=CANCEL GraceTime=0
 PartitionName=high Nodes=second State=UP PriorityTier=10 PreemptMode=OFF
 """
 _WITH_DATABASE = """

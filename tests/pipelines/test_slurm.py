@@ -17,7 +17,9 @@ from seamlessalign.pipelines import gather_stage, search_stage
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.ledger import read_marks
 from seamlessalign.pipelines.shard_task import ShardTask
-from seamlessalign.pipelines.slurm import SlurmExecutor
+from seamlessalign.pipelines.slurm import SlurmExecutor, living_tasks
+from seamlessalign.pipelines.slurm_queue import wait_until_gone
+from seamlessalign.pipelines.slurm_record import StageRecord, write_record
 from seamlessalign.resources_config import ResourcesConfig
 from tests.pipelines.made_sides import config_of, context_of, search_tasks, vectors, write_segments, write_sentences
 from tests.pipelines.real_slurm import slurm
@@ -117,6 +119,62 @@ def test_what_slurm_does_not_take(tmp_path: Path) -> None:
                 executor.execute(search_stage.STAGE, tasks, context, lambda amount: None)
             assert "\n" not in str(error.value)
             executor.close()
+
+
+@pytest.mark.slow
+def test_a_task_that_cannot_begin(tmp_path: Path) -> None:
+    """Its last words are told: they come from what was set up before the program, of which nothing knows."""
+    pytest.importorskip("submitit", reason="needs the extra 'slurm'")
+    context, tasks = prepared(tmp_path / "run", 1)
+    asks = {"folder": str(tmp_path / "private"), "retries": 1, "setup": ["echo 'cuda: no such module'", "exit 3"]}
+    resources = ResourcesConfig.model_validate({"slurm": {**SMALL, **asks}})
+    with slurm(tmp_path / "daemons") as cluster:
+        executor = SlurmExecutor(resources, context.root)
+        told = r"was lost 2 times; task 2 ended as FAILED; its last words: cuda: no such module; log: \S+/2\.log$"
+        with pytest.raises(SeamlessAlignError, match=told):
+            executor.execute(search_stage.STAGE, tasks, context, lambda amount: None)
+        assert len(cluster.queue()) == 2
+
+
+@pytest.mark.slow
+def test_arrays_beyond_the_largest_wait_for_each_other(tmp_path: Path) -> None:
+    """Slurm takes arrays of three here; of four tasks that are to run one at a time, the last waits for the others."""
+    pytest.importorskip("submitit", reason="needs the extra 'slurm'")
+    context, tasks = prepared(tmp_path / "run", 4)
+    asks = {"folder": str(tmp_path / "private"), "memory_gb": 1.5, "cpus": 1, "parallel": 1}
+    with slurm(tmp_path / "daemons") as cluster:
+        executor = SlurmExecutor(ResourcesConfig.model_validate({"slurm": asks, "shards_per_group": 1}), context.root)
+        executor.prepare(search_stage.STAGE, tasks, context)
+        array, last = sorted({task.split("_")[0] for task, _ in cluster.queue()}, key=int)
+        reasons = {task: reason[0] for task, *reason in cluster.queue("%i %r")}
+        assert len([task for task in reasons if task.startswith(f"{array}_")]) == 3
+        assert reasons[last] == "Dependency"
+        assert sorted(living_tasks(context.folder)) == [*(f"{array}_{number}" for number in range(3)), last]
+        executor.close()
+        assert wait_until_gone(living_tasks(context.folder), 30)
+        assert {state for _, state in cluster.queue()} <= {"CANCELLED", "FAILED", "COMPLETED"}
+
+
+@pytest.mark.slow
+def test_a_task_that_ended_well_without_its_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one of a driver that died before Slurm had told it the number of the job."""
+    pytest.importorskip("submitit", reason="needs the extra 'slurm'")
+    monkeypatch.setattr("seamlessalign.pipelines.slurm.GONE_SECONDS", 2.0)
+    wanted = locally(tmp_path / "local", 2)
+    context, tasks = prepared(tmp_path / "run", 2)
+    resources = ResourcesConfig.model_validate({"slurm": {"folder": str(tmp_path / "private"), **SMALL}})
+    with slurm(tmp_path / "daemons") as cluster:
+        executor = SlurmExecutor(resources, context.root)
+        record = StageRecord(search_stage.STAGE)
+        array = record.add([{task.name: task.digest for task in tasks}], executor._asked(search_stage.STAGE))
+        write_record(context.folder, record)
+        idle = ["sbatch", f"--job-name={array.name}", "--output=/dev/null", "--wrap=sleep 2"]
+        subprocess.run(idle, check=True, capture_output=True)
+        assert executor.take_up(search_stage.STAGE, tasks) == {task.name for task in tasks}
+        executor.execute(search_stage.STAGE, tasks, context, lambda amount: None)
+        names = [name for _, name in cluster.queue("%i %j")]
+    assert len(names) == 3  # the two shards were submitted again, each by itself
+    assert lists_of(context) == wanted
 
 
 def test_only_slurm_takes_the_driver_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
