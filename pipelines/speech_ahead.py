@@ -4,8 +4,10 @@ One model for all threads, and one core for each: a thread takes a recording thr
 are in the hands of the models at a time. What a shard gets is the same as without, in the order of its files.
 """
 
+import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,6 +56,15 @@ def _is_remote(uri: str) -> bool:
     return not storage.is_local(sources.place_of(uri).file)
 
 
+@dataclass(frozen=True)
+class _Given:
+    """A shard that is being done: its jobs, one for each file, and what they logged."""
+
+    models: SpeechModels
+    jobs: list[Any]
+    said: list[logging.LogRecord]
+
+
 class SpeechAhead:
     """Does recordings of shards that are given to it, until these ask for what they gave."""
 
@@ -61,37 +72,41 @@ class SpeechAhead:
         """Threads begin with the first shard."""
         expected = min(_MOST_DECODED, lanes.most_bytes)
         self._ahead = LookAhead(lanes.embedding, lanes.ahead, lanes.most_bytes, expected)
-        self._shards: dict[tuple[str, str], tuple[SpeechModels, list[Any]]] = {}
+        self._shards: dict[tuple[str, str], _Given] = {}
 
     def give(self, shard: Shard, digest: str, context: Context) -> None:
         """Add a shard that will be done in this process."""
         context = replace(context, threads=1)
         models, stretches = SpeechModels(context), StretchRows(context.folder, shard.name, digest)
+        said: list[logging.LogRecord] = []
 
         def work_on(file: InputFile) -> Any:
             def work(turn: Turn) -> SpeechOutput:
                 use_threads(1)
                 output = SpeechOutput(watch=Stopwatch(of_thread=True))
-                return Recordings(context, models, turn, output, stretches).do(file)
+                with _kept(said):
+                    return Recordings(context, models, turn, output, stretches).do(file)
 
             return work
 
         jobs = self._ahead.give([work_on(file) for file in shard.files])
-        self._shards[shard.name, digest] = models, jobs
+        self._shards[shard.name, digest] = _Given(models, jobs, said)
 
     def output(self, shard: Shard, digest: str) -> tuple[SpeechModels, SpeechOutput] | None:
         """What the recordings of a shard gave, as soon as all are done; None for a shard that was not given.
 
-        Raises what stopped one of them.
+        What was logged meanwhile goes into the log of the task that asks. Raises what stopped a recording.
         """
         given = self._shards.pop((shard.name, digest), None)
         if given is None:
             return None
-        models, jobs = given
         output = SpeechOutput(watch=Stopwatch(of_thread=True))
-        for job in jobs:
-            output.add(self._ahead.result(job))
-        return models, output
+        try:
+            for job in given.jobs:
+                output.add(self._ahead.result(job))
+        finally:
+            _pass_on(given.said)
+        return given.models, output
 
     def stop(self) -> None:
         """End the threads; shards that were not asked for are forgotten."""
@@ -126,3 +141,35 @@ def end() -> None:
 def taken(shard: Shard, digest: str) -> tuple[SpeechModels, SpeechOutput] | None:
     """What the recordings of a shard gave that this process has looked ahead to; None for any other."""
     return _at_work.output(shard, digest) if _at_work is not None else None
+
+
+class _Keeper(logging.Handler):
+    """Keeps what one thread logs."""
+
+    def __init__(self, said: list[logging.LogRecord]) -> None:
+        super().__init__(logging.INFO)
+        self._said, self._thread = said, threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record of this thread."""
+        if record.thread == self._thread:
+            self._said.append(record)
+
+
+@contextmanager
+def _kept(said: list[logging.LogRecord]) -> Iterator[None]:
+    """Keep what this thread logs inside."""
+    keeper, logger = _Keeper(said), logging.getLogger("seamlessalign")
+    logger.addHandler(keeper)
+    try:
+        yield
+    finally:
+        logger.removeHandler(keeper)
+
+
+def _pass_on(said: list[logging.LogRecord]) -> None:
+    """Tell the log of this thread's task, and nobody who has heard it already, what other threads logged."""
+    for record in said:
+        record.thread = threading.get_ident()
+        for handler in list(logging.getLogger("seamlessalign").handlers):
+            handler.handle(record)

@@ -1,6 +1,7 @@
 """Looking ahead changes nothing but how long it takes: tables, counts, quarantine and errors are those of doing one
 recording after the other."""
 
+import logging
 import resource
 import threading
 import time
@@ -20,6 +21,7 @@ from seamlessalign.pipelines.context import Context, use_threads
 from seamlessalign.pipelines.inputs import InputFile, Shard
 from seamlessalign.pipelines.ledger import Mark
 from seamlessalign.pipelines.speech_ahead import Lanes, lanes_of
+from seamlessalign.pipelines.task_log import read_log, task_log
 from seamlessalign.rows import SAMPLE_RATE
 from tests.ground.loopback import web_server
 from tests.pipelines.small_corpus import hashes, need_models, spoken
@@ -166,6 +168,29 @@ def test_what_is_not_a_recordings_fault_is_raised_where_its_shard_is_done(
     finally:
         speech_ahead.end()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead-")]
+
+
+def test_what_a_thread_logs_is_in_the_log_of_its_shard(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Once, with what the shard's own thread says, and without what other threads say meanwhile."""
+    context, said = _context(tmp_path), list[logging.LogRecord]()
+    log = logging.getLogger("seamlessalign.embedders.student")
+
+    def work() -> None:
+        with speech_ahead._kept(said):
+            log.warning("heard by %s", "a thread")
+            other = threading.Thread(target=log.warning, args=("of somebody else",))
+            other.start()
+            other.join()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    with task_log(context, "speech", "part-00000", "digest"):
+        log.warning("own")
+        speech_ahead._pass_on(said)
+    events = read_log(context.folder, "speech", "part-00000")
+    assert [event["message"] for event in events if event["event"] == "log"] == ["own", "heard by a thread"]
+    assert [record.getMessage() for record in caplog.records] == ["heard by a thread", "of somebody else", "own"]
 
 
 def _named(number: int, form: str = "/data/{}.wav") -> list[Shard]:
