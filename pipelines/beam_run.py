@@ -6,11 +6,12 @@ names; rows go through the run's folder, so that a worker that is lost, or a ste
 harm, and the same command goes on after a job that failed.
 """
 
+import io
 import logging
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
@@ -60,7 +61,7 @@ class BeamRun:
         if "default_sdk_harness_log_level" not in given and "runner" not in given:
             self._flags.append("--default_sdk_harness_log_level=ERROR")
         self._options = PipelineOptions(self._flags)
-        for name in sorted(given - self._options.get_all_options(retain_unknown_options=False).keys()):
+        for name in sorted(given - _known(self._options)):
             log.warning("option --%s is none that Beam knows: it goes to the runner as it is", name)
         self._runner: str | None = self._options.view_as(StandardOptions).runner if "runner" in given else None
         self._only_built = bool(given & {"template_location", "dry_run"})
@@ -80,6 +81,7 @@ class BeamRun:
         self._processes = processes
         self._accelerator, self._min_ram = beam_config.accelerator, beam_config.memory_gb
         self.context = Context(config, output, device, threads, new_run_id())
+        self._inputs: str | None = None  # digest of the shards that read inputs
 
     def run(self, inputs: "RunInputs") -> tuple[int, int] | None:
         """Do what is not done; returns how many shards were, and how many had been before.
@@ -89,11 +91,13 @@ class BeamRun:
         """
         folder = self.context.folder
         inputs.write(folder)  # where the pipeline's first steps read them: too many for a job's graph
+        self._inputs = digest(*inputs.digests)
+        if self._only_built:
+            self._run_pipeline(folder)
+            return None
         before = {(stage, name): mark for stage in STAGES for name, mark in read_marks(folder, stage).items()}
         with _watched(folder):
             self._run_pipeline(folder)
-        if self._only_built:
-            return None
         done = kept = 0
         for stage in STAGES:
             for name, mark in read_marks(folder, stage).items():
@@ -115,7 +119,7 @@ class BeamRun:
         has_gpu = stage in GPU_STAGES and self.context.device == "cuda"
         context = self.context if has_gpu else self.context.on("cpu")
         waits = [beam.pvalue.AsList(ended) for ended in before]
-        plan = _PlanStage(self.context, self._processes)
+        plan = _PlanStage(self.context, self._processes, self._inputs)
         tasks = pipeline | f"{stage}: begin" >> beam.Create([stage]) | f"{stage}: plan" >> beam.ParDo(plan, *waits)
         done = do_tasks(tasks, stage, context, self._hints(has_gpu))
         count = done | f"{stage}: count" >> beam.combiners.Count.Globally()
@@ -159,17 +163,30 @@ class BeamRun:
             raise ConfigError(f"{output}: workers of Dataflow cannot reach this folder: give one on gs://")
 
 
+def _known(options: PipelineOptions) -> set[str]:
+    """Names of the options that Beam knows. Raises ConfigError where one has a value that it may not have."""
+    said = io.StringIO()  # how Beam is used, and in the last line what is wrong
+    try:
+        with redirect_stderr(said):
+            return set(options.get_all_options(retain_unknown_options=False))
+    except SystemExit as error:
+        told = (said.getvalue().strip().splitlines() or [""])[-1].rpartition("error: ")[2]
+        raise ConfigError(f"options of the runner: {told}") from error
+
+
 class _PlanStage(beam.DoFn):  # type: ignore[misc]
     """Plans a stage, clears what does not belong to it, and passes on the tasks that are not done."""
 
-    def __init__(self, context: Context, workers: int) -> None:
+    def __init__(self, context: Context, workers: int, inputs: str | None) -> None:
         self._context = context
         self._workers = workers
+        self._inputs = inputs
 
     def process(self, element: str, *waits: Any) -> Iterator[ShardTask]:
         """Plan one stage, of which `waits` are those before it, which have ended."""
         with task_log(self._context, element, _BEGIN, ""):
-            pending = begin_stage(_plan(element, self._context, self._workers), self._context.folder)
+            plan = _plan(element, self._context, self._workers, self._inputs)
+            pending = begin_stage(plan, self._context.folder)
         yield from pending
 
 
@@ -187,12 +204,18 @@ class _EndStage(beam.DoFn):  # type: ignore[misc]
         yield self._stage
 
 
-def _plan(stage: str, context: Context, workers: int) -> StagePlan:
-    """The plan of a stage from the run's folder alone."""
+def _plan(stage: str, context: Context, workers: int, inputs: str | None) -> StagePlan:
+    """The plan of a stage from the run's folder alone.
+
+    Raises SeamlessAlignError where its shards are not those whose digest is `inputs`: a job whose driver died would
+    declare that what it makes from the old ones is made from the new.
+    """
     tasks = {first: list(read_input_tasks(context.folder, first)) for first in LEVELS[0]}
+    speech, text = ([task.digest for task in tasks[first]] for first in LEVELS[0])
+    if inputs not in (None, digest(speech, text)):
+        raise SeamlessAlignError(f"{context.folder.root}: another driver has begun here, with other inputs")
     if stage in tasks:
         return StagePlan(stage, tasks[stage], 0.0)
-    speech, text = ([task.digest for task in tasks[first]] for first in LEVELS[0])
     return StagePlanner(context, (speech, text), workers).plan(stage)
 
 

@@ -137,6 +137,7 @@ def run(config: RunConfig, executor_name: str = "local", beam_options: list[str]
         _check_context(beam_run.context)
         storage.check_writable(folder.root)
         with only_driver(folder), driving(folder, beam_run.context.run_id):
+            _clear(folder)
             _write_config(folder, config, inputs.models)
             counts = beam_run.run(inputs)
             return RunResult(folder, [], 0, 0) if counts is None else _finished(folder, *counts)

@@ -262,8 +262,13 @@ def begin_stage(plan: StagePlan, folder: RunFolder, at_work: Collection[str] = (
 
 
 def end_stage(stage: str, folder: RunFolder) -> None:
-    """Clear what tasks that were killed have left. Raises SeamlessAlignError where a planned shard is not done."""
-    planned = read_plan(folder, stage) or {}
+    """Clear what tasks that were killed have left. Raises SeamlessAlignError where a planned shard is not done.
+
+    And where there is no plan: another driver has begun in this folder, and without one all would be cleared.
+    """
+    planned = read_plan(folder, stage)
+    if planned is None:
+        raise SeamlessAlignError(f"stage {stage}: its plan is gone: another driver has begun in {folder.root}")
     done = _done(folder, stage, planned)
     undone = [name for name, wanted in planned.items() if name not in done or wanted not in ("", done[name])]
     if undone:

@@ -293,8 +293,10 @@ def test_the_driver_is_killed(whole: SmallRun, cluster: Slurm, tmp_path: Path) -
         driver.process.wait()
         count("Slurm: drivers killed")
         processes = driver.programs()
-    local = mine(whole.config, folder)
-    assert local.status == 1 and "3 tasks of Slurm are at work in this folder: go on with --executor slurm" in local.err
+    for other in ("local", "beam"):
+        elsewhere = mine(whole.config, folder, "--executor", other)
+        assert elsewhere.status == 1, elsewhere.err
+        assert "3 tasks of Slurm are at work in this folder: go on with --executor slurm" in elsewhere.err
     with _driver(whole, folder, cluster, "resources.slurm.parallel=1") as driver:
         status, err = driver.end()
     assert status == 0, err

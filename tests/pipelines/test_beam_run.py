@@ -19,14 +19,17 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.portability.common_urns import resource_hints
 
 from seamlessalign.config import load_config
-from seamlessalign.errors import ConfigError
-from seamlessalign.pipelines.beam_run import GPU_STAGES, BeamRun
+from seamlessalign.errors import ConfigError, SeamlessAlignError
+from seamlessalign.pipelines.beam_run import GPU_STAGES, BeamRun, _plan
 from seamlessalign.pipelines.folder import STAGES, RunFolder
+from seamlessalign.pipelines.inputs import Shard
 from seamlessalign.pipelines.ledger import read_marks, read_plan
-from seamlessalign.pipelines.run import RunResult, run
+from seamlessalign.pipelines.run import RunInputs, RunResult, run
+from seamlessalign.pipelines.shard_task import ShardTask
 from seamlessalign.pipelines.status import read_status
 from seamlessalign.pipelines.task_log import read_log
-from tests.pipelines.made_sides import config_of
+from seamlessalign.typed_config import digest
+from tests.pipelines.made_sides import config_of, context_of
 from tests.pipelines.small_corpus import (
     SmallRun,
     command,
@@ -184,6 +187,26 @@ class TestGraph:
         assert "--flink_msater is none that Beam knows" in caplog.text
         kept = made._options.get_all_options(retain_unknown_options=True)
         assert kept["flink_msater"] == "a:8081"
+
+    def test_a_value_that_an_option_may_not_have_is_one_line(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(ConfigError, match=r"^options of the runner: .*--direct_num_workers.*'many'$"):
+            BeamRun(config_of(tmp_path, ["eng-frA"]), ["--direct_num_workers=many"])
+        assert capsys.readouterr().err == ""
+
+    def test_a_job_plans_nothing_from_the_inputs_of_another_driver(self, tmp_path: Path) -> None:
+        """Which wrote down its own while a job went on whose driver had died."""
+        context = context_of(config_of(tmp_path, ["eng-frA"]))
+        tasks = [ShardTask("speech", f"part-{number}", f"d{number}", Shard(f"part-{number}", ())) for number in (0, 1)]
+        old, new = RunInputs({}, tasks[:1], []), RunInputs({}, tasks, [])
+        old.write(context.folder)
+        assert _plan("speech", context, 1, digest(*old.digests)).tasks == tasks[:1]
+        new.write(context.folder)
+        for stage in ("speech", "text", "gather"):
+            with pytest.raises(SeamlessAlignError, match="another driver has begun here, with other inputs"):
+                _plan(stage, context, 1, digest(*old.digests))
+        assert _plan("speech", context, 1, digest(*new.digests)).tasks == tasks
 
     def test_options_without_the_executor_are_refused(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(ConfigError, match=r"--runner=x: options of a runner need --executor beam"):
