@@ -155,7 +155,7 @@ def of_side(side: Side, context: Context, dim: int) -> Decoys:
         if not len(table):
             return _none(dim)
         lent = unit_rows(storage.embeddings_of(table).astype(np.float32))
-        shift = lent.mean(0, dtype=np.float64) if context.config.mining.centre else np.zeros(dim)
+        shift = lent.mean(0, dtype=np.float64) if context.config.mining.centre else np.zeros(lent.shape[1])
         return Decoys(kind, (lent - shift).astype(np.float32), centred=True, made_from=[_NO_ORIGIN] * len(table))
     if kind == "sides":
         return _of_other_side(Side.parse(config.sides[str(side)]), context, dim)

@@ -325,6 +325,19 @@ def test_where_decoys_come_from(tmp_path: Path) -> None:
             decoys_stage.check(context_of(config_of(tmp_path, DIRECTIONS, decoys=decoys)))
 
 
+@pytest.mark.parametrize("centre", [False, True])
+def test_decoys_are_lent_to_a_side_without_rows_too(tmp_path: Path, centre: bool) -> None:
+    """As of a language whose recordings could not be read: the other directions are mined all the same."""
+    embedded = np.random.default_rng(5).standard_normal((20, DIM)).astype(np.float32)
+    context = context_of(config_of(tmp_path, DIRECTIONS, centre=centre, decoys={}))
+    uri = f"{context.folder.table(decoys_stage.TABLE)}/lang=eng.parquet"
+    values = pa.FixedSizeListArray.from_arrays(pa.array(embedded.astype(np.float16).ravel()), DIM)
+    storage.write_table(uri, pa.table({"text": [str(n) for n in range(20)], "embedding": values}))
+    assert decoys_stage.of_side(FRA, context, 0).rows.shape == (20, DIM)
+    gather_stage.process(FRA, "d", context)
+    assert len(gather_stage.load(FRA, context).rows) == 20 and gather_stage.load(FRA, context).num_rows == 0
+
+
 def test_another_sides_rows_compete_as_decoys_and_are_never_paired(tmp_path: Path) -> None:
     write_sides(tmp_path)
     foreign = np.random.default_rng(5).standard_normal((500, DIM)).astype(np.float32)
