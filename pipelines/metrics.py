@@ -11,6 +11,7 @@ from typing import Any
 from seamlessalign import storage
 from seamlessalign.errors import ConfigError, SeamlessAlignError
 from seamlessalign.pipelines.status import StatusReader
+from seamlessalign.secrets import redact
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _STATES = ("done", "running", "failed", "stopped", "waiting")
@@ -153,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(404, "text/plain; charset=utf-8", "there are /metrics and /status.json\n")
         except (SeamlessAlignError, OSError) as error:
             with suppress(OSError):  # whoever asked may be gone
-                self._answer(503, "text/plain; charset=utf-8", f"{' '.join(str(error).split())}\n")
+                self._answer(503, "text/plain; charset=utf-8", f"{redact(' '.join(str(error).split()))}\n")
 
     do_HEAD = do_GET
 

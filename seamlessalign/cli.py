@@ -225,6 +225,8 @@ def _run(arguments: argparse.Namespace) -> int:
 def _detach(arguments: argparse.Namespace, config: "RunConfig") -> int:
     if arguments.executor != "slurm":
         raise ConfigError("--detach needs --executor slurm")
+    if arguments.behind:
+        raise ConfigError(f"{arguments.behind[0]}: options of a runner need --executor beam")
     from seamlessalign.pipelines.slurm_driver import detach
 
     words = ["run", str(Path(arguments.config).absolute()), *arguments.overrides, "--executor", "slurm"]

@@ -21,7 +21,8 @@ _SHORTEST = 4  # characters of a value of the environment; shorter ones are no s
 _SHORTEST_ANYWHERE = 8  # from which it is looked for inside of words too
 _ENVIRONMENT = re.compile(
     r"(?:.*_)?(?:PASSWORD|PASSWD|PASS|PASSPHRASE|TOKEN|SECRET|SECRET_KEY|API_?KEY|ACCESS_KEY|ACCESS_KEY_ID|PRIVATE_KEY"
-    r"|ENCRYPTION_KEY|SIGNING_KEY|ACCOUNT_KEY|SAS|PAT|COOKIE|CONNECTION_STRING)",
+    r"|ENCRYPTION_KEY|SIGNING_KEY|ACCOUNT_KEY|SAS|PAT|COOKIE|CONNECTION_STRING)"
+    r"|.*PASSWORD|.+_(?:KEY|PWD)",  # PGPASSWORD, OPENAI_KEY, MYSQL_PWD; not PWD
     re.IGNORECASE,
 )
 _PLAIN_VALUES = {"true", "false", "none", "null", "auto"}

@@ -121,7 +121,18 @@ class TestText:
 class TestEnvironment:
     @pytest.mark.parametrize(
         "name",
-        ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "DB_PASSWORD", "MY_SECRET", "TOKEN", "x_api_key"],
+        [
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_SESSION_TOKEN",
+            "HF_TOKEN",
+            "DB_PASSWORD",
+            "MY_SECRET",
+            "TOKEN",
+            "x_api_key",
+            "PGPASSWORD",
+            "OPENAI_KEY",
+            "MYSQL_PWD",
+        ],
     )
     def test_values_are_known_however_they_are_written(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         value = "pä ss/w+o'r\"d\\1"
