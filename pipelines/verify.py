@@ -1,8 +1,7 @@
 """The proof that a run has lost nothing: for every stage in = kept + Σ dropped[reason], by id and by samples.
 
-Ids are read from the tables and followed from the inputs to the corpus, at some 4 µs and, while a direction is looked
-at, 16 bytes each. At the end of a run all of this is done but for reading every table from end to end; of a very large
-run, the counts.
+Ids are read from the tables and followed from the inputs to the corpus; docs/runs.md says at what cost. At the end of a
+run all of this is done but for reading every table from end to end; of a very large run, the counts.
 """
 
 import logging

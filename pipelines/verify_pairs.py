@@ -1,7 +1,6 @@
 """Whether sides, pairs and corpus are what came of segments and sentences, by id and by samples.
 
-In memory are the sides' rows as 8 bytes each (`SideRows`), and of one direction at a time 8 bytes for each pair and 8
-more for each that is kept.
+In memory are the sides' rows as 8 bytes each (`SideRows`), and of one direction at a time up to 32 bytes for each pair.
 """
 
 import json

@@ -96,7 +96,10 @@ def test_a_whole_run(whole: Path) -> None:
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines[:-1]] == list(CHECKS)
     assert all(" ok: " in line for line in lines[:-1]) and lines[-1] == f"{whole}: nothing is lost"
-    rows = {table: sum(pq.read_metadata(file).num_rows for file in _files(whole, table)) for table in TABLES}
+    rows = {
+        table: sum(pq.read_metadata(file).num_rows for file in _files(whole, table) if "part-" in file.name)
+        for table in TABLES
+    }
     said = dict(zip(CHECKS, lines, strict=False))
     assert f"ok: 6 inputs: {rows['recordings']} recordings, 1 set aside" in said["recordings"]
     assert f"ok: {rows['segments']} ids" in said["segments"] and f"ok: {rows['sentences']} ids" in said["sentences"]
@@ -201,6 +204,24 @@ def test_a_dropped_pair_without_a_reason(run: Path) -> None:
     row = pq.ParquetFile(file).read(["kept"]).column("kept").to_pylist().index(False)
     _rewrite(file, _set("drop_reason", row, None))
     assert any("is not kept and has no drop_reason" in sentence for sentence in _found(run))
+
+
+def test_recordings_that_the_kept_pairs_are_not_of(run: Path) -> None:
+    file = next(file for file in _files(run, "state/mining/kept") if file.name == "recordings.parquet")
+    _rewrite(file, _set("uri", 0, "/elsewhere.wav"))
+    (told,) = _found(run)
+    assert str(file.relative_to(run)) in told and "recordings, not the" in told
+
+
+def test_of_a_very_large_run_the_counts_are_compared(
+    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("seamlessalign.pipelines.verify._MOST_ROWS", 10)
+    prove(RunFolder(str(run)))
+    assert "seamlessalign status --verify compares their ids too" in caplog.text
+    _rewrite(_files(run, "pairs")[0], lambda rows: rows.slice(1))
+    with pytest.raises(SeamlessAlignError, match="rows in pairs, the ledger says"):
+        prove(RunFolder(str(run)))
 
 
 def test_a_kept_pair_that_is_not_in_the_corpus_is_named(run: Path) -> None:
