@@ -18,10 +18,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seamlessalign import storage
+from seamlessalign import storage, table_parts
 from seamlessalign.embedders.card import unit_rows
 from seamlessalign.embedders.reduction import Reduction
-from seamlessalign.embedding_files import dimensions
+from seamlessalign.embedding_files import dimensions_in
 from seamlessalign.errors import ConfigError, StorageError
 from seamlessalign.languages import Side
 from seamlessalign.mapped_tables import MappedTable, mappable, open_mapped, write_mappable
@@ -160,9 +160,10 @@ class _Files:
 
     def __init__(self, uris: list[str]) -> None:
         self.uris = uris
-        self.sizes = [storage.num_rows(uri) for uri in uris]
+        footers = table_parts.footers(uris)
+        self.sizes = [int(footers[uri].num_rows) for uri in uris]
         self.rows = sum(self.sizes)
-        dims = [dimensions(uri) for uri in uris]
+        dims = [dimensions_in(footers[uri].schema.to_arrow_schema(), uri) for uri in uris]
         self.dim = dims[0] if dims else 0
         for uri, dim in zip(uris, dims, strict=True):
             if dim != self.dim:
@@ -177,10 +178,11 @@ class _Files:
 
     def batches(self, columns: list[str], rows: int = _ROWS) -> Iterator[pa.RecordBatch]:
         """Some columns, some rows at a time. Raises StorageError for a file that is damaged or changed meanwhile."""
-        for uri, size in zip(self.uris, self.sizes, strict=True):
-            for batch in storage.read_batches(uri, columns, rows):
-                size -= len(batch)
-                yield batch
+        left = dict(zip(self.uris, self.sizes, strict=True))
+        for uri, batch in table_parts.batches_of(self.uris, columns, rows):
+            left[uri] -= len(batch)
+            yield batch
+        for uri, size in left.items():
             if size:
                 raise StorageError(f"{uri}: changed while it was read; run again")
 

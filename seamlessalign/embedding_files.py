@@ -81,6 +81,11 @@ def dimensions(uri: str) -> int:
             schema = pq.read_schema(file)
     except (pa.ArrowException, OSError) as error:
         raise StorageError(f"{uri}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
+    return dimensions_in(schema, uri)
+
+
+def dimensions_in(schema: pa.Schema, uri: str) -> int:
+    """Dimensions of the column `embedding` of a file with this schema. Raises StorageError where it has none."""
     if "embedding" not in schema.names or not pa.types.is_fixed_size_list(schema.field("embedding").type):
         raise StorageError(f"{uri}: has no column 'embedding' of lists of one length")
     return int(schema.field("embedding").type.list_size)

@@ -405,25 +405,6 @@ def num_rows(uri: str) -> int:
         raise StorageError(f"{uri}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
 
 
-def num_rows_many(uris: Sequence[str]) -> dict[str, int]:
-    """Rows of each of many Parquet files of one place, many footers at a time where that is elsewhere."""
-    if not uris or is_local(uris[0]):
-        return {uri: num_rows(uri) for uri in uris}
-    found, uri = {}, uris[0]
-    try:
-        for uri, tail in remote_files.read_tails(uris, _tail_needed).items():
-            found[uri] = int(pq.read_metadata(pa.BufferReader(tail)).num_rows)
-    except (pa.ArrowException, OSError) as error:
-        where = getattr(error, "filename", None) or uri
-        raise StorageError(f"{where}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
-    return found
-
-
-def _tail_needed(tail: bytes) -> int:
-    """Bytes of a Parquet file that its footer takes, which its last eight bytes tell."""
-    return int.from_bytes(tail[-8:-4], "little") + 8 if tail.endswith(b"PAR1") else 0
-
-
 def footer(uri: str) -> tuple[int, dict[str, str]]:
     """Rows of a Parquet file, and the metadata that `write_table` was given, without reading the table."""
     try:

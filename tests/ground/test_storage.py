@@ -150,25 +150,10 @@ class TestEveryPlace:
             uri = storage.join(root, "lang=fra", f"part-{part:05d}.parquet")
             written = storage.write_table(uri, TABLE.slice(part * 500, 500), metadata={"digest": "abc"})
             assert written == storage.size(uri)
-            assert storage.num_rows(uri) == 500 and storage.num_rows_many([uri]) == {uri: 500}
+            assert storage.num_rows(uri) == 500
             assert storage.read_table(uri).schema.metadata[b"digest"] == b"abc"
         assert storage.read_tables(root, schema).to_pylist() == TABLE.to_pylist()
         assert storage.read_tables(root, schema, ["text"]).column_names == ["text"]
-
-    def test_rows_of_many_tables_are_counted_from_their_ends(self, root: str) -> None:
-        wide = pa.table({f"a column whose name is long {number}": [1, 2] for number in range(2000)})  # footer: 200 KiB
-        tables = {"empty": TABLE.slice(0, 0), "some": TABLE.slice(0, 7), "all": TABLE, "wide": wide}
-        uris = {name: storage.join(root, f"{name}.parquet") for name in tables}
-        for name, table in tables.items():
-            storage.write_table(uris[name], table, row_group_size=3)
-        assert storage.num_rows_many(list(uris.values())) == {uris[name]: len(tables[name]) for name in tables}
-        for damage in (b"", b"PAR1", b"no table"):
-            storage.write_bytes_atomic(uris["some"], damage)
-            with pytest.raises(StorageError, match="not a readable Parquet file") as caught:
-                storage.num_rows_many(list(uris.values()))
-            assert uris["some"] in str(caught.value)
-        with pytest.raises(StorageError, match=r"none\.parquet: is not a readable"):
-            storage.num_rows_many([uris["all"], storage.join(root, "none.parquet")])
 
     def test_versions_of_many_files(self, root: str) -> None:
         uris = [storage.join(root, "in", name) for name in ("a b.wav", "c*.wav", "d.wav")]
