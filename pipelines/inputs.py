@@ -94,13 +94,15 @@ def _text_parts(file: InputFile, lines_per_shard: int) -> Iterator[InputFile]:
     if file.problem is not None or file.uri.endswith(".gz"):
         yield file
         return
-    begun, offset, lines = (0, 0), 0, 0  # (byte, line) where the present part begins
     try:
-        opened = storage.open_read(file.uri)
-    except OSError:
+        yield from list(_parts_of(file, lines_per_shard))
+    except (OSError, UnreadableError):
         yield file  # its shard will find the same, and sets it aside
-        return
-    with opened as text:
+
+
+def _parts_of(file: InputFile, lines_per_shard: int) -> Iterator[InputFile]:
+    begun, offset, lines = (0, 0), 0, 0  # (byte, line) where the present part begins
+    with storage.open_read(file.uri) as text:
         while block := text.read(1 << 20):
             for end in _line_ends(block):
                 lines += 1

@@ -26,6 +26,7 @@ from seamlessalign.pipelines.search_plan import (
 )
 from seamlessalign.pipelines.search_sizes import over_memory
 from seamlessalign.pipelines.stage_rates import Rates, read_rates
+from seamlessalign.sources import is_http, place_of
 
 
 @dataclass(frozen=True)
@@ -332,6 +333,7 @@ def _described_workers(workers: dict[str, Workers]) -> str:
 def _described(shards: list[Shard]) -> str:
     files = {file.uri: file for shard in shards for file in shard.files}.values()
     good = [file for file in files if file.problem is None]
-    size = sum(storage.size(file.uri) for file in good)
+    stored = {place_of(file.uri).file for file in good}  # what is on the web is asked when it is read
+    size = sum(storage.size(uri) for uri in stored if not is_http(uri))
     missing = f", {len(files) - len(good)} cannot be found" if len(good) < len(files) else ""
     return f"{len(good)} files, {size / 2**20:.1f} MiB, in {len(shards)} shards{missing}"

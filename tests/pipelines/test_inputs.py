@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from seamlessalign import compressed_tar, storage, web_access
 from seamlessalign.errors import StorageError
-from seamlessalign.pipelines.inputs import InputFile, cut_into_shards, find_recordings, find_texts
+from seamlessalign.pipelines.inputs import InputFile, cut_into_shards, cut_texts, find_recordings, find_texts
 from seamlessalign.web_access import WebAccess
 from tests.ground.loopback import web_server
 from tests.ground.test_sources import write_tar
@@ -398,6 +398,14 @@ class TestAddresses:
             f"{address}/c.wav": None,
             f"{address}/../d.wav": None,
         }
+
+    def test_a_text_that_breaks_off_on_the_web_is_one_part(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(web_access, "_access", WebAccess(allow_local=True))
+        with web_server(b"a line\n" * 1000) as address:
+            (whole,) = find_texts([f"{address}/good.txt"])
+            assert len(cut_texts([whole], 100)) == 10
+            (broken,) = find_texts([f"{address}/short.txt"])
+            assert [shard.files for shard in cut_texts([broken], 100)] == [(broken,)]
 
     def test_secrets_are_not_repeated(self, tmp_path: Path) -> None:
         secret = "hunter2"
