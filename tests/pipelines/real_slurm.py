@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,13 +21,14 @@ import pytest
 
 NODES = ("first", "second")
 _REVOKED_SECONDS = 8.0  # after a job was put off a node until its last process has gone
-_PATIENCE = 30.0  # seconds until daemons that do not answer fail the test
+_PATIENCE = 120.0  # seconds until daemons that do not answer fail the test
 _CONF = """
 ClusterName=probe
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
+AuthInfo=socket={sockets}/munge
 CryptoType=crypto/munge
 SlurmctldPort={ports[0]}
 SlurmctldParameters=preempt_send_user_signal
@@ -63,9 +65,11 @@ PartitionName=high Nodes=second State=UP PriorityTier=10 PreemptMode=OFF
 _WITH_DATABASE = """
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort={port}
+AccountingStoragePass={sockets}/munge
 """
 _DATABASE_CONF = """
 AuthType=auth/munge
+AuthInfo=socket={sockets}/munge
 DbdHost={host}
 DbdAddr=127.0.0.1
 DbdPort={port}
@@ -122,15 +126,17 @@ def slurm(folder: Path, *, accounting: bool = False) -> Iterator[Slurm]:
     ports = _free_ports(5)
     kinds = ("jobacct_gather/linux", "accounting_storage/slurmdbd") if accounting else (
         "jobacct_gather/none", "accounting_storage/none")  # fmt: skip
-    text = _CONF.format(host=host, folder=folder, ports=ports, gather=kinds[0], storage=kinds[1])
-    conf.write_text(text + (_WITH_DATABASE.format(port=ports[3]) if accounting else ""))
+    # names of sockets have to be short
+    sockets = Path(tempfile.mkdtemp(prefix="slurm-"))
+    text = _CONF.format(host=host, folder=folder, sockets=sockets, ports=ports, gather=kinds[0], storage=kinds[1])
+    conf.write_text(text + (_WITH_DATABASE.format(port=ports[3], sockets=sockets) if accounting else ""))
     before = os.environ.get("SLURM_CONF")
     os.environ["SLURM_CONF"] = str(conf)
     daemons: list[subprocess.Popen[bytes]] = []
     try:
-        daemons += _munge()
+        daemons.append(_munge(sockets))
         if accounting:
-            daemons += _database(folder, host, ports[3], ports[4])
+            daemons += _database(folder, sockets, host, ports[3], ports[4])
         daemons.append(_start("slurmctld", "-D", "-f", conf, "-c"))
         daemons += [_start("slurmd", "-D", "-f", conf, "-c", "-N", node) for node in NODES]
         _wait_until(_all_idle, folder / "slurmctld.log")
@@ -144,6 +150,7 @@ def slurm(folder: Path, *, accounting: bool = False) -> Iterator[Slurm]:
                 daemon.wait(10)
             daemon.kill()
             daemon.wait()
+        shutil.rmtree(sockets)
         if before is None:
             del os.environ["SLURM_CONF"]
         else:
@@ -155,25 +162,26 @@ def _start(*command: str | Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([str(part) for part in command], **quiet)  # type: ignore[call-overload,no-any-return]
 
 
-def _munge() -> "list[subprocess.Popen[bytes]]":
-    """munged in the foreground, unless one is at work already."""
-    if _succeeds("munge", "-n"):
-        return []
-    run = Path("/run/munge")
-    run.mkdir(exist_ok=True)
-    shutil.chown(run, "munge", "munge")
-    started = _start("runuser", "-u", "munge", "--", shutil.which("munged") or "munged", "--foreground")
-    _wait_until(lambda: _succeeds("munge", "-n"), None)
-    return [started]
+def _munge(sockets: Path) -> "subprocess.Popen[bytes]":
+    """A munged of this Slurm's own: others may end theirs at any time."""
+    key = sockets / "munge.key"
+    key.touch(0o600)
+    key.write_bytes(os.urandom(1024))
+    files = {"key-file": key, "pid-file": sockets / "pid", "log-file": sockets / "log", "seed-file": sockets / "seed"}
+    socket_file = sockets / "munge"
+    options = [f"--{name}={file}" for name, file in {**files, "socket": socket_file}.items()]
+    started = _start(shutil.which("munged") or "munged", "--foreground", "--force", *options)
+    _wait_until(lambda: _succeeds("munge", "-n", f"--socket={socket_file}"), None)
+    return started
 
 
-def _database(folder: Path, host: str, port: int, storage_port: int) -> "list[subprocess.Popen[bytes]]":
+def _database(folder: Path, sockets: Path, host: str, port: int, storage_port: int) -> "list[subprocess.Popen[bytes]]":
     """MariaDB on the loopback in the folder, and slurmdbd over it, with the cluster and root as its user."""
     data, log = folder / "mariadb", folder / "slurmdbd.log"
     make = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--user=root", "--skip-test-db",
             "--auth-root-authentication-method=normal"]  # fmt: skip
     subprocess.run(make, check=True, capture_output=True)
-    socket_file = folder / "mariadb.sock"
+    socket_file = sockets / "mariadb"
     started = [
         _start(
             "mariadbd", "--no-defaults", f"--datadir={data}", "--user=root", "--bind-address=127.0.0.1",
@@ -186,7 +194,9 @@ def _database(folder: Path, host: str, port: int, storage_port: int) -> "list[su
     rights = "create user slurm@'127.0.0.1' identified by 'slurm'; grant all on slurm_accounting.* to slurm@'127.0.0.1'"
     subprocess.run([*client, f"--execute={rights}"], check=True, capture_output=True)
     conf = folder / "slurmdbd.conf"
-    conf.write_text(_DATABASE_CONF.format(host=host, port=port, storage_port=storage_port, folder=folder))
+    conf.write_text(
+        _DATABASE_CONF.format(host=host, port=port, storage_port=storage_port, folder=folder, sockets=sockets)
+    )
     conf.chmod(0o600)
     started.append(_start("slurmdbd", "-D"))  # which looks for its file beside $SLURM_CONF
     _wait_until(lambda: _succeeds("sacctmgr", "--immediate", "add", "cluster", "probe"), log)
