@@ -171,7 +171,7 @@ def read_tagged(uri: str) -> tuple[bytes, str] | None:
 def write_if(uri: str, data: bytes, tag: str | None) -> bool:
     """Write a small file if the one that is there has this tag, or, with None, if there is none; whether it was so.
 
-    S3 decides that by itself, and Google's store whether there is none. Else somebody may come between asking and writing.
+    S3 decides that by itself, Google's store whether there is none. Else somebody may come between asking and writing.
     """
     fs, path = filesystem(uri)
     conditions: dict[str, Any] = {"mode": "create"}
