@@ -4,9 +4,9 @@
 
 A run of so many recordings, a shard each, goes through the driver as it is: inputs are found and cut, stages planned,
 marks written and read, the ledger written, tables counted. Only how a shard of speech is done is tiny: its recording
-has 0.2 s, and it writes one made-up span in the place of what models would find. All later stages do their real work,
-in the driver's process. Half of the recordings are French, half Spanish, and each has its counterpart, so that there is
-a corpus to cut. One folder grows from size to size. At each, the driver is timed
+has 0.2 s, and in the place of what models would find it writes that there is no speech, or, for each tenth, one made-up
+span. All later stages do their real work, in the driver's process. Half of the spans are French, half Spanish, and each
+has its counterpart, so that there is a corpus to cut. One folder grows from size to size. At each, the driver is timed
 
 - while it leads the shards that are new (what these take by themselves is not counted),
 - started again with everything done: scanning and finishing,
@@ -25,7 +25,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -59,7 +59,8 @@ from seamlessalign.rows import (
 
 LANGS = ("fra", "spa")
 SAMPLES = SAMPLE_RATE // 5
-_THREADS = 8  # that write inputs and do tiny shards
+SILENT = 10  # one recording of so many has a span
+PROCESSES = 4  # that do tiny shards
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def check(root: Path, seen: list[Seen], count: int, new: int) -> int:
     """Bytes of all marks, once it is sure that everything was done as it should."""
     first, again, told = (one.told for one in seen)
-    stages = told["stages"]
+    stages, spans = told["stages"], -(-count // SILENT)
     assert first["done"] >= new and first["kept"] >= count - new and again["done"] == 0, (first, again)
-    assert stages["speech"]["done"] == stages["speech"]["rows_kept"] // 2 == count, stages
-    assert stages["corpus"]["rows_kept"] == count // 2, stages
+    assert stages["speech"]["done"] == count and stages["speech"]["rows_kept"] == 2 * spans, stages
+    assert stages["corpus"]["rows_kept"] == spans // 2, stages
     return sum(map(storage.size, storage.list_files(str(root / "run" / "state" / "done"))))
 
 
@@ -119,7 +120,7 @@ def write_inputs(root: Path, first: int, last: int) -> None:
         samples[:32] = [(number >> bit & 1) / 2 for bit in range(32)]
         soundfile.write(path, samples, SAMPLE_RATE)
 
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(8) as pool:
         for _ in pool.map(write, range(first, last)):
             pass
 
@@ -131,7 +132,7 @@ def config_of(root: Path, audio: str) -> RunConfig:
             "output": str(root / "run"),
             "directions": ["frA-esA"],
             "speech": {"inputs": [audio], "lang": "fra"},
-            "mining": {"threshold": 1.0, "near_duplicates": None, "filters": {"min_seconds": 0.0}},
+            "mining": {"threshold": 1.0, "near_duplicates": None, "filters": {"min_seconds": 0.1}},
             "resources": {"device": "cpu"},
         },
         "many_shards",
@@ -139,32 +140,33 @@ def config_of(root: Path, audio: str) -> RunConfig:
 
 
 def tiny_speech(shard: Shard, digest: str, context: Context) -> Mark:
-    """What `speech_stage.process` does for its shard, with one made-up span in the place of what models would find."""
+    """What `speech_stage.process` does, with a made-up span, or none, in the place of what models find."""
     tally, spans = Tally(), Tally()
     (file,) = shard.files
-    number = int(Path(file.uri).stem)
-    lang, dim = LANGS[number % 2], dim_of(context.config.speech.embedder)
+    number, other = divmod(int(Path(file.uri).stem), SILENT)
+    lang = LANGS[number % 2]
     sha256 = sha256_hex(Path(file.uri).read_bytes())
-    recording = Recording(
-        recording_id(sha256), file.uri, sha256, SAMPLES, SAMPLE_RATE, 1, lang, 1.0, SAMPLES, None, None, None
-    )
-    row = np.random.default_rng(number // 2).standard_normal((1, dim), dtype=np.float32)  # as its counterpart's
-    row += np.random.default_rng(2**40 + number).standard_normal((1, dim), dtype=np.float32) / 8
-    segment = Segment(
-        segment_id(recording.recording_id, 0, SAMPLES), recording.recording_id, file.uri, 0, SAMPLES, lang, 1.0, 1.0, 1
-    )
+    identity, reason = recording_id(sha256), "no_speech" if other else None
+    speech = 0 if other else SAMPLES
+    recording = Recording(identity, file.uri, sha256, SAMPLES, SAMPLE_RATE, 1, lang, 1.0, speech, None, None, reason)
     folder, metadata, outputs, written = context.folder, {"seamlessalign.digest": digest}, [], 0
-    for uri, table in (
-        (
-            folder.table("segments", f"lang={lang}", shard.name),
-            storage.with_embeddings([asdict(segment)], row, segments_schema(dim)),
-        ),
-        (folder.table("recordings", part=shard.name), pa.Table.from_pylist([asdict(recording)], schema=RECORDINGS)),
-    ):
+    tables = [
+        (folder.table("recordings", part=shard.name), pa.Table.from_pylist([asdict(recording)], schema=RECORDINGS))
+    ]
+    if reason is None:
+        dim = dim_of(context.config.speech.embedder)
+        row = np.random.default_rng(number // 2).standard_normal((1, dim), dtype=np.float32)  # as its counterpart's
+        row += np.random.default_rng(2**40 + number).standard_normal((1, dim), dtype=np.float32) / 8
+        segment = Segment(segment_id(identity, 0, SAMPLES), identity, file.uri, 0, SAMPLES, lang, 1.0, 1.0, 1)
+        table = storage.with_embeddings([asdict(segment)], row, segments_schema(dim))
+        tables.append((folder.table("segments", f"lang={lang}", shard.name), table))
+        tally.keep(samples=SAMPLES)
+        spans.keep(samples=SAMPLES)
+    else:
+        tally.drop(reason, samples=SAMPLES)
+    for uri, table in tables:
         written += storage.write_table(uri, table, metadata=metadata)
         outputs.append(folder.relative(uri))
-    tally.keep(samples=SAMPLES)
-    spans.keep(samples=SAMPLES)
     lines = [
         tally.line("recordings", shard.name, digest=digest, seconds={"decode": 0.001}, bytes_read=len(sha256)),
         spans.line("segments", shard.name, digest=digest, bytes_written=written),
@@ -215,12 +217,21 @@ def refuse(tasks: list[ShardTask], context: Context, progress: Callable[[float],
 def do_tiny(tasks: list[ShardTask], context: Context, progress: Callable[[float], None]) -> None:
     """Do all shards in this process: those of speech tiny, all others as any run does them."""
 
+    if tasks[0].stage != speech_stage.STAGE:
+        for task in tasks:
+            do_and_mark(task, context)
+        return
+    with multiprocessing.get_context("fork").Pool(PROCESSES, _be_tiny) as pool:
+        for _ in pool.imap_unordered(partial(_do_one, context=context), tasks, 50):
+            progress(SAMPLES / SAMPLE_RATE)
+
+
+def _be_tiny() -> None:
     shard_task._PROCESS[speech_stage.STAGE] = tiny_speech
-    is_speech = tasks[0].stage == speech_stage.STAGE
-    with ThreadPoolExecutor(_THREADS if is_speech else 1) as pool:
-        for _ in pool.map(partial(do_and_mark, context=context), tasks):
-            if is_speech:  # others tell by themselves
-                progress(SAMPLES / SAMPLE_RATE)
+
+
+def _do_one(task: ShardTask, context: Context) -> None:
+    do_and_mark(task, context)
 
 
 def drive(
@@ -261,8 +272,8 @@ def read_status(root: Path) -> Seen:
 
 def alone(call: Callable[[Path], Seen], root: Path) -> Seen:
     """The same in a process of its own."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(call, (root,))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(call, root).result()
 
 
 if __name__ == "__main__":

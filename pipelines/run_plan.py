@@ -184,8 +184,8 @@ def plan_stages(
         kept[search.direction] = count
         candidates = times(min(_rows_of(search)), theirs.candidates if theirs else None)
         parts.append(times(candidates, theirs.pair_bytes if theirs else None))
-        cut.append(0.0 if count == 0 else times(count, theirs.cut_seconds if theirs else None))
-        corpus.append(0.0 if count == 0 else times(count, theirs.corpus_bytes if theirs else None))
+        cut.append(times(count, theirs.cut_seconds if theirs else None))
+        corpus.append(times(count, theirs.corpus_bytes if theirs else None))
         cut_read.append(sum(hours) * rates.audio_bytes)
         cut_tasks += math.ceil((count or 0) / PAIRS_PER_SHARD)
     stored["pairs"], stored["corpus"] = plus(*parts), plus(*corpus)
@@ -229,9 +229,10 @@ def _stage_cost(stage: str, totals: _Totals, groups: int, context: Context, work
 
 
 def _groups(tasks: int, config: RunConfig, workers: Workers, executor: str) -> int:
-    """How many groups of tasks an executor makes, as `local` and `slurm` do."""
-    share = tasks // workers.processes if executor == "slurm" else tasks // (4 * workers.processes)
-    return math.ceil(tasks / max(1, min(config.resources.shards_per_group, share)))
+    """How many groups of tasks are done as one: tasks of Slurm; others are made small enough to come to as much."""
+    if executor != "slurm":
+        return tasks
+    return math.ceil(tasks / max(1, min(config.resources.shards_per_group, tasks // workers.processes)))
 
 
 def _gpu(wall: float | None, rates: Rates, workers: Workers) -> float | None:
@@ -253,7 +254,9 @@ def _hours(seconds: float | None) -> float | None:
 
 
 def times(amount: float | None, rate: float | None) -> float | None:
-    """Their product, None where one is not known."""
+    """Their product, None where that is not known."""
+    if amount == 0:
+        return 0.0
     return None if amount is None or rate is None else amount * rate
 
 
