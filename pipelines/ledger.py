@@ -118,12 +118,8 @@ def peak_rss() -> int:
 
 def write_mark(folder: RunFolder, mark: Mark) -> None:
     """Declare a shard done."""
-    storage.write_bytes_atomic(folder.mark(mark.stage, mark.shard), mark_text(mark))
-
-
-def mark_text(mark: Mark) -> bytes:
-    """A mark as it is written."""
-    return json.dumps(asdict(mark), ensure_ascii=False, indent=1).encode()
+    text = json.dumps(asdict(mark), ensure_ascii=False, indent=1)
+    storage.write_bytes_atomic(folder.mark(mark.stage, mark.shard), text.encode())
 
 
 def read_marks(folder: RunFolder, stage: str, beginning: str = "") -> dict[str, Mark]:
