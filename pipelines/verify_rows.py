@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import yaml
 
 from seamlessalign import storage
 from seamlessalign.errors import StorageError
@@ -89,7 +90,8 @@ def check_recordings(check: Check, marked: Marked, kept: dict[str, KeptRecording
 
     `kept` takes, by shard, what `check_segments` must know of its recordings.
     """
-    inputs = inputs_of(marked, "speech")
+    inputs, config = inputs_of(marked, "speech"), yaml.safe_load(storage.read_bytes(marked.folder.config))
+    each = config.get("speech", {}).get("decode", {}).get("channels") == "each"
     rows = given = samples = quarantined = 0
     names: list[Numbers] = []
     for mark in marked.shards("speech"):
@@ -103,7 +105,7 @@ def check_recordings(check: Check, marked: Marked, kept: dict[str, KeptRecording
         if inputs is not None:
             files = inputs.get(mark.shard, ())
             given += len(files)
-            _check_inputs(check, where, [_shown(file.uri) for file in files], table, aside)
+            _check_inputs(check, where, [_shown(file.uri) for file in files], table, aside, each=each)
         whole = table.filter(pc.is_null(table.column("drop_reason")))
         kept[mark.shard] = KeptRecordings(
             whole.column("uri").combine_chunks(),
@@ -210,8 +212,13 @@ def _check_recording_ids(check: Check, where: str, table: pa.Table) -> None:
             check.tell(where, f"recording {identity} of {row['uri']} is not the id of its SHA-256")
 
 
-def _check_inputs(check: Check, where: str, inputs: list[str], table: pa.Table, aside: list[str]) -> None:
-    """Every input has its rows or its line, and no row or line is of another input."""
+def _check_inputs(
+    check: Check, where: str, inputs: list[str], table: pa.Table, aside: list[str], *, each: bool
+) -> None:
+    """Every input has its rows or its line, and no row or line is of another input.
+
+    each: every channel of an input is a recording.
+    """
     known, found = set(inputs), dict[str, list[int | None]]()
     channels: dict[str, int] = {}
     uris = [(uri, True) for uri in table.column("uri").to_pylist()] + [(uri, False) for uri in aside]
@@ -231,8 +238,9 @@ def _check_inputs(check: Check, where: str, inputs: list[str], table: pa.Table, 
             check.tell(where, f"input {uri} is neither a recording nor a line in quarantine")
         elif len(entries) != len(set(entries)):
             check.tell(where, f"input {uri} is there more than once")
-        elif len(entries) > 1 and None not in entries and set(entries) != set(range(channels.get(uri, len(entries)))):
-            check.tell(where, f"of input {uri} there are channels {sorted(filter(None, entries))} of {channels[uri]}")
+        elif each and None not in entries and set(entries) != set(range(channels.get(uri, len(entries)))):
+            found_ones = sorted(channel for channel in entries if channel is not None)
+            check.tell(where, f"of input {uri} there are channels {found_ones} of {channels.get(uri)}")
 
 
 def _shown(uri: str) -> str:

@@ -19,6 +19,8 @@ from seamlessalign.pipelines.folder import STAGES, RunFolder
 from seamlessalign.pipelines.ledger import read_marks, write_ledger
 from seamlessalign.pipelines.progress import Progress
 from seamlessalign.pipelines.verify import prove, verify_run
+from seamlessalign.pipelines.verify_files import Check
+from seamlessalign.pipelines.verify_rows import _check_inputs
 from tests.pipelines.small_corpus import SmallRun, complaint, finished_run, mine, program
 
 pytestmark = pytest.mark.embedded
@@ -204,6 +206,24 @@ def test_a_dropped_pair_without_a_reason(run: Path) -> None:
     row = pq.ParquetFile(file).read(["kept"]).column("kept").to_pylist().index(False)
     _rewrite(file, _set("drop_reason", row, None))
     assert any("is not kept and has no drop_reason" in sentence for sentence in _found(run))
+
+
+@pytest.mark.parametrize(
+    ("uris", "aside", "each", "told"),
+    [
+        (["a.wav#channel=0", "a.wav#channel=1", "b.wav"], [], True, []),
+        (["a.wav#channel=0", "b.wav"], ["a.wav#channel=1"], True, []),
+        (["a.wav#channel=1", "b.wav#channel=1"], [], False, []),
+        (["a.wav#channel=0", "b.wav"], [], True, ["w: of input a.wav there are channels [0] of 2"]),
+        (["a.wav#channel=0"] * 2, ["b.wav"], True, ["w: input a.wav is there more than once"]),
+        (["a.wav"], [], False, ["w: input b.wav is neither a recording nor a line in quarantine"]),
+    ],
+)
+def test_channels_that_are_recordings(uris: list[str], aside: list[str], each: bool, told: list[str]) -> None:
+    check = Check("recordings")
+    table = pa.table({"uri": uris, "channels": [2] * len(uris)})
+    _check_inputs(check, "w", ["a.wav", "b.wav"], table, aside, each=each)
+    assert check.wrong == told
 
 
 def test_recordings_that_the_kept_pairs_are_not_of(run: Path) -> None:
