@@ -271,7 +271,8 @@ def test_what_is_overridden_is_what_is_configured(
     overrides = [f"{key}={yaml.safe_dump(value, default_flow_style=True)}" for key, value in changes.items()]
     config = load_config(path, overrides)
     for key, value in changes.items():
-        assert _value(config, key) == value
+        wanted = [str(Path.cwd() / uri) for uri in value] if key.endswith(".inputs") else value
+        assert _value(config, key) == wanted
     assert config == parse_config(_with(changes), path)
     untouched = parse_config(MINIMAL, path)
     for key in set(_keys(RunConfig)) - set(changes):
