@@ -22,6 +22,7 @@ from seamlessalign import storage
 from seamlessalign.config import RunConfig
 from seamlessalign.errors import ConfigError, SeamlessAlignError
 from seamlessalign.pipelines import decoys_stage, search_stage, speech_stage, text_stage
+from seamlessalign.pipelines.beam_job import END, forget_job, record_job
 from seamlessalign.pipelines.beam_stage import do_tasks
 from seamlessalign.pipelines.context import Context, new_run_id
 from seamlessalign.pipelines.folder import STAGES, RunFolder
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
 
 GPU_STAGES = (speech_stage.STAGE, text_stage.STAGE, decoys_stage.STAGE, search_stage.STAGE)
 _LOCAL_RUNNERS = (None, "DirectRunner", "FnApiRunner", "SwitchingDirectRunner", "BundleBasedDirectRunner")
-_BEGIN, _END = "begin", "end"  # logs of what a worker does before and behind the shards of a stage
+_BEGIN = "begin"  # the log of what a worker does before the shards of a stage
 _LOOK_SECONDS = (1.0, 10.0)  # between looks at the marks of a local folder, and of a remote one
 
 
@@ -136,21 +137,35 @@ class BeamRun:
             raise ConfigError(f"{self._runner}: {' '.join(str(error).split())[:500]}") from error
         # the log of the shard has what Beam would print of an error
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+        result = None
         with heeded_interrupts() as heed, _silent_threads():
             try:
                 result = pipeline.run()
-                state = None if self._only_built else result.wait_until_finish()
+                state = None if self._only_built else self._outcome(folder, result)
+            except KeyboardInterrupt:
+                if result is not None:
+                    result.cancel()
+                raise
             except Exception as error:
                 heed()  # Ctrl-C in the middle of a shard is to Beam an error like any other
                 raise self._told(folder, error) from error
         if state is not None and str(state) not in ("DONE", "UPDATED"):
             raise self._told(folder, RuntimeError(f"the job ended as {state}"))
 
+    def _outcome(self, folder: RunFolder, result: Any) -> Any:
+        """Wait for a job, which is recorded in the meantime: it goes on if this process dies."""
+        job = getattr(result, "job_id", None) or getattr(result, "_job_id", "without a name")
+        record_job(folder, self._runner or "Beam", str(job() if callable(job) else job), self.context.run_id)
+        try:
+            return result.wait_until_finish()
+        finally:
+            forget_job(folder)
+
     def _told(self, folder: RunFolder, error: Exception) -> SeamlessAlignError:
         """What stopped the run, out of the log of the shard that failed where there is one."""
         for stage in STAGES:
             marks, names = read_marks(folder, stage), read_plan(folder, stage) or {}
-            for name in (_BEGIN, *(name for name in names if name not in marks), _END):
+            for name in (_BEGIN, *(name for name in names if name not in marks), END):
                 failure = last_failure(folder, stage, name, run=self.context.run_id)
                 if failure is not None:
                     return error_of(failure, folder, stage, name)
@@ -199,7 +214,7 @@ class _EndStage(beam.DoFn):  # type: ignore[misc]
 
     def process(self, element: int) -> Iterator[str]:
         """End the stage, of which `element` shards were done."""
-        with task_log(self._context, self._stage, _END, ""):
+        with task_log(self._context, self._stage, END, ""):
             end_stage(self._stage, self._context.folder)
         yield self._stage
 

@@ -63,6 +63,11 @@ class RunFolder:
         return storage.join(self.root, "state", "lock.json")
 
     @property
+    def beam_job(self) -> str:
+        """The job of a Beam runner that works in this folder, which may outlive its driver."""
+        return storage.join(self.root, "state", "beam.json")
+
+    @property
     def arrays_folder(self) -> str:
         """Folder of what the driver has in Slurm, a file for each stage."""
         return storage.join(self.root, "state", "slurm")

@@ -1,11 +1,13 @@
 """The status of a run for Prometheus, in its text format (version 0.0.4), and as JSON, over HTTP."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from typing import Any
 
 from seamlessalign import storage
@@ -145,6 +147,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer one request."""
         path = self.path.partition("?")[0]
+        if not self._is_asked_for_here():
+            self._answer(403, "text/plain; charset=utf-8", "this is no address of this program\n")
+            return
         try:
             if path == "/metrics":
                 self._answer(200, CONTENT_TYPE, metrics_text(*self.asked.status()))
@@ -160,6 +165,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Say nothing of requests."""
+
+    def _is_asked_for_here(self) -> bool:
+        """Whether a request that reaches this machine alone names it: other names are of pages that lead back here."""
+        if not ip_address(self.connection.getsockname()[0]).is_loopback:
+            return True
+        name = self.headers.get("Host", "").rpartition("@")[2].lower()
+        return bool(re.fullmatch(r"(localhost|127(\.\d+){3}|\[::1\])?(:\d+)?", name))
 
     def _answer(self, code: int, kind: str, text: str) -> None:
         data = text.encode()

@@ -19,6 +19,7 @@ from seamlessalign.errors import ConfigError, InputError, SeamlessAlignError
 from seamlessalign.languages import Direction
 from seamlessalign.model_files import find_model, place_of
 from seamlessalign.pipelines import decoys_stage, gather_stage, mining_stage, reduce_stage
+from seamlessalign.pipelines.beam_job import refuse_beside_job
 from seamlessalign.pipelines.check_models import check_models
 from seamlessalign.pipelines.context import Context, new_run_id
 from seamlessalign.pipelines.driver_lock import only_driver
@@ -150,6 +151,7 @@ def run(config: RunConfig, executor_name: str = "local", beam_options: list[str]
     storage.check_writable(folder.root)
     with only_driver(folder), driving(folder, context.run_id):
         if slurm is not None:
+            refuse_beside_job(folder)
             slurm.clear()
         else:
             _clear(folder)
@@ -275,7 +277,8 @@ def _finished(folder: RunFolder, done: int, kept: int) -> RunResult:
 
 
 def _clear(folder: RunFolder) -> None:
-    """Remove what killed writers left. Raises SeamlessAlignError where tasks of Slurm are writing."""
+    """Remove what killed writers left. Raises SeamlessAlignError where tasks of Slurm or a job of Beam are writing."""
+    refuse_beside_job(folder)
     living = living_tasks(folder)
     if living:
         raise SeamlessAlignError(

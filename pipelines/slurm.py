@@ -375,8 +375,13 @@ class SlurmExecutor:
 def living_tasks(folder: RunFolder) -> list[str]:
     """Ids of the tasks that Slurm has at work, or waiting to be, in a run's folder."""
     records = [record for record in read_records(folder) if record.arrays] if storage.is_local(folder.root) else []
-    if not records or shutil.which("squeue") is None:
+    if not records:
         return []
+    if shutil.which("squeue") is None:
+        raise SeamlessAlignError(
+            f"{folder.root}: tasks of Slurm may be at work here, and there is no squeue to ask: run where there is "
+            f"one, or remove {folder.arrays_folder} if you know that they have ended"
+        )
     queue = _queue()
     return [identity for record in records for _, identity, _ in record.living(queue)]
 

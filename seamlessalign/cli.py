@@ -116,13 +116,14 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="what of a run is done, running, failed and dropped")
     status.add_argument("run", metavar="DIR")
     status.add_argument("--json", action="store_true", help="for programs")
-    status.add_argument("--watch", action="store_true", help="show it anew every two seconds until the run ends")
-    status.add_argument(
+    one = status.add_mutually_exclusive_group()
+    one.add_argument("--watch", action="store_true", help="show it anew every two seconds until the run ends")
+    one.add_argument(
         "--serve",
         metavar="[HOST:]PORT",
         help="answer /metrics for Prometheus and /status.json over HTTP until Ctrl-C (default host: 127.0.0.1)",
     )
-    status.add_argument(
+    one.add_argument(
         "--verify", action="store_true", help="prove that nothing is lost: every id, count and checksum of its tables"
     )
     status.set_defaults(command=_status)
@@ -195,6 +196,10 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from seamlessalign.config import load_config
 
+    if arguments.behind and not arguments.behind[0].startswith("-"):
+        raise ConfigError(f"{arguments.behind[0]!r} behind -- is no option of a runner: write --option=value")
+    if arguments.detach and arguments.dry_run:
+        raise ConfigError("--detach starts a run and --dry-run does not: give one of both")
     config = load_config(arguments.config, arguments.overrides, arguments.output)
     sizes = {name: getattr(arguments, name) for name in ("hours", "sentences", "recording_minutes", "rates_from")}
     if arguments.dry_run:
@@ -239,6 +244,8 @@ def _detach(arguments: argparse.Namespace, config: "RunConfig") -> int:
 def _status(arguments: argparse.Namespace) -> int:
     import json
 
+    if arguments.json and (arguments.watch or arguments.serve is not None):
+        raise ConfigError("--json tells the status once: leave --watch and --serve out")
     if arguments.verify:
         return _verify(arguments)
     if arguments.serve is not None:

@@ -187,3 +187,24 @@ def test_a_reader_that_has_left_is_no_error() -> None:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["status", "DIR", "--watch", "--json"], "--json tells the status once"),
+        (["run", "x.yaml", "--executor", "beam", "--", "bogus"], "'bogus' behind -- is no option of a runner"),
+        (["run", "x.yaml", "--executor", "slurm", "--detach", "--dry-run"], "--detach starts a run and --dry-run does"),
+    ],
+)
+def test_options_that_contradict_each_other(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 2
+    assert capsys.readouterr().err.startswith(f"seamlessalign: {told}")
+
+
+def test_one_way_to_tell_a_status_at_a_time(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["status", "DIR", "--watch", "--verify"])
+    assert caught.value.code == 2 and "not allowed with argument" in capsys.readouterr().err

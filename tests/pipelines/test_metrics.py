@@ -1,5 +1,6 @@
 """Metrics of a run: text that a strict reader of Prometheus' format takes, with the ledger's numbers, over HTTP."""
 
+import http.client
 import json
 import math
 import re
@@ -213,6 +214,15 @@ def test_over_http(folder: RunFolder) -> None:
         with urllib.request.urlopen(request, timeout=60) as answer:
             assert answer.status == 200 and answer.read() == b"" and int(answer.headers["Content-Length"]) > 100
         assert all(one[0] == 200 for one in _many(f"{address}/metrics"))
+        for name, wanted in (
+            ("localhost:9100", 200),
+            ("[::1]:9100", 200),
+            ("evil.example", 403),
+            ("127.0.0.1.evil", 403),
+        ):
+            asked = http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
+            asked.request("GET", "/status.json", headers={"Host": name})  # as a page whose name leads here does
+            assert asked.getresponse().status == wanted, name
 
 
 def _many(address: str) -> list[tuple[int, str, str]]:
