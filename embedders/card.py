@@ -121,8 +121,8 @@ def card_digest(name: str) -> str:
 
 
 def means_digest(name: str) -> str:
-    """As `card_digest`, of the means alone: other thresholds make no other rows."""
-    return hashlib.sha256(_card_files(name)[1]).hexdigest()[:16]
+    """As `card_digest`, of the means alone: other thresholds make no other rows. Without a card there are no means."""
+    return hashlib.sha256(_card_files(name)[1] if has_card(name) else b"").hexdigest()[:16]
 
 
 def save_card(card: Card, folder: Path, recipe: Mapping[str, Any], stem: str | None = None) -> None:

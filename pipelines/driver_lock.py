@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-from seamlessalign import remote_files, storage
+from seamlessalign import local_files, remote_files, storage
 from seamlessalign.errors import SeamlessAlignError, StorageError
 from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.retries import BRIEF, patience
@@ -122,7 +122,7 @@ def is_driven(folder: RunFolder, process: int) -> bool:
 def _file_lock(folder: RunFolder) -> Iterator[None]:
     path = storage.local_path(folder.lock)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        local_files.make_folder(path.parent)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise StorageError(f"{path}: cannot be written: {error.strerror}") from error

@@ -112,7 +112,8 @@ def load(side: Side, context: Context) -> Gathered:
         counts = json.loads(storage.read_bytes(counted))
         num_rows, decoys = int(counts["rows"]), int(counts["decoys"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{counted}: does not say how many rows there are; remove it and run again") from error
+        told = f"does not say how many rows there are ({error}); remove it and run again"
+        raise StorageError(f"{counted}: {told}") from error
     rows, made_from = _mapped(uri), _mapped(_uri(side, "made.npy", context))
     if len(rows) != num_rows + decoys:
         raise StorageError(

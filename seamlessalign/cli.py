@@ -48,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     except Exception as error:  # noqa: BLE001 - the last place that can turn an error into one line
+        if isinstance(error, OSError) and error.filename is not None and error.strerror:
+            _complain(f"{error.filename}: {error.strerror}", arguments.debug)
+            return 1
         kind = error.__class__.__name__
         _complain(f"{kind}: {_first_line(error)} (--debug shows where)", arguments.debug)
         return 1

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seamlessalign import multipart, remote_files, remote_requests
+from seamlessalign import local_files, multipart, remote_files, remote_requests
 from seamlessalign.errors import StorageError
 from seamlessalign.retries import retrying
 
@@ -173,8 +173,7 @@ def read_bytes(uri: str) -> bytes:
     """All bytes of a file."""
     if not is_local(uri):
         return remote_files.read_bytes(uri)
-    with open(_local_name(uri), "rb") as file:  # noqa: PTH123 - a Path takes as long to make as this to read
-        return file.read()
+    return local_files.read(_local_name(uri))
 
 
 def read_many(uris: Sequence[str]) -> dict[str, bytes]:
@@ -199,12 +198,13 @@ def write_bytes_atomic(uri: str, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def writing(uri: str) -> Iterator[None]:
+def writing(uri: str, what: str = "written") -> Iterator[None]:
     """Make an OSError inside, such as that of a full disk, a StorageError that names the file being written."""
     try:
         yield
     except OSError as error:
-        raise StorageError(f"{uri}: cannot be written: {error.strerror or error}") from error
+        # Arrow's message would say more, of a temporary name that means nothing to anybody
+        raise StorageError(f"{uri}: cannot be {what}: {os.strerror(error.errno) if error.errno else error}") from error
 
 
 @contextlib.contextmanager
@@ -214,11 +214,11 @@ def atomic_local(uri: str) -> Iterator[Path]:
     temporary = target.parent / f"{TEMPORARY_PREFIX}{target.name}.{os.getpid()}.{threading.get_ident()}"
     try:
         with writing(str(target)):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            local_files.make_folder(target.parent)
             yield temporary
-            _fsync(temporary)
+            local_files.sync(temporary)
             temporary.replace(target)
-            _fsync(target.parent)
+            local_files.sync(target.parent)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -249,7 +249,7 @@ def scratch(uri: str) -> Iterator[Path]:
     path = target.parent / f"{TEMPORARY_PREFIX}{target.name}.scratch.{os.getpid()}.{threading.get_ident()}"
     try:
         with writing(str(target)):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            local_files.make_folder(target.parent)
         yield path
     finally:
         with contextlib.suppress(OSError):
@@ -263,22 +263,28 @@ def reserve(path: Path) -> None:
 
 
 def remove(uri: str) -> None:
-    """Remove a file or a folder with everything below it; nothing happens where there is none."""
+    """Remove a file or a folder with everything below it; nothing happens where there is none.
+
+    What was local stays away, even if the machine crashes right after. Raises StorageError.
+    """
     if not is_local(uri):
         remote_files.remove(uri)
         return
-    fs, path = filesystem(uri)
-    if fs.exists(path):
-        fs.rm(path, recursive=True)
+    with writing(uri, "removed"):
+        local_files.remove(local_path(uri))
 
 
 def remove_many(uris: Sequence[str]) -> None:
-    """Remove files of one place, of which some may not be there."""
-    if not uris or is_local(uris[0]):
-        for uri in uris:
-            local_path(uri).unlink(missing_ok=True)
+    """Remove files of one place, of which some may not be there. As `remove` otherwise."""
+    if uris and not is_local(uris[0]):
+        remote_files.remove_many(uris)
         return
-    remote_files.remove_many(uris)
+    for uri in uris:
+        with writing(uri, "removed"):
+            local_path(uri).unlink(missing_ok=True)
+    for folder in sorted({local_path(uri).parent for uri in uris}):
+        with writing(str(folder)), contextlib.suppress(FileNotFoundError):
+            local_files.sync(folder)
 
 
 def remove_unfinished(root: str) -> int:
@@ -457,14 +463,6 @@ def check_writable(root: str) -> None:
     probe = join(root, f"{TEMPORARY_PREFIX}probe")
     write_bytes_atomic(probe, b"")
     remove(probe)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _basename(path: str) -> str:

@@ -1,7 +1,9 @@
 """What more than one room needs: one thread, no models from outside, and an S3 server on this machine."""
 
+import json
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -14,6 +16,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell lets what it starts in the background ignore Ctrl-C, and so would every program that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests counted of what they tried (`tests/faults/conftest.py`), whichever process ran them."""
+    counts: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", "") == "teardown":
+                counts.update(json.loads(dict(report.user_properties).get("counted", "{}")))
+    if counts:
+        terminalreporter.section("faults tried")
+        for what, number in sorted(counts.items()):
+            terminalreporter.write_line(f"{number:>12,} {what}")
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@ configurations that learn one from the other in seconds.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,13 @@ def make_speech(folder: Path, count: int = 40, seed: int = 0) -> Path:
     return folder
 
 
-def make_teacher(folder: Path, dim: int = 16, layers: int = 0) -> Path:
+def make_teacher(folder: Path, dim: int = 16, layers: int = 0, words: Sequence[str] = WORDS) -> Path:
     """A directory of sentence-transformers whose rows are means of the words' vectors, by random layers if wanted."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-    vocabulary = [*_SPECIAL, *WORDS]
+    vocabulary = [*_SPECIAL, *words]
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(vocabulary), hidden_size=dim, num_hidden_layers=layers, num_attention_heads=2,

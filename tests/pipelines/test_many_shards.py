@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import many_shards
-from seamlessalign import storage
+from seamlessalign import local_files, storage
 from seamlessalign.pipelines import corpus_stage
 from seamlessalign.pipelines.folder import RunFolder, shard_name
 from seamlessalign.pipelines.ledger import Mark, Tally, done_shards, write_ledger, write_mark
@@ -67,7 +67,7 @@ def opens(monkeypatch: pytest.MonkeyPatch) -> _Opens:
         return read(where, *more, **options)
 
     monkeypatch.setattr(pq, "read_metadata", counted)
-    monkeypatch.setattr(storage, "_fsync", lambda path: None)  # what is written here need not outlive the machine
+    monkeypatch.setattr(local_files, "sync", lambda path: None)  # what is written here need not outlive the machine
     return _opens
 
 

@@ -1,0 +1,51 @@
+"""Files on this machine: what was written, created or removed through here is so after a crash of the machine too.
+
+A file's bytes are on the disk once it was fsynced, its name, or that it has none any more, once its folder was.
+"""
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, written to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and those above it, as far as they are missing. Raises OSError."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for one in reversed(missing):
+        one.mkdir(exist_ok=True)
+        with contextlib.suppress(PermissionError):  # a folder that others own may be one that is not read
+            sync(one.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with everything below it; nothing happens where there is none. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    elif path.exists() or path.is_symlink():
+        path.unlink()
+    else:
+        return
+    sync(path.parent)
+
+
+def read(path: str) -> bytes:
+    """All bytes of a file. Raises OSError with its name."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - a Path takes as long to make as this to read
+            return file.read()
+    except OSError as error:
+        error.filename = error.filename or path  # a disk that fails while it is read does not say in which file
+        raise
