@@ -155,8 +155,10 @@ def finish(root: Path) -> Seen:
     folder = RunFolder(str(root / "run"))
     begun = time.perf_counter(), time.process_time()
     lines = write_ledger(folder, STAGES)
-    checks = list(islice(verify._checks(folder, data=False), 5))
-    assert [check.name for check in checks] == ["shards", "ledger", "files", "recordings", "segments"]
+    limits = verify._MOST_ROWS, verify._MOST_SHARDS
+    checks = list(islice(verify._checks(folder, data=False, most=limits), 5))
+    names = ["shards", "ledger", "files", "recordings", "segments"]
+    assert [check.name for check in checks] == (names if len(lines) // 2 <= limits[1] else names[:3])
     ends = ("not planned: the run is not finished", "not done: run again to go on")  # of stages behind speech
     wrong = [sentence for check in checks for sentence in check.wrong if not sentence.endswith(ends)]
     assert not wrong, wrong[:5]

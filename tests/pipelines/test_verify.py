@@ -233,10 +233,11 @@ def test_recordings_that_the_kept_pairs_are_not_of(run: Path) -> None:
     assert str(file.relative_to(run)) in told and "recordings, not the" in told
 
 
+@pytest.mark.parametrize("limit", ["_MOST_ROWS", "_MOST_SHARDS"])
 def test_of_a_very_large_run_the_counts_are_compared(
-    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, limit: str
 ) -> None:
-    monkeypatch.setattr("seamlessalign.pipelines.verify._MOST_ROWS", 10)
+    monkeypatch.setattr(f"seamlessalign.pipelines.verify.{limit}", 10)
     prove(RunFolder(str(run)))
     assert "seamlessalign status --verify compares their ids too" in caplog.text
     _rewrite(_files(run, "pairs")[0], lambda rows: rows.slice(1))
