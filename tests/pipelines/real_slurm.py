@@ -134,9 +134,9 @@ def slurm(folder: Path, *, accounting: bool = False) -> Iterator[Slurm]:
     os.environ["SLURM_CONF"] = str(conf)
     daemons: list[subprocess.Popen[bytes]] = []
     try:
-        daemons.append(_munge(sockets))
+        _start_munge(daemons, sockets)
         if accounting:
-            daemons += _database(folder, sockets, host, ports[3], ports[4])
+            _start_database(daemons, folder, sockets, host, ports[3], ports[4])
         daemons.append(_start("slurmctld", "-D", "-f", conf, "-c"))
         daemons += [_start("slurmd", "-D", "-f", conf, "-c", "-N", node) for node in NODES]
         _wait_until(_all_idle, folder / "slurmctld.log")
@@ -162,7 +162,7 @@ def _start(*command: str | Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([str(part) for part in command], **quiet)  # type: ignore[call-overload,no-any-return]
 
 
-def _munge(sockets: Path) -> "subprocess.Popen[bytes]":
+def _start_munge(daemons: "list[subprocess.Popen[bytes]]", sockets: Path) -> None:
     """A munged of this Slurm's own: others may end theirs at any time."""
     key = sockets / "munge.key"
     key.touch(0o600)
@@ -170,25 +170,26 @@ def _munge(sockets: Path) -> "subprocess.Popen[bytes]":
     files = {"key-file": key, "pid-file": sockets / "pid", "log-file": sockets / "log", "seed-file": sockets / "seed"}
     socket_file = sockets / "munge"
     options = [f"--{name}={file}" for name, file in {**files, "socket": socket_file}.items()]
-    started = _start(shutil.which("munged") or "munged", "--foreground", "--force", *options)
+    daemons.append(_start(shutil.which("munged") or "munged", "--foreground", "--force", *options))
     _wait_until(lambda: _succeeds("munge", "-n", f"--socket={socket_file}"), None)
-    return started
 
 
-def _database(folder: Path, sockets: Path, host: str, port: int, storage_port: int) -> "list[subprocess.Popen[bytes]]":
+def _start_database(
+    daemons: "list[subprocess.Popen[bytes]]", folder: Path, sockets: Path, host: str, port: int, storage_port: int
+) -> None:
     """MariaDB on the loopback in the folder, and slurmdbd over it, with the cluster and root as its user."""
     data, log = folder / "mariadb", folder / "slurmdbd.log"
     make = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--user=root", "--skip-test-db",
             "--auth-root-authentication-method=normal"]  # fmt: skip
     subprocess.run(make, check=True, capture_output=True)
     socket_file = sockets / "mariadb"
-    started = [
+    daemons.append(
         _start(
             "mariadbd", "--no-defaults", f"--datadir={data}", "--user=root", "--bind-address=127.0.0.1",
             f"--port={storage_port}", f"--socket={socket_file}", f"--pid-file={folder}/mariadb.pid",
             "--innodb-buffer-pool-size=64M", f"--log-error={folder}/mariadb.log",
         )
-    ]  # fmt: skip
+    )  # fmt: skip
     client = ["mariadb", "--no-defaults", f"--socket={socket_file}", "--user=root"]
     _wait_until(lambda: _succeeds(*client, "--execute=select 1"), folder / "mariadb.log")
     rights = "create user slurm@'127.0.0.1' identified by 'slurm'; grant all on slurm_accounting.* to slurm@'127.0.0.1'"
@@ -198,11 +199,10 @@ def _database(folder: Path, sockets: Path, host: str, port: int, storage_port: i
         _DATABASE_CONF.format(host=host, port=port, storage_port=storage_port, folder=folder, sockets=sockets)
     )
     conf.chmod(0o600)
-    started.append(_start("slurmdbd", "-D"))  # which looks for its file beside $SLURM_CONF
+    daemons.append(_start("slurmdbd", "-D"))  # which looks for its file beside $SLURM_CONF
     _wait_until(lambda: _succeeds("sacctmgr", "--immediate", "add", "cluster", "probe"), log)
     for what in (["account", "main"], ["user", "root", "account=main"]):
         subprocess.run(["sacctmgr", "--immediate", "add", *what], check=True, capture_output=True)
-    return started
 
 
 def _succeeds(*command: str) -> bool:
