@@ -22,10 +22,12 @@ def test_every_shard_is_done_by_two_processes_at_once(tiny: Tiny, counted: Count
         folder = tiny.folder()
         twins = Twins(seed, apart=0.2 if late else 0.02, late=late)
         outcome = tiny.program.run(tiny.config, folder, *_VARIANT, twins=twins)
-        assert outcome.status == STATUS, outcome.err
         tiny.program.wait_for_twins()
-        found = finished(folder)
-        assert found == whole
+        if late and outcome.status != STATUS:  # a mark was written anew after the ledger had been gathered from them
+            assert outcome.status == 1 and "ledger.parquet has other lines than the marks" in outcome.complaint
+            outcome = tiny.program.run(tiny.config, folder, *_VARIANT)
+        assert outcome.status == STATUS, outcome.err
+        assert finished(folder) == whole
         counted["shards done twice at once"] += whole.shards
         shutil.rmtree(folder)
 

@@ -213,6 +213,7 @@ class InThisProcess(LocalExecutor):
         if not twin:
             ctypes.CDLL(None).faults_disarm()
             set_progress(None)  # a worker writes no heartbeat
+            _let_go_of_locks()  # nor does it hold its driver's lock
             time.sleep(max(later, 0))
             work()
             os._exit(0)
@@ -220,6 +221,13 @@ class InThisProcess(LocalExecutor):
         work()
         if not twins.late and os.waitpid(twin, 0)[1]:
             sys.exit("a twin failed")
+
+
+def _let_go_of_locks() -> None:
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - of numbers
+        with suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{name}").endswith("/state/lock"):  # noqa: PTH115
+                os.close(int(name))
 
 
 def _serve(config: str, warm: str) -> None:
