@@ -126,8 +126,12 @@ def index_type(columns: int) -> "np.dtype[Any]":
 
 def save_arrays(uri: str, arrays: dict[str, npt.NDArray[Any]], metadata: dict[str, str]) -> int:
     """Write arrays to one safetensors file, whole or not at all; returns its bytes."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     with storage.local_target(uri) as path:
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, metadata)
+        try:
+            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, metadata)
+        except SafetensorError as error:  # also for a disk that is full
+            raise StorageError(f"{uri}: cannot be written: {error}") from error
     return storage.size(uri)
