@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from seamlessalign import storage
 from seamlessalign.errors import StorageError
@@ -195,9 +195,10 @@ def quarantined_by_reason(mark: Mark, marked: Marked, check: Check) -> tuple[Cou
 
 
 def _by_shard(lines: list[LedgerLine]) -> dict[tuple[str, str], list[LedgerLine]]:
+    """Lines without what a shard took, which may be told by another of two tasks that did the same."""
     by_shard: dict[tuple[str, str], list[LedgerLine]] = {}
     for line in lines:
-        by_shard.setdefault((line.stage, line.shard), []).append(line)
+        by_shard.setdefault((line.stage, line.shard), []).append(replace(line, seconds={}, peak_rss=0))
     return by_shard
 
 

@@ -65,7 +65,7 @@ def test_the_second_of_two_drivers_is_refused(tiny: Tiny, counted: Counter[str])
         ends.sort(key=lambda end: end[1])
         (refusal, refused), (_, done) = ends
         assert (refused, done) == (1, STATUS), ends
-        assert complaint(refusal) == f"seamlessalign: {folder}: another run is at work in this folder; wait for it"
+        assert complaint(refusal).startswith(f"seamlessalign: {folder}: another run is at work in this folder")
         assert finished(folder) == whole
         counted["second drivers refused"] += 1
         shutil.rmtree(folder)

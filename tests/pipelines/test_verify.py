@@ -396,7 +396,8 @@ def test_a_flipped_bit_in_any_column_of_any_table(whole: Path, run: Path, data: 
             after = pq.ParquetFile(file).read()
             assert str(after.to_pydict()) == str(before.to_pydict())
         else:
-            assert any(str(file) in sentence for sentence in found)
+            # some bits of a page's header make it a page of no rows: then its shard is named
+            assert any(file.stem in sentence or str(file) in sentence for sentence in found)
     finally:
         file.write_bytes(good)
 
