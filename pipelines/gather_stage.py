@@ -5,6 +5,7 @@ rows are sorted by id, of equal ids the first file's row is taken, and the mean 
 row are in memory, and embeddings and texts of some rows at a time.
 """
 
+import io
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -92,8 +93,8 @@ def process(side: Side, digest: str, context: Context) -> Mark:
             with storage.writing(uris["npy"]):
                 _write_rows(paths["npy"], source, order, mean, decoys, reduce_stage.load(context))
             made_from = _places(decoys.made_from, open_mapped(paths["arrow"]))
-            with storage.writing(uris["made.npy"]), paths["made.npy"].open("wb") as file:
-                np.save(file, made_from)
+            with storage.writing(uris["made.npy"]):
+                _save(paths["made.npy"], made_from)
     counts = {"rows": len(order), "decoys": len(decoys.rows), "digest": digest}
     storage.write_bytes_atomic(_uri(side, "json", context), json.dumps(counts).encode())
     outputs = [*uris.values(), _uri(side, "json", context)]
@@ -312,8 +313,7 @@ def _write_rows(
     dim = source.dim
     shape = (len(order) + len(decoys.rows), reduction.dims[1] if reduction and dim else dim)
     if not all(shape):
-        with path.open("wb") as file:
-            np.save(file, np.zeros(shape, np.float16))
+        _save(path, np.zeros(shape, np.float16))
         return
     out = np.lib.format.open_memmap(path, "w+", np.float16, shape)
     storage.reserve(path)
@@ -327,6 +327,13 @@ def _write_rows(
         centred = unit_rows(decoys.rows) if decoys.centred else _centred(decoys.rows, shift)
         out[len(order) :] = _reduced(centred, reduction)
     out.flush()
+
+
+def _save(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write a small array; numpy by itself does not say why a disk refuses."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    path.write_bytes(buffer.getvalue())
 
 
 def _centred(rows: npt.NDArray[np.float32], shift: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

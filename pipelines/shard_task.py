@@ -9,6 +9,7 @@ from socket import gethostname
 from typing import Any
 
 from seamlessalign import storage, web_access
+from seamlessalign.errors import StorageError
 from seamlessalign.languages import Side
 from seamlessalign.pipelines import (
     corpus_stage,
@@ -80,9 +81,13 @@ def write_input_tasks(folder: RunFolder, stage: str, tasks: Iterable[ShardTask])
 
 def read_input_tasks(folder: RunFolder, stage: str) -> Iterator[ShardTask]:
     """What `write_input_tasks` wrote, one shard at a time."""
-    with storage.open_read(folder.input_tasks(stage)) as lines:
-        for line in lines:
-            yield task_from_json(json.loads(line))
+    uri = folder.input_tasks(stage)
+    try:
+        with storage.open_read(uri) as lines:
+            for line in lines:
+                yield task_from_json(json.loads(line))
+    except OSError as error:
+        raise StorageError(f"{uri}: cannot be read: {error.strerror or error}") from error
 
 
 _PROCESS: dict[str, Callable[[Any, str, Context], Mark]] = {

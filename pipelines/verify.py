@@ -12,7 +12,7 @@ import pyarrow as pa
 import yaml
 
 from seamlessalign import storage
-from seamlessalign.errors import InputError, SeamlessAlignError
+from seamlessalign.errors import InputError, SeamlessAlignError, StorageError
 from seamlessalign.languages import Direction
 from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.status import run_state
@@ -89,6 +89,8 @@ def _done(name: str, look: Callable[..., None], *about: Any) -> Check:
     check = Check(name)
     try:
         look(check, *about)
+    except StorageError as error:
+        check.tell(name, f"cannot be checked to the end: {error}")
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError) as error:
         check.tell(name, f"cannot be checked to the end: {error.__class__.__name__}: {' '.join(str(error).split())}")
     return check

@@ -105,11 +105,19 @@ def _without_interrupt() -> Iterator[None]:
     The tracker that the standard library starts with the first one would let Ctrl-C through again: it comes before.
     """
     resource_tracker.ensure_running()
+    asked: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()
+    # Python raises it in the main thread whichever thread the kernel has told, and these have masks of their own
+    before = signal.signal(signal.SIGINT, lambda number, _: asked.append(number)) if in_main else None
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        if in_main:
+            signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
+            if asked:
+                signal.raise_signal(signal.SIGINT)
 
 
 def do_group(stage: str, tasks: "list[ShardTask]", context: Context) -> None:

@@ -1,6 +1,7 @@
 """Processes killed at any moment: started again, a run gives the bytes of one that was never interrupted."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -168,11 +169,8 @@ def test_one_worker_killed(whole: SmallRun, tmp_path: Path) -> None:
         status, err = started.end()
     assert status == 0, err
     (told,) = [line for line in err.splitlines() if "worker process" in line]
-    assert (
-        "that did part-0" in told
-        and "was killed by SIGKILL: another does that again" in told
-        and "Traceback" not in err
-    )
+    assert re.search(r"that did (part-0\d+|nothing).* was killed by SIGKILL: another does that again", told), told
+    assert "Traceback" not in err
     assert hashes(folder) == hashes(whole.folder)
     assert read_status(str(folder))["state"] == "done"
 

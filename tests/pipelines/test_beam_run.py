@@ -118,7 +118,8 @@ class TestSameBytesAsLocally:
         broken = _on_beam(whole, folder)
         assert broken.status == 2, broken.err
         mark = rf"{re.escape(str(folder))}/state/done/mine/direction=\S+\.json"
-        assert re.fullmatch(f"seamlessalign: {mark}: cannot be written: File exists", complaint(broken.err))
+        why = "File exists|Not a directory"  # as to whether it is looked at before
+        assert re.fullmatch(f"seamlessalign: {mark}: cannot be written: ({why})", complaint(broken.err))
         assert read_status(str(folder))["state"] == "failed"
         heard = read_marks(RunFolder(str(folder)), "speech")
         (folder / "state" / "done" / "mine").unlink()
