@@ -1,6 +1,7 @@
 """What every shard needs to be done: the configuration, the run's folder, and a way to say how far it is."""
 
 import contextlib
+import importlib
 import os
 import resource
 import secrets
@@ -103,7 +104,8 @@ def advance(stage: str, amount: float) -> None:
 def use_threads(threads: int) -> None:
     """Let the numeric libraries of this process use so many threads: those loaded now, and those loaded later."""
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(threads)  # read when they are loaded
+    # imported once more, which waits where another thread is about to load it
     if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
+        importlib.import_module("torch").set_num_threads(threads)
     if "faiss" in sys.modules:
-        sys.modules["faiss"].omp_set_num_threads(threads)
+        importlib.import_module("faiss").omp_set_num_threads(threads)

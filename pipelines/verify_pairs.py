@@ -142,7 +142,7 @@ def _check_counts(check: Check, where: str, marked: Marked, side: Side, counted:
             shape, _, dtype = read(file)
             size = file.tell() + int(np.prod(shape)) * dtype.itemsize
     except (ValueError, KeyError, TypeError, OSError) as error:
-        check.tell(where, f"{name} or {rows} is damaged: {error}")
+        check.tell(where, f"{marked.uri(name)} or {marked.uri(rows)} is damaged: {error}")
         return
     if told != counted or shape[0] != counted + decoys:
         check.tell(where, f"{counted} rows gathered, {name} says {told} and {decoys} decoys, {rows} has {shape[0]}")

@@ -5,6 +5,7 @@ import shlex
 import shutil
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import soundfile
 
 from seamlessalign import audio
 from seamlessalign.pipelines.context import Stopwatch
+from tests.pipelines.small_corpus import environment
 
 
 def _burn(seconds: float) -> None:
@@ -57,3 +59,19 @@ def test_the_time_of_ffmpeg_is_in_the_step_that_decodes(tmp_path: Path, monkeypa
     assert told > 0.02
     # the shell rounds to thousandths, and took a little itself
     assert own + told - 0.005 <= watch.seconds["decode"] <= own + told + 0.1
+
+
+def test_threads_are_set_while_another_thread_loads_torch() -> None:
+    """As recordings that are looked ahead to do, each in a thread; in a process that has not loaded it yet."""
+    script = """
+import threading, time
+from seamlessalign.pipelines.context import use_threads
+loading = threading.Thread(target=__import__, args=("torch",))
+loading.start()
+while loading.is_alive():
+    use_threads(1)
+    time.sleep(0.0005)
+use_threads(1)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment())
+    assert done.returncode == 0, done.stderr
