@@ -57,8 +57,8 @@ def _named(file: str) -> str:
 @pytest.mark.parametrize("mode", [FAIL_ONCE, FAIL_ON])
 def test_an_error_at_any_change(tiny: Tiny, counted: Counter[str], error: int, mode: int) -> None:
     numbers = moments(tiny.whole()[1])
-    tried = sum(_fail(tiny, Fault(mode, number, error), counted) for number in sampled(numbers, 60))
-    assert tried >= 10  # a folder that is read-only fails at few kinds of call
+    tried = sum(_fail(tiny, Fault(mode, number, error), counted) for number in sampled(numbers, 30))
+    assert tried >= 5  # a folder that is read-only fails at few kinds of call
 
 
 @pytest.mark.slow
