@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 DEMO_OUTPUT ?= runs/demo
 # tests of a file run one after the other, files side by side
 TESTS_AT_ONCE ?= $(shell nproc 2> /dev/null || echo 2)
-PYTEST := $(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile
+# of the slow ones one more: those of stores and Slurm mostly wait
+SLOW_AT_ONCE ?= $(shell expr $(TESTS_AT_ONCE) + 1)
+PYTEST := $(BIN)/python -m pytest --dist loadfile -n
 export SEAMLESSALIGN_DEMO_CACHE ?= $(CURDIR)/.cache
 
 .PHONY: demo test test-slow lint types check data install clean
@@ -15,10 +17,10 @@ demo: install
 	$(BIN)/seamlessalign demo --output $(DEMO_OUTPUT)
 
 test: install
-	$(PYTEST) -m "not slow"
+	$(PYTEST) $(TESTS_AT_ONCE) -m "not slow"
 
 test-slow: install data
-	$(PYTEST) -m slow
+	$(PYTEST) $(SLOW_AT_ONCE) -m slow
 
 lint: install
 	$(BIN)/ruff check .
