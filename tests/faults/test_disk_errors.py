@@ -56,9 +56,10 @@ def _named(file: str) -> str:
 @pytest.mark.parametrize("error", [FULL, BROKEN, READ_ONLY])
 @pytest.mark.parametrize("mode", [FAIL_ONCE, FAIL_ON])
 def test_an_error_at_any_change(tiny: Tiny, counted: Counter[str], error: int, mode: int) -> None:
-    numbers = moments(tiny.whole()[1])
-    tried = sum(_fail(tiny, Fault(mode, number, error), counted) for number in sampled(numbers, 30))
-    assert tried >= 5  # a folder that is read-only fails at few kinds of call
+    numbers = sampled(moments(tiny.whole()[1]), 60)
+    tried = sum(_fail(tiny, Fault(mode, number, error), counted) for number in numbers)
+    # a folder that is read-only for one call lets pass what is done to a file that is open
+    assert tried == len(numbers) or ((error, mode) == (READ_ONLY, FAIL_ONCE) and tried >= len(numbers) // 4)
 
 
 @pytest.mark.slow

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.status import read_status
+from seamlessalign.pipelines.task_log import read_log
 from tests.pipelines.small_corpus import (
     RECORDINGS,
     SmallRun,
@@ -161,15 +163,17 @@ def test_one_worker_killed(whole: SmallRun, tmp_path: Path) -> None:
     _with_recordings_to_do(whole, folder)
     with _started(whole.config, folder, "resources.workers=2") as started:
         started.wait_for_workers(2)
-        started.wait_for("the next recording", lambda folder: len(marks(folder, "speech")) >= 2)
-        first, other = started.workers()
+        started.wait_for("a shard in hand", lambda folder: _busy(folder, started.workers()) is not None)
+        first = _busy(folder, started.workers())
+        assert first is not None
         os.kill(first, signal.SIGKILL)
+        (other,) = set(started.workers()) - {first}
         started.wait_for("a new worker", lambda _: len(set(started.workers()) - {first}) == 2)
         assert _alive(other)
         status, err = started.end()
     assert status == 0, err
     (told,) = [line for line in err.splitlines() if "worker process" in line]
-    assert re.search(r"that did (part-0\d+|nothing).* was killed by SIGKILL: another does that again", told), told
+    assert re.search(r"that did part-0\d+.* was killed by SIGKILL: another does that again", told), told
     assert "Traceback" not in err
     assert hashes(folder) == hashes(whole.folder)
     assert read_status(str(folder))["state"] == "done"
@@ -230,6 +234,16 @@ def test_ctrl_c(whole: SmallRun, tmp_path: Path) -> None:
         assert complaint(err) == "seamlessalign: stopped; the same command goes on from here"
         assert read_status(str(folder))["state"] == "stopped"
     _finish(whole, folder)
+
+
+def _busy(folder: Path, workers: list[int]) -> int | None:
+    """A worker that has begun a shard of speech and not ended it."""
+    run = RunFolder(str(folder))
+    for file in (folder / "logs" / "speech").glob("part-*.jsonl"):
+        events = read_log(run, "speech", file.stem)
+        if events and events[-1]["event"] == "begun" and events[-1]["process"] in workers:
+            return int(events[-1]["process"])
+    return None
 
 
 def _all_gone(processes: list[int], seconds: float = 5.0) -> None:
