@@ -20,6 +20,7 @@ from seamlessalign.rows import SAMPLE_RATE, LedgerLine
 
 SLOWEST = 5  # shards of each stage that are told
 ERRORS = 5
+_LONGEST_TASK = 90 * 86400.0  # seconds
 _TRIES = 3  # of a look that met files being removed
 _HOUR = SAMPLE_RATE * 3600
 
@@ -184,7 +185,9 @@ class StatusReader:
             return "failed", {**about, "time": last.get("time"), "error": last.get("error")}
         if last.get("event") in (None, "done", "stopped") or not begun:
             return "waiting", about
-        about |= {"since": begun.get("time"), "seconds": _rounded(max(age_of(begun.get("time")) or 0.0, 0.0))}
+        age = max(age_of(begun.get("time")) or 0.0, 0.0)
+        # longer than any task: a clock has jumped since, and how long it was is not known
+        about |= {"since": begun.get("time"), "seconds": _rounded(age) if age < _LONGEST_TASK else None}
         is_ours = state == "running" and begun.get("run") == beat.get("run")
         return "running" if is_ours and not _is_gone(begun, beat) else "lost", about
 
