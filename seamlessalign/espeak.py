@@ -29,6 +29,8 @@ _CHARS_UTF8 = 1
 _PARAMETER_RATE = 1
 _PARAMETER_PITCH = 3
 
+_SEED = 1
+
 _M_PERTURB = -6  # glibc's malloc.h
 
 
@@ -47,6 +49,7 @@ class Espeak:
         rate = self._engine.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, data.encode() if data else None, 0)
         if rate <= 0:
             raise InputError(f"{library}: espeak-ng does not start with the data in {data}; install espeak-ng")
+        self._seed_noise()
         self.sample_rate = int(rate)
         self._heard: list[Samples] = []
         kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
@@ -69,6 +72,14 @@ class Espeak:
         if status != 0 or not self._heard:
             raise InputError(f"espeak-ng says nothing for {text!r} with voice {voice} (status {status})")
         return np.concatenate(self._heard)
+
+    def _seed_noise(self) -> None:
+        """Give the noise of breath a seed of our own: the engine takes it from the clock."""
+        seed = getattr(self._engine, "espeak_ng_SetRandSeed", None)
+        if seed is None:  # before 1.52 the noise is of C's own generator
+            ctypes.CDLL(None).srand(_SEED)
+        else:
+            seed(ctypes.c_long(_SEED))
 
     def close(self) -> None:
         """Free the engine and unload its library, with all that it remembers of what it said."""
