@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from seamlessalign import __version__
 from seamlessalign.errors import ConfigError, SeamlessAlignError
 from seamlessalign.secrets import log_redacted, redact
+from seamlessalign.training_cli import add_training_commands
 
 if TYPE_CHECKING:
     from seamlessalign.config import RunConfig
@@ -169,13 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--direction", action="append", metavar="DIRECTION", help="only this one; may be repeated")
     export.set_defaults(command=_export)
 
-    train = commands.add_parser("train", help="train a model as a configuration says; run again to go on")
-    train.add_argument("kind", choices=["speech-encoder", "lid"], help="what is trained")
-    train.add_argument("config", metavar="CONFIG.yaml")
-    train.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="set a key of the configuration, such as optimiser.lr=0.0003"
-    )
-    train.set_defaults(command=_train)
+    add_training_commands(commands)
 
     models = commands.add_parser("models", help="names of models, where each would come from, fingerprints")
     models.set_defaults(command=_models)
@@ -328,29 +322,6 @@ def _export(arguments: argparse.Namespace) -> int:
     for direction, rows in exported.items():
         print(f"{direction}: {rows} pairs")
     print(f"corpus: {arguments.to}")
-    return 0
-
-
-def _train(arguments: argparse.Namespace) -> int:
-    if arguments.kind == "lid":
-        from seamlessalign.lid.training_config import load_lid_config
-
-        identifier = load_lid_config(arguments.config, arguments.overrides)
-        from seamlessalign.lid.train import train_lid
-
-        result, made, measure = train_lid(identifier), "language identifier: {}/model", "macro F1"
-    else:
-        from seamlessalign.embedders.student.training_config import load_training_config
-
-        encoder = load_training_config(arguments.config, arguments.overrides)
-        from seamlessalign.embedders.student.train import train
-
-        result, made, measure = train(encoder), "student: {}/student", "P@1"
-    if not result.finished:
-        _complain(f"stopped at step {result.steps}; the same command goes on from there", arguments.debug)
-        return 128 + signal.SIGTERM
-    at = f"at step {result.best_step} of {result.steps}"
-    print(f"{made.format(result.folder)}, {measure} {result.best:.3f} {at}")
     return 0
 
 
