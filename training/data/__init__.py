@@ -1,0 +1,1 @@
+"""From rows on disk to padded batches of speech, text and units."""
