@@ -66,11 +66,7 @@ class LidTraining(Trainer):
         self.network = EcapaNetwork(config.model, len(self.languages))
         if world > 1:
             with_synced_norms(self.network)
-        optimiser = config.optimiser
-        adam = torch.optim.Adam(
-            self.network.parameters(), lr=optimiser.lr, betas=optimiser.betas, weight_decay=optimiser.weight_decay
-        )
-        self.prepare(self.network, adam)
+        self.prepare(self.network, torch.optim.Adam(self.network.parameters(), **config.optimiser.adam()))
 
     def _read_data(self) -> None:
         data, aside = self.config.data, Counter[str]()

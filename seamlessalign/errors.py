@@ -44,6 +44,12 @@ class ModelError(SeamlessAlignError):
     exit_status = 2
 
 
+class NotFiniteError(ModelError):
+    """A loss, a gradient or a measure of a training is NaN or infinite."""
+
+    exit_status = 1
+
+
 class UnreadableError(SeamlessAlignError):
     """One recording or one line of text cannot be read; the run sets it aside and goes on.
 

@@ -4,10 +4,21 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seamlessalign.training_loop import Trained
+
+
+@dataclass(frozen=True)
+class Training:
+    """A kind of training."""
+
+    load: Callable[[str, Sequence[str]], Any]  # its configuration, of a file and overrides; torch is not loaded
+    train: "Callable[[Any], Trained]"
+    made: str  # what comes of it, and where in its folder: {}
+    measure: str  # what validations find, for people
 
 
 def add_training_commands(commands: Any) -> None:
@@ -22,36 +33,47 @@ def add_training_commands(commands: Any) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    result, made, measure = TRAININGS[arguments.kind](arguments.config, arguments.overrides)
+    training = TRAININGS[arguments.kind]
+    config = training.load(arguments.config, arguments.overrides)  # first: what is wrong is told at once
+    return tell(training, training.train(config))
+
+
+def tell(training: Training, result: "Trained") -> int:
+    """Say what came of a training; the exit status."""
     if not result.finished:
         told = f"stopped at step {result.steps}; the same command goes on from there"
         print(f"seamlessalign: {told}", file=sys.stderr)
         return 128 + signal.SIGTERM
     at = f"at step {result.best_step} of {result.steps}"
-    print(f"{made.format(result.folder)}, {measure} {result.best:.3f} {at}")
+    print(f"{training.made.format(result.folder)}, {training.measure} {result.best:.3f} {at}")
     return 0
 
 
-def _train_lid(config: str, overrides: Sequence[str]) -> "tuple[Trained, str, str]":
+def _load_lid(config: str, overrides: Sequence[str]) -> Any:
     from seamlessalign.lid.training_config import load_lid_config
 
-    checked = load_lid_config(config, overrides)  # before torch is loaded: what is wrong is told at once
+    return load_lid_config(config, overrides)
+
+
+def _train_lid(config: Any) -> "Trained":
     from seamlessalign.lid.train import train_lid
 
-    return train_lid(checked), "language identifier: {}/model", "macro F1"
+    return train_lid(config)
 
 
-def _train_speech_encoder(config: str, overrides: Sequence[str]) -> "tuple[Trained, str, str]":
+def _load_speech_encoder(config: str, overrides: Sequence[str]) -> Any:
     from seamlessalign.embedders.student.training_config import load_training_config
 
-    checked = load_training_config(config, overrides)
+    return load_training_config(config, overrides)
+
+
+def _train_speech_encoder(config: Any) -> "Trained":
     from seamlessalign.embedders.student.train import train
 
-    return train(checked), "student: {}/student", "P@1"
+    return train(config)
 
 
-# name → what trains it by a configuration and overrides, and tells where the model is and how it was measured
-TRAININGS: Mapping[str, "Callable[[str, Sequence[str]], tuple[Trained, str, str]]"] = {
-    "lid": _train_lid,
-    "speech-encoder": _train_speech_encoder,
+TRAININGS: Mapping[str, Training] = {
+    "lid": Training(_load_lid, _train_lid, "language identifier: {}/model", "macro F1"),
+    "speech-encoder": Training(_load_speech_encoder, _train_speech_encoder, "student: {}/student", "P@1"),
 }

@@ -12,7 +12,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +56,9 @@ class BatchLoss:
     weight: int  # items in the parts of all processes; 0: there is nothing to learn
     measures: Mapping[str, Any]  # for the metrics, `loss` among them: of the whole batch, the same in every process
     rejects: Mapping[str, str] = field(default_factory=dict)  # of this process: what could not be used → reason
+    # of this process: names of its items for people, or what gives them; told where a loss is not finite
+    names: Sequence[str] | Callable[[], Sequence[str]] = ()
+    frames: int = 0  # of this process's part: what its speed is told in beside items, such as frames of speech
 
 
 @dataclass(frozen=True)

@@ -66,10 +66,12 @@ class OptimiserSettings(Section):
     steps: PositiveInt
     accumulate: PositiveInt = 1  # batches whose gradients make one step
     lr: float = Field(1e-3, gt=0)
-    last_lr: float = Field(0.0, ge=0)  # that the schedule falls to
+    last_lr: float = Field(0.0, ge=0)  # that the schedule falls to, or (inverse_sqrt) not below
     warmup: NonNegativeInt = 100  # steps
-    schedule: Schedule = "cosine"  # falling to `last_lr` at the last step, or not at all
+    # behind the warm-up: cosine, linear: falling to `last_lr` at the last step; inverse_sqrt; or constant
+    schedule: Schedule = "cosine"
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    eps: float = Field(1e-8, gt=0)  # of Adam's denominator
     weight_decay: float = Field(0.01, ge=0)
     clip: float = Field(1.0, gt=0)  # norm of the gradient
 
@@ -78,6 +80,10 @@ class OptimiserSettings(Section):
         if self.last_lr > self.lr:
             raise ValueError(f"last_lr {self.last_lr:g} is above lr {self.lr:g}")
         return self
+
+    def adam(self) -> dict[str, Any]:
+        """The arguments of torch's Adam and AdamW."""
+        return {"lr": self.lr, "betas": self.betas, "eps": self.eps, "weight_decay": self.weight_decay}
 
     def rate(self, step: int) -> float:
         """The factor on the learning rate at a step."""
@@ -103,6 +109,7 @@ class TrainingResources(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(_no)] = "no"  # no: float32
     workers: NonNegativeInt = 0  # processes that load and change data, of each training process
+    prefetch: PositiveInt = 2  # batches that each of them has ready, or is at
     threads: PositiveInt | None = None  # of torch
 
 
@@ -115,6 +122,8 @@ class TrainingSettings(Section):
     validation: ValidationSettings = ValidationSettings()
     log_every: PositiveInt = 20  # steps
     checkpoint_every: PositiveInt = 200  # steps
+    keep_checkpoints: PositiveInt = 2  # the last so many; the best model is kept beside them
+    tensorboard: bool = True  # event files beside the lines of metrics
     half_weights: bool = False  # the model's weights are written in float16
     resources: TrainingResources = TrainingResources()
 
@@ -123,7 +132,8 @@ class TrainingSettings(Section):
 
         aside: more sections, or dotted keys, that change nothing.
         """
-        excluded: dict[str, Any] = dict.fromkeys(("output", "resources", "checkpoint_every", "log_every"), True)
+        unchanging = ("output", "resources", "checkpoint_every", "keep_checkpoints", "log_every", "tensorboard")
+        excluded: dict[str, Any] = dict.fromkeys(unchanging, True)
         for key in aside:
             section, _, name = key.partition(".")
             excluded[section] = {name} if name else True

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
 
-Schedule = Literal["cosine", "linear", "constant"]
+Schedule = Literal["cosine", "linear", "inverse_sqrt", "constant"]
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # of schedulers
 
 
 class Batches(Protocol):
@@ -39,39 +40,47 @@ def place_after(batches: Batches, epoch: int, position: int) -> tuple[int, int]:
 
 
 class StopSignal:
-    """Whether SIGTERM has come, as a scheduler sends it before it takes a machine away: the step is ended and saved.
+    """Whether a scheduler has said that it takes the machine away: the step is ended and saved.
 
-    A second one ends the program at once. Only the main thread can hear signals; elsewhere nothing is changed.
+    It says so by SIGTERM, or by SIGUSR1 or SIGUSR2 as it was asked to, some time before. The second signal of one kind
+    ends the program at once. Only the main thread can hear signals; elsewhere nothing is changed.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.told = False
         self._say = say
-        self._before: Any = None
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._hear)
+            self._before = {number: signal.signal(number, self._hear) for number in _SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+        for number, before in self._before.items():
+            signal.signal(number, before)
 
     def _hear(self, number: int, frame: object) -> None:
-        self.told = True
         signal.signal(number, signal.SIG_DFL)
-        self._say("told to stop: this step is ended and saved first")
+        if not self.told:
+            self.told = True
+            self._say("told to stop: this step is ended and saved first")
 
 
 def rate_factor(step: int, steps: int, warmup: int, schedule: Schedule, last: float = 0.0) -> float:
-    """The factor on the learning rate at a step: a rise over `warmup` steps, then half a cosine's period, a line,
-    or none, from 1 down to `last` at step `steps`.
+    """The factor on the learning rate at a step, the first of which is 0.
+
+    It rises in a line over `warmup` steps to 1 at step `warmup`. Then it falls as half a cosine's period or a line
+    does, to `last` at step `steps`; or as the inverse square root of the step's number from 1 ("Attention is all you
+    need", section 5.3), never below `last`; or it stays.
     """
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
+    number, risen = step + 1, warmup + 1
+    if number < risen:
+        return number / risen
     if schedule == "constant":
         return 1.0
+    if schedule == "inverse_sqrt":
+        return max(math.sqrt(risen / number), last)
     share = min((step - warmup) / max(1, steps - warmup), 1.0)
     fall = 1.0 - share if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * share))
     return last + (1.0 - last) * fall

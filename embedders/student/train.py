@@ -95,7 +95,7 @@ class Training(Trainer):
         groups = [{"params": own, "lr": optimiser.lr}]
         if heard:
             groups.append({"params": heard, "lr": optimiser.backbone_lr or optimiser.lr})
-        return torch.optim.AdamW(groups, betas=optimiser.betas, weight_decay=optimiser.weight_decay)
+        return torch.optim.AdamW(groups, **optimiser.adam())
 
     # Steps
 
