@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from seamlessalign import storage
@@ -60,9 +61,14 @@ class Sums:
         self.state = state  # name → [sum, how many]
 
     def add(self, **values: float) -> None:
-        for name, value in values.items():
-            total, count = self.state.get(name, (0.0, 0))
-            self.state[name] = [total + value, count + 1]
+        self.add_sums({name: (value, 1) for name, value in values.items()})
+
+    def add_sums(self, sums: Mapping[str, tuple[float, float]]) -> None:
+        """Add sums of some number of things each; those of nothing are left out."""
+        for name, (value, number) in sums.items():
+            if number:
+                total, count = self.state.get(name, (0.0, 0))
+                self.state[name] = [total + value, count + number]
 
     def means(self) -> dict[str, float]:
         """The mean of each; the sums begin anew."""

@@ -55,6 +55,8 @@ class BatchLoss:
     loss: Any
     weight: int  # items in the parts of all processes; 0: there is nothing to learn
     measures: Mapping[str, Any]  # for the metrics, `loss` among them: of the whole batch, the same in every process
+    # more for the metrics, likewise: name → (a sum, of how many); what is told is the mean over all batches since
+    sums: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     rejects: Mapping[str, str] = field(default_factory=dict)  # of this process: what could not be used → reason
     # of this process: names of its items for people, or what gives them; told where a loss is not finite
     names: Sequence[str] | Callable[[], Sequence[str]] = ()
@@ -233,6 +235,7 @@ class Trainer(ABC):
         if not math.isfinite(measures["loss"]):
             raise ModelError(f"step {at.step + 1}: the loss is {measures['loss']}; lower optimiser.lr")
         Sums(at.sums).add(**measures)
+        Sums(at.sums).add_sums(found.sums)
         return found.weight
 
     def _step(self, weight: int) -> None:
