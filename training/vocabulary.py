@@ -173,7 +173,7 @@ class UnitVocabulary:
     def target(self, units: Iterable[int] | npt.NDArray[np.integer[Any]], lang: str) -> list[int]:
         """What the unit decoder is taught: `</s> [tag] units </s>`. Raises InputError for a unit that there is not."""
         values = np.asarray(units if isinstance(units, np.ndarray) else list(units), dtype=np.int64)
-        if values.size and not (0 <= values.min() and values.max() < self.num_units):
+        if values.size and not (values.min() >= 0 and values.max() < self.num_units):
             wrong = values[(values < 0) | (values >= self.num_units)][0]
             raise InputError(f"unit {wrong} is none of the model's, which are 0 to {self.num_units - 1}")
         return [self.eos, self.tag(lang), *(values + UNIT_OFFSET).tolist(), self.eos]

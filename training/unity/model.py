@@ -1,4 +1,4 @@
-"""UnitY (arXiv 2212.08055), by transformers' `SeamlessM4TModel`: its parts one by one, as losses and searches need them.
+"""UnitY (arXiv 2212.08055) by transformers' `SeamlessM4TModel`: its parts one by one, as losses and searches need them.
 
     speech → speech encoder, length adaptor ─┐
                                              ├→ text decoder → text
@@ -197,7 +197,10 @@ def save_unity(
 
 
 def save_weights(folder: Path, model: Any, *, half: bool = False) -> None:
-    """Write `config.json` and `model.safetensors` of a model of transformers, tied tensors once. Raises StorageError."""
+    """Write `config.json` and `model.safetensors` of a model of transformers, tied tensors once.
+
+    Raises StorageError.
+    """
     from safetensors.torch import save_file
 
     tied = set(getattr(model, "all_tied_weights_keys", {}))
@@ -248,7 +251,7 @@ def load_pretrained(kind: Any, folder: Path, config: Any) -> Any:
         model, told = kind.from_pretrained(
             folder, config=config, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
-    except Exception as error:  # noqa: BLE001 - of what there can be in a file, transformers raises anything
+    except Exception as error:
         raise ModelError(f"{folder}: cannot be loaded: {' '.join(str(error).split())[:300]}") from error
     wrong = [*told["missing_keys"], *told["unexpected_keys"], *(key[0] for key in told["mismatched_keys"])]
     if wrong:
