@@ -21,6 +21,14 @@ class Training:
     measure: str  # what validations find, for people
 
 
+@dataclass(frozen=True)
+class Fitting:
+    """A kind of training that has no steps: it is done at once, or again."""
+
+    load: Callable[[str, Sequence[str]], Any]
+    fit: Callable[[Any], str]  # tells what came of it
+
+
 def add_training_commands(commands: Any) -> None:
     """Add them to the subparsers of the program."""
     train = commands.add_parser("train", help="train a model as a configuration says; run again to go on")
@@ -35,6 +43,9 @@ def add_training_commands(commands: Any) -> None:
 def _train(arguments: argparse.Namespace) -> int:
     training = TRAININGS[arguments.kind]
     config = training.load(arguments.config, arguments.overrides)  # first: what is wrong is told at once
+    if isinstance(training, Fitting):
+        print(training.fit(config))
+        return 0
     return tell(training, training.train(config))
 
 
@@ -73,7 +84,20 @@ def _train_speech_encoder(config: Any) -> "Trained":
     return train(config)
 
 
-TRAININGS: Mapping[str, Training] = {
+def _load_vocabulary(config: str, overrides: Sequence[str]) -> Any:
+    from seamlessalign.training.vocabulary_config import load_vocabulary_config
+
+    return load_vocabulary_config(config, overrides)
+
+
+def _fit_vocabulary(config: Any) -> str:
+    from seamlessalign.training.vocabulary_training import train_vocabulary
+
+    return train_vocabulary(config)
+
+
+TRAININGS: Mapping[str, Training | Fitting] = {
     "lid": Training(_load_lid, _train_lid, "language identifier: {}/model", "macro F1"),
     "speech-encoder": Training(_load_speech_encoder, _train_speech_encoder, "student: {}/student", "P@1"),
+    "vocabulary": Fitting(_load_vocabulary, _fit_vocabulary),
 }
