@@ -8,6 +8,7 @@ Parameters are called as transformers calls them, with `model.` before.
 """
 
 import json
+import pickle
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from seamlessalign.training.vocabulary import (
     UnitVocabulary,
     load_text_vocabulary,
     load_unit_vocabulary,
+    read_json,
 )
 
 WEIGHTS_FILE, CONFIG_FILE, GENERATION_FILE = "model.safetensors", "config.json", "generation_config.json"
@@ -191,7 +193,6 @@ def save_unity(
     text.save(folder)
     if units is not None:
         units.save(folder)
-    storage.remove(str(folder / "model.safetensors.index.json"))  # of a model in parts, which would be preferred
     storage.write_bytes_atomic(str(folder / GENERATION_FILE), _generation_json(unity.model))
     save_weights(folder, unity.model, half=half)
 
@@ -253,11 +254,42 @@ def load_pretrained(kind: Any, folder: Path, config: Any) -> Any:
         )
     except Exception as error:
         raise ModelError(f"{folder}: cannot be loaded: {' '.join(str(error).split())[:300]}") from error
-    wrong = [*told["missing_keys"], *told["unexpected_keys"], *(key[0] for key in told["mismatched_keys"])]
+    # not `missing_keys`: this class's parts have it pass over whatever is lacking of others
+    wanted = set(model.state_dict()) - set(model.all_tied_weights_keys)
+    missing = {name for name in wanted - tensor_names(folder) if not name.endswith("num_batches_tracked")}
+    wrong = missing | set(told["unexpected_keys"]) | {key[0] for key in told["mismatched_keys"]}
     if wrong:
         named = ", ".join(sorted(wrong)[:_MOST_NAMED])
         raise ModelError(f"{folder}: does not fit its {CONFIG_FILE}: {len(wrong)} tensors do not, such as {named}")
     return model
+
+
+def tensor_names(folder: Path) -> set[str]:
+    """What the weights of a folder have, in one file or several, safetensors or not. Raises ModelError."""
+    from safetensors import SafetensorError, safe_open
+
+    names: set[str] = set()
+    try:
+        for file in weight_files(folder):
+            if file.suffix == ".safetensors":
+                with safe_open(file, framework="pt") as tensors:
+                    names |= set(tensors.keys())
+            else:
+                names |= set(torch.load(file, map_location="meta", weights_only=True, mmap=True))
+    except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError) as error:
+        raise ModelError(f"{folder}: its weights cannot be read: {str(error).splitlines()[0]}") from error
+    return names
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a folder's weights, in the order that transformers looks for them. Raises ModelError."""
+    for whole in (WEIGHTS_FILE, "pytorch_model.bin"):
+        if (folder / whole).is_file():
+            return [folder / whole]
+        index = folder / f"{whole}.index.json"
+        if index.is_file():
+            return sorted({folder / str(name) for name in dict(read_json(index).get("weight_map", {})).values()})
+    raise ModelError(f"{folder}: has no weights: there is no {WEIGHTS_FILE}")
 
 
 def check_sizes(config: Any, text: TextVocabulary, units: UnitVocabulary | None, folder: Path | str = "model") -> None:
