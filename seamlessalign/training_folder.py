@@ -1,18 +1,16 @@
-"""A training's state on disk, whole or not at all, and its lines of metrics.
+"""A training's files: its checkpoints, its lines of metrics, and what it was begun with.
 
-The state is one file: parameters, optimiser, schedule, random numbers and place in the data. What is written after it
+A checkpoint has parameters, optimiser, schedule, random numbers and place in the data. What is written after it
 (metrics, a better model) is written again, and equal, when a training that was killed goes on.
 """
 
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from seamlessalign import storage
 from seamlessalign.errors import ConfigError, StorageError
+from seamlessalign.training_checkpoints import Checkpoints
 
 
 class TrainingFolder:
@@ -22,7 +20,9 @@ class TrainingFolder:
         self.root = Path(root)
         self.metrics = self.root / "metrics.jsonl"
         self.curve = self.root / "curve.svg"
-        self.state = self.root / "checkpoint" / "state.pt"
+        self.events = self.root / "tensorboard"
+        self.bad_batch = self.root / "bad_batch.json"  # where a loss or gradient was not finite
+        self.checkpoints = Checkpoints(self.root / "checkpoints")
         self.plan = self.root / "training.json"
 
     @property
@@ -31,7 +31,7 @@ class TrainingFolder:
         return any("finished" in line for line in self.lines())
 
     def open(self, wanted: dict[str, Any]) -> None:
-        """Note what is trained, or check that the checkpoint that is there is of the same plan.
+        """Note what is trained, or check that the checkpoints that are there are of the same plan.
 
         Args:
             wanted: the keys that change what is computed, and digests of the data, as plain values.
@@ -39,7 +39,7 @@ class TrainingFolder:
         Raises:
             ConfigError: names what is not the same.
         """
-        if self.plan.is_file() and self.state.is_file():
+        if self.plan.is_file() and self.checkpoints.steps():
             try:
                 kept = dict(json.loads(self.plan.read_text(encoding="utf-8")))
             except (OSError, ValueError, TypeError) as error:
@@ -47,21 +47,6 @@ class TrainingFolder:
             check_same(kept, wanted, str(self.root))
             return
         storage.write_bytes_atomic(str(self.plan), (json.dumps(wanted, indent=1) + "\n").encode())
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Write the state under a temporary name, then rename it."""
-        with storage.atomic_local(str(self.state)) as temporary:
-            torch.save(state, temporary)
-
-    def load(self) -> dict[str, Any] | None:
-        """The state; None where there is none yet. Raises StorageError where it is damaged."""
-        if not self.state.is_file():
-            return None
-        try:
-            return dict(torch.load(self.state, map_location="cpu", weights_only=True))
-        except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-            line = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise StorageError(f"{self.state}: is damaged: {line}; remove it to begin anew") from error
 
     def add(self, line: dict[str, Any]) -> None:
         """Append a line of metrics."""
@@ -82,7 +67,8 @@ class TrainingFolder:
         return found
 
     def forget_after(self, step: int) -> None:
-        """Remove lines of metrics of later steps than that of the state."""
+        """Remove what is of later steps than that of the checkpoint: lines of metrics, and word of a bad batch."""
+        self.bad_batch.unlink(missing_ok=True)
         kept = [line for line in self.lines() if line["step"] <= step]
         if self.metrics.is_file():
             storage.write_bytes_atomic(str(self.metrics), "".join(json.dumps(line) + "\n" for line in kept).encode())

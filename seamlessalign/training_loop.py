@@ -3,29 +3,32 @@
 A trainer is a subclass of `Trainer`, which brings its data, its model, its loss and its measure. Several processes
 (`torchrun`, or accelerate's launcher) each take their part of a batch, and together compute what one process does.
 
-A checkpoint is everything that the next step depends on, in one file. So a training that was killed goes on from it
-and ends with the same weights and lines of metrics, bit for bit, on the same machine. On SIGTERM, to any of its
-processes, the step is ended and saved by all of them.
+A checkpoint is everything that the next step depends on, in one file. So a training that was killed goes on from the
+newest and ends with the same weights and lines of metrics, bit for bit, on the same machine. On SIGTERM, to any of its
+processes, the step is ended and saved by all of them. A loss or gradient that is not finite ends all of them too.
 """
 
 import math
-import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import torch
 
 from seamlessalign import storage
-from seamlessalign.errors import InputError, MissingPackageError, ModelError
+from seamlessalign.errors import InputError, MissingPackageError, NotFiniteError, SeamlessAlignError
+from seamlessalign.training_faults import Taken, not_finite
 from seamlessalign.training_folder import TrainingFolder
+from seamlessalign.training_loading import load, told_in_one_line
 from seamlessalign.training_log import Sums, TrainingLog
+from seamlessalign.training_random import go_on_from, random_state, seed_others
 from seamlessalign.training_settings import TrainingResources, TrainingSettings
-from seamlessalign.training_steps import Batches, Places, StopSignal, place_after
+from seamlessalign.training_speed import Speed
+from seamlessalign.training_steps import Batches, StopSignal, place_after
 
 
 @dataclass
@@ -55,12 +58,12 @@ class BatchLoss:
     loss: Any
     weight: int  # items in the parts of all processes; 0: there is nothing to learn
     measures: Mapping[str, Any]  # for the metrics, `loss` among them: of the whole batch, the same in every process
-    # more for the metrics, likewise: name → (a sum, of how many); what is told is the mean over all batches since
-    sums: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     rejects: Mapping[str, str] = field(default_factory=dict)  # of this process: what could not be used → reason
     # of this process: names of its items for people, or what gives them; told where a loss is not finite
     names: Sequence[str] | Callable[[], Sequence[str]] = ()
     frames: int = 0  # of this process's part: what its speed is told in beside items, such as frames of speech
+    # more for the metrics, likewise: name → (a sum, of how many); what is told is the mean over all batches since
+    sums: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Trainer(ABC):
     learner: Any  # the module that batches go through; `prepare` sets it
 
     def __init__(self, settings: TrainingSettings, folder: TrainingFolder, *, all_used: bool = True) -> None:
-        """Find the device and the other processes.
+        """Find the device and the other processes, and begin the random numbers that are not torch's.
 
         all_used: every parameter has a part in every batch; else processes must ask each other which ones have none.
 
@@ -98,14 +101,19 @@ class Trainer(ABC):
         """
         self._settings, self.folder, self._all_used = settings, folder, all_used
         self.accelerator = _accelerator(settings.resources, all_used)
-        self.log = TrainingLog(folder, main=self.accelerator.is_main_process)
+        seed_others(settings.seed, self.accelerator.process_index)
+        main, steps = self.accelerator.is_main_process, settings.optimiser.steps
+        self.log = TrainingLog(folder, main=main, steps=steps, events=settings.tensorboard)
         self.at = Progress()
+        self._speed = Speed(self.accelerator)
+        self._taken: list[Taken] = []  # batches of the step that is being taken
+        self._loss: float | None = None  # of the last batch that had any items
 
     # What a trainer brings
 
     @abstractmethod
     def batch_loss(self, batch: Any, epoch: int, position: int) -> BatchLoss:
-        """The loss of a batch, by `learner`. All processes call it at a time."""
+        """The loss of a batch, whose tensors are on the device, by `learner`. All processes call it at a time."""
 
     @abstractmethod
     def validate(self) -> dict[str, Any]:
@@ -147,26 +155,35 @@ class Trainer(ABC):
         self.learner, self._optimiser = self.accelerator.prepare(learner, optimiser)
 
     def run(self) -> Trained:
-        """Train from where the folder's checkpoint is, or from the beginning, to the end.
+        """Train from where the folder's newest whole checkpoint is, or from the beginning, to the end.
 
-        Raises ConfigError where the folder holds another training, ModelError where the loss is not finite.
+        Raises ConfigError where the folder holds another training, NotFiniteError where a loss or gradient is NaN or
+        infinite, StorageError where no checkpoint is whole or none can be written.
         """
+        try:
+            return self._run()
+        except BaseException as error:
+            # Where one process alone has an error, those of a GPU cannot be parted from: their launcher ends them.
+            if self.accelerator.device.type == "cpu" or isinstance(error, NotFiniteError):
+                with suppress(Exception):
+                    self.accelerator.end_training()
+            raise
+        finally:
+            self.log.close()
+
+    def _run(self) -> Trained:
         accelerator = self.accelerator
         self.log.say(f"{self.summary()}; set aside: {dict(self.set_aside) or 'none'}")
-        if accelerator.is_main_process:
-            self.folder.open(self._settings.plan() | self.content())
-            self.recover()
-        accelerator.wait_for_everyone()
         self._resume()
         at = self.at
         if not at.finished:
-            with StopSignal(self.log.say) as stop:
+            with StopSignal(self.log.say) as stop, told_in_one_line():
                 self._loop(stop)
         complete = self.folder.is_complete
         accelerator.wait_for_everyone()  # all have looked before the last line is written
         if at.finished and not complete:
             self.finish()
-            self.log.write(self._last_line())
+            self.log.write(self._last_line(), "end")
             self._draw()
         accelerator.wait_for_everyone()
         accelerator.end_training()  # threads of a group of processes that is left standing abort the program
@@ -177,34 +194,28 @@ class Trainer(ABC):
         optimiser, validation = settings.optimiser, settings.validation
         if validation.at_start and not at.step:
             self._validate()
-        workers = settings.resources.workers
-        loading = torch.utils.data.DataLoader(
-            batches,
-            batch_size=None,
-            sampler=Places(batches, at.epoch, at.position),
-            num_workers=workers,
-            generator=torch.Generator(),  # it draws a number when it begins, which must not be one of ours
-            multiprocessing_context="spawn" if workers else None,
-        )
         self.learner.train()
-        began, done = time.monotonic(), at.step
-        waiting = weight = 0  # batches of the step that is being taken, and their items
-        for batch in loading:
-            waiting += 1
-            weight += self._add_gradients(batch, first=waiting == 1, last=waiting == optimiser.accumulate)
+        coming = load(batches, at.epoch, at.position, settings.resources, self.accelerator.device)
+        self._speed.begin()
+        weight = 0  # items of the step that is being taken
+        for batch in self._speed.timed(coming):
+            last = len(self._taken) + 1 == optimiser.accumulate
+            with self._speed.counting():
+                weight += self._add_gradients(batch, first=not self._taken, last=last)
             at.epoch, at.position = place_after(batches, at.epoch, at.position)
-            if waiting < optimiser.accumulate:
+            if not last:
                 continue
             self._step(weight)
-            waiting = weight = 0
+            weight = 0
+            self._taken.clear()
             at.step += 1
-            self.log.say_where(at.step)
+            self._speed.step()
+            self.log.progress(at.step, self._loss)
             if at.step % settings.log_every == 0:
-                self._log(began, done)
-                began, done = time.monotonic(), at.step
+                self._log()
             if at.step % validation.every == 0 or at.step == optimiser.steps:
                 self._validate()
-                began, done = time.monotonic(), at.step
+                self._speed.begin()
             if at.step == optimiser.steps:
                 at.finished = "steps"
             elif validation.patience and at.worse >= validation.patience:
@@ -228,12 +239,15 @@ class Trainer(ABC):
             alone = first and last
             accelerator.backward(found.loss * accelerator.num_processes * (1 if alone else found.weight))
         at.rejects |= found.rejects
+        self._taken.append(Taken(at.epoch, at.position, found.loss.detach(), found.names))
+        self._speed.add(found.weight, found.frames)
         if not found.weight:
             at.empty_batches += 1
             return 0
         measures = {name: float(torch.as_tensor(value).detach()) for name, value in found.measures.items()}
-        if not math.isfinite(measures["loss"]):
-            raise ModelError(f"step {at.step + 1}: the loss is {measures['loss']}; lower optimiser.lr")
+        self._loss = measures["loss"]
+        if not math.isfinite(self._loss):
+            self._end("loss", self._loss)
         Sums(at.sums).add(**measures)
         Sums(at.sums).add_sums(found.sums)
         return found.weight
@@ -248,12 +262,18 @@ class Trainer(ABC):
                 if parameter.grad is not None:
                     parameter.grad /= weight
         norm = float(self.accelerator.clip_grad_norm_(self.learner.parameters(), settings.clip))
+        if not math.isfinite(norm) and self.accelerator.scaler is None:
+            self._end("gradient", norm)
         self._optimiser.step()
         self._schedule.step()
         if self._optimiser.step_was_skipped:
             self.at.skipped_steps += 1
         else:
             Sums(self.at.sums).add(grad_norm=norm)
+
+    def _end(self, what: str, value: float) -> NoReturn:
+        """Raise the error of a loss or gradient that is not finite; all processes call it."""
+        raise not_finite(self.accelerator, self.folder.bad_batch, self.at.step + 1, what, value, self._taken)
 
     def _everyone_stops(self, told: bool) -> bool:
         """Whether any process was told to: all of them must save the same step."""
@@ -266,23 +286,23 @@ class Trainer(ABC):
         endless = self.batches.num_batches(self.at.epoch) is None
         return {"step": self.at.step} | ({} if endless else {"epoch": self.at.epoch})
 
-    def _log(self, began: float, done: int) -> None:
+    def _log(self) -> None:
         at = self.at
         line = self._where() | Sums(at.sums).means()
         line["lr"] = self._schedule.get_last_lr()[0]
-        line["steps_per_second"] = round((at.step - done) / max(time.monotonic() - began, 1e-9), 3)
+        line |= self._speed.line()
         for name in ("empty_batches", "skipped_steps"):
             if getattr(at, name):
                 line[name] = getattr(at, name)
                 setattr(at, name, 0)
-        self.log.write(line)
+        self.log.write(line, "train")
 
     def _validate(self) -> None:
         at, found = self.at, self.validate()
-        self.log.write(self._where() | found)
+        self.log.write(self._where() | found, "validation")
         value = float(found[self.measure])
         if not math.isfinite(value):
-            raise ModelError(f"step {at.step}: {self.label} of what is held out is {value}; lower optimiser.lr")
+            raise NotFiniteError(f"step {at.step}: {self.label} of what is held out is {value}; lower optimiser.lr")
         if at.best is None or (value < at.best if self.lower_is_better else value > at.best):
             at.best, at.best_step, at.worse = value, at.step, 0
             if self.accelerator.is_main_process:
@@ -309,45 +329,57 @@ class Trainer(ABC):
 
     def _checkpoint(self) -> None:
         accelerator, at = self.accelerator, self.at
-        random: dict[str, Any] = {"cpu": torch.get_rng_state()}
-        if accelerator.device.type == "cuda":
-            random["cuda"] = torch.cuda.get_rng_state()
-        everyone, rejects = [random], [at.rejects]
+        everyone, rejects = [random_state(accelerator.device)], [at.rejects]
         if accelerator.num_processes > 1:
             from accelerate.utils import gather_object
 
             everyone, rejects = gather_object(everyone), gather_object(rejects)
         at.rejects = dict(sorted(pair for some in rejects for pair in some.items()))
         if accelerator.is_main_process:
-            self.folder.save(
-                {
-                    "progress": dict(vars(at)),
-                    "model": self.own_state(),
-                    "optimiser": self._optimiser.state_dict(),
-                    "schedule": self._schedule.state_dict(),
-                    "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
-                    "random": everyone,
-                }
-            )
+            state = {
+                "progress": dict(vars(at)),
+                "model": self.own_state(),
+                "optimiser": self._optimiser.state_dict(),
+                "schedule": self._schedule.state_dict(),
+                "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
+                "random": everyone,
+            }
+            self.folder.checkpoints.save(at.step, state, self._settings.keep_checkpoints)
             self._draw()
         accelerator.wait_for_everyone()
 
     def _resume(self) -> None:
-        accelerator, state = self.accelerator, self.folder.load()
+        """Go on from the newest whole checkpoint, which the main process finds for all."""
+        accelerator, checkpoints = self.accelerator, self.folder.checkpoints
+        found: tuple[int, dict[str, Any]] | None = None
+        told: list[Any] = [None, None]  # the step of the checkpoint, or the error that all shall raise
         if accelerator.is_main_process:
-            self.folder.forget_after(state["progress"]["step"] if state else -1)
-        if state is None:
+            try:
+                self.folder.open(self._settings.plan() | self.content())
+                self.recover()
+                found = checkpoints.newest(self.log.say)
+                self.folder.forget_after(found[0] if found else -1)
+                self.log.begin(found[0] if found else None)
+            except SeamlessAlignError as error:
+                told[1] = error
+            told[0] = found[0] if found else None
+        if accelerator.num_processes > 1:
+            from accelerate.utils import broadcast_object_list
+
+            broadcast_object_list(told)
+        step, error = told
+        if error is not None:
+            raise error
+        if step is None:
             return
+        state = found[1] if found else checkpoints.load(step)
         self.at = at = Progress(**state["progress"])
-        self.fill(state["model"], str(self.folder.state))
+        self.fill(state["model"], str(checkpoints.file(step)))
         self._optimiser.load_state_dict(state["optimiser"])
         self._schedule.load_state_dict(state["schedule"])
         if accelerator.scaler is not None and state["scaler"] is not None:
             accelerator.scaler.load_state_dict(state["scaler"])
-        mine = state["random"][min(accelerator.process_index, len(state["random"]) - 1)]
-        torch.set_rng_state(mine["cpu"])
-        if accelerator.device.type == "cuda" and "cuda" in mine:
-            torch.cuda.set_rng_state(mine["cuda"])
+        go_on_from(state["random"][min(accelerator.process_index, len(state["random"]) - 1)], accelerator.device)
         self.log.say(f"going on from step {at.step}" + (f"; finished: {at.finished}" if at.finished else ""))
 
 

@@ -4,9 +4,11 @@ python -m tests.ground.line_trainer SETTINGS.json
 """
 
 import json
+import math
 import signal
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import nn
 
+from seamlessalign.errors import SeamlessAlignError
 from seamlessalign.training_folder import TrainingFolder
 from seamlessalign.training_loop import BatchLoss, Trained, Trainer
 from seamlessalign.training_settings import TrainingSettings
@@ -25,11 +28,25 @@ class LineSettings(TrainingSettings):
     dropout: float = 0.0
     empty: tuple[NonNegativeInt, ...] = ()  # places of batches in the epoch that hold nothing
     unused: bool = False  # whether a part of the model takes no part in every other batch
+    uneven: bool = False  # whether a part of the model is for some points only, which a process may have none of
     seconds: float = 0.0  # that a batch takes at the least
+    bad_point: NonNegativeInt | None = None  # where the line should be NaN
+    bad_gradient_from: NonNegativeInt | None = None  # step from which on gradients are NaN, though losses are not
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points `(num, 5)`, the last column what the line should be at them, and which they are."""
+
+    values: Any
+    numbers: list[int]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
 
 
 class PointBatches:
-    """Points `(num, 5)`, the last column what the line should be at them."""
+    """This process's share of the points of each batch."""
 
     def __init__(self, settings: LineSettings, rank: int, world: int) -> None:
         self.settings, self.share = settings, (rank, world)
@@ -38,18 +55,20 @@ class PointBatches:
         weights = torch.tensor([[1.0, -2.0, 0.5, 3.0]]).T
         noise = 0.1 * torch.randn(settings.points, 1, generator=generator)
         self.points = torch.cat([points, points @ weights + 1 + noise], 1)
+        if settings.bad_point is not None:
+            self.points[settings.bad_point, 4] = math.nan
 
     def num_batches(self, epoch: int) -> int:
         return -(-self.settings.points // self.settings.batch)
 
-    def __getitem__(self, where: tuple[int, int]) -> Any:
+    def __getitem__(self, where: tuple[int, int]) -> Points:
         epoch, position = where
         if position in self.settings.empty:
-            return self.points[:0]
+            return Points(self.points[:0], [])
         order = torch.randperm(len(self.points), generator=torch.Generator().manual_seed(epoch))
         rank, world = self.share
         mine = order[position * self.settings.batch : (position + 1) * self.settings.batch][rank::world]
-        return self.points[mine]
+        return Points(self.points[mine], mine.tolist())
 
 
 class LineModel(nn.Module):  # type: ignore[misc]
@@ -57,9 +76,12 @@ class LineModel(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.line, self.more, self.dropout = nn.Linear(4, 1), nn.Linear(4, 1), nn.Dropout(dropout)
 
-    def forward(self, points: Any, *, more: bool) -> Any:
+    def forward(self, points: Any, *, more: bool, uneven: bool = False) -> Any:
         found = self.line(self.dropout(points))
-        return found + self.more(points) if more else found
+        if not uneven:
+            return found + self.more(points) if more else found
+        some = points[:, 0] > 0.8
+        return found.masked_scatter(some[:, None], found[some] + self.more(points[some])) if some.any() else found
 
 
 class LineTrainer(Trainer):
@@ -71,7 +93,8 @@ class LineTrainer(Trainer):
     batches: PointBatches
 
     def __init__(self, settings: LineSettings) -> None:
-        super().__init__(settings, TrainingFolder(settings.output), all_used=not settings.unused)
+        all_used = not settings.unused and not settings.uneven
+        super().__init__(settings, TrainingFolder(settings.output), all_used=all_used)
         self.settings, self.set_aside = settings, {"broken": 2}
         self.batches = PointBatches(settings, self.accelerator.process_index, self.accelerator.num_processes)
         torch.manual_seed(settings.seed)
@@ -81,22 +104,28 @@ class LineTrainer(Trainer):
         self.saved = 0
         self.prepare(self.model, torch.optim.AdamW(self.model.parameters(), lr=settings.optimiser.lr))
 
-    def batch_loss(self, batch: Any, epoch: int, position: int) -> BatchLoss:
+    def batch_loss(self, batch: Points, epoch: int, position: int) -> BatchLoss:
         time.sleep(self.settings.seconds)
-        found = self.learner(batch[:, :4], more=not self.settings.unused or position % 2 == 0)
-        total = (found - batch[:, 4:]).square().sum()
+        more = not self.settings.unused or position % 2 == 0
+        found = self.learner(batch.values[:, :4], more=more, uneven=self.settings.uneven)
+        total = (found - batch.values[:, 4:]).square().sum()
+        bad_from = self.settings.bad_gradient_from
+        if bad_from is not None and self.at.step + 1 >= bad_from:
+            total = total + (0 * self.model.line.weight).sqrt().sum()
         both = self.accelerator.reduce(torch.stack([total.detach(), torch.tensor(float(len(batch)))]), "sum")
         weight = int(both[1])
         rejects = {f"batch {epoch}.{position}": "empty"} if not len(batch) else {}
         if not weight:
             return BatchLoss(total, 0, {"loss": total.detach()}, rejects)
-        return BatchLoss(total / weight, weight, {"loss": both[0] / weight}, rejects)
+        names = lambda: [f"point {number}" for number in batch.numbers]  # noqa: E731
+        measures = {"loss": both[0] / weight}
+        return BatchLoss(total / weight, weight, measures, rejects, names, frames=3 * len(batch))
 
     def validate(self) -> dict[str, Any]:
         self.model.eval()
         with torch.no_grad():
-            points = self.batches.points
-            found = self.model(points[:, :4], more=True)
+            points = PointBatches(self.settings.model_copy(update={"bad_point": None}), 0, 1).points
+            found = self.model(points[:, :4], more=True, uneven=self.settings.uneven)
             return {"error": float((found - points[:, 4:]).square().mean()), "deep": {"a": {"b": 1}}}
 
     def save_best(self) -> None:
@@ -124,5 +153,9 @@ def train_line(**keys: Any) -> Trained:
 
 
 if __name__ == "__main__":
-    trained = train_line(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    try:
+        trained = train_line(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    except SeamlessAlignError as error:
+        print(f"seamlessalign: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
     sys.exit(0 if trained.finished else 128 + signal.SIGTERM)

@@ -24,14 +24,14 @@ from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.ledger import read_marks
 from seamlessalign.pipelines.refilter import read_config
 from seamlessalign.pipelines.status import read_status
-from seamlessalign.training_folder import TrainingFolder
+from seamlessalign.training_checkpoints import Checkpoints
 from tests.test_house import HOUSE, MODULES
 
 SOURCES = [path for _, path in MODULES] + sorted((HOUSE / "benchmarks").rglob("*.py"))
 UNPICKLERS = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "jsonpickle", "marshal", "shelve"}
 # where a reader that can execute is named, and why it does not
 ALLOWED = {
-    ("seamlessalign/training_folder.py", "import pickle"): "for UnpicklingError, which torch.load raises",
+    ("seamlessalign/training_checkpoints.py", "import pickle"): "for UnpicklingError, which torch.load raises",
     ("embedders/sentence_encoder.py", "import pickle"): "for UnpicklingError, which torch.load raises",
     ("embedders/sentence_encoder.py", "from_pretrained"): "of pytorch_model.bin transformers unpickles tensors alone",
     ("embedders/e5_model.py", "from_pretrained"): "of pytorch_model.bin transformers unpickles tensors alone",
@@ -228,7 +228,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {  # what it is, its nam
     "a reduction": ("a.safetensors", lambda path: load_reduction(str(path))),
     "what a reduction says of itself": ("a.yaml", lambda path: load_reduction(str(path))),
     "a card": ("card.yaml", lambda path: card_beside(path.parent, "a")),
-    "a training": ("checkpoint/state.pt", lambda path: TrainingFolder(str(path.parents[1])).load()),
+    "a training": ("step-00000001.pt", lambda path: Checkpoints(path.parent).load(1)),
 }
 
 

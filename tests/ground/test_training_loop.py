@@ -3,15 +3,18 @@
 import json
 import math
 import os
+import random
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from seamlessalign.errors import ConfigError, ModelError, StorageError
+from seamlessalign.errors import ConfigError, ModelError, NotFiniteError
 from seamlessalign.training_loop import BatchLoss, Trained
 from tests.ground.line_trainer import LineSettings, LineTrainer, PointBatches, train_line
 from tests.ground.trainings import assert_same, metrics_of, start_ranks, state_of, wait_for, wait_until
@@ -45,10 +48,10 @@ def _reference(**keys: Any) -> tuple[dict[str, Any], list[float]]:
         for _ in range(optimiser.accumulate):
             epoch, position = divmod(place, batches.num_batches(0))
             place += 1
-            points = batches[epoch, position]
+            points = batches[epoch, position].values
             if not len(points):
                 continue
-            found = model(points[:, :4], more=not settings.unused or position % 2 == 0)
+            found = model(points[:, :4], more=not settings.unused or position % 2 == 0, uneven=settings.uneven)
             squares = (found - points[:, 4:]).square()
             total, count = total + squares.sum(), count + len(points)
             means.append(float(squares.detach().mean()))
@@ -71,6 +74,11 @@ def _reference(**keys: Any) -> tuple[dict[str, Any], list[float]]:
     return dict(model.state_dict()), losses
 
 
+class _Nameless(LineTrainer):
+    def batch_loss(self, batch: Any, epoch: int, position: int) -> BatchLoss:
+        return replace(super().batch_loss(batch, epoch, position), names=())
+
+
 class TestSteps:
     @pytest.mark.parametrize(
         "more",
@@ -80,8 +88,9 @@ class TestSteps:
             {"batch": 7, "optimiser": {"accumulate": 2}, "empty": [1, 4]},
             {"empty": [0, 3]},
             {"unused": True},
+            {"uneven": True, "batch": 3},
         ],
-        ids=["plain", "accumulated", "accumulated-empty", "empty", "unused"],
+        ids=["plain", "accumulated", "accumulated-empty", "empty", "unused", "uneven"],
     )
     def test_they_are_those_of_a_plain_loop(self, tmp_path: Path, more: dict[str, Any]) -> None:
         keys = _keys(tmp_path / "out", **more)
@@ -98,10 +107,34 @@ class TestSteps:
         assert line["step"] == line["step"] == 12 and line["empty_batches"] == 4
         assert last["set_aside"] == {"broken": 2, "empty": 4}
 
-    def test_a_loss_that_is_not_finite_ends_it(self, tmp_path: Path) -> None:
-        keys = _keys(tmp_path, optimiser={"lr": 1e30, "last_lr": 0, "warmup": 0, "steps": 5}, validation={"every": 5})
-        with pytest.raises(ModelError, match=r"step \d: the loss is (inf|nan); lower optimiser\.lr"):
+    def test_a_loss_that_is_not_finite_ends_it_and_names_its_batch(self, tmp_path: Path) -> None:
+        keys = _keys(tmp_path, bad_point=17)
+        message = r"^step (\d): the loss is nan; lower optimiser\.lr, or leave out what is at fault of point \d+, .*"
+        with pytest.raises(NotFiniteError, match=message + r" and 5 more \(.*bad_batch\.json\)$") as caught:
             train_line(**keys)
+        assert caught.value.exit_status == 1 and isinstance(caught.value, ModelError)
+        told = json.loads((tmp_path / "bad_batch.json").read_text())
+        (batch,) = told["batches"]
+        assert "point 17" in batch["items"] and len(batch["items"]) == 8 and batch["loss"] == "nan"
+        assert told["step"] == batch["position"] + 1 == len(metrics_of(tmp_path)) + 1
+        # the same again, from the checkpoint before; and not with other points
+        with pytest.raises(NotFiniteError, match=message):
+            train_line(**keys)
+        assert train_line(**_keys(tmp_path / "other")).finished and not (tmp_path / "other/bad_batch.json").exists()
+
+    def test_a_gradient_that_is_not_finite_ends_it_before_weights_are_lost(self, tmp_path: Path) -> None:
+        keys = _keys(tmp_path, bad_gradient_from=6, optimiser={"accumulate": 2}) | {"checkpoint_every": 1}
+        with pytest.raises(NotFiniteError, match=r"^step 6: the gradient is nan; .* of point \d+, .* and 13 more"):
+            train_line(**keys)
+        told = json.loads((tmp_path / "bad_batch.json").read_text())
+        assert [batch["loss"] != "nan" for batch in told["batches"]] == [True, True]
+        assert state_of(tmp_path)["progress"]["step"] == 5
+        assert all(bool(value.isfinite().all()) for value in state_of(tmp_path)["model"].values())
+
+    def test_a_loss_without_names_ends_it_too(self, tmp_path: Path) -> None:
+        keys = _keys(tmp_path, optimiser={"lr": 1e30, "last_lr": 0, "warmup": 0, "steps": 5}, validation={"every": 5})
+        with pytest.raises(NotFiniteError, match=r"step \d: the loss is (inf|nan); lower optimiser\.lr"):
+            _Nameless(LineSettings.model_validate(keys)).run()
 
     def test_a_measure_that_is_not_finite_ends_it(self, tmp_path: Path) -> None:
         keys = _keys(tmp_path, optimiser={"lr": 1e30, "last_lr": 0, "warmup": 0}, validation={"every": 1})
@@ -193,14 +226,26 @@ class TestStops:
         with pytest.raises(ConfigError, match=r"holds a training with digest of points = '48', not '47'"):
             train_line(**_keys(tmp_path, points=47))
         assert train_line(**(_keys(tmp_path) | {"log_every": 3})).steps == 20  # this changes nothing
-        state = tmp_path / "checkpoint" / "state.pt"
-        for content in (state.read_bytes()[:2000], b""):
-            state.write_bytes(content)
-            with pytest.raises(StorageError, match=r"state\.pt: is damaged"):
-                train_line(**_keys(tmp_path))
-        torch.save({"progress": Path}, state)  # a pickle that would run something
-        with pytest.raises(StorageError, match=r"state\.pt: is damaged"):
-            train_line(**_keys(tmp_path))
+
+    def test_what_is_drawn_from_numpy_and_python_goes_on_too(self, tmp_path: Path) -> None:
+        """Models of transformers draw masks from numpy."""
+        _Drawing(LineSettings.model_validate(_keys(tmp_path / "straight"))).run()
+        keys = _keys(tmp_path / "stopped") | {"checkpoint_every": 4}
+        stopping = _Drawing(LineSettings.model_validate(keys))
+        stopping.at_step = 6
+        with pytest.raises(KeyboardInterrupt):
+            stopping.run()
+        _Drawing(LineSettings.model_validate(keys)).run()
+        assert_same(tmp_path / "stopped", tmp_path / "straight")
+        assert len({line["drawn"] for line in metrics_of(tmp_path / "straight") if "drawn" in line}) == 20
+
+
+class _Drawing(_Stopping):
+    at_step = -1
+
+    def batch_loss(self, batch: Any, epoch: int, position: int) -> BatchLoss:
+        found = super().batch_loss(batch, epoch, position)
+        return replace(found, measures={**found.measures, "drawn": np.random.random() + random.random()})
 
 
 def _program(keys: dict[str, Any], file: Path) -> list[str]:
@@ -212,12 +257,17 @@ def _program(keys: dict[str, Any], file: Path) -> list[str]:
 class TestProcesses:
     @pytest.mark.parametrize(
         "more",
-        [{"optimiser": {"accumulate": 3}}, {"optimiser": {"accumulate": 2}, "empty": [1, 3], "unused": True}],
-        ids=["every-parameter", "not-every-parameter"],
+        [
+            {"optimiser": {"accumulate": 3}, "clip": 0.5},
+            {"optimiser": {"accumulate": 2}, "empty": [1, 3], "unused": True},
+            {"optimiser": {"accumulate": 2}, "uneven": True, "points": 22, "batch": 3},
+        ],
+        ids=["every-parameter", "not-every-parameter", "not-every-parameter-in-every-process"],
     )
     def test_two_that_accumulate_are_one_plain_loop(self, tmp_path: Path, more: dict[str, Any]) -> None:
-        """Of batches of an odd size, so that one process has more of each than the other."""
-        keys = _keys(tmp_path / "two", batch=7, **more)
+        """Of batches of an odd size, so that one process has more of each than the other, or one has nothing."""
+        more.setdefault("optimiser", {})["clip"] = more.pop("clip", 1.0)
+        keys = _keys(tmp_path / "two", **{"batch": 7, "points": 43, **more})
         wait_for(start_ranks(_program(keys, tmp_path / "two.json")))
         weights, losses = _reference(**keys)
         found = [line["loss"] for line in metrics_of(tmp_path / "two") if "loss" in line]
@@ -238,3 +288,12 @@ class TestProcesses:
         assert not any("finished" in line for line in metrics_of(tmp_path / "told"))
         wait_for(start_ranks(command))
         assert_same(tmp_path / "told", tmp_path / "straight")
+
+    def test_a_loss_that_is_not_finite_ends_both(self, tmp_path: Path) -> None:
+        command = _program(_keys(tmp_path / "two", batch=7, bad_point=17), tmp_path / "two.json")
+        said = wait_for(start_ranks(command), 1)
+        told = json.loads((tmp_path / "two/bad_batch.json").read_text())
+        (batch,) = told["batches"]  # of the process where it happened
+        assert "point 17" in batch["items"] and len(batch["items"]) == 4 - batch["process"]
+        line = f"seamlessalign: step {told['step']}: the loss is nan; lower optimiser.lr, or leave out what is at fault"
+        assert all(words.splitlines()[-1].startswith(line) for words in said)

@@ -12,15 +12,18 @@ from typing import Any
 
 import torch
 
+from seamlessalign.training_speed import BY_THE_CLOCK
+
 
 def metrics_of(folder: Path) -> list[dict[str, Any]]:
-    """Lines of metrics without what depends on the clock."""
+    """Lines of metrics without what depends on the clock and the machine."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [{key: value for key, value in line.items() if key != "steps_per_second"} for line in lines]
+    return [{key: value for key, value in line.items() if key not in BY_THE_CLOCK} for line in lines]
 
 
 def state_of(folder: Path) -> dict[str, Any]:
-    return dict(torch.load(folder / "checkpoint" / "state.pt", weights_only=True))
+    """The newest checkpoint."""
+    return dict(torch.load(max((folder / "checkpoints").glob("step-*.pt")), weights_only=True))
 
 
 def assert_same(ours: Path, theirs: Path) -> None:
