@@ -5,6 +5,7 @@ Whatever the number of workers, the same batches come in the same order.
 
 import dataclasses
 import re
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader, default_convert
 
 from seamlessalign.errors import SeamlessAlignError
 from seamlessalign.training_settings import TrainingResources
-from seamlessalign.training_steps import Batches, Places
+from seamlessalign.training_steps import STOP_SIGNALS, Batches, Places
 
 _DEATH = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.+)")
 
@@ -36,10 +37,25 @@ def load(batches: Batches, epoch: int, position: int, resources: TrainingResourc
         generator=torch.Generator(),  # it draws a number when it begins, which must not be one of ours
         multiprocessing_context="spawn" if workers else None,
     )
-    for parcel in loader:
+    with _held_back():
+        parcels = iter(loader)
+    for parcel in parcels:
         if parcel.error is not None:
             raise parcel.error.again()
         yield _changed(parcel.batch, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """Begin processes that do not heed the signals of schedulers, which these send to all processes of a job.
+
+    The process that trains heeds them, and ends the others once it has saved its step.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

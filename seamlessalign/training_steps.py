@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
 
 Schedule = Literal["cosine", "linear", "inverse_sqrt", "constant"]
-_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # of schedulers
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # of schedulers
 
 
 class Batches(Protocol):
@@ -53,7 +53,7 @@ class StopSignal:
 
     def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._hear) for number in _SIGNALS}
+            self._before = {number: signal.signal(number, self._hear) for number in STOP_SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -23,6 +23,7 @@ class TestRate:
             paper if step < warmup else max(paper, 0.25)
         )
 
+    @pytest.mark.slow  # transformers takes its time to load
     @pytest.mark.parametrize("schedule", ["cosine", "linear", "inverse_sqrt", "constant"])
     def test_they_are_those_of_transformers(self, schedule: str) -> None:
         """Whose warm-up begins one step earlier, at 0, and ends one later."""
