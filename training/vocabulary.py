@@ -118,6 +118,10 @@ class TextVocabulary:
         found = (self._piece_of.get(int(token), 0) for token in tokens)
         return str(self._cutters[-1].Decode([piece for piece in found if piece >= _SPECIAL_PIECES]))
 
+    def piece_tokens(self) -> list[int]:
+        """The tokens of all pieces, `<unk> <s> </s>` first."""
+        return [int(token) for token in self._tokens[-1]]
+
     def piece(self, token: int) -> str:
         """A token as SentencePiece writes it, a tag as `__eng__`; for people."""
         if token == self.pad:

@@ -19,7 +19,7 @@ from torch import nn
 
 from seamlessalign import storage
 from seamlessalign.errors import ConfigError, ModelError
-from seamlessalign.training.unity.sizes import unity_config
+from seamlessalign.training.unity.sizes import speech_kind, unity_config
 from seamlessalign.training.vocabulary import (
     TextVocabulary,
     UnitVocabulary,
@@ -29,6 +29,7 @@ from seamlessalign.training.vocabulary import (
 )
 
 WEIGHTS_FILE, CONFIG_FILE, GENERATION_FILE = "model.safetensors", "config.json", "generation_config.json"
+SHAW_VARIANT = "shaw"  # transformers' word for what stands in the name of the file of weights: model.shaw.safetensors
 _MOST_NAMED = 3  # tensors named in an error
 
 
@@ -140,17 +141,16 @@ def make_unity(size: Any, text: TextVocabulary, units: UnitVocabulary | None, **
         size: a name of `sizes.Size`, or a `SeamlessM4TConfig`, whose tables must be those of the vocabularies.
         text: the vocabulary of text.
         units: that of units; without, the model ends with text.
-        changes: of keys of the configuration, such as `dropout`; for a size only.
+        changes: `speech`, the kind of speech encoder, and keys of the configuration, such as `dropout`; for a size
+            only.
 
     Raises:
         ConfigError: a size or key that there is not, or vocabularies that do not fit.
     """
-    from transformers import SeamlessM4TModel
-
     config = unity_config(size, text, units, **changes) if isinstance(size, str) else size
     check_sizes(config, text, units)
     try:
-        model = SeamlessM4TModel(config)
+        model = _class_of(config)(config)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"these sizes make no model: {' '.join(str(error).split())[:200]}") from error
     write_generation_config(model, text, units, _numbered(units))
@@ -168,13 +168,11 @@ def load_unity(directory: str | Path, **changes: Any) -> tuple[UnitY, TextVocabu
         ModelError: a folder that lacks something, or does not hold such a model.
         ConfigError: a key that there is not.
     """
-    from transformers import SeamlessM4TModel
-
     folder = Path(directory)
     config = load_config(folder, **changes)
     text, units = load_text_vocabulary(folder), load_unit_vocabulary(folder)
     check_sizes(config, text, units, folder)
-    model = load_pretrained(SeamlessM4TModel, folder, config)
+    model = load_pretrained(_class_of(config), folder, config)
     about = json.loads(model.generation_config.to_json_string(use_diff=False))
     languages = {str(lang): int(i) for lang, i in (about.get("vocoder_lang_code_to_id") or {}).items()}
     return UnitY(model, languages), text, units
@@ -183,7 +181,8 @@ def load_unity(directory: str | Path, **changes: Any) -> tuple[UnitY, TextVocabu
 def save_unity(
     directory: str | Path, unity: UnitY, text: TextVocabulary, units: UnitVocabulary | None, *, half: bool = False
 ) -> None:
-    """Write a model with its vocabularies into a folder, which transformers' `SeamlessM4TModel` loads as well.
+    """Write a model with its vocabularies into a folder, which transformers' `SeamlessM4TModel` loads as well, unless
+    its speech encoder is of the other kind.
 
     The weights are one file, and each file is there whole or not at all; so a model of the same sizes may be written
     over another at any time. With `half` they are float16. Raises StorageError.
@@ -215,7 +214,8 @@ def save_weights(folder: Path, model: Any, *, half: bool = False) -> None:
         model.config.save_pretrained(made)
         about = json.loads((Path(made) / CONFIG_FILE).read_text(encoding="utf-8"))
     about["dtype"] = "float16" if half else "float32"
-    with storage.atomic_local(str(folder / WEIGHTS_FILE)) as path:
+    variant = variant_of(model.config)
+    with storage.atomic_local(str(folder / (f"model.{variant}.safetensors" if variant else WEIGHTS_FILE))) as path:
         save_file(tensors, path, metadata={"format": "pt"})
     storage.write_bytes_atomic(str(folder / CONFIG_FILE), (json.dumps(about, indent=1) + "\n").encode())
 
@@ -250,13 +250,20 @@ def load_pretrained(kind: Any, folder: Path, config: Any) -> Any:
     logging.disable_progress_bar()
     try:
         model, told = kind.from_pretrained(
-            folder, config=config, dtype=torch.float32, local_files_only=True, output_loading_info=True
+            folder,
+            config=config,
+            variant=variant_of(config),
+            dtype=torch.float32,
+            local_files_only=True,
+            output_loading_info=True,
         )
     except Exception as error:
         raise ModelError(f"{folder}: cannot be loaded: {' '.join(str(error).split())[:300]}") from error
     # not `missing_keys`: this class's parts have it pass over whatever is lacking of others
     wanted = set(model.state_dict()) - set(model.all_tied_weights_keys)
-    missing = {name for name in wanted - tensor_names(folder) if not name.endswith("num_batches_tracked")}
+    missing = {
+        name for name in wanted - tensor_names(folder, variant_of(config)) if not name.endswith("num_batches_tracked")
+    }
     wrong = missing | set(told["unexpected_keys"]) | {key[0] for key in told["mismatched_keys"]}
     if wrong:
         named = ", ".join(sorted(wrong)[:_MOST_NAMED])
@@ -264,13 +271,18 @@ def load_pretrained(kind: Any, folder: Path, config: Any) -> Any:
     return model
 
 
-def tensor_names(folder: Path) -> set[str]:
+def variant_of(config: Any) -> str | None:
+    """What the name of the file of weights says of a model's structure; None where it is SeamlessM4T's own."""
+    return SHAW_VARIANT if speech_kind(config) == "conformer-shaw" else None
+
+
+def tensor_names(folder: Path, variant: str | None = None) -> set[str]:
     """What the weights of a folder have, in one file or several, safetensors or not. Raises ModelError."""
     from safetensors import SafetensorError, safe_open
 
     names: set[str] = set()
     try:
-        for file in weight_files(folder):
+        for file in weight_files(folder, variant):
             if file.suffix == ".safetensors":
                 with safe_open(file, framework="pt") as tensors:
                     names |= set(tensors.keys())
@@ -281,8 +293,10 @@ def tensor_names(folder: Path) -> set[str]:
     return names
 
 
-def weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
     """The files of a folder's weights, in the order that transformers looks for them. Raises ModelError."""
+    if variant:
+        return [folder / f"model.{variant}.safetensors"]
     for whole in (WEIGHTS_FILE, "pytorch_model.bin"):
         if (folder / whole).is_file():
             return [folder / whole]
@@ -311,6 +325,16 @@ def write_generation_config(
     config.text_decoder_lang_to_code_id = dict(text.languages)
     config.t2u_lang_code_to_id = dict(units.languages) if units else {}
     config.vocoder_lang_code_to_id = dict(vocoder_languages)
+
+
+def _class_of(config: Any) -> Any:
+    if speech_kind(config) == "conformer-shaw":
+        from seamlessalign.training.unity.shaw import ShawUnityModel
+
+        return ShawUnityModel
+    from transformers import SeamlessM4TModel
+
+    return SeamlessM4TModel
 
 
 def _generation_json(model: Any) -> bytes:

@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from seamlessalign.training.vocabulary import TextVocabulary, UnitVocabulary
 
 Size = Literal["tiny", "small", "medium", "large"]
+SpeechKind = Literal["conformer", "conformer-shaw"]  # of SeamlessM4T's first version; of w2v-BERT 2.0 (`shaw.py`)
+SHAW = "relative_key"  # transformers' name of Shaw's relative positions
+# keys of the configuration that the second kind has on top: how far to the left and right distances are told apart
+SHAW_KEYS = {"left_max_position_embeddings": 64, "right_max_position_embeddings": 8}
 
 
 def _stacks(
@@ -40,6 +44,7 @@ _SMALL_VOCODER = {
     "upsample_initial_channel": 64,
     "vocoder_num_spkrs": 1,
 }
+TEXT_ONLY: Mapping[str, int] = _SMALL_VOCODER | {"t2u_encoder_layers": 0, "t2u_decoder_layers": 0}
 _SIZES: Mapping[str, dict[str, Any]] = {
     "tiny": _stacks(128, 4, speech=(4, 512), text=(2, 512), t2u=(2, 512)) | _SMALL_VOCODER,
     "small": _stacks(512, 8, speech=(12, 2048), text=(6, 2048), t2u=(4, 2048)) | _SMALL_VOCODER,
@@ -48,13 +53,20 @@ _SIZES: Mapping[str, dict[str, Any]] = {
 }
 
 
-def unity_config(size: str, text: "TextVocabulary", units: "UnitVocabulary | None", **changes: Any) -> Any:
+def unity_config(
+    size: str,
+    text: "TextVocabulary",
+    units: "UnitVocabulary | None",
+    speech: SpeechKind = "conformer",
+    **changes: Any,
+) -> Any:
     """transformers' `SeamlessM4TConfig` of a size, for vocabularies.
 
     Args:
         size: a name of `Size`.
         text: its size is that of the tables of text.
         units: without them the model ends with text: its stacks from text to units have no layers.
+        speech: the structure of the speech encoder.
         changes: of keys of the configuration, such as `dropout`.
 
     Raises:
@@ -66,12 +78,19 @@ def unity_config(size: str, text: "TextVocabulary", units: "UnitVocabulary | Non
         raise ConfigError(f"size {size!r} is none of {', '.join(get_args(Size))}")
     keys = _SIZES[size] | {"vocab_size": text.size} | unit_keys(units)
     if units is None:
-        keys |= _SMALL_VOCODER | {"t2u_encoder_layers": 0, "t2u_decoder_layers": 0}
+        keys |= TEXT_ONLY
+    if speech == "conformer-shaw":
+        keys |= {"speech_encoder_kind": speech, **SHAW_KEYS}
     known = SeamlessM4TConfig()
-    unknown = [key for key in changes if not hasattr(known, key)]
+    unknown = [key for key in changes if key not in keys and not hasattr(known, key)]
     if unknown:
         raise ConfigError(f"{unknown[0]!r} is no key of a SeamlessM4T model")
     return SeamlessM4TConfig(**(keys | changes))
+
+
+def speech_kind(config: Any) -> str:
+    """Which structure the speech encoder of a configuration has."""
+    return str(getattr(config, "speech_encoder_kind", "conformer"))
 
 
 def unit_keys(units: "UnitVocabulary | None") -> dict[str, int]:
