@@ -53,7 +53,8 @@ def tiny_unity(text: TextVocabulary, units: UnitVocabulary | None, seed: int = 0
             torch.nn.init.normal_(module.bias, std=0.3)
         if isinstance(module, torch.nn.BatchNorm1d):
             torch.nn.init.normal_(module.running_mean, std=0.1)
-    return made.eval()
+    made.eval()
+    return made
 
 
 def speech(rows: tuple[int, ...], seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -338,7 +338,7 @@ def _class_of(config: Any) -> Any:
 
 
 def _generation_json(model: Any) -> bytes:
-    return (model.generation_config.to_json_string() + "\n").encode()
+    return f"{model.generation_config.to_json_string()}\n".encode()
 
 
 def _numbered(units: UnitVocabulary | None) -> dict[str, int]:
