@@ -1,4 +1,4 @@
-"""The part of the command line that trains models; like all of it, thin over the functions that do the work."""
+"""The part of the command line that trains models and uses them; like all of it, thin over what does the work."""
 
 import argparse
 import signal
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from seamlessalign.training.unity.translate import TranslationJob
     from seamlessalign.training_loop import Trained
 
 
@@ -38,6 +39,7 @@ def add_training_commands(commands: Any) -> None:
         "overrides", nargs="*", metavar="key=value", help="set a key of the configuration, such as optimiser.lr=0.0003"
     )
     train.set_defaults(command=_train)
+    _add_translate(commands)
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -101,3 +103,121 @@ TRAININGS: Mapping[str, Training | Fitting] = {
     "speech-encoder": Training(_load_speech_encoder, _train_speech_encoder, "student: {}/student", "P@1"),
     "vocabulary": Fitting(_load_vocabulary, _fit_vocabulary),
 }
+
+
+# Translating with what was trained
+
+# what of a table → the columns where it is looked for
+_COLUMNS = {
+    "id": "id or pair_id, else the number of the row",
+    "audio": "audio, path or src_audio",
+    "text": "text or src_text, where there is no audio",
+    "src-lang": "src_lang or lang",
+    "tgt-lang": "tgt_lang",
+}
+
+
+def _add_translate(commands: Any) -> None:
+    translate = commands.add_parser("translate", help="translate speech or text, one or a table, with a trained model")
+    translate.add_argument("model", metavar="MODEL", help="folder of the model")
+    translate.add_argument(
+        "input",
+        metavar="INPUT",
+        help="a sound file; a table: .jsonl, .tsv or .parquet, or a folder of the latter; with --text, a text",
+    )
+    translate.add_argument("--text", action="store_true", help="INPUT is the text itself")
+    translate.add_argument("--to", metavar="LANG", help="language to translate into (rows of a table may say it)")
+    translate.add_argument("--from", dest="source", metavar="LANG", help="language of texts (likewise)")
+    translate.add_argument(
+        "--output", metavar="PATH", help="of a table: folder to write into, to go on in; else: .wav file for the speech"
+    )
+    translate.add_argument("--text-only", action="store_true", help="make no speech of a table")
+    translate.add_argument("--speaker", type=int, default=0, metavar="N", help="of the vocoder (default: %(default)s)")
+    translate.add_argument(
+        "--max-seconds", type=float, default=50.0, metavar="S", help="longer speech is refused (default: %(default)s)"
+    )
+    translate.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="(default: %(default)s)")
+    search = translate.add_argument_group("search")
+    search.add_argument(
+        "--beam", type=int, default=5, metavar="N", help="for text and for units; 1 is greedy (default: %(default)s)"
+    )
+    search.add_argument(
+        "--length-penalty", type=float, default=1.0, metavar="P", help="the higher, the longer (default: %(default)s)"
+    )
+    search.add_argument(
+        "--no-repeat-ngram", type=int, default=0, metavar="N", help="no N tokens of a text twice (default: any)"
+    )
+    table = translate.add_argument_group("tables")
+    for what, usual in _COLUMNS.items():
+        table.add_argument(f"--{what}-column", metavar="NAME", help=f"(default: {usual})")
+    table.add_argument("--format", choices=["parquet", "jsonl"], default="parquet", help="(default: %(default)s)")
+    table.add_argument(
+        "--chunk", type=int, default=256, metavar="N", help="rows that are written at a time (default: %(default)s)"
+    )
+    table.add_argument(
+        "--batch", type=int, default=32, metavar="N", help="rows that are translated at a time (default: %(default)s)"
+    )
+    translate.set_defaults(command=_translate)
+
+
+def _translate(arguments: argparse.Namespace) -> int:
+    from seamlessalign.training.unity.source_tables import is_table
+
+    if not arguments.text and is_table(arguments.input):
+        return _translate_table(arguments)
+    from seamlessalign.training.unity.translate import translate_one, write_speech
+
+    job = _job(arguments, speak=arguments.output is not None)
+    audio, text = (None, arguments.input) if arguments.text else (arguments.input, None)
+    translation = translate_one(job, audio, text)
+    print(translation.text)
+    if arguments.output is not None:
+        write_speech(arguments.output, translation)
+    return 0
+
+
+def _translate_table(arguments: argparse.Namespace) -> int:
+    from seamlessalign.errors import ConfigError
+    from seamlessalign.training.unity.source_tables import Columns, SourceTable
+
+    if arguments.output is None:
+        raise ConfigError(f"{arguments.input}: is a table; give --output, a folder for its translations")
+    names = {what.replace("-", "_"): getattr(arguments, f"{what.replace('-', '_')}_column") for what in _COLUMNS}
+    table = SourceTable(arguments.input, Columns(**names))
+    from seamlessalign.training.unity.translate import translate_table
+
+    def say(line: str) -> None:
+        print(f"seamlessalign: {line}", file=sys.stderr, flush=True)
+
+    done = translate_table(table, arguments.output, _job(arguments, speak=not arguments.text_only), say)
+    print(f"translations: {done.path}, {done.rows:,} rows")
+    for reason, count in done.set_aside.items():
+        say(f"{count:,} set aside: {reason} (first: {done.first[reason]})")
+    return 3 if done.set_aside else 0
+
+
+def _job(arguments: argparse.Namespace, *, speak: bool) -> "TranslationJob":
+    from dataclasses import replace
+
+    from seamlessalign.errors import ConfigError
+    from seamlessalign.training.unity.generation import TEXT_SEARCH, UNIT_SEARCH, BatchLimits
+    from seamlessalign.training.unity.translate import TranslationJob
+
+    for name in ("chunk", "batch"):
+        if getattr(arguments, name) < 1:
+            raise ConfigError(f"--{name} is {getattr(arguments, name)}: it must be 1 or more")
+    shared = {"beam": arguments.beam, "length_penalty": arguments.length_penalty}
+    return TranslationJob(
+        model=arguments.model,
+        tgt_lang=arguments.to,
+        src_lang=arguments.source,
+        speak=speak,
+        speaker=arguments.speaker,
+        text_search=replace(TEXT_SEARCH, **shared, no_repeat_ngram=arguments.no_repeat_ngram),
+        unit_search=replace(UNIT_SEARCH, **shared),
+        max_seconds=arguments.max_seconds,
+        chunk=arguments.chunk,
+        format=arguments.format,
+        device=arguments.device,
+        batches=BatchLimits(rows=arguments.batch),
+    )
