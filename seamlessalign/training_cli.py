@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seamlessalign.training.unity.translate import TranslationJob
     from seamlessalign.training_loop import Trained
 
 
@@ -196,7 +195,7 @@ def _translate_table(arguments: argparse.Namespace) -> int:
     return 3 if done.set_aside else 0
 
 
-def _job(arguments: argparse.Namespace, *, speak: bool) -> "TranslationJob":
+def _job(arguments: argparse.Namespace, *, speak: bool) -> Any:
     from dataclasses import replace
 
     from seamlessalign.errors import ConfigError

@@ -133,7 +133,7 @@ def search(
     no_repeat = NoRepeatNGramLogitsProcessor(options.no_repeat_ngram) if options.no_repeat_ngram else None
     written = torch.zeros((len(rows), 0), dtype=torch.long, device=device)  # (rows · beams, steps)
     totals = torch.zeros((len(rows), 1), device=device)  # log-probabilities of them, (rows, beams)
-    log_probabilities = steps.next(prefixes) if rows else None
+    log_probabilities: Any = steps.next(prefixes) if rows else None
     while rows:
         length = written.shape[1] + 1  # of what ends now
         log_probabilities.index_fill_(1, never, -torch.inf)
@@ -208,4 +208,4 @@ def _is_done(row: _Row, going: Sequence[tuple[int, int, float]], options: Search
         return False
     if len(row.ended) >= options.beam and (options.early_stopping or options.beam == 1):
         return True
-    return going[0][2] / row.limit**options.length_penalty <= row.ended[0].score
+    return bool(going[0][2] / row.limit**options.length_penalty <= row.ended[0].score)

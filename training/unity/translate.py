@@ -19,7 +19,7 @@ import pyarrow as pa
 from seamlessalign import storage
 from seamlessalign.embedders.sonar.features import MIN_SAMPLES
 from seamlessalign.errors import ConfigError, InputError, StorageError, UnreadableError
-from seamlessalign.languages import from_model_code, get_language
+from seamlessalign.languages import Language, from_model_code, get_language
 from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.speech_sources import Sound
 from seamlessalign.training.unity.generation import (
@@ -122,7 +122,7 @@ def resolve_language(code: str, known: Collection[str]) -> str:
     if code in known:
         return code
     try:
-        language = get_language(code)
+        language: Language | None = get_language(code)
     except ConfigError:
         found = from_model_code(code, "iso639_1") or from_model_code(code, "sonar")
         language = get_language(found) if found else None
@@ -366,7 +366,8 @@ def _rows(finished: Path) -> Iterator[dict[str, Any]]:
 
 
 def _summary(finished: Path) -> Translated:
-    rows, counts, first = 0, Counter[str](), {}
+    rows, counts = 0, Counter[str]()
+    first: dict[str, str] = {}
     for row in _rows(finished):
         rows += 1
         if row["reason"] is not None:

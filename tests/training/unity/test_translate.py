@@ -179,7 +179,7 @@ class TestTables:
         for part, chosen in (("a", slice(0, 4)), ("b", slice(4, 7))):
             columns = {"sentence": texts[chosen], "n": list(range(7))[chosen]}
             pq.write_table(pa.table(columns), folder / f"{part}.parquet")
-        found = []
+        found: list[list[dict[str, Any]]] = []
         options = ("--text-column", "sentence", "--id-column", "n", "--from", "eng", "--to", "fra", "--text-only")
         for place in ("in.jsonl", "in.tsv", "parts", "parts/*.parquet"):
             out = tmp_path / f"out-{len(found)}"
