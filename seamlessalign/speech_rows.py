@@ -83,6 +83,17 @@ def usable(row: SpeechRow, text: str, data: SpeechData) -> UsableSpeech:
         lang = get_language(str(row.lang)).iso639_3
     except ConfigError as error:
         raise UnreadableError("unknown_language", f"{row.place}: {error}") from error
+    key, seconds = heard(row, text, data)
+    return UsableSpeech(key, lang, seconds)
+
+
+def heard(row: SpeechRow, text: str, data: SpeechData, *, longer: bool = False) -> tuple[str, float]:
+    """Key and seconds of the sound of a row, as in UsableSpeech; its language does not matter.
+
+    longer: more than `max_seconds` is no reason to set it aside.
+
+    Raises UnreadableError as `usable`, but for `unknown_language`.
+    """
     if row.error is not None:
         raise row.error
     if row.content is not None:
@@ -94,9 +105,9 @@ def usable(row: SpeechRow, text: str, data: SpeechData) -> UsableSpeech:
         said = repr((text, row.sound.voice, row.sound.words_per_minute)).encode()
     if seconds < data.min_seconds:
         raise UnreadableError("too_short", row.place)
-    if seconds > data.max_seconds:
+    if seconds > data.max_seconds and not longer:
         raise UnreadableError("too_long", row.place)
-    return UsableSpeech(hashlib.sha256(said).hexdigest()[:32], lang, seconds)
+    return hashlib.sha256(said).hexdigest()[:32], seconds
 
 
 def has_words(text: str) -> bool:
@@ -182,7 +193,7 @@ def _row(
 
 def _check_columns(file: str, wanted: Sequence[str], there: Sequence[str], source: SpeechSource) -> None:
     lacking = [name for name in wanted if name not in there]
-    if source.lang is None and source.lang_column not in there:
+    if source.needs_lang and source.lang is None and source.lang_column not in there:
         lacking.append(f"{source.lang_column} (or give the source's lang)")
     if lacking:
         raise InputError(f"{file}: lacks the columns {', '.join(lacking)}; there are {', '.join(there)}")

@@ -85,6 +85,18 @@ def _train_speech_encoder(config: Any) -> "Trained":
     return train(config)
 
 
+def _load_w2v_bert(config: str, overrides: Sequence[str]) -> Any:
+    from seamlessalign.training.w2v_bert.config import load_w2v_bert_config
+
+    return load_w2v_bert_config(config, overrides)
+
+
+def _train_w2v_bert(config: Any) -> "Trained":
+    from seamlessalign.training.w2v_bert.train import train_w2v_bert
+
+    return train_w2v_bert(config)
+
+
 def _load_vocabulary(config: str, overrides: Sequence[str]) -> Any:
     from seamlessalign.training.vocabulary_config import load_vocabulary_config
 
@@ -100,6 +112,7 @@ def _fit_vocabulary(config: Any) -> str:
 TRAININGS: Mapping[str, Training | Fitting] = {
     "lid": Training(_load_lid, _train_lid, "language identifier: {}/model", "macro F1"),
     "speech-encoder": Training(_load_speech_encoder, _train_speech_encoder, "student: {}/student", "P@1"),
+    "w2v-bert": Training(_load_w2v_bert, _train_w2v_bert, "w2v-BERT: {}/model", "held-out RPQ loss"),
     "vocabulary": Fitting(_load_vocabulary, _fit_vocabulary),
 }
 

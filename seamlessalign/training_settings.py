@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -13,6 +13,8 @@ from seamlessalign.typed_config import Section, apply_override, beside, checked,
 
 class SpeechSource(Section):
     """Speech to learn from: Parquet files, a folder with a manifest, or texts that espeak-ng reads out."""
+
+    needs_lang: ClassVar[bool] = True  # whether rows must say their language, where `lang` does not
 
     kind: str
     # parquet: file, folder or pattern; folder: the folder, or its .tsv or .jsonl; espeak: a text file, a sentence a
