@@ -239,25 +239,25 @@ def _languages(clips: Sequence[Clip], frames: Sequence[Any], learnt: Any) -> tup
             rows = (torch.stack([one.mean(0) for one in some]) - mean) / deviation
             return [langs[int(i)] for i in linear(rows).argmax(1)]
 
-    held = [frames[i] for i in np.flatnonzero(~learnt)]
+    held = [frames[i] for i in np.flatnonzero(~learnt).tolist()]
     said = told(held)
-    return np.array([said[i] == clips[j].lang for i, j in enumerate(np.flatnonzero(~learnt))], float), told
+    return np.array([said[i] == clips[j].lang for i, j in enumerate(np.flatnonzero(~learnt).tolist())], float), told
 
 
 def _characters(clips: Sequence[Clip], frames: Sequence[Any], learnt: Any, seed: int) -> Any:
     """Of each held-out clip: wrong characters, their number, loss of CTC, and their number, `(clips, 4)`."""
     letters = sorted({c for clip in clips for c in clip.text})
     numbers = [torch.tensor([1 + letters.index(c) for c in clip.text]) for clip in clips]
-    every = torch.cat([frames[i] for i in np.flatnonzero(learnt)])
+    every = torch.cat([frames[i] for i in np.flatnonzero(learnt).tolist()])
     mean, deviation = every.mean(0), every.std(0) + 1e-6
     torch.manual_seed(seed)
     linear = nn.Linear(every.shape[1], 1 + len(letters))
     adam = torch.optim.Adam(linear.parameters(), lr=0.01)
-    fits = [i for i in np.flatnonzero(learnt) if len(numbers[i]) < len(frames[i])]
+    fits = [i for i in np.flatnonzero(learnt).tolist() if len(numbers[i]) < len(frames[i])]
     rng = np.random.default_rng(seed)
     steps, taken = _EPOCHS * -(-len(fits) // 32), 0
     for _ in range(_EPOCHS):
-        order = sorted(rng.permutation(fits), key=lambda i: len(frames[i]) // 25)
+        order = sorted(rng.permutation(fits).tolist(), key=lambda i: len(frames[i]) // 25)
         batches = [order[i : i + 32] for i in range(0, len(order), 32)]
         for place in rng.permutation(len(batches)):
             adam.param_groups[0]["lr"] = 0.01 * (1 - taken / steps)
@@ -267,7 +267,7 @@ def _characters(clips: Sequence[Clip], frames: Sequence[Any], learnt: Any, seed:
             adam.step()
     rows = []
     with torch.no_grad():
-        for i in np.flatnonzero(~learnt):
+        for i in np.flatnonzero(~learnt).tolist():
             fitting = len(numbers[i]) < len(frames[i])
             loss = float(_ctc(linear, [i], frames, numbers, mean, deviation)[0]) if fitting else 0.0
             best = linear((frames[i] - mean) / deviation).argmax(1).unique_consecutive()

@@ -146,8 +146,8 @@ def _of_run(source: W2vBertSource, data: W2vBertData, aside: SetAside) -> Iterat
     """Pieces of the stretches that a run's segments cover; `max_items` counts recordings."""
     spans: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for _, _, values in parquet_rows(str(Path(source.path) / "segments"), _segment_columns):
-        recording = str(values["recording_id"]), str(values["uri"])
-        spans.setdefault(recording, []).append((int(values["start"]), int(values["end"])))
+        where = str(values["recording_id"]), str(values["uri"])
+        spans.setdefault(where, []).append((int(values["start"]), int(values["end"])))
     for (recording, uri), some in sorted(spans.items())[: source.max_items]:
         for start, end in _covered(some):
             place = f"{uri} [{start}, {end})"
