@@ -89,9 +89,9 @@ class W2vBertTraining(Trainer):
             return BatchLoss(nothing, 0, {"loss": nothing}, rejects=batch.rejects)
         # the mean of all, whose gradient goes to this process's part
         shares = (whole["shares"] - own["shares"].detach() + own["shares"]) / targets
-        loss = self._loss(own, shares, targets)
+        loss = self._weighed(own, shares, targets)
         losses = {name: whole[name] / targets for name in ("contrastive", "gvq", "rpq")}
-        measures = {"loss": self._loss(whole, shares.detach(), targets)} | losses
+        measures = {"loss": self._weighed(whole, shares.detach(), targets)} | losses
         measures |= {"diversity": diversity(shares.detach())} | self._told(whole) | {"temperature": temperature}
         return BatchLoss(
             loss,
@@ -120,7 +120,7 @@ class W2vBertTraining(Trainer):
         parts = summed.split([value.numel() for value in values.values()])
         return {name: part.view(values[name].shape) for name, part in zip(values, parts, strict=True)}
 
-    def _loss(self, sums: Sums, shares: Any, targets: int) -> Any:
+    def _weighed(self, sums: Sums, shares: Any, targets: int) -> Any:
         weights = self.config.losses
         told = sums["contrastive"] / targets + self.config.gvq.diversity * diversity(shares)
         return weights.contrastive * told + (weights.gvq * sums["gvq"] + weights.rpq * sums["rpq"]) / targets
@@ -159,7 +159,7 @@ class W2vBertTraining(Trainer):
         targets = int(sums["targets"])
         losses = {name: sums[name] / targets for name in ("contrastive", "gvq", "rpq")}
         shares = sums["shares"] / targets
-        found = {"loss": self._loss(sums, shares, targets)} | losses | {"diversity": diversity(shares)}
+        found = {"loss": self._weighed(sums, shares, targets)} | losses | {"diversity": diversity(shares)}
         return {f"held_out_{name}": float(value) for name, value in (found | self._told(sums)).items()}
 
     def save_best(self) -> None:

@@ -45,7 +45,8 @@ def test_contrast_is_that_of_the_definition(counts: list[int], entries: int, dis
     chosen = rng.integers(0, entries, (sum(counts), 2))
     codes, contexts = book[chosen[:, 0], chosen[:, 1]], rng.standard_normal((sum(counts), 5))
     drawn = np.concatenate([rng.integers(0, count, (count, distractors)) for count in counts])
-    found, right = contrastive(*map(torch.from_numpy, (contexts, codes, chosen)), torch.from_numpy(drawn), counts, 0.1)
+    as_tensor = torch.from_numpy
+    found, right = contrastive(as_tensor(contexts), as_tensor(codes), as_tensor(chosen), as_tensor(drawn), counts, 0.1)
     wanted, told, start = 0.0, 0, 0
     for count in counts:
         row = slice(start, start + count)
