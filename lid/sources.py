@@ -9,12 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from seamlessalign import sound_changes
-from seamlessalign.errors import ConfigError, InputError, UnreadableError
-from seamlessalign.espeak import speak_afresh
-from seamlessalign.languages import get_language
+from seamlessalign.errors import InputError, UnreadableError
 from seamlessalign.lid.training_config import LidAugment, LidData, LidSource
 from seamlessalign.rows import SAMPLE_RATE
-from seamlessalign.speech_rows import SetAside, SpeechRow, parallel_lines, recorded_rows, spoken_row, usable
+from seamlessalign.speech_rows import SetAside, SpeechRow, parallel_lines, recorded_rows, spoken_row, usable, voices_of
 from seamlessalign.speech_sources import Sound, load_sound, text_lines
 
 Float32 = npt.NDArray[np.float32]
@@ -105,7 +103,9 @@ def _rows(source: LidSource) -> Iterator[tuple[SpeechRow, str]]:
             if source.max_items is not None and counts[lang] >= source.max_items:
                 continue
             if lang not in voices:
-                voices[lang] = _voices(lang, source)
+                named = source.voices.get(lang)
+                asked = named is not None or source.lang is not None or source.languages is not None
+                voices[lang] = voices_of(lang, named, source.variants, source.path, asked=asked)
             if voices[lang]:
                 yield spoken_row(source, number, lang, voices[lang], counts[lang]), " ".join(text.split())
                 counts[lang] += 1
@@ -116,23 +116,6 @@ def _texts(source: LidSource) -> Iterator[dict[str, str]]:
     if source.path.endswith(".jsonl"):
         return (texts for _, texts in parallel_lines(source.path))
     return ({str(source.lang): line} for line in text_lines(source.path))
-
-
-def _voices(lang: str, source: LidSource) -> list[str]:
-    """Voices with their variants. A language that espeak-ng lacks has none, unless it was asked for by name."""
-    named = source.voices.get(lang)
-    asked = named is not None or source.lang is not None or source.languages is not None
-    try:
-        voices = named or [get_language(lang).iso639_1 or lang]
-        for voice in voices:
-            speak_afresh("a", voice)  # one that is not there is found now, not hours later
-    except ConfigError:
-        return []
-    except InputError as error:
-        if asked:
-            raise InputError(f"{source.path}: {lang}: {error}; name one under voices") from error
-        return []
-    return [f"{voice}+{variant}" for variant in source.variants for voice in voices] or list(voices)
 
 
 class Crops:

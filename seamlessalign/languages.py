@@ -2,12 +2,20 @@
 
 import csv
 import difflib
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Literal
+from typing import Literal, get_args
 
 from seamlessalign.errors import ConfigError
+
+# ISO 639-3's codes of groups of languages, and the member that corpora mean by them
+_USUAL = {
+    "ara": "arb", "aym": "ayr", "aze": "azj", "din": "dik", "fas": "pes", "ful": "fuv", "kau": "knc", "kur": "kmr",
+    "lav": "lvs", "mon": "khk", "msa": "zlm", "nep": "npi", "nor": "nob", "ori": "ory", "orm": "gaz", "pus": "pbt",
+    "que": "quy", "swa": "swh", "uzb": "uzn", "zho": "cmn", "ekk": "est",
+}  # fmt: skip
 
 CodeSystem = Literal["iso639_3", "iso639_1", "whisper", "voxlingua", "fasttext", "sonar"]
 
@@ -81,6 +89,22 @@ def get_language(code: str) -> Language:
     raise ConfigError(f"language {code!r} is not in the table; the nearest code is {near[0]!r} ({table[near[0]].name})")
 
 
+def find_language(code: str) -> Language:
+    """The language of a code in any system that the table knows, of a locale (`fr-FR`, `fr_fr`, `cmn_hans_cn`,
+    `fra_Latn`), or of a group that has one usual member (`zho`, `ara`).
+
+    Raises ConfigError that names the nearest code.
+    """
+    plain = code.strip()
+    for name in (plain, plain.lower(), re.split("[-_]", plain.lower())[0]):
+        for system in get_args(CodeSystem):
+            if name in _table(system):
+                return _table(system)[name]
+        if name in _USUAL or name in _sonar_stems():
+            return _table("iso639_3")[_USUAL.get(name) or _sonar_stems()[name]]
+    return get_language(plain)  # says what is near
+
+
 def from_model_code(code: str, system: CodeSystem) -> str | None:
     """ISO 639-3 code of a model's own language code, or None where the table does not have it."""
     language = _table(system).get(code)
@@ -95,6 +119,12 @@ def to_model_code(lang: str, system: CodeSystem) -> str | None:
 def all_languages() -> list[Language]:
     """Every language of the table, in the order of ISO 639-3 codes."""
     return list(_table("iso639_3").values())
+
+
+@cache
+def _sonar_stems() -> dict[str, str]:
+    """Codes of FLORES without the script → ISO 639-3 codes of the table, where the two are not the same."""
+    return {code.partition("_")[0]: language.iso639_3 for code, language in _table("sonar").items()}
 
 
 @cache

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from seamlessalign.errors import ConfigError, InputError, UnreadableError
+from seamlessalign.espeak import speak_afresh
 from seamlessalign.languages import get_language
 from seamlessalign.speech_sources import (
     Sound,
@@ -71,6 +72,24 @@ def spoken_row(source: SpeechSource, line: int, lang: str | None, voices: Sequen
     speeds = source.words_per_minute
     voice, speed = voices[turn % len(voices)], speeds[turn // len(voices) % len(speeds)]
     return SpeechRow(f"{source.path} line {line + 1}", lang, {}, Sound(source.path, line, "", voice, speed), None)
+
+
+def voices_of(lang: str, named: Sequence[str] | None, variants: Sequence[str], path: str, *, asked: bool) -> list[str]:
+    """Voices of a language with their variants: those that are named, else the one of its code.
+
+    A language that espeak-ng lacks has none, unless it was asked for: then InputError is raised, for the file `path`.
+    """
+    try:
+        voices = named or [get_language(lang).iso639_1 or lang]
+        for voice in voices:
+            speak_afresh("a", voice)  # one that is not there is found now, not hours later
+    except ConfigError:
+        return []
+    except InputError as error:
+        if asked:
+            raise InputError(f"{path}: {lang}: {error}; name one under voices") from error
+        return []
+    return [f"{voice}+{variant}" for variant in variants for voice in voices] or list(voices)
 
 
 def usable(row: SpeechRow, text: str, data: SpeechData) -> UsableSpeech:

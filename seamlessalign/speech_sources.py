@@ -8,7 +8,7 @@ import io
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,13 +32,14 @@ _ROW_GROUPS = 4  # of Parquet files, kept in memory by each process
 
 @dataclass(frozen=True)
 class Sound:
-    """Where samples come from: a file, a row of a Parquet file, or a voice that says a text."""
+    """Where samples come from: a file, a row of a Parquet file, bytes already read, or a voice that says a text."""
 
     path: str = ""
     row: int = -1
     column: str = ""
     voice: str = ""
     words_per_minute: int = 0
+    content: bytes = field(default=b"", repr=False)  # of the file or row, where it has been read
 
 
 def load_sound(sound: Sound, text: str, place: str) -> Float32:
@@ -48,6 +49,8 @@ def load_sound(sound: Sound, text: str, place: str) -> Float32:
     """
     if sound.voice:
         samples = _synthesised(text, sound)
+    elif sound.content:
+        samples = _decoded(sound.content, Path(sound.path).suffix)
     elif sound.row < 0:
         samples = np.asarray(decode(Path(sound.path)).samples, np.float32)
     else:
@@ -83,23 +86,33 @@ def parquet_rows(
 
     Raises InputError where there is no file, or one that cannot be read.
     """
+    for path in parquet_files(place):
+        opened = open_parquet(path)
+        columns = wanted(str(path), opened.schema_arrow.names)
+        row = 0
+        for group in range(opened.num_row_groups):
+            for values in opened.read_row_group(group, columns=columns).to_pylist():
+                yield path, row, values
+                row += 1
+
+
+def parquet_files(place: str) -> list[Path]:
+    """A Parquet file, those in a folder, or those of a pattern, in order. Raises InputError where there is none."""
     files = storage.glob(place) if "*" in place else storage.list_files(place, ".parquet")
     if not files:
         raise InputError(f"{place}: there are no Parquet files")
     for file in files:
         if not storage.is_local(file):
             raise InputError(f"{file}: Parquet files to learn from must be on a local disk")
-        path = storage.local_path(file)
-        try:
-            opened = pq.ParquetFile(path)
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{file}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
-        columns = wanted(file, opened.schema_arrow.names)
-        row = 0
-        for group in range(opened.num_row_groups):
-            for values in opened.read_row_group(group, columns=columns).to_pylist():
-                yield Path(path), row, values
-                row += 1
+    return [Path(storage.local_path(file)) for file in files]
+
+
+def open_parquet(path: Path, metadata: Any = None) -> Any:
+    """A Parquet file, with its metadata where they have been read. Raises InputError where it cannot be read."""
+    try:
+        return pq.ParquetFile(path, metadata=metadata)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
 
 
 def bytes_of(value: Any, parquet: Path) -> bytes:
@@ -179,8 +192,8 @@ def file_bytes(path: Path) -> bytes:
         raise UnreadableError("unreadable", f"{path}: {error}") from error
 
 
-def _decoded(content: bytes) -> Float32:
-    with tempfile.NamedTemporaryFile() as file:
+def _decoded(content: bytes, suffix: str = "") -> Float32:
+    with tempfile.NamedTemporaryFile(suffix=suffix if suffix == ".g722" else "") as file:  # it has no header
         file.write(content)
         file.flush()
         return np.asarray(decode(Path(file.name)).samples, np.float32)

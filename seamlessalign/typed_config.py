@@ -7,9 +7,9 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -101,13 +101,21 @@ def _plain(value: Any) -> Any:
 def _explain(error: ValidationError, kind: type[BaseModel]) -> str:
     problems = error.errors()
     first = problems[0]
-    place = _place(first["loc"])
+    places = [_place(_walked(kind, problem["loc"])[0]) for problem in problems]
+    place = places[0]
     if first["type"] == "extra_forbidden":
-        valid = _valid_keys(kind, first["loc"][:-1])
+        valid = _valid_keys(_walked(kind, first["loc"][:-1])[1])
         near = difflib.get_close_matches(str(first["loc"][-1]), valid, n=1, cutoff=0.0)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return f"unknown key {place!r}{hint}"
-    same = [problem for problem in problems if _place(problem["loc"]) == place]  # one for each kind that is allowed
+    key = str(first.get("ctx", {}).get("discriminator", "")).strip("'")  # that tells kinds apart
+    if first["type"] == "union_tag_not_found":
+        return f"{place}: needs the key {key}"
+    if first["type"] == "union_tag_invalid":
+        told = first["ctx"]
+        return f"{place}.{key}: should be {told['expected_tags']}, not {told['tag']!r}"
+    # one for each kind that is allowed
+    same = [problem for problem, there in zip(problems, places, strict=True) if there == place]
     messages = [problem["msg"].removeprefix("Value error, ") for problem in same]
     message = ", or ".join(f"{text[0].lower()}{text[1:]}" for text in messages)
     more = f" ({len(problems) - len(same)} more)" if len(problems) > len(same) else ""
@@ -118,7 +126,7 @@ def _explain(error: ValidationError, kind: type[BaseModel]) -> str:
     return f"{place}: {message}{f', not {given!r}' if tells else ''}{more}"
 
 
-def _place(location: tuple[int | str, ...]) -> str:
+def _place(location: Sequence[int | str]) -> str:
     """A place with dots; pydantic's names of the kinds that a value may be of are left out."""
     return ".".join(
         str(part)
@@ -127,10 +135,36 @@ def _place(location: tuple[int | str, ...]) -> str:
     )
 
 
-def _valid_keys(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    model: Any = kind
+def _valid_keys(models: list[type[BaseModel]]) -> list[str]:
+    return list(dict.fromkeys(name for model in models for name in model.model_fields))
+
+
+def _walked(kind: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list[int | str], list[type[BaseModel]]]:
+    """A location without pydantic's tags of kinds that were told apart by a key, and the sections that it leads to."""
+    models, kept = [kind], list[int | str]()
     for part in location:
-        annotation = model if isinstance(part, int) else model.model_fields[part].annotation
-        inner = [some for some in get_args(annotation) if hasattr(some, "model_fields")]  # of a list, or `… | None`
-        model = inner[0] if inner else annotation
-    return list(model.model_fields)
+        tagged = [model for model in models if len(models) > 1 and part in _tags(model)]
+        if tagged:
+            models = tagged
+            continue
+        kept.append(part)
+        fields = [model.model_fields[part] for model in models if isinstance(part, str) and part in model.model_fields]
+        if fields:  # else the part is a number or a key, of what holds sections of these kinds
+            models = [found for field in fields for found in _sections(field.annotation)]
+    return kept, models
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    """All sections that an annotation names, such as that of a list of several kinds of them."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for inner in get_args(annotation) for found in _sections(inner)]
+
+
+def _tags(model: type[BaseModel]) -> set[Any]:
+    return {
+        value
+        for field in model.model_fields.values()
+        if get_origin(field.annotation) is Literal
+        for value in get_args(field.annotation)
+    }
