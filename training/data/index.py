@@ -196,8 +196,8 @@ class _Listing:
             return found
         said = json.dumps([[side.lang, side.text, told] for side, told in zip(row.sides, digests, strict=True)])
         found["key"] = number_of(row.id or said)
-        texts = [side.text for side in reversed(row.sides) if side.text]
-        found["fold"] = xxhash.xxh3_64_intdigest(texts[0] if texts else f"{int(found['key']):016x}") & _MOST
+        text = next((side.text for side in reversed(row.sides) if side.text), f"{int(found['key']):016x}")
+        found["fold"] = xxhash.xxh3_64_intdigest(text.encode()) & _MOST
         return found
 
     def _side(self, found: Any, i: int, side: RowSide, row: SourceRow, joined: "UnitTable | None") -> str:

@@ -99,6 +99,8 @@ class Mixture:
         by_group = np.argsort(self.group, kind="stable")
         starts = np.concatenate([[0], np.cumsum(self.sizes)])
         for number, (size, count) in enumerate(zip(self.sizes.tolist(), self.counts.tolist(), strict=True)):
+            if not count:
+                continue
             members = by_group[starts[number] : starts[number + 1]]
             first, end = epoch * count, (epoch + 1) * count
             for turn in range(first // size, -(-end // size)):
