@@ -33,7 +33,8 @@ ALONE = ("asr", "t2u")  # tasks of one side
 SPOKEN = ("asr", "s2tt", "s2st")  # tasks that start from speech
 WITH_UNITS = ("s2st", "t2st", "t2u")
 
-_PARTS = ("no_speech", "no_source_text", "no_target_text", "no_units")  # reasons why a row offers nothing
+# why a row offers nothing, in the order of asking
+_PARTS = ("no_speech", "no_source_text", "no_target_text", "no_units")
 _TAGS = 2  # tokens of a source text beside its subwords: its tag and </s>
 _TARGET_TAGS = 3  # </s> stands before, too
 
@@ -170,9 +171,7 @@ class _Judge:
         self._sound = ~np.isnan(rows["seconds"]) | (rows["sound_problem"] > 0)
         self._units = rows["units"] > 0
         self._offered = np.zeros(len(rows), bool)
-        self._lacking = np.zeros(
-            len(rows), np.uint8
-        )  # what the first offer that is wanted has not: 1 + place in _PARTS
+        self._lacking = np.zeros(len(rows), np.uint8)  # 1 + place in _PARTS of what the fullest offer lacks
         self.set_aside: list[Counter[str]] = [Counter() for _ in sources]
 
     def items(self, task: TaskName, src: int, choice: TaskChoice) -> Int64:
@@ -193,7 +192,8 @@ class _Judge:
             parts.append((self._units[:, tgt], "no_units"))
         there = wanted.copy()
         for part, lacking in parts:
-            self._lacking[there & ~part & (self._lacking == 0)] = 1 + _PARTS.index(lacking)
+            without = there & ~part
+            self._lacking[without] = np.maximum(self._lacking[without], 1 + _PARTS.index(lacking))
             there &= part
         self._offered |= there
         left = there

@@ -18,6 +18,7 @@ from seamlessalign.training.data.sources import (
     RowSide,
     RowSource,
     SourceRow,
+    file_state,
     language_of,
     reduced,
     words_of,
@@ -187,8 +188,16 @@ def _corpus_folder(path: str) -> str:
     return str(inside) if inside.is_dir() else path
 
 
-@lru_cache(maxsize=1000)
 def _metadata(file: str) -> Any:
+    try:
+        return _read_metadata(file, *file_state(Path(file))[1:])
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}; fetch the file anew") from error
+
+
+@lru_cache(maxsize=1000)
+def _read_metadata(file: str, size: int, time: int) -> Any:
+    """They are read once for each state of a file."""
     return open_parquet(Path(file)).metadata
 
 

@@ -28,7 +28,9 @@ def mixtures(draw: st.DrawFn, times: int = 1) -> Mixture:
     if times == 1:
         return each_once(items)
     size = np.array([len(items)])
-    return Mixture(items, np.zeros(len(items), np.int64), ("all",), size, np.maximum(size * times - draw(st.integers(0, 5)), 1))
+    return Mixture(
+        items, np.zeros(len(items), np.int64), ("all",), size, np.maximum(size * times - draw(st.integers(0, 5)), 1)
+    )
 
 
 limits = st.builds(

@@ -36,7 +36,7 @@ def _one_by_one(row: Any, both_ways: bool, tasks: dict[Any, TaskChoice], units: 
     if row["problem"]:
         return Counter([["", "bad", "worse"][row["problem"]]])
     langs = [None if number < 0 else LANGUAGES[number] for number in row["lang"]]
-    found, lacking_first = list[str](), ""
+    found, most = list[str](), 0
     for task, src in OFFERS:
         if task not in tasks:
             continue
@@ -63,10 +63,10 @@ def _one_by_one(row: Any, both_ways: bool, tasks: dict[Any, TaskChoice], units: 
         elif task in WITH_UNITS and not row["units"][tgt]:
             lacking = "no_units"
         if lacking:
-            lacking_first = lacking_first or lacking
+            most = max(most, ("", "no_speech", "no_source_text", "no_target_text", "no_units").index(lacking))
             continue
         found.append(_judged(row, task, src, tgt, langs, units))
-    return Counter(found or [lacking_first or "not_wanted"])
+    return Counter(found or [("not_wanted", "no_speech", "no_source_text", "no_target_text", "no_units")[most]])
 
 
 def _judged(row: Any, task: str, src: int, tgt: int, langs: list[str | None], units: list[list[int]]) -> str:

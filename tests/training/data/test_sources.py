@@ -69,6 +69,7 @@ class TestKinds:
         assert [row.place for row in rows] == [f"{tmp_path}/a.parquet row {i}" for i in range(3)]
         assert [group.rows for group in source.groups()] == [2, 1]
 
+    @pytest.mark.slow  # the package datasets takes seconds to load
     def test_a_saved_data_set_holds_the_same(self, tmp_path: Path) -> None:
         import datasets
 
@@ -81,6 +82,7 @@ class TestKinds:
         sounds = [side.content for row in rows if (side := row.sides[0].sound)]
         assert sounds == [clip["bytes"] for clip in table["clip"].to_pylist()]
 
+    @pytest.mark.slow
     def test_a_split_of_several_is_named(self, tmp_path: Path) -> None:
         import datasets
 
@@ -198,7 +200,11 @@ class TestWhatIsWrong:
             ({"kind": "corpus"}, "a.parquet: lacks the columns src_lang, src_audio"),
             ({"kind": "parquet", "path": "none", "src": {"lang": "fra", "text": "say"}}, "there are no Parquet files"),
             ({"kind": "manifest", "path": "none"}, "there is no such file"),
-            ({"kind": "hf", "path": ".", "src": {"lang": "fra", "text": "say"}}, "cannot be loaded as a data set"),
+            pytest.param(
+                {"kind": "hf", "path": ".", "src": {"lang": "fra", "text": "say"}},
+                "cannot be loaded as a data set",
+                marks=pytest.mark.slow,
+            ),
         ],
     )
     def test_a_source_that_is_none_is_told(
