@@ -83,7 +83,7 @@ def split(costs: Int64, world: int) -> Int64:
     """
     total = max(int(costs.sum()), 1)
     middle = np.cumsum(costs) * 2 - costs  # twice what lies before the middle of each row
-    return np.minimum(middle * world // (2 * total), world - 1)
+    return np.asarray(np.minimum(middle * world // (2 * total), world - 1), np.int64)
 
 
 def _windows(items: Items, times: Int64, settings: BatchSettings, seed: int, epoch: int) -> tuple[Int64, Int64]:
@@ -110,7 +110,7 @@ def _windows(items: Items, times: Int64, settings: BatchSettings, seed: int, epo
 def _buckets(lengths: Int64) -> Int64:
     """Numbers that grow with the length: of speech, else of the source text."""
     decisive = np.where(lengths[:, _FRAMES] > 0, lengths[:, _FRAMES], lengths[:, _SOURCE])
-    return np.floor(np.log(np.maximum(decisive, 1)) / np.log(_BUCKET)).astype(np.int64)
+    return np.asarray(np.floor(np.log(np.maximum(decisive, 1)) / np.log(_BUCKET)), np.int64)
 
 
 def _cut(lengths: Int64, kinds: Int64, window: Int64, settings: BatchSettings) -> Int64:

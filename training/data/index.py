@@ -107,7 +107,7 @@ class RowIndex:
     def digest(self) -> str:
         """16 hex digits that change with the rows."""
         told = hashlib.sha256(json.dumps([self.languages, self.reasons]).encode())
-        told.update(np.ascontiguousarray(self.rows).view(np.uint8))
+        told.update(memoryview(np.ascontiguousarray(self.rows)).cast("B"))
         return told.hexdigest()[:16]
 
     def group(self, number: int) -> tuple[int, Group]:

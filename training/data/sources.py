@@ -155,7 +155,7 @@ def words_of(text: object) -> str:
 def reduced(units: object) -> UInt16:
     """Units without adjacent repeats, as a T2U learns them."""
     numbers = np.asarray(units, np.int64).ravel()
-    return numbers[np.diff(numbers, prepend=-1) != 0].astype(np.uint16)
+    return np.asarray(numbers[np.diff(numbers, prepend=-1) != 0], np.uint16)
 
 
 def number_of(name: str) -> int:

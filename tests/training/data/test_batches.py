@@ -13,6 +13,7 @@ from seamlessalign.embedders.sonar.features import features
 from seamlessalign.errors import InputError
 from seamlessalign.speech_sources import Sound, load_sound
 from seamlessalign.training.data.batches import UnityBatches
+from seamlessalign.training.data.examples import Task
 from seamlessalign.training.data.prepared import PreparedData, prepare_data
 from seamlessalign.training.data.sources import OpenGroups, reduced
 from seamlessalign.training.data.table_sources import ParquetRows
@@ -45,7 +46,7 @@ def _prepared(run: Path, rank: int = 0, world: int = 1, folder: Path | None = No
     return prepare_data(data, text, units, 3, folder, rank, world)
 
 
-def _rows(batches: UnityBatches, epoch: int = 0) -> list[list[tuple[str, str]]]:
+def _rows(batches: UnityBatches, epoch: int = 0) -> list[list[tuple[str, Task]]]:
     """Key and task of each row of each batch."""
     found = []
     for place in range(batches.num_batches(epoch)):

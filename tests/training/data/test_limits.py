@@ -98,7 +98,7 @@ def _judged(row: Any, task: str, src: int, tgt: int, langs: list[str | None], un
     if src != tgt and min(chars) and max(chars) > 3 * min(chars):
         return "unlike_lengths"
     if task in SPOKEN and row["sound_problem"][src]:
-        return ["", "bad", "worse"][row["sound_problem"][src]]
+        return ("", "bad", "worse")[int(row["sound_problem"][src])]
     return "item"
 
 
