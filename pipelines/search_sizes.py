@@ -11,7 +11,7 @@ from seamlessalign.mining.margin import WIDER
 from seamlessalign.resources_config import ResourcesConfig
 
 LEAST_ROWS = 2048  # of a task: below, reading the other side costs more than comparing
-_BASE = 320 << 20  # bytes of the libraries that a worker has loaded
+_BASE = 352 << 20  # bytes of the libraries that a worker has loaded
 _A_PLACE = 4 * 12  # bytes for each neighbour of a row in a task: as found, in order, and exact
 _CHOSEN_ROW = 160  # bytes for each row of a direction while its pairs are chosen
 _GATHERED_ROW = 48  # bytes for each row of a side while it is gathered

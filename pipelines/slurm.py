@@ -305,11 +305,14 @@ class SlurmExecutor:
         again: list[list[ShardTask]] = []
         for task in list(at.tasks):
             queued = queue.get(task.id)
-            if queued is not None and queued.lives:
+            held = queued is not None and queued.could_not_begin
+            if queued is not None and queued.lives and not held:
                 task.unsure_since = None
                 continue
             self._raise_its_error(at, task)
-            if self._may_yet_be_done(task, queued):
+            if held:
+                cancel([task.id])
+            elif self._may_yet_be_done(task, queued):
                 continue
             at.tasks.remove(task)
             again += self._lost(at, task, queued)
@@ -340,7 +343,10 @@ class SlurmExecutor:
 
         Raises SeamlessAlignError where one was lost more often than `retries`.
         """
-        state, told = how_it_ended(task.id)
+        if queued is not None and queued.could_not_begin:
+            state, told = "LAUNCH_FAILED", f"Slurm could not start task {task.id} on its node"
+        else:
+            state, told = how_it_ended(task.id)
         if queued is not None and queued.made_room:
             return [list(task.left.values())]
         asks = self._slurm.of(at.stage)
@@ -412,6 +418,8 @@ def _remedy(stage: str, state: str, told: str, asks: SlurmConfig, printed: Path)
         return f"set {key}.minutes higher than {asks.minutes}"
     if state in ("NODE_FAIL", "BOOT_FAIL"):
         return f"keep it off that node with {key}.extra.exclude, or run again to go on"
+    if state == "LAUNCH_FAILED":
+        return f"slurmd's log on that node tells why; mend it, or keep off that node with {key}.extra.exclude"
     if state == "CANCELLED":
         return "somebody cancelled it; run again to go on"
     if state == "FAILED" and "signal" not in told:

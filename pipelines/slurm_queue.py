@@ -37,6 +37,11 @@ class QueuedTask:
         return self.state == "PENDING"
 
     @property
+    def could_not_begin(self) -> bool:
+        """Whether its node could not start it, so that Slurm holds it until somebody releases it."""
+        return self.waits and self.reason.lower() == "launch failed requeued held"
+
+    @property
     def made_room(self) -> bool:
         """Whether it ended for others' sake."""
         return self.state in _MADE_ROOM

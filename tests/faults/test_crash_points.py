@@ -3,6 +3,7 @@
 What was done by then is not done again, but for the one shard that was being done.
 """
 
+import os
 from collections import Counter
 
 import pytest
@@ -33,10 +34,15 @@ def test_killed_once_at_every_kind_of_call(tiny: Tiny, counted: Counter[str]) ->
 
 @pytest.mark.slow
 def test_killed_at_every_call(tiny: Tiny, counted: Counter[str]) -> None:
-    number = 1
+    """At every call but for most of those that write: of them each fourth, all with SEAMLESSALIGN_EVERY_CALL set."""
+    calls = tiny.whole()[1]
+    every = "SEAMLESSALIGN_EVERY_CALL" in os.environ
+    tried = [n for n, call in enumerate(calls, 1) if every or call.kind != "write" or n % 4 == 0]
+    met = sum(tiny.crash(Fault(KILL, number), counted) for number in tried)
+    assert met > len(tried) * 0.9  # a slow run tells more often how far it is, a fast one less often
+    number = len(calls) + 1
     while tiny.crash(Fault(KILL, number), counted):
         number += 1
-    assert number > len(tiny.whole()[1]) * 0.9  # a slow run tells more often how far it is, a fast one less often
 
 
 @pytest.mark.slow

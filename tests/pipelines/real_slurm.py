@@ -51,7 +51,7 @@ MinJobAge=3600
 ReturnToService=2
 DefMemPerCPU=500
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool-%n
+SlurmdSpoolDir={spool}/%n
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
@@ -112,23 +112,28 @@ class Slurm:
 
 
 @contextmanager
-def slurm(folder: Path, *, accounting: bool = False) -> Iterator[Slurm]:
+def slurm(folder: Path, *, accounting: bool = False, starts_jobs: bool = True) -> Iterator[Slurm]:
     """Slurm at work in a folder; the test is skipped where it is not installed or this is not root.
 
-    accounting: with slurmdbd and a database, so that `sacct` answers.
+    accounting: with slurmdbd and a database, so that `sacct` answers. starts_jobs: or else its nodes fail to, since
+    names of their sockets are too long.
     """
     needed = ["slurmctld", "slurmd", "munged", "sbatch", *(["slurmdbd", "mariadbd"] if accounting else [])]
     if os.geteuid() != 0 or not all(map(shutil.which, needed)):
         pytest.skip(f"needs root and the programs {', '.join(needed)}")
-    for name in ("state", *(f"spool-{node}" for node in NODES)):
-        (folder / name).mkdir(parents=True)
+    (folder / "state").mkdir(parents=True)
     conf, host = folder / "slurm.conf", socket.gethostname().split(".")[0]
     ports = _free_ports(5)
     kinds = ("jobacct_gather/linux", "accounting_storage/slurmdbd") if accounting else (
         "jobacct_gather/none", "accounting_storage/none")  # fmt: skip
-    # names of sockets have to be short
+    # names of sockets have to be short, and slurmd puts some where its jobs' files are
     sockets = Path(tempfile.mkdtemp(prefix="slurm-"))
-    text = _CONF.format(host=host, folder=folder, sockets=sockets, ports=ports, gather=kinds[0], storage=kinds[1])
+    spool = sockets if starts_jobs else folder / ("long" * 25)
+    for node in NODES:
+        (spool / node).mkdir(parents=True)
+    text = _CONF.format(
+        host=host, folder=folder, sockets=sockets, spool=spool, ports=ports, gather=kinds[0], storage=kinds[1]
+    )
     conf.write_text(text + (_WITH_DATABASE.format(port=ports[3], sockets=sockets) if accounting else ""))
     before = os.environ.get("SLURM_CONF")
     os.environ["SLURM_CONF"] = str(conf)
@@ -150,7 +155,7 @@ def slurm(folder: Path, *, accounting: bool = False) -> Iterator[Slurm]:
                 daemon.wait(10)
             daemon.kill()
             daemon.wait()
-        shutil.rmtree(sockets)
+        shutil.rmtree(sockets, ignore_errors=True)
         if before is None:
             del os.environ["SLURM_CONF"]
         else:

@@ -137,6 +137,20 @@ def test_a_task_that_cannot_begin(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_nodes_that_cannot_start_a_task(tmp_path: Path) -> None:
+    """Slurm holds such tasks for ever; they are given up like those that are lost."""
+    pytest.importorskip("submitit", reason="needs the extra 'slurm'")
+    context, tasks = prepared(tmp_path / "run", 1)
+    resources = ResourcesConfig.model_validate({"slurm": {**SMALL, "folder": str(tmp_path / "private"), "retries": 1}})
+    with slurm(tmp_path / "daemons", starts_jobs=False) as cluster:
+        executor = SlurmExecutor(resources, context.root)
+        told = r"was lost 2 times; Slurm could not start task 2 on its node; slurmd's log on that node tells why"
+        with pytest.raises(SeamlessAlignError, match=told):
+            executor.execute(search_stage.STAGE, tasks, context, lambda amount: None)
+        assert {state for _, state in cluster.queue()} == {"CANCELLED"}
+
+
+@pytest.mark.slow
 def test_arrays_beyond_the_largest_wait_for_each_other(tmp_path: Path) -> None:
     """Slurm takes arrays of three here; of four tasks that are to run one at a time, the last waits for the others."""
     pytest.importorskip("submitit", reason="needs the extra 'slurm'")
