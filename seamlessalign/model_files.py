@@ -153,6 +153,27 @@ KNOWN_MODELS = {
             ("config.json",),
         ),
         KnownModel(
+            "xls-r-1b",
+            "XLS-R of 1 B parameters, or any Wav2Vec2Model of transformers: frames that units are made of",
+            ("model.safetensors", "pytorch_model.bin"),
+            ("config.json",),
+            "facebook/wav2vec2-xls-r-1b",
+        ),
+        KnownModel(
+            "hubert",
+            "HuBERT base, or any HubertModel of transformers: frames that units are made of",
+            ("model.safetensors", "pytorch_model.bin"),
+            ("config.json",),
+            "facebook/hubert-base-ls960",
+        ),
+        KnownModel(
+            "w2v-bert-2.0",
+            "w2v-BERT 2.0, or any Wav2Vec2BertModel of transformers without an adapter",
+            ("model.safetensors",),
+            ("config.json",),
+            "facebook/w2v-bert-2.0",
+        ),
+        KnownModel(
             "whisper-e5",
             "speech encoder over Whisper base: spans of speech in the space of e5-small",
             ("model.safetensors",),

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from seamlessalign.errors import ConfigError, InputError, UnreadableError
 from seamlessalign.espeak import speak_afresh
@@ -26,9 +26,18 @@ from seamlessalign.speech_sources import (
     parquet_rows,
     sound_seconds,
 )
-from seamlessalign.training_settings import SpeechData, SpeechSource
+from seamlessalign.training_settings import SpeechSource
 
 _CHARS_PER_SECOND = 14.0  # of synthetic speech, whose length is not known before it is made
+
+
+class Lengths(Protocol):
+    """How long speech may be that is used."""
+
+    @property
+    def min_seconds(self) -> float: ...
+    @property
+    def max_seconds(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,7 @@ def voices_of(lang: str, named: Sequence[str] | None, variants: Sequence[str], p
     return [f"{voice}+{variant}" for variant in variants for voice in voices] or list(voices)
 
 
-def usable(row: SpeechRow, text: str, data: SpeechData) -> UsableSpeech:
+def usable(row: SpeechRow, text: str, data: Lengths) -> UsableSpeech:
     """What is known of a row; `text` is what a voice says.
 
     Raises UnreadableError with the reason for which it is set aside: `unknown_language`, `too_short`, `too_long`,
@@ -106,7 +115,7 @@ def usable(row: SpeechRow, text: str, data: SpeechData) -> UsableSpeech:
     return UsableSpeech(key, lang, seconds)
 
 
-def heard(row: SpeechRow, text: str, data: SpeechData, *, longer: bool = False) -> tuple[str, float]:
+def heard(row: SpeechRow, text: str, data: Lengths, *, longer: bool = False) -> tuple[str, float]:
     """Key and seconds of the sound of a row, as in UsableSpeech; its language does not matter.
 
     longer: more than `max_seconds` is no reason to set it aside.

@@ -97,6 +97,18 @@ def _train_w2v_bert(config: Any) -> "Trained":
     return train_w2v_bert(config)
 
 
+def _load_units(config: str, overrides: Sequence[str]) -> Any:
+    from seamlessalign.training.units.config import load_units_config
+
+    return load_units_config(config, overrides)
+
+
+def _train_units(config: Any) -> "Trained":
+    from seamlessalign.training.units.train import train_units
+
+    return train_units(config)
+
+
 def _load_vocabulary(config: str, overrides: Sequence[str]) -> Any:
     from seamlessalign.training.vocabulary_config import load_vocabulary_config
 
@@ -113,6 +125,7 @@ TRAININGS: Mapping[str, Training | Fitting] = {
     "lid": Training(_load_lid, _train_lid, "language identifier: {}/model", "macro F1"),
     "speech-encoder": Training(_load_speech_encoder, _train_speech_encoder, "student: {}/student", "P@1"),
     "w2v-bert": Training(_load_w2v_bert, _train_w2v_bert, "w2v-BERT: {}/model", "held-out RPQ loss"),
+    "units": Training(_load_units, _train_units, "units: {}/model", "mean squared distance"),
     "vocabulary": Fitting(_load_vocabulary, _fit_vocabulary),
 }
 

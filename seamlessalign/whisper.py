@@ -122,16 +122,16 @@ class Whisper:
         # copies, because what was made in inference mode cannot be learnt from
         return [replace(item, states=item.states.clone()) for (item,) in heard]
 
-    def encode(self, waveforms: Sequence[Float32]) -> list[Any]:
+    def encode(self, waveforms: Sequence[Float32], layer: int | None = None) -> list[Any]:
         """The encoder's frames of each waveform (float32, 16 kHz, at most 28 s), 50 a second, in float32.
 
         Frames `(num_frames, dim)` whose middle is behind the speech are left out. Gradients flow unless they are
-        switched off.
+        switched off. layer: those of `hidden_states[layer]` of transformers; 0 is what the first layer is given.
         """
         results: list[Any] = [None for _ in waveforms]
 
         def encode(batch: list[int]) -> None:
-            frames = self._encode([waveforms[i] for i in batch])
+            frames = self._encode([waveforms[i] for i in batch], layer)
             for i, row in zip(batch, frames, strict=True):
                 results[i] = row[: (len(waveforms[i]) + SAMPLES_PER_FRAME // 2 - 1) // SAMPLES_PER_FRAME].float()
 
@@ -169,8 +169,8 @@ class Whisper:
         do_batches(_equal_windows(waveforms), hear)
         return results
 
-    def _encode(self, waveforms: Sequence[Float32]) -> Any:
-        """Encoder output `(num_waveforms, num_frames, dim)` for waveforms of one window length."""
+    def _encode(self, waveforms: Sequence[Float32], depth: int | None = None) -> Any:
+        """Encoder output `(num_waveforms, num_frames, dim)` for waveforms of one window length, or that of a layer."""
         import torch
 
         length = window_samples(len(waveforms[0]))
@@ -186,10 +186,10 @@ class Whisper:
         x = torch.nn.functional.gelu(encoder.conv1(x))
         x = torch.nn.functional.gelu(encoder.conv2(x)).transpose(1, 2)
         x = x + encoder.embed_positions.weight[: x.shape[1]]
-        for layer in encoder.layers:
+        for layer in encoder.layers[:depth]:
             x = layer(x, None)
             x = x[0] if isinstance(x, tuple) else x
-        return encoder.layer_norm(x)
+        return encoder.layer_norm(x) if depth in (None, len(encoder.layers)) else x
 
     def _decode(
         self, frames: Any, begin: list[int], endings: list[list[int]], limits: list[int], *, keep_states: bool

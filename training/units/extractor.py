@@ -1,0 +1,86 @@
+"""Speech → units: the one class for whoever needs them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from seamlessalign.embedders.batches import use_threads
+from seamlessalign.errors import ModelError
+from seamlessalign.training.units.config import FeatureChoice
+from seamlessalign.training.units.features import FrameFeatures, open_features
+from seamlessalign.training.units.files import (
+    UnitsCard,
+    centroids_sha256,
+    check_models,
+    load_units,
+    read_centroids,
+)
+from seamlessalign.training.units.nearest import Centroids
+
+Float32 = npt.NDArray[np.float32]
+Int32 = npt.NDArray[np.int32]
+
+
+class UnitExtractor:
+    """Waveforms → a unit for every 20 ms. `card` says of which model and centroids."""
+
+    def __init__(self, features: FrameFeatures, centroids: Float32, card: UnitsCard) -> None:
+        """Raises ModelError for centroids of other dimensions than the frames have."""
+        if centroids.shape[1] != features.dim:
+            raise ModelError(f"the centroids have {centroids.shape[1]} dimensions, the frames {features.dim}")
+        self.features, self.card = features, card
+        self._centroids = Centroids(centroids, str(features.device))
+
+    @classmethod
+    def load(
+        cls, directory: str, models: Mapping[str, str] | None = None, device: str = "cpu", threads: int | None = None
+    ) -> "UnitExtractor":
+        """An extractor from the directory that a training wrote.
+
+        Args:
+            directory: with `units.json` and `centroids.safetensors`.
+            models: model name → directory of what makes the frames, before `$SEAMLESSALIGN_MODELS`, hub and packages.
+            device: torch device name.
+            threads: of torch.
+
+        Raises:
+            ModelError: a directory that is none or damaged, or a model that is not found or not the one of the card.
+        """
+        use_threads(threads)
+        centroids, card = load_units(directory)
+        features = open_features(card.features, models, device)
+        check_models(card, features.models, directory)
+        return cls(features, centroids, card)
+
+    @classmethod
+    def of_centroids(
+        cls, place: str, choice: FeatureChoice, models: Mapping[str, str] | None = None, device: str = "cpu"
+    ) -> "UnitExtractor":
+        """An extractor from published centroids, a `.npy`, of frames that are chosen here. Raises as `load` does."""
+        centroids, features = read_centroids(place), open_features(choice, models, device)
+        return cls(features, centroids, card_of(choice, features, centroids))
+
+    @property
+    def num_units(self) -> int:
+        """How many different units there are."""
+        return len(self._centroids)
+
+    def extract(self, waveform: Float32) -> Int32:
+        """Units `(num_frames,)` of a waveform (float32 `(num_samples,)`, 16 kHz), not reduced; none of a too short one.
+
+        Raises InputError for samples that are not finite.
+        """
+        return self.extract_batch([waveform])[0]
+
+    def extract_batch(self, waveforms: Sequence[Float32]) -> list[Int32]:
+        """As `extract`, of several at a time; long ones window by window, so that their frames are not all held."""
+        return self.features.mapped(waveforms, self._centroids.nearest)
+
+
+def card_of(choice: FeatureChoice, features: FrameFeatures, centroids: Float32) -> UnitsCard:
+    """What is to be said of centroids that were not fitted here."""
+    units, dim = centroids.shape
+    return UnitsCard(
+        features=choice, models=dict(features.models), units=units, dim=dim, sha256=centroids_sha256(centroids)
+    )
