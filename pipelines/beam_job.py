@@ -7,7 +7,7 @@ from typing import Any
 
 from seamlessalign import storage
 from seamlessalign.errors import SeamlessAlignError
-from seamlessalign.pipelines.folder import STAGES, RunFolder
+from seamlessalign.pipelines.folder import RunFolder, stages_of
 from seamlessalign.pipelines.task_log import read_log
 
 END = "end"  # the log of what a pipeline does behind the shards of a stage
@@ -44,5 +44,5 @@ def refuse_beside_job(folder: RunFolder) -> None:
 
 def _has_ended(folder: RunFolder, run_id: Any) -> bool:
     """Whether the last step of a pipeline has logged that it is done."""
-    events = read_log(folder, STAGES[-1], END)
+    events = read_log(folder, stages_of(folder)[-1], END)
     return len(events) > 1 and events[-1]["event"] == "done" and events[-2].get("run") == run_id

@@ -21,17 +21,17 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from seamlessalign import storage
 from seamlessalign.config import RunConfig
 from seamlessalign.errors import ConfigError, SeamlessAlignError
-from seamlessalign.pipelines import decoys_stage, search_stage, speech_stage, text_stage
+from seamlessalign.pipelines import decoys_stage, search_stage, speech_stage, text_stage, units_stage
 from seamlessalign.pipelines.beam_job import END, forget_job, record_job
 from seamlessalign.pipelines.beam_stage import do_tasks
 from seamlessalign.pipelines.context import Context, new_run_id
-from seamlessalign.pipelines.folder import STAGES, RunFolder
+from seamlessalign.pipelines.folder import RunFolder, stages_of
 from seamlessalign.pipelines.interrupts import heeded_interrupts
 from seamlessalign.pipelines.ledger import read_marks, read_plan
 from seamlessalign.pipelines.local import share_out
 from seamlessalign.pipelines.progress import Progress
 from seamlessalign.pipelines.shard_task import ShardTask, read_input_tasks
-from seamlessalign.pipelines.stage_plans import LEVELS, StagePlan, StagePlanner, begin_stage, end_stage
+from seamlessalign.pipelines.stage_plans import LEVELS, StagePlan, StagePlanner, begin_stage, end_stage, levels_of
 from seamlessalign.pipelines.task_log import error_of, last_failure, task_log
 from seamlessalign.typed_config import digest
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-GPU_STAGES = (speech_stage.STAGE, text_stage.STAGE, decoys_stage.STAGE, search_stage.STAGE)
+GPU_STAGES = (speech_stage.STAGE, text_stage.STAGE, decoys_stage.STAGE, search_stage.STAGE, units_stage.STAGE)
 _LOCAL_RUNNERS = (None, "DirectRunner", "FnApiRunner", "SwitchingDirectRunner", "BundleBasedDirectRunner")
 _BEGIN = "begin"  # the log of what a worker does before the shards of a stage
 _LOOK_SECONDS = (1.0, 10.0)  # between looks at the marks of a local folder, and of a remote one
@@ -96,11 +96,12 @@ class BeamRun:
         if self._only_built:
             self._run_pipeline(folder)
             return None
-        before = {(stage, name): mark for stage in STAGES for name, mark in read_marks(folder, stage).items()}
+        stages = stages_of(folder)
+        before = {(stage, name): mark for stage in stages for name, mark in read_marks(folder, stage).items()}
         with _watched(folder):
             self._run_pipeline(folder)
         done = kept = 0
-        for stage in STAGES:
+        for stage in stages:
             for name, mark in read_marks(folder, stage).items():
                 is_old = before.get((stage, name)) == mark
                 done, kept = done + (not is_old), kept + is_old
@@ -111,7 +112,7 @@ class BeamRun:
         runner = FnApiRunner() if self._runner is None else None
         pipeline = beam.Pipeline(runner=runner, options=self._options)
         before: list[Any] = []
-        for level in LEVELS:
+        for level in levels_of(self.context.config):
             before = [self._append(pipeline, stage, before) for stage in level]
         return pipeline
 
@@ -163,7 +164,7 @@ class BeamRun:
 
     def _told(self, folder: RunFolder, error: Exception) -> SeamlessAlignError:
         """What stopped the run, out of the log of the shard that failed where there is one."""
-        for stage in STAGES:
+        for stage in stages_of(folder):
             marks, names = read_marks(folder, stage), read_plan(folder, stage) or {}
             for name in (_BEGIN, *(name for name in names if name not in marks), END):
                 failure = last_failure(folder, stage, name, run=self.context.run_id)
@@ -257,7 +258,7 @@ def _watched(folder: RunFolder) -> Iterator[None]:
     except BaseException as error:
         ended.set()
         watcher.join()
-        progress = shown[-1] if shown else Progress(folder, STAGES[0], 0.0, in_shards=True)
+        progress = shown[-1] if shown else Progress(folder, LEVELS[0][0], 0.0, in_shards=True)
         if isinstance(error, KeyboardInterrupt):
             progress.stop()
         else:
@@ -269,7 +270,7 @@ def _watched(folder: RunFolder) -> Iterator[None]:
 
 def _watch(folder: RunFolder, ended: threading.Event, shown: list[Progress]) -> None:
     pause = _LOOK_SECONDS[0 if storage.is_local(folder.root) else 1]
-    for stage in STAGES:
+    for stage in stages_of(folder):
         progress, is_last = None, False
         while not is_last:
             is_last = ended.is_set()  # before the look, so that nothing done before the end is missed

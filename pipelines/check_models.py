@@ -6,7 +6,9 @@ from seamlessalign.config import RunConfig
 from seamlessalign.embedders import speech_models, speech_space
 from seamlessalign.errors import ConfigError, InputError
 from seamlessalign.languages import Direction
-from seamlessalign.model_files import KNOWN_MODELS
+from seamlessalign.model_files import KNOWN_MODELS, find_model, place_of
+from seamlessalign.training.units.files import check_models as check_units_models
+from seamlessalign.training.units.files import read_card
 
 
 def check_models(config: RunConfig) -> None:
@@ -19,6 +21,7 @@ def check_models(config: RunConfig) -> None:
         speech_models(config.speech.embedder, config.speech_languages(), config.models)
     except InputError as error:
         raise ConfigError(str(error)) from error
+    _check_units(config)
     speech, text = config.speech.embedder, config.text.embedder
     sides = {name: Direction.parse(name) for name in config.directions}
     mixed = [name for name, both in sides.items() if not (both.src.is_audio and both.tgt.is_audio)]
@@ -28,3 +31,13 @@ def check_models(config: RunConfig) -> None:
             f"{mixed[0]}: speech.embedder {speech} makes rows in the space of {space}, but text.embedder is {text}: "
             "choose two that belong together"
         )
+
+
+def _check_units(config: RunConfig) -> None:
+    """Raise ModelError unless units can be made, with what their centroids were found with."""
+    if config.units is None:
+        return
+    card = read_card(config.units.model)
+    names = [name for name in card.models if name in KNOWN_MODELS]  # others are parts of these
+    found = {name: find_model(name, place_of(name, config.models)).sha256 for name in names}
+    check_units_models(card, {**card.models, **found}, config.units.model)

@@ -1,11 +1,13 @@
 """The folder of a run: the one place that knows the name of every file in it."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from seamlessalign import storage
 
-STAGES = ("speech", "text", "decoys", "reduce", "gather", "index", "search", "mine", "corpus")
+STAGES = ("speech", "text", "decoys", "reduce", "gather", "index", "search", "mine", "corpus")  # of every run
+UNITS_STAGE = "units"  # behind them, where the configuration has a section of that name
 TABLES = ("recordings", "segments", "sentences", "pairs", "corpus")
 
 
@@ -119,6 +121,18 @@ class RunFolder:
     def relative(self, uri: str) -> str:
         """The name of a file below the run's folder."""
         return uri.removeprefix(self.root.rstrip("/") + "/")
+
+
+def stages_of(folder: RunFolder) -> tuple[str, ...]:
+    """The stages of the run in a folder, in order, as its configuration has them."""
+    import yaml
+
+    try:
+        raw = yaml.safe_load(storage.read_bytes(folder.config))
+    except (FileNotFoundError, yaml.YAMLError, ValueError):  # not begun, or damaged, which others tell
+        raw = None
+    has_units = isinstance(raw, Mapping) and raw.get(UNITS_STAGE) is not None
+    return (*STAGES, UNITS_STAGE) if has_units else STAGES
 
 
 def shard_name(number: int) -> str:

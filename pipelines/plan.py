@@ -8,7 +8,7 @@ from seamlessalign import storage
 from seamlessalign.config import RunConfig
 from seamlessalign.errors import ConfigError, SeamlessAlignError
 from seamlessalign.pipelines.context import Context
-from seamlessalign.pipelines.folder import STAGES
+from seamlessalign.pipelines.folder import STAGES, UNITS_STAGE
 from seamlessalign.pipelines.inputs import InputFile, Shard
 from seamlessalign.pipelines.local import Workers, share_out
 from seamlessalign.pipelines.plan_limits import told_limits
@@ -96,8 +96,9 @@ def _check(asked: Asked) -> None:
 def _workers(config: RunConfig, asked: Asked) -> tuple[dict[str, Workers], Context]:
     """What the executor would work with, by stage, and the context in which the search is planned."""
     resources = config.resources
+    stages = STAGES if config.units is None else (*STAGES, UNITS_STAGE)
     if asked.executor == "slurm":
-        tasks = {stage: resources.slurm.of(stage) for stage in STAGES}
+        tasks = {stage: resources.slurm.of(stage) for stage in stages}
         workers = {
             stage: Workers(task.parallel, task.cpus, "cuda" if task.gpus else "cpu") for stage, task in tasks.items()
         }
@@ -106,9 +107,9 @@ def _workers(config: RunConfig, asked: Asked) -> tuple[dict[str, Workers], Conte
     elif asked.executor == "beam":
         on_gpu = resources.beam.accelerator is not None or resources.device == "cuda"
         threads = resources.threads if resources.threads != "auto" else 1
-        workers = dict.fromkeys(STAGES, Workers(resources.beam.parallel, threads, "cuda" if on_gpu else "cpu"))
+        workers = dict.fromkeys(stages, Workers(resources.beam.parallel, threads, "cuda" if on_gpu else "cpu"))
     else:
-        workers = dict.fromkeys(STAGES, share_out(resources))
+        workers = dict.fromkeys(stages, share_out(resources))
     search = workers["search"]
     return workers, Context(config, config.output or "", search.device, search.threads)
 

@@ -23,6 +23,7 @@ _UNITS = {
     "search": "pairs of rows",
     "mine": "directions",
     "corpus": "pairs",
+    "units": "pairs",
 }
 
 

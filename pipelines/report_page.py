@@ -21,6 +21,7 @@ STAGES = {  # in the order of the run; what one row of each is called
     "mining_input": "rows mined",
     "pairs": "candidate pairs",
     "corpus": "pairs with audio",
+    "units": "sides as units",
 }
 _SHOWN_LANGUAGES = 30  # bars in the chart; the table beside it has all
 
@@ -270,7 +271,8 @@ def _speed(stages: dict[str, _Stage]) -> list[Markup]:
         for line in stage.lines:
             seconds.update(line.seconds)
         # Spans and candidate pairs overlap; only the audio that goes in, or is cut, is a measure of speed.
-        samples = stage.total("samples_in") if name == "corpus" else audio if name in ("recordings", "segments") else 0
+        samples = audio if name in ("recordings", "segments") else 0
+        samples = stage.total("samples_in") if name in ("corpus", "units") else samples
         whole = [("all steps", sum(seconds.values()))] if len(seconds) > 1 else []
         for step, spent in [*seconds.most_common(), *whole]:
             rate = _rate(samples / SAMPLE_RATE / spent) if samples and spent > 0 else "–"

@@ -23,7 +23,7 @@ from seamlessalign.pipelines.beam_job import refuse_beside_job
 from seamlessalign.pipelines.check_models import check_models
 from seamlessalign.pipelines.context import Context, new_run_id
 from seamlessalign.pipelines.driver_lock import only_driver
-from seamlessalign.pipelines.folder import STAGES, RunFolder
+from seamlessalign.pipelines.folder import UNITS_STAGE, RunFolder, stages_of
 from seamlessalign.pipelines.heartbeat import driving
 from seamlessalign.pipelines.inputs import InputFile, Shard, cut_into_shards, cut_texts, find_recordings, find_texts
 from seamlessalign.pipelines.ledger import read_marks, write_ledger
@@ -38,8 +38,10 @@ from seamlessalign.pipelines.stage_plans import (
     StagePlanner,
     amount_of,
     begin_stage,
+    clear_unwanted,
     end_stage,
     has_text,
+    levels_of,
     speech_tasks,
     text_tasks,
 )
@@ -139,6 +141,7 @@ def run(config: RunConfig, executor_name: str = "local", beam_options: list[str]
         storage.check_writable(folder.root)
         with only_driver(folder), driving(folder, beam_run.context.run_id):
             _clear(folder)
+            clear_unwanted(config, folder)
             _write_config(folder, config, inputs.models)
             counts = beam_run.run(inputs)
             return RunResult(folder, [], 0, 0) if counts is None else _finished(folder, *counts)
@@ -155,14 +158,17 @@ def run(config: RunConfig, executor_name: str = "local", beam_options: list[str]
             slurm.clear()
         else:
             _clear(folder)
+        executor: Executor = slurm or LocalExecutor(workers, config.resources.shards_per_group)
+        if config.units is None and storage.exists(folder.plan(UNITS_STAGE)):
+            executor.take_up(UNITS_STAGE, [])  # tasks of Slurm that nobody wants any more
+            clear_unwanted(config, folder)
         _write_config(folder, config, inputs.models)
         inputs.write(folder)
-        executor: Executor = slurm or LocalExecutor(workers, config.resources.shards_per_group)
         driver = _Driver(context, executor)
         try:
             driver.do(inputs.first_plans())
             planner = StagePlanner(context, inputs.digests, workers.processes)
-            for level in LEVELS[1:]:
+            for level in levels_of(config)[1:]:
                 driver.do([planner.plan(stage) for stage in level])
         finally:
             executor.close()
@@ -200,7 +206,7 @@ def choose_again(config: RunConfig) -> RunResult:
             executor = LocalExecutor(workers, config.resources.shards_per_group)
             driver = _Driver(context, executor)
             try:
-                for stage in BEHIND_SEARCH:
+                for stage in (*BEHIND_SEARCH, *([UNITS_STAGE] if config.units is not None else [])):
                     driver.do([planner.plan(stage)])
             finally:
                 executor.close()
@@ -271,7 +277,7 @@ class _Driver:
 
 def _finished(folder: RunFolder, done: int, kept: int) -> RunResult:
     """Gather the ledger and check it."""
-    lines = write_ledger(folder, STAGES)
+    lines = write_ledger(folder, stages_of(folder))
     prove(folder)
     return RunResult(folder, lines, done, kept)
 

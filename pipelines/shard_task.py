@@ -20,6 +20,7 @@ from seamlessalign.pipelines import (
     search_stage,
     speech_stage,
     text_stage,
+    units_stage,
 )
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.corpus_stage import CorpusShard
@@ -100,4 +101,5 @@ _PROCESS: dict[str, Callable[[Any, str, Context], Mark]] = {
     search_stage.STAGE: search_stage.process,
     mining_stage.STAGE: mining_stage.process,
     corpus_stage.STAGE: corpus_stage.process,
+    units_stage.STAGE: units_stage.process,
 }

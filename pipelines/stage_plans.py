@@ -23,9 +23,10 @@ from seamlessalign.pipelines import (
     search_stage,
     speech_stage,
     text_stage,
+    units_stage,
 )
 from seamlessalign.pipelines.context import Context
-from seamlessalign.pipelines.folder import STAGES, RunFolder
+from seamlessalign.pipelines.folder import STAGES, UNITS_STAGE, RunFolder
 from seamlessalign.pipelines.inputs import InputFile, Shard, cut_into_shards, cut_texts
 from seamlessalign.pipelines.ledger import Mark, done_shards, read_marks, read_plan, write_plan
 from seamlessalign.pipelines.mining_stage import MiningTask
@@ -42,7 +43,7 @@ from seamlessalign.rows import SCHEMA_VERSION
 from seamlessalign.sources import is_http
 from seamlessalign.typed_config import digest
 
-# Stages in the order of a run; those of one line do not wait for each other.
+# Stages in the order of every run; those of one line do not wait for each other.
 LEVELS = (STAGES[:2], *((stage,) for stage in STAGES[2:]))
 BEHIND_SEARCH = (mining_stage.STAGE, corpus_stage.STAGE)
 _OPENED = 2000  # shards whose recordings are asked for their length
@@ -56,6 +57,7 @@ _TABLES = {
     search_stage.STAGE: (search_stage.TABLE,),
     mining_stage.STAGE: ("pairs", mining_stage.KEPT_TABLE),
     corpus_stage.STAGE: ("corpus",),
+    units_stage.STAGE: (units_stage.TABLE,),
 }
 
 
@@ -197,6 +199,15 @@ class StagePlanner:
             pairs += shard.last - shard.first
         return StagePlan(corpus_stage.STAGE, tasks, pairs)
 
+    def _plan_units(self) -> StagePlan:
+        """A shard for each of the corpus, which is done by then."""
+        context, corpus = self._context, self._plan_corpus()
+        tasks, made_with = [], units_stage.digest_parts(context)
+        for before in corpus.tasks:
+            whole = digest("units", SCHEMA_VERSION, made_with, before.digest)
+            tasks.append(ShardTask(units_stage.STAGE, before.name, whole, before.shard))
+        return StagePlan(units_stage.STAGE, tasks, corpus.total)
+
     def is_searched(self, name: str) -> bool:
         """Whether the lists of all rows of a direction are there."""
         done = search_stage.searched(name, self._context, self._search_digest(name))
@@ -242,6 +253,21 @@ class StagePlanner:
         card = speech_digest(config.speech.embedder, config.models)
         chosen = [config.mining, card, lexicons_digest(config.mining.filters)]
         return digest("mine and keep by audio", SCHEMA_VERSION, name, chosen, self._search_digest(name))
+
+
+def levels_of(config: RunConfig) -> tuple[tuple[str, ...], ...]:
+    """The stages of a run in order, those that do not wait for each other together."""
+    return LEVELS if config.units is None else (*LEVELS, (UNITS_STAGE,))
+
+
+def clear_unwanted(config: RunConfig, folder: RunFolder) -> None:
+    """Remove what a stage has left that the configuration no longer has. Its plan goes last: till then it is there."""
+    if config.units is not None or not storage.exists(folder.plan(UNITS_STAGE)):
+        return
+    storage.remove(folder.ledger)  # which tells of it
+    left = folder.marks(UNITS_STAGE), folder.table(units_stage.TABLE), folder.logs(UNITS_STAGE)
+    for uri in (*left, folder.plan(UNITS_STAGE)):
+        storage.remove(uri)
 
 
 def begin_stage(plan: StagePlan, folder: RunFolder, at_work: Collection[str] = ()) -> list[ShardTask]:

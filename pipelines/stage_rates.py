@@ -10,7 +10,7 @@ from seamlessalign import storage
 from seamlessalign.errors import InputError
 from seamlessalign.languages import Direction, Side
 from seamlessalign.pipelines import gather_stage
-from seamlessalign.pipelines.folder import STAGES, RunFolder
+from seamlessalign.pipelines.folder import RunFolder, stages_of
 from seamlessalign.pipelines.ledger import MAPS, read_marks
 from seamlessalign.rows import SAMPLE_RATE, LedgerLine
 
@@ -56,6 +56,9 @@ class Rates:
     row_bytes: dict[bool, float]  # of the table of a gathered side, by whether it is audio
     choice_seconds: float | None  # of `mine`, for a row of both sides
     directions: dict[str, DirectionRates]
+    units_seconds: float | None  # of `units`, for an audio side of a pair
+    units_wall: float | None
+    units_bytes: float | None  # in `units`
     memory: dict[str, int]  # stage → most resident bytes of a process that did a shard of it
     mark_bytes: dict[str, float]  # stage → of a completion mark and a log
 
@@ -102,6 +105,7 @@ def read_rates(root: str, origin: str | None = None) -> Rates:
     pairs = {_direction(line): line for line in by.get("pairs", [])}
     of_both = {name: tuple(rows.get(side, 0) for side in name.split("-")) for name in pairs}
     chosen = sum(map(sum, of_both.values()))
+    units, unit_sides = by.get("units", []), _sum(by.get("units", []), lambda line: line.rows_in)
     return Rates(
         origin=origin or f"the {hours:.2g} h of audio and {lines_in:,} lines of text of {root}",
         on_gpu=_on_gpu(folder),
@@ -131,11 +135,14 @@ def read_rates(root: str, origin: str | None = None) -> Rates:
             for name, line in pairs.items()
             if min(of_both[name], default=0)
         },
+        units_seconds=_per(_work(units), unit_sides),
+        units_wall=_wall(folder, "units", units, unit_sides) if unit_sides else None,
+        units_bytes=_per(_sum(units, lambda line: line.bytes_written), unit_sides),
         memory=_memory(by),
         mark_bytes={
             stage: _mean_size(storage.list_files(folder.marks(stage)))
             + _mean_size(storage.list_files(folder.logs(stage)))
-            for stage in STAGES
+            for stage in stages_of(folder)
         },
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from seamlessalign import storage
 from seamlessalign.errors import InputError
-from seamlessalign.pipelines.folder import STAGES, RunFolder
+from seamlessalign.pipelines.folder import RunFolder, stages_of
 from seamlessalign.pipelines.heartbeat import Listener, age_of, lease_of, parse_time, read_heartbeat
 from seamlessalign.pipelines.ledger import Mark, parse_mark, read_plan, unbalanced
 from seamlessalign.pipelines.slurm_record import DriverJob, living_driver
@@ -85,8 +85,9 @@ class StatusReader:
         if driver != self._driver:
             self._stages.clear()
             self._driver = driver
+        names = stages_of(self._folder)
         state = _state(self._folder, beat, self._listener, job)
-        for stage in STAGES:
+        for stage in names:
             self._look(stage)
         known = {stage: found for stage, found in self._stages.items() if found.plan is not None}
         stages = {stage: self._stage(stage, found, beat, state) for stage, found in known.items()}
@@ -97,8 +98,8 @@ class StatusReader:
             "driver": None if job is None else asdict(job),
             "heard_seconds": _rounded(self._listener.heard_seconds(beat)),
             "stages": stages,
-            "not_planned": [stage for stage in STAGES if stage not in known],
-            "eta": _eta(stages, beat, state),
+            "not_planned": [stage for stage in names if stage not in known],
+            "eta": _eta(names, stages, beat, state),
             "now": beat,
             "quarantined": sum(line.quarantined for line in lines),
             "unbalanced": unbalanced(lines),
@@ -291,13 +292,15 @@ def _stage_eta(stage: str, numbers: dict[str, Any], beat: dict[str, Any], state:
     return _rounded(left * 3600 / speed) if speed else None
 
 
-def _eta(stages: dict[str, dict[str, Any]], beat: dict[str, Any], state: str) -> dict[str, Any] | None:
+def _eta(
+    names: Iterable[str], stages: dict[str, dict[str, Any]], beat: dict[str, Any], state: str
+) -> dict[str, Any] | None:
     """When the present stage is done, and which stages are behind it whose time is not known."""
     if state != "running":
         return None
     unfinished = [stage for stage, numbers in stages.items() if numbers["done"] < numbers["shards"]]
     known = {stage: stages[stage]["eta_seconds"] for stage in unfinished if stages[stage]["eta_seconds"] is not None}
-    unknown = [stage for stage in STAGES if (stage in unfinished or stage not in stages) and stage not in known]
+    unknown = [stage for stage in names if (stage in unfinished or stage not in stages) and stage not in known]
     return {"stage": beat.get("stage"), "known_seconds": _rounded(sum(known.values())), "unknown": unknown}
 
 

@@ -9,7 +9,7 @@ from seamlessalign.pipelines.report_numbers import batches_of, parts_of, rule_of
 from seamlessalign.pipelines.run import RunResult
 from seamlessalign.rows import SAMPLE_RATE, LedgerLine
 
-_WITH_HOURS = ("recordings", "segments", "pairs", "corpus")
+_WITH_HOURS = ("recordings", "segments", "pairs", "corpus", "units")
 
 
 def summary_text(result: RunResult) -> str:

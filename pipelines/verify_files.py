@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 
 from seamlessalign import storage
 from seamlessalign.errors import StorageError
-from seamlessalign.pipelines.folder import STAGES, RunFolder
+from seamlessalign.pipelines.folder import RunFolder, stages_of
 from seamlessalign.pipelines.ledger import Mark, parse_mark, read_plan, unbalanced
 from seamlessalign.rows import LedgerLine
 
 _AT_ONCE = 16  # files whose footers are read at a time: most of that is waiting
 _INDEXES = "state/mining/index/"  # built file by file, so that some may be there that no mark names yet
-_FOLDERS = ("recordings", "segments", "sentences", "frames", "pairs", "corpus", "quarantine", "state/mining")
+_FOLDERS = ("recordings", "segments", "sentences", "frames", "pairs", "corpus", "units", "quarantine", "state/mining")
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Marked:
 
     def lines(self) -> list[LedgerLine]:
         """The ledger lines of all marks, in the order of `ledger.parquet`."""
-        return [line for stage in STAGES for mark in self.marks.get(stage, {}).values() for line in mark.lines]
+        return [line for marks in self.marks.values() for mark in marks.values() for line in mark.lines]
 
 
 def line_of(mark: Mark, stage: str) -> LedgerLine | None:
@@ -72,7 +72,7 @@ def read_marked(folder: RunFolder, check: Check) -> Marked:
     """Read plans and marks; every planned shard must have a mark, and the other way round."""
     plans: dict[str, list[str]] = {}
     marks: dict[str, dict[str, Mark]] = {}
-    for stage in STAGES:
+    for stage in stages_of(folder):
         try:
             planned = read_plan(folder, stage)
         except StorageError as error:
@@ -227,7 +227,7 @@ def _rows_of(mark: Mark) -> dict[str, int]:
             rows |= {"pairs": line.rows_in, "state/mining/kept": line.rows_kept}
         elif line.stage == "decoys":
             rows["state/mining/decoys"] = line.rows_kept
-        elif line.stage in ("segments", "sentences", "corpus"):
+        elif line.stage in ("segments", "sentences", "corpus", "units"):
             rows[line.stage] = line.rows_kept
     return rows
 

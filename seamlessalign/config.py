@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 from seamlessalign.errors import ConfigError
 from seamlessalign.languages import Direction, get_language
 from seamlessalign.resources_config import ResourcesConfig
+from seamlessalign.slurm_config import SlurmTaskConfig
 from seamlessalign.typed_config import Section, apply_override, beside, checked, read_yaml
 from seamlessalign.web_access import WebAccess
 
@@ -263,6 +264,13 @@ class CorpusConfig(Section):
     audio_format: Literal["flac", "opus"] = "flac"
 
 
+class UnitsConfig(Section):
+    """Speech of kept pairs as discrete units too, for speech-to-speech translation. docs/units.md has more."""
+
+    model: str  # a directory that `seamlessalign train units` wrote; what makes its frames is found by `models`
+    sides: list[Literal["src", "tgt"]] = Field(["src", "tgt"], min_length=1, max_length=2)  # those that are audio
+
+
 class FetchConfig(Section):
     """What may be asked of the web, for inputs that are addresses on it. docs/security.md has the reasons."""
 
@@ -300,6 +308,7 @@ class RunConfig(Section):
     text: TextConfig = TextConfig()
     mining: MiningConfig = MiningConfig()
     corpus: CorpusConfig = CorpusConfig()
+    units: UnitsConfig | None = None  # none are made
     fetch: FetchConfig = FetchConfig()
     models: dict[str, str] = {}  # model name → local directory, before hub and packages
     resources: ResourcesConfig = ResourcesConfig()
@@ -364,6 +373,9 @@ def _resolve_paths(raw: dict[str, Any], file: Path) -> None:
     reduction = _dig(raw, "mining", "reduce")
     if reduction is not None and isinstance(reduction.get("file"), str):
         reduction["file"] = beside(file, reduction["file"])
+    units = _dig(raw, "units")
+    if units is not None and isinstance(units.get("model"), str):
+        units["model"] = beside(file, units["model"])
     if isinstance(raw.get("models"), dict):
         raw["models"] = {name: beside(file, str(folder)) for name, folder in raw["models"].items()}
 
@@ -374,8 +386,11 @@ def parse_config(raw: dict[str, Any], origin: str) -> RunConfig:
 
 
 def dump_config(config: RunConfig) -> dict[str, Any]:
-    """The resolved configuration as plain values, for `run.yaml`."""
-    return config.model_dump(mode="json")
+    """The resolved configuration as plain values, for `run.yaml`; of units only where there are some."""
+    exclude: dict[str, Any] = {} if config.units is not None else {"units": True}
+    if config.resources.slurm.stages.units == SlurmTaskConfig():
+        exclude["resources"] = {"slurm": {"stages": {"units"}}}
+    return config.model_dump(mode="json", exclude=exclude)
 
 
 def _dig(raw: dict[str, Any], *keys: str) -> dict[Any, Any] | None:

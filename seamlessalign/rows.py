@@ -167,6 +167,28 @@ PAIRS = pa.schema(
     ]
 )
 
+
+@dataclass(frozen=True)
+class PairUnits:
+    """The speech of one side of a kept pair as discrete units, 50 a second, each run of equal ones once."""
+
+    pair_id: str
+    side: str  # src or tgt
+    lang: str
+    units: list[int]
+    durations: list[int]  # frames of 20 ms that each lasts
+
+
+UNITS = pa.schema(
+    [
+        pa.field("pair_id", pa.string(), nullable=False),
+        pa.field("side", pa.string(), nullable=False),
+        pa.field("lang", pa.string(), nullable=False),
+        pa.field("units", pa.list_(pa.int32()), nullable=False),
+        pa.field("durations", pa.list_(pa.int32()), nullable=False),
+    ]
+)
+
 _AUDIO = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])  # what datasets.Audio stores
 
 CORPUS = pa.schema(
@@ -227,7 +249,7 @@ class LedgerLine:
 
     Stages and their rows: `recordings` (files; samples are those decoded), `segments` (candidate spans, which overlap),
     `sentences` (lines of text), `pairs` (mined candidates; samples are those of the first audio side), `corpus` (kept
-    pairs written with audio).
+    pairs written with audio), `units` (audio sides of these).
     """
 
     stage: str

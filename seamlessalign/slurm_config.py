@@ -66,6 +66,7 @@ class SlurmStages(Section):
     search: SlurmTaskConfig = SlurmTaskConfig()
     mine: SlurmTaskConfig = SlurmTaskConfig()
     corpus: SlurmTaskConfig = SlurmTaskConfig()
+    units: SlurmTaskConfig = SlurmTaskConfig()
 
 
 class SlurmConfig(Section):
