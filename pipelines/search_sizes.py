@@ -11,11 +11,12 @@ from seamlessalign.mining.margin import WIDER
 from seamlessalign.resources_config import ResourcesConfig
 
 LEAST_ROWS = 2048  # of a task: below, reading the other side costs more than comparing
-_BASE = 352 << 20  # bytes of the libraries that a worker has loaded
+_BASE = 320 << 20  # bytes of the libraries that a worker has loaded
 _A_PLACE = 4 * 12  # bytes for each neighbour of a row in a task: as found, in order, and exact
 _CHOSEN_ROW = 160  # bytes for each row of a direction while its pairs are chosen
 _GATHERED_ROW = 48  # bytes for each row of a side while it is gathered
 _PARTS = 128 << 20  # bytes of the rows, texts and embeddings that are looked at at a time
+_POOL = 48 << 20  # bytes that Arrow may keep of what it has given back
 _SPARE = 4  # neighbours more than wanted that a search finds
 
 
@@ -54,7 +55,7 @@ def choice_memory(num_src: int, num_tgt: int) -> int:
 
 def gather_memory(rows: int) -> int:
     """About the bytes of memory that gathering a side takes, beside the files it maps."""
-    return _BASE + _PARTS + rows * _GATHERED_ROW
+    return _BASE + _PARTS + _POOL + rows * _GATHERED_ROW
 
 
 def over_memory(what: str, memory: int, resources: ResourcesConfig) -> str | None:
