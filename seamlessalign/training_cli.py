@@ -121,12 +121,25 @@ def _fit_vocabulary(config: Any) -> str:
     return train_vocabulary(config)
 
 
+def _load_growth(config: str, overrides: Sequence[str]) -> Any:
+    from seamlessalign.training.unity.growth_config import load_growth_config
+
+    return load_growth_config(config, overrides)
+
+
+def _grow(config: Any) -> str:
+    from seamlessalign.training.unity.growth import add_languages
+
+    return add_languages(config)
+
+
 TRAININGS: Mapping[str, Training | Fitting] = {
     "lid": Training(_load_lid, _train_lid, "language identifier: {}/model", "macro F1"),
     "speech-encoder": Training(_load_speech_encoder, _train_speech_encoder, "student: {}/student", "P@1"),
     "w2v-bert": Training(_load_w2v_bert, _train_w2v_bert, "w2v-BERT: {}/model", "held-out RPQ loss"),
     "units": Training(_load_units, _train_units, "units: {}/model", "mean squared distance"),
     "vocabulary": Fitting(_load_vocabulary, _fit_vocabulary),
+    "languages": Fitting(_load_growth, _grow),
 }
 
 

@@ -103,8 +103,11 @@ def draw_texts(texts: Mapping[str, Sequence[str]], config: VocabularyConfig) -> 
     return drawn
 
 
-def fit_pieces(texts: Sequence[str], config: VocabularyConfig) -> bytes:
-    """A SentencePiece model of texts: the bytes of its file. Raises InputError where the size does not fit them."""
+def fit_pieces(texts: Sequence[str], config: VocabularyConfig, key: str = "size") -> bytes:
+    """A SentencePiece model of texts: the bytes of its file.
+
+    Raises InputError, with the `key` of a configuration that says it, where the size does not fit the texts.
+    """
     from sentencepiece import SentencePieceTrainer
 
     model = io.BytesIO()
@@ -121,7 +124,7 @@ def fit_pieces(texts: Sequence[str], config: VocabularyConfig) -> bytes:
             minloglevel=2,  # its errors are raised
         )
     except (RuntimeError, OSError) as error:
-        raise InputError(f"size: {_explained(str(error), config.size)}") from error
+        raise InputError(f"{key}: {_explained(str(error), config.size)}") from error
     return model.getvalue()
 
 
