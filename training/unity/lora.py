@@ -27,7 +27,7 @@ class LoraSettings(Section):
     """Which layers have adapters, and how large these are."""
 
     rank: PositiveInt = 16
-    alpha: float = Field(32.0, gt=0)  # what the adapter says is scaled by alpha / rank
+    alpha: PositiveInt = 32  # what the adapter says is scaled by alpha / rank
     dropout: float = Field(0.0, ge=0, lt=1)  # of what the adapter hears
     # linear layers as transformers calls them, `*` for anything; by default queries and values of all attention
     layers: list[str] = Field(default=["*.q_proj", "*.v_proj", "*.linear_q", "*.linear_v"], min_length=1)
@@ -46,7 +46,7 @@ class Adapters:
         except ImportError as error:
             raise MissingPackageError("peft", "train", "training adapters") from error
         self.unity, self.settings = unity, settings
-        self.config = LoraConfig(
+        self.config: Any = LoraConfig(
             r=settings.rank,
             lora_alpha=settings.alpha,
             lora_dropout=settings.dropout,

@@ -13,7 +13,7 @@ from seamlessalign.training.unity.model import UnitY, save_unity
 from tests.training.tiny_unity import SENTENCES, padded, speech, tiny_text, tiny_units, tiny_unity
 
 TEXT, UNITS = tiny_text(), tiny_units()
-SETTINGS = LoraSettings(rank=4, alpha=8.0)
+SETTINGS = LoraSettings(rank=4, alpha=8)
 
 
 def _logits(unity: UnitY) -> tuple[Any, Any]:
