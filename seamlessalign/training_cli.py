@@ -121,6 +121,18 @@ def _fit_vocabulary(config: Any) -> str:
     return train_vocabulary(config)
 
 
+def _load_start(config: str, overrides: Sequence[str]) -> Any:
+    from seamlessalign.training.unity.start_settings import load_start_config
+
+    return load_start_config(config, overrides)
+
+
+def _make_start(config: Any) -> str:
+    from seamlessalign.training.unity.start import make_start
+
+    return make_start(config)
+
+
 def _load_growth(config: str, overrides: Sequence[str]) -> Any:
     from seamlessalign.training.unity.growth_config import load_growth_config
 
@@ -139,6 +151,7 @@ TRAININGS: Mapping[str, Training | Fitting] = {
     "w2v-bert": Training(_load_w2v_bert, _train_w2v_bert, "w2v-BERT: {}/model", "held-out RPQ loss"),
     "units": Training(_load_units, _train_units, "units: {}/model", "mean squared distance"),
     "vocabulary": Fitting(_load_vocabulary, _fit_vocabulary),
+    "unity-start": Fitting(_load_start, _make_start),
     "languages": Fitting(_load_growth, _grow),
 }
 

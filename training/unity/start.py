@@ -1,6 +1,5 @@
 """A UnitY that starts from models that there are: parts of several folders put together, tables by what rows mean."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,10 @@ import torch
 from seamlessalign.embedders.sonar.tags import TAGS
 from seamlessalign.errors import ConfigError, ModelError
 from seamlessalign.languages import from_model_code
-from seamlessalign.training.unity.model import CONFIG_FILE, UnitY, make_unity, variant_of, weight_files
-from seamlessalign.training.unity.sizes import SHAW, TEXT_ONLY, speech_kind, unit_keys, unity_config
-from seamlessalign.training.unity.start_settings import UnityStart
+from seamlessalign.training.unity.model import UnitY, make_unity, save_unity
+from seamlessalign.training.unity.sizes import TEXT_ONLY, unit_keys, unity_config
+from seamlessalign.training.unity.start_settings import StartConfig, UnityStart
+from seamlessalign.training.unity.start_sources import PARTS, Source, read_source
 from seamlessalign.training.vocabulary import (
     PIECES_FILE,
     TextVocabulary,
@@ -23,31 +23,12 @@ from seamlessalign.training.vocabulary import (
     read_json,
 )
 
-# part → how names of its tensors begin; the table of text goes with the decoder
-PARTS: Mapping[str, tuple[str, ...]] = {
-    "speech_encoder": ("speech_encoder.",),
-    "text_encoder": ("text_encoder.",),
-    "text_decoder": ("text_decoder.", "shared."),
-    "t2u": ("t2u_model.",),
-    "vocoder": ("vocoder.",),
-}
 _TEXT_TABLE = "shared.weight"
 _TEXT_TABLES = (_TEXT_TABLE, "text_decoder.embed_tokens.weight", "text_encoder.embed_tokens.weight", "lm_head.weight")
 _UNIT_TABLE = "t2u_model.model.decoder.embed_tokens.weight"
 _UNIT_TABLES = (_UNIT_TABLE, "t2u_model.lm_head.weight")
 # what w2v-BERT does not have: it is new
 _BEHIND_SPEECH = ("encoder.layer_norm.", "intermediate_ffn.", "adapter.", "inner_layer_norm.")
-_VOCODER_KEYS = (
-    "unit_",
-    "lang_embed",
-    "spkr_embed",
-    "vocoder_num",
-    "upsample_",
-    "resblock_",
-    "leaky_",
-    "variance_",
-    "var_pred",
-)
 _NLLB_SPECIAL = (1, 3, 0, 2)  # its rows of <pad> <unk> <s> </s>
 _MOST_NAMED = 3
 
@@ -62,18 +43,24 @@ class Started:
     told: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A folder: its tensors as SeamlessM4T calls them, and what its configuration says in SeamlessM4T's keys."""
+def make_start(config: StartConfig) -> str:
+    """Put a model together as a configuration says, and write its folder; tells what is from where.
 
-    folder: Path
-    kind: str
-    config: Any
-    tensors: Mapping[str, Any]
-    keys: Mapping[str, dict[str, Any]]  # part → keys
-
-    def has(self, part: str) -> bool:
-        return any(name.startswith(PARTS[part]) for name in self.tensors)
+    Raises ModelError, ConfigError, StorageError.
+    """
+    text = load_text_vocabulary(config.vocabulary) if config.vocabulary else None
+    torch.manual_seed(config.seed)
+    if config.start is None:
+        units = _new_units(config, text)
+        if text is None or config.size is None:
+            raise ConfigError("a model that starts from nothing needs size and vocabulary")
+        started = Started(make_unity(config.size, text, units, speech=config.speech), text, units, ("all of it: new",))
+    else:
+        units = _new_units(config, text or _text_in(config.start)) if config.num_units else None
+        started = start_unity(config.start, size=config.size, text=text, units=units)
+    save_unity(config.output, started.unity, started.text, started.units)
+    count = sum(value.numel() for value in started.unity.parameters())
+    return "\n".join([f"model: {config.output}, {count:,} parameters", *(f"  {line}" for line in started.told)])
 
 
 def start_unity(
@@ -127,6 +114,17 @@ def start_unity(
     return Started(unity, text, units, (*told, *(f"{_said(part)}: new" for part in new)))
 
 
+def _new_units(config: StartConfig, text: TextVocabulary | None) -> UnitVocabulary | None:
+    if config.num_units is None:
+        return None
+    return UnitVocabulary(config.num_units, config.spoken or list(text.languages if text else ()))
+
+
+def _text_in(start: UnityStart) -> TextVocabulary | None:
+    source = _chosen(start).get("text_decoder")
+    return _text_of(source) if source else None
+
+
 def load_nllb_vocabulary(folder: Path, size: int) -> TextVocabulary:
     """NLLB's vocabulary in our order: its special tokens come in another one, pieces and tags at the same places.
 
@@ -149,155 +147,30 @@ def load_nllb_vocabulary(folder: Path, size: int) -> TextVocabulary:
 # Sources
 
 
-def _chosen(start: UnityStart) -> dict[str, _Source]:
+def _chosen(start: UnityStart) -> dict[str, Source]:
     """Of each part the folder that it is taken from."""
-    chosen: dict[str, _Source] = {}
+    chosen: dict[str, Source] = {}
     if start.unity:
-        source = _read(Path(start.unity))
+        source = read_source(Path(start.unity))
         if not source.kind.startswith("seamless_m4t"):
             raise ModelError(f"{start.unity}: is a model of type {source.kind!r}, no UnitY")
         chosen |= {part: source for part in PARTS if source.has(part) and part in source.keys}
     named = {"speech_encoder": start.speech_encoder, "text_encoder": start.text, "text_decoder": start.text}
     for part, folder in (named | {"t2u": start.t2u}).items():
         if folder:
-            source = next((one for one in chosen.values() if one.folder == Path(folder)), None) or _read(Path(folder))
+            source = next((one for one in chosen.values() if one.folder == Path(folder)), None) or read_source(
+                Path(folder)
+            )
             if not source.has(part) or part not in source.keys:
                 raise ModelError(f"{folder}: has no {_said(part)} that fits UnitY")
             chosen[part] = source
     if start.vocoder:
         chosen.pop("vocoder", None)
         if not (Path(start.vocoder) / "vocoder.json").is_file():  # of a whole model, not of a vocoder by itself
-            chosen["vocoder"] = source = _read(Path(start.vocoder))
+            chosen["vocoder"] = source = read_source(Path(start.vocoder))
             if not source.has("vocoder") or "vocoder" not in source.keys:
                 raise ModelError(f"{start.vocoder}: has no vocoder that fits UnitY")
     return chosen
-
-
-def _read(folder: Path) -> _Source:
-    from transformers import AutoConfig
-
-    if not (folder / CONFIG_FILE).is_file():
-        raise ModelError(f"{folder}: holds no model: there is no {CONFIG_FILE}")
-    kind = str(read_json(folder / CONFIG_FILE).get("model_type"))
-    if kind not in _KINDS:
-        raise ModelError(
-            f"{folder}: is a model of type {kind!r}, which UnitY cannot start from; {', '.join(_KINDS)} can"
-        )
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"{folder / CONFIG_FILE}: cannot be read: {' '.join(str(error).split())[:200]}") from error
-    keys, rename = _KINDS[kind](folder, config)
-    tensors = {}
-    for name, value in _tensors(folder, variant_of(config)).items():
-        renamed = rename(name)
-        if renamed is not None:
-            tensors[renamed] = value
-    return _Source(folder, kind, config, tensors, keys)
-
-
-def _tensors(folder: Path, variant: str | None) -> dict[str, Any]:
-    """All tensors of a folder, in float32 where they are floating, mapped into memory."""
-    from safetensors.torch import load_file
-
-    found: dict[str, Any] = {}
-    for file in weight_files(folder, variant):
-        try:
-            if file.suffix == ".safetensors":
-                found |= load_file(file)
-            else:
-                found |= torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        except Exception as error:
-            raise ModelError(f"{file}: cannot be read: {str(error).splitlines()[0][:200]}") from error
-    return found
-
-
-def _of_seamless(folder: Path, config: Any) -> tuple[dict[str, dict[str, Any]], Any]:
-    """SeamlessM4T of both versions. Of the second one, whose T2U and vocoder are others, speech and text are taken."""
-    second = config.model_type == "seamless_m4t_v2"
-    values = config.to_dict()
-
-    def keys(*beginnings: str) -> dict[str, Any]:
-        return {key: value for key, value in values.items() if key.startswith(beginnings)} | {
-            "hidden_size": config.hidden_size
-        }
-
-    speech = keys("speech_encoder_", "adaptor_", "conv_depthwise_", "feature_projection_", "num_adapter_layers")
-    if second or speech_kind(config) == "conformer-shaw":
-        speech |= {"speech_encoder_kind": "conformer-shaw"} | keys("left_max_", "right_max_")
-    for key in ("speech_encoder_chunk_size", "speech_encoder_left_chunk_num"):
-        speech.pop(key, None)
-    if speech["num_adapter_layers"] != 1 or (not second and config.position_embeddings_type != "relative"):
-        raise ModelError(f"{folder}: its speech encoder is not that of a published SeamlessM4T")
-    text = keys("encoder_", "decoder_layers", "decoder_ffn", "decoder_attention", "scale_embedding", "activation_fun")
-    parts = {"speech_encoder": speech, "text_encoder": text, "text_decoder": text}
-    if not second and config.t2u_decoder_layers:  # else it ends with text
-        parts["t2u"] = keys("t2u_encoder_", "t2u_decoder_layers", "t2u_decoder_ffn", "t2u_decoder_attention")
-        parts["vocoder"] = keys(*_VOCODER_KEYS)
-        parts["vocoder"].pop("hidden_size")
-    return parts, lambda name: name
-
-
-def _of_w2v_bert(folder: Path, config: Any) -> tuple[dict[str, dict[str, Any]], Any]:
-    if config.position_embeddings_type != SHAW:
-        raise ModelError(
-            f"{folder}: has positions {config.position_embeddings_type!r}; only Shaw's fit ({SHAW!r}), which w2v-BERT "
-            "2.0 has"
-        )
-    keys = {
-        "hidden_size": config.hidden_size,
-        "speech_encoder_kind": "conformer-shaw",
-        "speech_encoder_layers": config.num_hidden_layers,
-        "speech_encoder_attention_heads": config.num_attention_heads,
-        "speech_encoder_intermediate_size": config.intermediate_size,
-        "speech_encoder_hidden_act": config.hidden_act,
-        "conv_depthwise_kernel_size": config.conv_depthwise_kernel_size,
-        "feature_projection_input_dim": config.feature_projection_input_dim,
-        "left_max_position_embeddings": config.left_max_position_embeddings,
-        "right_max_position_embeddings": config.right_max_position_embeddings,
-    }
-
-    def rename(name: str) -> str | None:
-        name = name.removeprefix("wav2vec2_bert.")  # of models with a head
-        return f"speech_encoder.{name}" if name.startswith(("feature_projection.", "encoder.layers.")) else None
-
-    return {"speech_encoder": keys}, rename
-
-
-_M2M_RULES = (
-    (r"\bfc([12])\b", r"ffn.fc\1"),
-    (r"\bfinal_layer_norm\b", "ffn_layer_norm"),
-    (r"\bencoder_attn", "cross_attention"),
-    (r"^encoder\.", "text_encoder."),
-    (r"^decoder\.", "text_decoder."),
-)
-
-
-def _of_nllb(folder: Path, config: Any) -> tuple[dict[str, dict[str, Any]], Any]:
-    keys = {
-        "hidden_size": config.d_model,
-        "activation_function": config.activation_function,
-        "scale_embedding": config.scale_embedding,
-    }
-    for side in ("encoder", "decoder"):
-        for what in ("layers", "ffn_dim", "attention_heads"):
-            keys[f"{side}_{what}"] = getattr(config, f"{side}_{what}")
-
-    def rename(name: str) -> str | None:
-        name = name.removeprefix("model.")
-        for pattern, ours in _M2M_RULES:
-            name = re.sub(pattern, ours, name)
-        return None if "embed_positions" in name else name
-
-    return {"text_encoder": keys, "text_decoder": keys}, rename
-
-
-_KINDS = {
-    "seamless_m4t": _of_seamless,
-    "seamless_m4t_v2": _of_seamless,
-    "wav2vec2-bert": _of_w2v_bert,
-    "m2m_100": _of_nllb,
-}
 
 
 # What they become
@@ -305,7 +178,7 @@ _KINDS = {
 
 def _config(
     start: UnityStart,
-    sources: Mapping[str, _Source],
+    sources: Mapping[str, Source],
     size: str | None,
     text: TextVocabulary,
     units: UnitVocabulary | None,
@@ -318,7 +191,7 @@ def _config(
     config = unity_config(size or "tiny", text, units)
     if start.unity and size is None:
         whole = next((one for one in sources.values() if one.folder == Path(start.unity)), None)
-        whole = whole or _read(Path(start.unity))
+        whole = whole or read_source(Path(start.unity))
         keys = dict(whole.keys) | keys
         if whole.kind == "seamless_m4t":  # with its dropout and the like
             own = {"vocab_size": text.size, "architectures": None, "dtype": None, "_name_or_path": ""}
@@ -354,11 +227,11 @@ def _said(part: str) -> str:
     return part.replace("_", " ")
 
 
-def _num_units(source: _Source | None) -> int:
+def _num_units(source: Source | None) -> int:
     return int(source.config.unit_hifi_gan_vocab_size) if source else 0
 
 
-def _fill(model: Any, part: str, source: _Source) -> str:
+def _fill(model: Any, part: str, source: Source) -> str:
     """Put a part's tensors into a model, but for tables; tells which ones. Raises ModelError."""
     state, missing, new = model.state_dict(), [], set()
     tables = {*_TEXT_TABLES, *_UNIT_TABLES}
@@ -382,13 +255,13 @@ def _fill(model: Any, part: str, source: _Source) -> str:
     return f"{_said(part)}: {source.folder}{behind}"
 
 
-def _text_of(source: _Source) -> TextVocabulary:
+def _text_of(source: Source) -> TextVocabulary:
     if source.kind == "m2m_100":
         return load_nllb_vocabulary(source.folder, source.config.vocab_size)
     return load_text_vocabulary(source.folder)
 
 
-def _table(source: _Source, names: tuple[str, ...], what: str) -> Any:
+def _table(source: Source, names: tuple[str, ...], what: str) -> Any:
     """An embedding table in our order of special tokens."""
     found = next((source.tensors[name] for name in names if name in source.tensors), None)
     if found is None:
@@ -422,7 +295,7 @@ def _fill_table(ours: Any, theirs: Any, rows: list[tuple[int, int]]) -> None:
         ours[tgt] = theirs[src].to(ours.dtype)
 
 
-def _attach_vocoder(unity: UnitY, start: UnityStart, source: _Source | None, units: UnitVocabulary | None) -> list[str]:
+def _attach_vocoder(unity: UnitY, start: UnityStart, source: Source | None, units: UnitVocabulary | None) -> list[str]:
     """A vocoder by itself; or, of one that came with a model, the languages that it speaks."""
     if units is None:
         return []

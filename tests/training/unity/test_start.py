@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 
+from seamlessalign.cli import main
 from seamlessalign.embedders.sonar.tags import TAGS
 from seamlessalign.errors import ConfigError, ModelError
 from seamlessalign.training.unity.model import UnitY, load_unity, save_unity
@@ -299,3 +300,36 @@ class TestPuttingTogether:
             start_unity(UnityStart(unity=str(tmp_path), speech_encoder=str(w2v_bert)))
         with pytest.raises(ValueError, match="names no model to start from"):
             UnityStart()
+
+
+class TestCommand:
+    def test_a_folder_is_put_together(
+        self, w2v_bert: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "w2v").symlink_to(w2v_bert)
+        file = tmp_path / "start.yaml"
+        file.write_text(f"output: made\nstart: {{unity: {folder}, speech_encoder: w2v}}\n")
+        assert main(["train", "unity-start", str(file)]) == 0
+        told = capsys.readouterr().out
+        unity, text, units = load_unity(tmp_path / "made")
+        count = sum(value.numel() for value in unity.parameters())
+        assert told.startswith(f"model: {tmp_path}/made, {count:,} parameters\n  speech encoder: {tmp_path}/w2v; the")
+        assert (text.digest, units and units.digest) == (TEXT.digest, UNITS.digest)
+        assert main(["train", "unity-start", str(file), "size=huge"]) == 2
+        assert main(["train", "unity-start", str(file), "start.text=nowhere"]) == 2
+        assert "nowhere: holds no model" in capsys.readouterr().err
+
+    def test_one_that_starts_from_nothing(self, tmp_path: Path) -> None:
+        TEXT.save(tmp_path / "vocabulary")
+        file = tmp_path / "start.yaml"
+        file.write_text("output: made\nsize: tiny\nvocabulary: vocabulary\nnum_units: 12\nspoken: [eng]\n")
+        assert main(["train", "unity-start", str(file), "speech=conformer-shaw"]) == 0
+        unity, _, units = load_unity(tmp_path / "made")
+        assert units is not None
+        assert units.languages == {"eng": 16}
+        assert unity.config.speech_encoder_kind == "conformer-shaw"
+        first = unity.state_dict()
+        assert main(["train", "unity-start", str(file), "speech=conformer-shaw"]) == 0
+        again = load_unity(tmp_path / "made")[0].state_dict()
+        assert all(torch.equal(value, again[name]) for name, value in first.items())
+        assert main(["train", "unity-start", str(file), "size=null"]) == 2
