@@ -145,6 +145,18 @@ def _grow(config: Any) -> str:
     return add_languages(config)
 
 
+def _load_vocoder(config: str, overrides: Sequence[str]) -> Any:
+    from seamlessalign.training.vocoder.config import load_vocoder_config
+
+    return load_vocoder_config(config, overrides)
+
+
+def _train_vocoder(config: Any) -> "Trained":
+    from seamlessalign.training.vocoder.train import train_vocoder
+
+    return train_vocoder(config)
+
+
 TRAININGS: Mapping[str, Training | Fitting] = {
     "lid": Training(_load_lid, _train_lid, "language identifier: {}/model", "macro F1"),
     "speech-encoder": Training(_load_speech_encoder, _train_speech_encoder, "student: {}/student", "P@1"),
@@ -153,6 +165,7 @@ TRAININGS: Mapping[str, Training | Fitting] = {
     "vocabulary": Fitting(_load_vocabulary, _fit_vocabulary),
     "unity-start": Fitting(_load_start, _make_start),
     "languages": Fitting(_load_growth, _grow),
+    "vocoder": Training(_load_vocoder, _train_vocoder, "vocoder: {}/model", "mel L1"),
 }
 
 

@@ -1,0 +1,87 @@
+"""The generator: transformers' SeamlessM4TCodeHifiGan, whose own parts are taught, so that its files need no change.
+
+Its `forward` goes by durations that it predicts. To learn, units come at their true durations, and a predicted
+duration is compared by itself.
+"""
+
+import copy
+from operator import attrgetter
+from typing import Any
+
+import torch
+
+from seamlessalign.training.vocoder.sizes import VocoderSizes
+
+
+def make_generator(sizes: VocoderSizes, languages: int, speakers: int) -> Any:
+    """A generator to be taught, with weight normalisation; its weights are drawn as HiFi-GAN's are: N(0, 0.01²) in
+    what upsamples and in the blocks of residuals.
+    """
+    from transformers import SeamlessM4TCodeHifiGan, SeamlessM4TConfig
+
+    generator = SeamlessM4TCodeHifiGan(SeamlessM4TConfig(**sizes.fields(languages, speakers)))
+    for part in (generator.hifi_gan.upsampler, generator.hifi_gan.resblocks):
+        for module in part.modules():
+            if isinstance(module, torch.nn.Conv1d | torch.nn.ConvTranspose1d):
+                torch.nn.init.normal_(module.weight, 0.0, 0.01)
+    generator.apply_weight_norm()
+    return generator
+
+
+def speech_of(generator: Any, frames: Any, languages: Any, speakers: Any) -> Any:
+    """Speech of units at their true durations.
+
+    Args:
+        generator: SeamlessM4TCodeHifiGan.
+        frames: a unit for every 20 ms, int64 `(rows, num_frames)`.
+        languages: rows of its table, int64 `(rows, 1)`.
+        speakers: likewise.
+
+    Returns:
+        `(rows, 320 · num_frames)` in [-1, 1].
+    """
+    units = generator.unit_embedding(frames).transpose(1, 2)
+    length = frames.shape[1]
+    language = generator.language_embedding(languages).transpose(1, 2).expand(-1, -1, length)
+    speaker = generator.speaker_embedding(speakers).transpose(1, 2).expand(-1, -1, length)
+    return generator.hifi_gan(torch.cat([language, units, speaker], 1))
+
+
+def log_durations(generator: Any, units: Any, mask: Any) -> Any:
+    """log(d + 1) of each unit, as its `dur_predictor` finds it in each row without padding.
+
+    That module has no mask, and what stands behind a shorter row would be heard at its end; so its layers are gone
+    through here, with zeros there.
+
+    Args:
+        generator: SeamlessM4TCodeHifiGan.
+        units: without repetitions, int64 `(rows, num_units)`, padded with any unit.
+        mask: whether a unit is there, bool of the same shape.
+    """
+    predictor, there = generator.dur_predictor, mask[:, :, None]
+    state = generator.unit_embedding(units)
+    for convolution, norm in ((predictor.conv1, predictor.ln1), (predictor.conv2, predictor.ln2)):
+        state = convolution((state * there).transpose(1, 2))
+        state = predictor.dropout_module(norm(predictor.activation_function(state).transpose(1, 2)))
+    return predictor.proj(state).squeeze(2)
+
+
+def durations_of(logarithms: Any) -> Any:
+    """Whole numbers of frames of what `log_durations` finds, at least one: SeamlessM4T's rule."""
+    return torch.expm1(logarithms.float()).round().long().clamp(min=1)
+
+
+def plain(generator: Any) -> Any:
+    """The same generator with its weights as they stand, without weight normalisation, on the processor.
+
+    It draws no random numbers.
+    """
+    from transformers import SeamlessM4TCodeHifiGan
+
+    config = copy.deepcopy(generator.config)
+    with torch.device("meta"):
+        made = SeamlessM4TCodeHifiGan(config)
+    with torch.no_grad():
+        state = {name: attrgetter(name)(generator).detach().cpu().clone() for name in made.state_dict()}
+    made.load_state_dict(state, assign=True)
+    return made.eval()

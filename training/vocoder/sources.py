@@ -1,0 +1,189 @@
+"""Utterances with their units, language and speaker, from rows that have them or from a run's corpus and its units."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seamlessalign.errors import InputError, UnreadableError
+from seamlessalign.rows import SAMPLE_RATE
+from seamlessalign.speech_rows import SetAside, SpeechRow, recorded_rows, usable
+from seamlessalign.speech_sources import Sound, parquet_rows
+from seamlessalign.training.vocoder.config import VocoderData, VocoderSource
+from seamlessalign.training.vocoder.sizes import UNIT_SAMPLES
+
+Int32 = npt.NDArray[np.int32]
+
+_LOOSE_FRAMES = 3  # by which units and sound may differ: extractors drop what does not fill their last frame
+_SIDES = ("src", "tgt")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One stretch of speech of one speaker, and its units."""
+
+    key: str  # hex digits that change with its sound, units, language and speaker
+    place: str  # file and row, for people
+    lang: str  # ISO 639-3
+    speaker: str  # empty where nobody says
+    seconds: float  # by its header
+    sound: Sound
+    units: Int32  # (num_units,), none equal to the one before
+    durations: Int32  # (num_units,), of 20 ms, at least 1
+
+    @property
+    def num_frames(self) -> int:
+        """Units at 50 Hz."""
+        return int(self.durations.sum())
+
+
+def read_utterances(
+    sources: Sequence[VocoderSource], data: VocoderData, num_units: int, rejects: Counter[str]
+) -> list[Utterance]:
+    """All usable utterances of some sources, in order; what is not usable is counted in `rejects` by reason.
+
+    Besides the reasons of `speech_rows.usable` these are `no_units`, `wrong_units` (not numbers, or durations that are
+    not theirs), `unknown_unit` (not below `num_units`), `units_do_not_fit` (the sound is longer or shorter than they
+    say) and `too_short` for a segment.
+
+    Raises InputError for a source that is not there, lacks a column, or has nothing that is usable.
+    """
+    found: list[Utterance] = []
+    for source in sources:
+        aside, before = SetAside(rejects), len(found)
+        for row, units, durations in _rows(source):
+            if source.max_items is not None and len(found) - before == source.max_items:
+                break
+            try:
+                found.append(_utterance(row, units, durations, source, data, num_units))
+            except UnreadableError as error:
+                aside.add(error.reason, error.detail)
+        if len(found) == before:
+            raise aside.nothing_usable([source.path])
+    return found
+
+
+def split_utterances(utterances: Sequence[Utterance], share: float) -> tuple[list[Utterance], list[Utterance]]:
+    """Utterances to learn from and those that are held out, about `share` of them, by the key, so that more data moves
+    nothing. Where there are two, there is one of each.
+    """
+    chance = {one.key: int(one.key[:8], 16) / 16**8 for one in utterances}
+    held = {key for key, place in chance.items() if place < share}
+    if not held or len(held) == len(chance):
+        first = min(chance, key=lambda key: (chance[key], key))
+        held = {first} if len(chance) > 1 else set()
+    learnt = [one for one in utterances if one.key not in held]
+    return learnt, [one for one in utterances if one.key in held]
+
+
+def reduced(frames: npt.NDArray[Any]) -> tuple[Int32, Int32]:
+    """Units at 50 Hz `(num_frames,)` without repetitions `(num_units,)`, and how often each stood there."""
+    starts = np.flatnonzero(np.concatenate([[True], frames[1:] != frames[:-1]]))
+    return frames[starts].astype(np.int32), np.diff(np.append(starts, len(frames))).astype(np.int32)
+
+
+def _utterance(
+    row: SpeechRow, units: Any, durations: Any, source: VocoderSource, data: VocoderData, num_units: int
+) -> Utterance:
+    """Raises UnreadableError with the reason for which it is set aside."""
+    one = usable(row, "", data)
+    frames = _frames(units, durations, row.place)
+    if frames.max() >= num_units:
+        raise UnreadableError("unknown_unit", f"{row.place}: {frames.max()} of {num_units} units of the model")
+    expected = one.seconds * SAMPLE_RATE / UNIT_SAMPLES
+    if abs(len(frames) - expected) > _LOOSE_FRAMES:
+        told = f"{row.place}: units of {len(frames) / 50:.2f} s for {one.seconds:.2f} s of sound"
+        raise UnreadableError("units_do_not_fit", told)
+    if len(frames) < data.segment:
+        raise UnreadableError("too_short", f"{row.place}: {len(frames)} units, a segment has {data.segment}")
+    speaker = str(row.values.get(source.speaker_column) or source.speaker or "")
+    own = hashlib.sha256(f"{one.key} {one.lang} {speaker}".encode() + frames.tobytes()).hexdigest()[:32]
+    return Utterance(own, row.place, one.lang, speaker, one.seconds, row.sound, *reduced(frames))
+
+
+def _frames(units: Any, durations: Any, place: str) -> Int32:
+    """Units at 50 Hz of what a row has."""
+    found = _numbers(units, place)
+    if found is None or not len(found):
+        raise UnreadableError("no_units", place)
+    if found.min() < 0:
+        raise UnreadableError("wrong_units", f"{place}: {found.min()} is no unit")
+    times = _numbers(durations, place)
+    if times is None:
+        return found
+    if len(times) != len(found) or times.min() < 1:
+        raise UnreadableError("wrong_units", f"{place}: {len(found)} units with {len(times)} durations of 1 or more")
+    return np.repeat(found, times)
+
+
+def _numbers(value: Any, place: str) -> Int32 | None:
+    """Whole numbers of a list, or of text with spaces."""
+    if value is None:
+        return None
+    try:
+        parts = value.split() if isinstance(value, str) else list(value)
+        exact = [int(part) for part in parts]
+        if any(isinstance(part, float | bool) and part != number for part, number in zip(parts, exact, strict=True)):
+            raise ValueError("not whole numbers")
+        return np.array(exact, np.int32)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UnreadableError("wrong_units", f"{place}: {error}") from error
+
+
+def _rows(source: VocoderSource) -> Iterator[tuple[SpeechRow, Any, Any]]:
+    """Rows of a source with their units and durations as they stand there."""
+    if source.kind == "run":
+        yield from _run_rows(source)
+        return
+    optional = [source.durations_column, source.speaker_column]
+    for row in recorded_rows(source, [source.units_column], optional):
+        yield row, row.values[source.units_column], row.values.get(source.durations_column)
+
+
+def _run_rows(source: VocoderSource) -> Iterator[tuple[SpeechRow, Any, Any]]:
+    """Each side of a run's pairs that has sound and units. Pairs whose other side alone has units are no loss."""
+    corpus = Path(source.path) / "corpus"
+    units_of = _unit_table(source.units or str(Path(source.path) / "units"))
+    found = 0
+    for side in _SIDES:
+        audio, lang = f"{side}_audio", f"{side}_lang"
+        rows = source.model_copy(
+            update={"kind": "parquet", "path": str(corpus), "audio": audio, "lang_column": lang, "max_items": None}
+        )
+        for row in recorded_rows(rows, ["pair_id"], [source.speaker_column]):
+            if row.values[audio] is None:
+                continue
+            found += 1
+            units, durations = units_of(str(row.values["pair_id"]), side) or (None, None)
+            yield row, units, durations
+    if not found:
+        raise InputError(f"{corpus}: no pair has sound")
+
+
+def _unit_table(folder: str) -> Callable[[str, str], tuple[Any, Any] | None]:
+    """Units and durations of a side of a pair, of the tables in a folder."""
+    wanted = ["pair_id", "side", "units", "durations"]
+
+    def columns(file: str, there: Sequence[str]) -> list[str]:
+        lacking = [name for name in wanted if name not in there]
+        if lacking:
+            raise InputError(f"{file}: lacks the columns {', '.join(lacking)} of a table of units")
+        return wanted
+
+    kept: dict[tuple[str, str], tuple[Any, Any]] = {}
+    for _, _, values in parquet_rows(folder, columns):
+        kept[str(values["pair_id"]), str(values["side"])] = _compact(values, "units"), _compact(values, "durations")
+    return lambda pair, side: kept.get((pair, side))
+
+
+def _compact(values: Mapping[str, Any], name: str) -> Any:
+    """A list of numbers in an eighth of its memory; what is none stays, and is set aside later."""
+    try:
+        return np.array(values[name], np.int32) if values[name] is not None else None
+    except (TypeError, ValueError, OverflowError):
+        return values[name]
