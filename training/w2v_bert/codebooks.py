@@ -64,7 +64,8 @@ class ProjectionQuantiser(nn.Module):  # type: ignore[misc]
     """Codes of random projections, never trained (BEST-RQ, arXiv 2202.01855, section 3.1).
 
     The projection is drawn by Xavier's rule and the entries from a normal distribution; the code is the entry that is
-    nearest to the projected input, both of length 1.
+    nearest to the projected input, both of length 1. Ours is that each input is standardised first: over an utterance,
+    features differ most in loudness, which is one direction, so that most inputs would share few codes.
     """
 
     def __init__(self, inputs: int, settings: ProjectionSettings, seed: int) -> None:
@@ -81,8 +82,9 @@ class ProjectionQuantiser(nn.Module):  # type: ignore[misc]
     def forward(self, inputs: Any) -> Any:
         """Codes int64 `(num, codebooks)` of inputs `(num, inputs)`.
 
-        Between vectors of length 1 the nearest is the one with the highest product; the input's own length changes
-        nothing.
+        Between vectors of length 1 the nearest is the one with the highest product; the projected input's own length
+        changes nothing.
         """
+        inputs = nn.functional.layer_norm(inputs, inputs.shape[-1:])
         projected = torch.einsum("ni,bid->bnd", inputs, self.projections)
         return (projected @ self.entry_vectors.transpose(1, 2)).argmax(-1).T

@@ -145,7 +145,9 @@ def fill_from(network: W2vBertPretraining, folder: Path) -> None:
     Raises ModelError where there is none, it is damaged, or does not fit.
     """
     from transformers import Wav2Vec2BertModel
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     try:
         encoder, loaded = Wav2Vec2BertModel.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True

@@ -100,7 +100,8 @@ class TestProjections:
         inputs = scale * np.random.default_rng(seed).standard_normal((5, 6)).astype(np.float32)
         found = quantiser(torch.from_numpy(inputs))
         projections, entries = quantiser.projections.numpy(), quantiser.entry_vectors.numpy()
-        for i, row in enumerate(inputs):
+        for i, row in enumerate(inputs.astype(np.float64)):
+            row = (row - row.mean()) / np.sqrt(((row - row.mean()) ** 2).mean() + 1e-5)
             for b in range(2):
                 projected = row @ projections[b]
                 projected = projected / np.sqrt((projected**2).sum())
