@@ -8,19 +8,16 @@ wanted. Tasks write the same bytes whoever does them, so that one done twice doe
 
 import contextlib
 import logging
-import re
-import shlex
 import shutil
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from seamlessalign import storage
-from seamlessalign.errors import ConfigError, MissingPackageError, SeamlessAlignError
+from seamlessalign.errors import ConfigError, SeamlessAlignError
 from seamlessalign.pipelines import slurm_queue
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.folder import RunFolder
@@ -29,10 +26,10 @@ from seamlessalign.pipelines.local import Workers
 from seamlessalign.pipelines.shard_task import ShardTask
 from seamlessalign.pipelines.slurm_queue import QueuedTask, cancel, has_ended, how_it_ended, read_queue, wait_until_gone
 from seamlessalign.pipelines.slurm_record import StageRecord, read_record, read_records, write_record
-from seamlessalign.pipelines.slurm_task import UNHARMED, Group, marked_digest, private_folder
+from seamlessalign.pipelines.slurm_submit import last_words, need_slurm, private_folder, queue_of_slurm, sender, submit
+from seamlessalign.pipelines.slurm_task import Group, marked_digest
 from seamlessalign.pipelines.task_log import error_of, last_failure
 from seamlessalign.resources_config import ResourcesConfig
-from seamlessalign.secrets import redact
 from seamlessalign.slurm_config import SlurmConfig
 from seamlessalign.typed_config import digest
 
@@ -41,13 +38,9 @@ log = logging.getLogger(__name__)
 GONE_SECONDS = 90.0  # that a mark may take to be seen, or a task that nobody knows of to be lost: NFS shows files late
 _LOOK_SECONDS = 1.0  # between looks at marks
 _MOST_QUEUE_SECONDS = 15.0  # between looks at the queue, of a stage that takes long
-_TRIES = 7  # to reach Slurm, in about a minute
-_SIGNAL_SECONDS = 90  # before a task's time is up that it is told so
 _NO_ERRORS = {"SystemExit", "KeyboardInterrupt"}  # how a task ends that is told to
-_SLURMS_OWN = ("srun:", "slurmstepd", "submitit ")  # begin lines in the logs of tasks that are not the program's
 # why tasks wait that need nobody's attention
 _USUAL = {"None", "Priority", "Resources", "BeginTime", "JobArrayTaskLimit", "Dependency", "Cleaning", "Licenses"}
-_NOT_REACHED = re.compile(r"contact|[Tt]imed out|[Tt]emporarily|[Cc]onnection|[Cc]ommunication|backup controller")
 
 
 @dataclass
@@ -80,15 +73,7 @@ class SlurmExecutor:
 
     def __init__(self, resources: ResourcesConfig, root: str) -> None:
         """Raises ConfigError where there is no Slurm here, or the run's folder is not on a shared disk."""
-        if not storage.is_local(root):
-            raise ConfigError(f"{root}: Slurm tasks need the run's folder on a disk that all nodes share")
-        if not all(map(shutil.which, ("sbatch", "squeue", "scontrol", "srun"))):
-            raise ConfigError("--executor slurm: there is no sbatch here; run on a login node of the cluster")
-        try:
-            import submitit
-        except ImportError as error:
-            raise MissingPackageError("submitit", "slurm", "--executor slurm") from error
-        self._submitit = submitit
+        need_slurm(root)
         self._slurm = resources.slurm
         _check_devices(resources)
         search = self._slurm.of("search")
@@ -129,7 +114,7 @@ class SlurmExecutor:
         if not record.arrays:
             return set()
         wanted = {task.name: task for task in tasks}
-        kept, others, queue = [], [], _queue()
+        kept, others, queue = [], [], queue_of_slurm()
         for array, identity, shards in record.living(queue):
             left = {name: had for name, had in shards.items() if marked_digest(self._folder, stage, name) != had}
             same = all(name in wanted and wanted[name].digest == had for name, had in left.items())
@@ -194,7 +179,7 @@ class SlurmExecutor:
         private = private_folder(self._slurm.folder, storage.local_path(self._folder.driver_job).absolute())
         for kept in private.iterdir():
             kept.unlink()
-        return self._submitted("the driver", name, self._sender("driver", name, 1, private=private), [call])
+        return submit("the driver", name, self._sender("driver", name, 1, private=private), [call])
 
     def close(self) -> None:
         """Cancel what is still at work of a run that failed or was stopped; nothing where all is done."""
@@ -225,66 +210,28 @@ class SlurmExecutor:
             lane = number % lanes
             at_once = asks.parallel // lanes + (lane < asks.parallel % lanes)
             sender = self._sender(to.stage, array.name, len(some), at_once, before[lane])
-            array.job = before[lane] = self._submitted(
+            array.job = before[lane] = submit(
                 f"stage {to.stage}", array.name, sender, [Group(to.stage, group, context, asks) for group in some]
             )
             write_record(context.folder, to.record)
             for identity, group in zip(array.ids(), some, strict=True):
                 to.tasks.append(_Task(identity, {task.name: task for task in group}))
 
-    def _submitted(self, what: str, name: str, sender: Any, calls: Sequence[Callable[[], None]]) -> str:
-        """Submit an array under a name; returns its number. Raises ConfigError where Slurm refuses it."""
-        for attempt in range(_TRIES):
-            try:
-                return str(sender.submit_array(calls)[0].job_id).split("_")[0]
-            except Exception as error:
-                said = re.sub(r"^.*?sbatch: error: ", "", " ".join(str(error).split()))[:300]
-                if not _NOT_REACHED.search(said):
-                    raise ConfigError(f"{what}: Slurm did not take the job: {said}") from error
-                if attempt + 1 == _TRIES:
-                    raise SeamlessAlignError(f"{what}: Slurm does not answer: {said}") from error
-                time.sleep(2.0**attempt)
-                # it may have taken the array, and have failed to say so: then its tasks have nothing to run
-                cancel({task.split("_")[0] for task, queued in _queue().items() if queued.job_name == name})
-        raise AssertionError
-
     def _sender(
         self, stage: str, name: str, size: int, at_once: int = 1, behind: str | None = None, private: Path | None = None
     ) -> Any:
         """submitit's executor of a stage. `behind`: a job that shall have ended first."""
         asks = self._slurm.of(stage)
-        self._logs.mkdir(parents=True, exist_ok=True)
-        private = private or self._private
-        logs = private / "logs"  # a name without anything that Slurm reads as something else
-        if not logs.is_symlink() or logs.readlink() != self._logs:
-            logs.unlink(missing_ok=True)
-            logs.symlink_to(self._logs)
-        printed = f"{logs}/{'%j' if size == 1 else '%A_%a'}.log"
-        python = shlex.join([*UNHARMED, sys.executable])
-        # Group counts how often time is up
-        sender = self._submitit.SlurmExecutor(folder=private, max_num_timeout=1000, python=python)
-        # srun asks for itself: not all versions hand on what the job has
-        step = [f"--cpus-per-task={asks.cpus}", f"--output={printed}", "--open-mode=append"]
-        parameters: dict[str, Any] = {
-            "job_name": name,
-            "time": asks.minutes,
-            "mem": f"{round(asks.memory_gb * 1024)}MB",
-            "cpus_per_task": asks.cpus,
-            "gpus_per_node": asks.gpus or None,
-            "partition": asks.partition,
-            "account": asks.account,
-            "qos": asks.qos,
-            "constraint": asks.constraint,
-            "setup": asks.setup or None,
-            "array_parallelism": at_once,
-            "dependency": f"afterany:{behind}" if behind else None,
-            "signal_delay_s": min(_SIGNAL_SECONDS, asks.minutes * 15),
-            "stderr_to_stdout": True,
-            "srun_args": step,
-            "additional_parameters": {"output": printed, "requeue": True, **asks.extra},
-        }
-        sender.update_parameters(**{key: value for key, value in parameters.items() if value is not None})
-        return sender
+        return sender(
+            asks,
+            private or self._private,
+            self._logs,
+            "%j.log" if size == 1 else "%A_%a.log",
+            job_name=name,
+            gpus_per_node=asks.gpus or None,
+            array_parallelism=at_once,
+            dependency=f"afterany:{behind}" if behind else None,
+        )
 
     def _asked(self, stage: str) -> str:
         """Digest of what tasks of a stage ask of Slurm."""
@@ -388,17 +335,8 @@ def living_tasks(folder: RunFolder) -> list[str]:
             f"{folder.root}: tasks of Slurm may be at work here, and there is no squeue to ask: run where there is "
             f"one, or remove {folder.arrays_folder} if you know that they have ended"
         )
-    queue = _queue()
+    queue = queue_of_slurm()
     return [identity for record in records for _, identity, _ in record.living(queue)]
-
-
-def _queue() -> dict[str, QueuedTask]:
-    for attempt in range(_TRIES):
-        queue = read_queue()
-        if queue is not None:
-            return queue
-        time.sleep(2.0**attempt)
-    raise SeamlessAlignError("Slurm does not answer: squeue fails; run again when it does, to go on")
 
 
 def _check_devices(resources: ResourcesConfig) -> None:
@@ -423,14 +361,5 @@ def _remedy(stage: str, state: str, told: str, asks: SlurmConfig, printed: Path)
     if state == "CANCELLED":
         return "somebody cancelled it; run again to go on"
     if state == "FAILED" and "signal" not in told:
-        return f"its last words: {_last_words(printed)}"
+        return f"its last words: {last_words(printed)}"
     return f"perhaps for want of memory: set {key}.memory_gb higher than {asks.memory_gb:g}"
-
-
-def _last_words(printed: Path) -> str:
-    """The last line that the program, or what was set up before it, has printed."""
-    with contextlib.suppress(OSError):
-        lines = printed.read_text(encoding="utf-8", errors="replace").splitlines()
-        ours = [line.strip() for line in lines if line.strip() and not line.startswith(_SLURMS_OWN)]
-        return redact(ours[-1])[:200] if ours else "none"
-    return "none, not even a log: do all nodes see its folder?"

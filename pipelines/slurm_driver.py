@@ -19,7 +19,7 @@ from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.slurm import SlurmExecutor
 from seamlessalign.pipelines.slurm_queue import NAME
 from seamlessalign.pipelines.slurm_record import living_driver, write_driver_job
-from seamlessalign.pipelines.slurm_task import UNHARMED
+from seamlessalign.pipelines.slurm_submit import UNHARMED
 from seamlessalign.pipelines.task_log import slurm_job
 
 _child: "subprocess.Popen[bytes] | None" = None  # the driver, in the process of its job

@@ -94,6 +94,22 @@ def is_preempted(job: str) -> bool:
     return False
 
 
+def requeue(job: str) -> bool:
+    """Put a job that works back into the queue, which kills it; returns whether Slurm did so."""
+    return _ask("scontrol", "requeue", job) is not None
+
+
+def tell_to_stop(job: str) -> bool:
+    """Send SIGTERM to the tasks of a job, and not to what started them; returns whether Slurm did so."""
+    return _ask("scancel", "--quiet", "--signal=TERM", job) is not None
+
+
+def address_of(node: str) -> str | None:
+    """The address at which Slurm reaches a node, where that is not its name."""
+    found = re.search(r"\bNodeAddr=(\S+)", _ask("scontrol", "show", "node", "--oneliner", node) or "")
+    return found[1] if found else None
+
+
 def cancel(tasks: Iterable[str]) -> None:
     """Kill tasks that work and take those that wait from the queue. Those that have ended are left alone."""
     ids = list(tasks)

@@ -1,20 +1,18 @@
 """What a task of a job array runs: the shards of a group that have no mark yet, and what becomes of it when time is up.
 
-submitit pickles it into the user's own folder (`private_folder`), never into the run's, and calls `checkpoint` on the
-signal that Slurm sends before a task's time is up or when another job takes its node.
+submitit pickles it into the user's own folder (`private_folder` of `slurm_submit.py`), never into the run's, and calls
+`checkpoint` on the signal that Slurm sends before a task's time is up or when another job takes its node.
 """
 
 import json
 import logging
 import os
-import stat
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from seamlessalign import storage
-from seamlessalign.errors import ConfigError, SeamlessAlignError, StorageError
+from seamlessalign.errors import SeamlessAlignError, StorageError
 from seamlessalign.pipelines import slurm_queue
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.folder import RunFolder
@@ -23,10 +21,7 @@ from seamlessalign.pipelines.task_log import task_log
 from seamlessalign.pipelines.worker_process import do_group
 from seamlessalign.secrets import log_redacted
 from seamlessalign.slurm_config import SlurmConfig
-from seamlessalign.typed_config import digest
 
-# starts a program that a signal does not kill which comes before the program heeds it
-UNHARMED = ["sh", "-c", 'trap "" USR2; exec "$0" "$@"']
 _queued_again = False  # whether this process's task is to be started again
 
 
@@ -102,26 +97,3 @@ def marked_digest(folder: RunFolder, stage: str, shard: str) -> str | None:
     except (ValueError, KeyError) as error:
         uri = folder.mark(stage, shard)
         raise StorageError(f"{uri}: is not a completion mark ({error}); remove it to do its shard again") from error
-
-
-def private_folder(configured: str | None, root: Path) -> Path:
-    """The folder, made if need be, where submitit keeps what it pickles for a run: the user's own and nobody else's.
-
-    Raises ConfigError where it is somebody else's, or others may write there: what is pickled there is executed.
-    """
-    above = Path(configured).expanduser() if configured else Path.home() / ".cache" / "seamlessalign" / "slurm"
-    folder = above.absolute() / digest("run", str(root))
-    key = "resources.slurm.folder"
-    if "%" in str(folder) or "\\" in str(folder):
-        raise ConfigError(f"{key}: {above}: Slurm reads % and \\ in names as something else; choose another folder")
-    try:
-        above.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder.mkdir(exist_ok=True, mode=0o700)
-        seen = folder.lstat()
-    except OSError as error:
-        raise ConfigError(f"{key}: {folder}: cannot be made: {error.strerror}") from error
-    if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid():
-        raise ConfigError(f"{key}: {folder}: is not a folder of yours; remove it, or choose another")
-    if seen.st_mode & 0o077:
-        raise ConfigError(f"{key}: {folder}: others have rights there; chmod 700 it, or choose another")
-    return folder

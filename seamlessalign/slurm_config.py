@@ -69,26 +69,39 @@ class SlurmStages(Section):
     units: SlurmTaskConfig = SlurmTaskConfig()
 
 
-class SlurmConfig(Section):
-    """What a task asks of Slurm, with `--executor slurm`."""
+class SlurmAsks(Section):
+    """What any job asks of Slurm."""
 
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
     minutes: PositiveInt = 720
-    memory_gb: float = Field(8.0, gt=0)
+    memory_gb: float = Field(8.0, gt=0)  # of a node
     cpus: PositiveInt = 2  # and threads of a task
-    gpus: int = Field(0, ge=0)  # with any, a task works on CUDA, else on processors
     constraint: str | None = None  # features of nodes
-    parallel: PositiveInt = 64  # tasks of a stage that run at a time
-    # Of a task that was killed or lost, or whose time was up without a shard done. Preempted, it always starts again.
+    # Of a task that was killed or lost, or whose time was up without anything done. Preempted, it always starts again.
     retries: int = Field(2, ge=0)
     setup: list[str] = []  # lines of shell before the program, such as module load cuda
     extra: dict[SbatchOption, str | int | bool] = {}  # other long options of sbatch, such as reservation: mining
-    stages: SlurmStages = SlurmStages()  # any of the above for one stage, such as speech: {gpus: 1, partition: gpu}
-    driver: SlurmDriverConfig = SlurmDriverConfig()
     # A folder of yours alone that all nodes see, for what submitit keeps; ~/.cache/seamlessalign/slurm by default.
     folder: str | None = None
+
+
+class SlurmTrainingConfig(SlurmAsks):
+    """What a training asks of Slurm, with `--executor slurm`; `cpus` are of each process."""
+
+    nodes: PositiveInt = 1
+    processes: PositiveInt = 1  # of each node, which train together with those of all others
+    gpus: int = Field(0, ge=0, le=1)  # of each process; with one it trains on CUDA, else on processors
+
+
+class SlurmConfig(SlurmAsks):
+    """What a task asks of Slurm, with `--executor slurm`."""
+
+    gpus: int = Field(0, ge=0)  # with any, a task works on CUDA, else on processors
+    parallel: PositiveInt = 64  # tasks of a stage that run at a time
+    stages: SlurmStages = SlurmStages()  # any of the above for one stage, such as speech: {gpus: 1, partition: gpu}
+    driver: SlurmDriverConfig = SlurmDriverConfig()
 
     def of(self, stage: str) -> "SlurmConfig":
         """What the tasks of a stage ask, or with `driver` what the driver does."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from seamlessalign.errors import ConfigError
+
 if TYPE_CHECKING:
     from seamlessalign.training_loop import Trained
 
@@ -37,17 +39,32 @@ def add_training_commands(commands: Any) -> None:
     train.add_argument(
         "overrides", nargs="*", metavar="key=value", help="set a key of the configuration, such as optimiser.lr=0.0003"
     )
+    train.add_argument(
+        "--executor", choices=["local", "slurm"], default="local", help="where it is trained (default: %(default)s)"
+    )
+    train.add_argument("--detach", action="store_true", help="with --executor slurm: submit the job and come back")
     train.set_defaults(command=_train)
     _add_translate(commands)
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    training = TRAININGS[arguments.kind]
+    training, on_slurm = TRAININGS[arguments.kind], arguments.executor == "slurm"
+    if arguments.detach and not on_slurm:
+        raise ConfigError("--detach goes with --executor slurm")
+    if on_slurm and isinstance(training, Fitting):
+        raise ConfigError(f"--executor slurm is not for {arguments.kind}, which has no steps to go on from")
     config = training.load(arguments.config, arguments.overrides)  # first: what is wrong is told at once
     if isinstance(training, Fitting):
         print(training.fit(config))
         return 0
-    return tell(training, training.train(config))
+    if not on_slurm:
+        return tell(training, training.train(config))
+    from seamlessalign.pipelines.slurm_training import submit_training, train_on_slurm
+
+    if arguments.detach:
+        submit_training(arguments.kind, config)
+        return 0
+    return tell(training, train_on_slurm(arguments.kind, config))
 
 
 def tell(training: Training, result: "Trained") -> int:

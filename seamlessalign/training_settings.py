@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from seamlessalign.config import Lang
+from seamlessalign.slurm_config import SlurmTrainingConfig
 from seamlessalign.training_steps import Schedule, rate_factor
 from seamlessalign.typed_config import Section, apply_override, beside, checked, read_yaml
 
@@ -113,6 +114,7 @@ class TrainingResources(Section):
     workers: NonNegativeInt = 0  # processes that load and change data, of each training process
     prefetch: PositiveInt = 2  # batches that each of them has ready, or is at
     threads: PositiveInt | None = None  # of torch
+    slurm: SlurmTrainingConfig = SlurmTrainingConfig()  # with --executor slurm
 
 
 class TrainingSettings(Section):

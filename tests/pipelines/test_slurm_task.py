@@ -11,7 +11,8 @@ from seamlessalign.errors import ConfigError, StorageError
 from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.ledger import Mark, write_mark
 from seamlessalign.pipelines.shard_task import ShardTask
-from seamlessalign.pipelines.slurm_task import Group, marked_digest, private_folder
+from seamlessalign.pipelines.slurm_submit import private_folder
+from seamlessalign.pipelines.slurm_task import Group, marked_digest
 from seamlessalign.pipelines.task_log import last_failure
 from seamlessalign.slurm_config import SlurmConfig
 from tests.pipelines.made_sides import config_of, context_of
