@@ -92,10 +92,11 @@ class SourceTable:
             self.files = {storage.local_path(file).as_posix(): 0 for file in found if storage.is_local(file)}
             if not self.files:
                 raise InputError(f"{place}: there are no Parquet files on a local disk")
-            there = []
-            for file in self.files:
-                self.files[file], names = _footer(file)
-                there = names if not there else [name for name in there if name in names]
+            footers = {file: _footer(file) for file in self.files}
+            self.files = {file: rows for file, (rows, _, _) in footers.items()}
+            filled = {name for _, _, names in footers.values() for name in names}  # a corpus has sides without sound
+            first, *others = (names for _, names, _ in footers.values())
+            there = [name for name in first if name in filled and all(name in names for names in others)]
         self.num_rows = sum(self.files.values())
         if not self.num_rows:
             raise InputError(f"{place}: has no rows")
@@ -174,12 +175,21 @@ def check_length(samples: Float32, place: str, min_samples: int, max_seconds: fl
         )
 
 
-def _footer(file: str) -> tuple[int, list[str]]:
+def _footer(file: str) -> tuple[int, list[str], set[str]]:
+    """Rows of a Parquet file, its columns, and those of them in which something may be."""
     try:
         opened = pq.ParquetFile(file)
-        return int(opened.metadata.num_rows), list(opened.schema_arrow.names)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{file}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
+    filled = set()
+    for group in range(opened.metadata.num_row_groups):
+        chunks = opened.metadata.row_group(group)
+        for i in range(chunks.num_columns):
+            chunk = chunks.column(i)
+            known = chunk.is_stats_set and chunk.statistics.has_null_count
+            if not known or chunk.statistics.null_count < chunk.num_values:
+                filled.add(chunk.path_in_schema.partition(".")[0])
+    return int(opened.metadata.num_rows), list(opened.schema_arrow.names), filled
 
 
 def _read(chunk: Chunk, columns: Sequence[str]) -> list[dict[str, Any]]:

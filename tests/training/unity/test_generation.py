@@ -96,7 +96,7 @@ class TestTranslator:
 
     def test_each_part_goes_back_to_the_mode_it_was_in(self) -> None:
         text = tiny_text()
-        unity = tiny_unity(text, None, dropout=0.5)
+        unity = tiny_unity(text, None, dropout=0.5, max_source_positions=8)
         unity.train()
         unity.text_encoder.eval()  # as a part that is frozen
         modes = [part.training for part in unity.modules()]
@@ -104,8 +104,9 @@ class TestTranslator:
         first, second = (translator.translate_text(["the cat"], "eng", "fra") for _ in range(2))
         assert first[0].tokens == second[0].tokens  # no dropout
         assert [part.training for part in unity.modules()] == modes
-        loss = unity.encode_speech(*speech((3000,)))[0].sum()
-        loss.backward()  # what was kept while translating can be learnt from
+        # tables of positions that grew while speech was translated can be learnt with
+        translator.translate_speech([_waveform(1.0, 0)], "fra")
+        unity.encode_speech(*speech((40,)))[0].sum().backward()
 
     def test_progress_counts_every_row(self) -> None:
         unity, text, _ = taught()
@@ -165,6 +166,20 @@ class TestSpeech:
                 row.units
             )  # each lasts a frame or more
             assert np.array_equal(row.waveform, other.waveform)
+
+    def test_units_are_those_of_the_states_of_a_text_without_its_end(self) -> None:
+        unity, text, units = taught()
+        for one in Translator(unity, text, units).translate_rows(
+            [Source("fra", s, "eng") for s in ENGLISH], units=True
+        ):
+            written = [text.eos, text.tag("fra"), *one.tokens]
+            sources, mask = padded([text.source(ENGLISH[FRENCH.index(one.text)], "eng")])
+            spoken = torch.tensor([units.target(one.units or (), "fra")])
+            with torch.no_grad():
+                hidden = unity.decode_text(torch.tensor([written]), *unity.encode_text(sources, mask))
+                table = torch.log_softmax(unity.decode_units(hidden, torch.ones(1, len(written)), spoken[:, :-1]), -1)
+            total = float(table[0, 1:].gather(1, spoken[0, 2:, None]).sum())
+            assert one.unit_score == pytest.approx(total / (len(one.units or ()) + 1), abs=1e-6)
 
     def test_no_units_are_no_sound(self) -> None:
         unity, text, units = taught()

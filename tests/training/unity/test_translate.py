@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from seamlessalign import cli
-from seamlessalign.errors import ConfigError
+from seamlessalign import cli, storage
+from seamlessalign.errors import ConfigError, StorageError
 from seamlessalign.espeak import speak_afresh
 from seamlessalign.training.unity.generation import Source, Translator
 from seamlessalign.training.unity.model import save_unity
@@ -290,6 +290,31 @@ class TestGoingOn:
         assert status == 2 and "with another input" in err
         assert _written(tmp_path / "out") == before
 
+    def test_after_an_error_it_goes_on_where_it_was(
+        self, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        table = _table_of_texts(tmp_path, 7)
+        options = ("--from", "eng", "--to", "fra", "--beam", 2, "--chunk", 2)
+        assert _run(capsys, model, table, *options, "--output", tmp_path / "whole")[0] == 0
+        written: list[str] = []
+
+        def write(uri: str, *arguments: Any, **keys: Any) -> int:
+            if len(written) == 2:
+                raise StorageError(f"{uri}: cannot be written: No space left on device")
+            written.append(uri)
+            return write_table(uri, *arguments, **keys)
+
+        write_table = storage.write_table
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "write_table", write)
+            status, _, err = _run(capsys, model, table, *options, "--output", tmp_path / "out")
+        assert status == 2 and "part-00002.parquet: cannot be written" in err and len(written) == 2
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "write_table", lambda uri, *a, **k: written.append(uri) or write_table(uri, *a, **k))
+            assert _run(capsys, model, table, *options, "--output", tmp_path / "out")[0] == 0
+        assert [Path(part).name for part in written] == [f"part-{number:05}.parquet" for number in range(4)]
+        assert _written(tmp_path / "out") == _written(tmp_path / "whole")
+
     def test_a_folder_with_something_else_is_left_alone(
         self, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -337,6 +362,20 @@ class TestSourceTable:
             assert [row.text for row in read] == [f"a{i}" for i in range(5)] + [f"c{i}" for i in range(7)]
             assert [row.id for row in read] == [str(i) for i in range(12)]
             assert read[5].place == f"{tmp_path}/c.parquet row 0"
+
+    def test_a_side_of_a_corpus_that_has_no_sound_is_text(self, tmp_path: Path) -> None:
+        sound = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        for name, cells in (("text", [None, None]), ("sound", [None, {"bytes": b"x", "path": None}])):
+            columns = {"src_audio": pa.array(cells, sound), "src_text": ["a", "b"], "pair_id": ["p", "q"]}
+            pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+        texts = SourceTable(str(tmp_path / "text.parquet"), Columns())
+        assert [(row.id, row.text, row.sound) for row in texts.read(texts.chunks(9)[0])] == [
+            ("p", "a", None),
+            ("q", "b", None),
+        ]
+        sounds = SourceTable(str(tmp_path), Columns())
+        rows = [row for chunk in sounds.chunks(9) for row in sounds.read(chunk)]
+        assert [row.text for row in rows] == [None] * 4 and all(row.sound is not None for row in rows)
 
 
 class TestLanguages:
