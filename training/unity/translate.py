@@ -4,6 +4,7 @@ The folder is the state: `translation.json` says what is done, `parts/` has a ta
 order of the input, `speech/` the sound of each row, and `translations.parquet` or `.jsonl` is there once all is done.
 """
 
+import contextlib
 import difflib
 import io
 import json
@@ -19,7 +20,7 @@ import pyarrow as pa
 from seamlessalign import storage
 from seamlessalign.embedders.sonar.features import MIN_SAMPLES
 from seamlessalign.errors import ConfigError, InputError, StorageError, UnreadableError
-from seamlessalign.languages import Language, from_model_code, get_language
+from seamlessalign.languages import find_language
 from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.speech_sources import Sound
 from seamlessalign.training.unity.generation import (
@@ -115,23 +116,20 @@ def translate_table(
 
 
 def resolve_language(code: str, known: Collection[str]) -> str:
-    """A model's own code for a language that is told by that, or by any other code of the table of languages.
+    """A model's own code for a language that is told by that, or by any code that `find_language` knows.
 
     Raises ConfigError that names the nearest of the model's.
     """
     if code in known:
         return code
-    try:
-        language: Language | None = get_language(code)
-    except ConfigError:
-        found = from_model_code(code, "iso639_1") or from_model_code(code, "sonar")
-        language = get_language(found) if found else None
-    if language is not None and language.iso639_3 in known:
-        return language.iso639_3
-    wanted = language.iso639_3 if language else code
+    name, wanted = "", code
+    with contextlib.suppress(ConfigError):
+        language = find_language(code)
+        name, wanted = f" ({language.name})", language.iso639_3
+    if wanted in known:
+        return wanted
     near = difflib.get_close_matches(wanted, sorted(known), n=1, cutoff=0.0)
-    told = f"language {code!r}{f' ({language.name})' if language else ''}: is none of the model's {len(known)}"
-    raise ConfigError(f"{told}; the nearest is {near[0]!r}" if near else told)
+    raise ConfigError(f"language {code!r}{name}: is none of the model's {len(known)}; the nearest is {near[0]!r}")
 
 
 def wav_bytes(samples: Float32) -> bytes:

@@ -9,7 +9,7 @@ from seamlessalign.training.vocabulary import TextVocabulary, UnitVocabulary
 from tests.training.tiny_unity import SENTENCES, padded, speech, tiny_text, tiny_units, tiny_unity
 
 ENGLISH, FRENCH = SENTENCES[:3], SENTENCES[3:]
-STEPS = 150
+STEPS = 60
 
 
 def units_of(sentence: str, units: UnitVocabulary) -> list[int]:

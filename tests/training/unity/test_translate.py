@@ -379,7 +379,7 @@ class TestSourceTable:
 
 
 class TestLanguages:
-    @pytest.mark.parametrize("code", ["fra", "fr", "fra_Latn"])
+    @pytest.mark.parametrize("code", ["fra", "fr", "fra_Latn", "fr-CA"])
     def test_any_known_code_is_understood(self, code: str) -> None:
         assert resolve_language(code, {"eng", "fra"}) == "fra"
 
