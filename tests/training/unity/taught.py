@@ -9,7 +9,7 @@ from seamlessalign.training.vocabulary import TextVocabulary, UnitVocabulary
 from tests.training.tiny_unity import SENTENCES, padded, speech, tiny_text, tiny_units, tiny_unity
 
 ENGLISH, FRENCH = SENTENCES[:3], SENTENCES[3:]
-STEPS = 60
+STEPS = 80
 
 
 def units_of(sentence: str, units: UnitVocabulary) -> list[int]:
@@ -20,13 +20,15 @@ def units_of(sentence: str, units: UnitVocabulary) -> list[int]:
 
 @cache
 def taught() -> tuple[UnitY, TextVocabulary, UnitVocabulary]:
-    """English to French, from text and from random features, with units; the same weights each time."""
+    """English to French and to itself, from text and from random features, with units; the same weights each time."""
     text, units = tiny_text(), tiny_units()
     unity = tiny_unity(text, units, hidden_size=32, initializer_range=0.1)
-    features, mask = speech((24, 40, 33))
-    tokens, tokens_mask = padded([text.source(sentence, "eng") for sentence in ENGLISH])
-    targets, _ = padded([text.target(sentence, "fra") for sentence in FRENCH])
-    unit_targets, _ = padded([units.target(units_of(sentence, units), "fra") for sentence in FRENCH], units.pad)
+    twice = torch.arange(6) % 3
+    features, mask = (part[twice] for part in speech((24, 40, 33)))
+    tokens, tokens_mask = (part[twice] for part in padded([text.source(sentence, "eng") for sentence in ENGLISH]))
+    said = [(sentence, "fra") for sentence in FRENCH] + [(sentence, "eng") for sentence in ENGLISH]
+    targets, _ = padded([text.target(sentence, lang) for sentence, lang in said])
+    unit_targets, _ = padded([units.target(units_of(sentence, units), lang) for sentence, lang in said], units.pad)
     optimiser = torch.optim.Adam(unity.parameters(), lr=5e-3)
     for step in range(STEPS):  # dropout is off: it is to be learnt by heart
         encoded = unity.encode_speech(features, mask) if step % 2 else unity.encode_text(tokens, tokens_mask)

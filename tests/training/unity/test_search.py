@@ -217,7 +217,7 @@ class TestTransformers:
         kind = SeamlessM4TForTextToText if source == "text" else SeamlessM4TForSpeechToText
         theirs = kind.from_pretrained(folder).eval()
         # sentences that were taught, and others, whose texts are of other lengths
-        for row, sentence in enumerate([*ENGLISH, "the dog", "please sit", "a number"]):
+        for row, sentence in enumerate([*ENGLISH, "the dog"]):
             if source == "text":
                 tokens, mask = padded([text.source(sentence, "eng")])
                 inputs = {"input_ids": tokens}
