@@ -12,7 +12,7 @@ import argparse
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,11 @@ from seamlessalign.errors import InputError
 from seamlessalign.espeak import speak_afresh
 from seamlessalign.pipelines.demo_sources import fetch_prompts, say
 from seamlessalign.rows import SAMPLE_RATE
-from seamlessalign.training.vocoder.sources import reduced
-from seamlessalign.typed_config import digest
+from seamlessalign.training.units.repeats import reduce_units
+from seamlessalign.typed_config import checked, digest
 from seamlessalign.whisper import load_whisper
 
 Float32 = npt.NDArray[np.float32]
-Features = Callable[[Float32], Float32]  # samples → what k-means sees, (num_frames, dim) at 50 Hz
 
 _VOICE = "en-us"
 _WORDS = range(5, 13)  # of a sentence
@@ -76,28 +75,30 @@ def _source(file: Path) -> dict[str, str]:
 
 def make_speech(options: argparse.Namespace, place: Path) -> None:
     """Write sentences with sound and units as `learnt.parquet` and `held-out.parquet`, once."""
-    about = digest([options.units, options.clusters, options.sentences, options.held_out, _VOICE, _WORDS.start])
+    about = digest([options.units, options.clusters, options.sentences, options.held_out, _VOICE, list(_WORDS)])
     mark = place / "made.txt"
     if mark.is_file() and mark.read_text() == about:
         return
-    count = options.sentences + options.held_out
-    texts = sentences(options.cache, count)
-    say(f"{count} sentences are said by {_VOICE} …")
+    texts = sentences(options.cache, options.sentences + options.held_out)
+    say(f"{len(texts)} sentences are said by {_VOICE} …")
     sounds = []
     for text in texts:
         samples, rate = speak_afresh(text, _VOICE)
         sounds.append(np.asarray(soxr.resample(samples, rate, SAMPLE_RATE), np.float32))
-    say(f"units from {options.units} …")
-    features = {"whisper": whisper_features, "fbank": fbank_features}[options.units]()
-    units = clustered(features, sounds, sounds[: options.sentences], options.clusters)
-    lines = []
-    for text, sound, frames in zip(texts, sounds, units, strict=True):
-        ids, durations = reduced(frames)
-        line = {"text": text, "audio": {"bytes": encode(sound, "flac"), "path": None}, "lang": "eng"}
-        lines.append(line | {"units": ids.tolist(), "durations": durations.tolist(), "speaker": _VOICE})
-    for name, part in (("learnt", lines[: options.sentences]), ("held-out", lines[options.sentences :])):
-        storage.write_table(str(place / f"{name}.parquet"), pa.Table.from_pylist(part), row_group_size=50)
+    audio = [{"bytes": encode(sound, "flac"), "path": None} for sound in sounds]
+    lines = [
+        {"text": text, "audio": one, "lang": "eng", "speaker": _VOICE} for text, one in zip(texts, audio, strict=True)
+    ]
+    _write(place / "to-cluster.parquet", lines[: options.sentences])
+    for line, frames in zip(lines, units_of(sounds, options, place), strict=True):
+        line["units"], line["durations"] = (part.tolist() for part in reduce_units(frames))
+    _write(place / "learnt.parquet", lines[: options.sentences])
+    _write(place / "held-out.parquet", lines[options.sentences :])
     storage.write_bytes_atomic(str(mark), about.encode())
+
+
+def _write(file: Path, lines: list[dict[str, Any]]) -> None:
+    storage.write_table(str(file), pa.Table.from_pylist(lines), row_group_size=50)
 
 
 def sentences(cache: Path, count: int) -> list[str]:
@@ -113,38 +114,22 @@ def sentences(cache: Path, count: int) -> list[str]:
     return [plain[i] for i in order[:count]]
 
 
-def whisper_features() -> Features:
-    """The last layer of Whisper-base's encoder, 512 numbers to 20 ms."""
-    import torch
+def units_of(sounds: Sequence[Float32], options: argparse.Namespace, place: Path) -> list[npt.NDArray[np.int32]]:
+    """Units of each sound, `(num_frames,)`, by centroids of the sentences that are learnt."""
+    from seamlessalign.training.units.config import UnitsTrainingConfig
+    from seamlessalign.training.units.extractor import UnitExtractor
+    from seamlessalign.training.units.train import train_units
 
-    whisper = load_whisper()
-
-    def features(samples: Float32) -> Float32:
-        with torch.inference_mode():
-            return np.asarray(whisper.encode([samples])[0].numpy(), np.float32)
-
-    return features
-
-
-def fbank_features() -> Features:
-    """Log-mel filterbanks as the models of translation hear them, 160 numbers to 20 ms."""
-    import torch
-
-    from seamlessalign.embedders.sonar.features import features as stacked
-
-    return lambda samples: np.asarray(stacked(torch.from_numpy(samples)).numpy(), np.float32)
-
-
-def clustered(
-    features: Features, sounds: Sequence[Float32], learnt: Sequence[Float32], clusters: int
-) -> list[npt.NDArray[np.int32]]:
-    """Units of each sound, `(num_frames,)`, by k-means of the frames of some of them."""
-    import faiss
-
-    frames = [features(samples) for samples in sounds]
-    kmeans = faiss.Kmeans(frames[0].shape[1], clusters, niter=25, seed=1, max_points_per_centroid=1000)
-    kmeans.train(np.concatenate(frames[: len(learnt)]))
-    return [kmeans.index.search(rows, 1)[1][:, 0].astype(np.int32) for rows in frames]
+    config = {
+        "output": str(place / "units"),
+        "features": {"kind": options.units},
+        "kmeans": {"units": options.clusters},
+        "data": {"sources": [_source(place / "to-cluster.parquet")]},
+        "resources": {"device": "cpu", "threads": 1},
+    }
+    train_units(checked(UnitsTrainingConfig, config, "units"))
+    say("units …")
+    return UnitExtractor.load(str(place / "units" / "model")).extract_batch(sounds)
 
 
 # Measures
@@ -158,7 +143,6 @@ def measured(place: Path, model: Path, count: int) -> dict[str, Any]:
     vocoder, file = load_vocoder(model), place / "held-out.parquet"
     lines = storage.read_table(str(file), ["text", "units", "durations"]).to_pylist()[:count]
     said: dict[str, list[Float32]] = {"as said": [], "at true durations": [], "from units alone": []}
-    began = time.process_time()
     for row, line in enumerate(lines):
         said["as said"].append(load_sound(Sound(str(file), row, "audio"), "", line["text"]))
         said["at true durations"].append(vocoder.speak(line["units"], "eng", durations=line["durations"]))

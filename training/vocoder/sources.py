@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from seamlessalign.errors import InputError, UnreadableError
 from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.speech_rows import SetAside, SpeechRow, recorded_rows, usable
 from seamlessalign.speech_sources import Sound, parquet_rows
+from seamlessalign.training.units.repeats import reduce_units
 from seamlessalign.training.vocoder.config import VocoderData, VocoderSource
 from seamlessalign.training.vocoder.sizes import UNIT_SAMPLES
 
@@ -81,12 +82,6 @@ def split_utterances(utterances: Sequence[Utterance], share: float) -> tuple[lis
     return learnt, [one for one in utterances if one.key in held]
 
 
-def reduced(frames: npt.NDArray[Any]) -> tuple[Int32, Int32]:
-    """Units at 50 Hz `(num_frames,)` without repetitions `(num_units,)`, and how often each stood there."""
-    starts = np.flatnonzero(np.concatenate([[True], frames[1:] != frames[:-1]]))
-    return frames[starts].astype(np.int32), np.diff(np.append(starts, len(frames))).astype(np.int32)
-
-
 def _utterance(
     row: SpeechRow, units: Any, durations: Any, source: VocoderSource, data: VocoderData, num_units: int
 ) -> Utterance:
@@ -103,7 +98,7 @@ def _utterance(
         raise UnreadableError("too_short", f"{row.place}: {len(frames)} units, a segment has {data.segment}")
     speaker = str(row.values.get(source.speaker_column) or source.speaker or "")
     own = hashlib.sha256(f"{one.key} {one.lang} {speaker}".encode() + frames.tobytes()).hexdigest()[:32]
-    return Utterance(own, row.place, one.lang, speaker, one.seconds, row.sound, *reduced(frames))
+    return Utterance(own, row.place, one.lang, speaker, one.seconds, row.sound, *reduce_units(frames))
 
 
 def _frames(units: Any, durations: Any, place: str) -> Int32:
@@ -146,11 +141,13 @@ def _rows(source: VocoderSource) -> Iterator[tuple[SpeechRow, Any, Any]]:
 
 
 def _run_rows(source: VocoderSource) -> Iterator[tuple[SpeechRow, Any, Any]]:
-    """Each side of a run's pairs that has sound and units. Pairs whose other side alone has units are no loss."""
+    """Sides of a run's pairs that have sound, of those sides that units were made of."""
     corpus = Path(source.path) / "corpus"
     units_of = _unit_table(source.units or str(Path(source.path) / "units"))
     found = 0
-    for side in _SIDES:
+    for side in sorted({side for _, side in units_of}):
+        if side not in _SIDES:
+            raise InputError(f"{source.units or source.path}: units of a side {side!r}; there are src and tgt")
         audio, lang = f"{side}_audio", f"{side}_lang"
         rows = source.model_copy(
             update={"kind": "parquet", "path": str(corpus), "audio": audio, "lang_column": lang, "max_items": None}
@@ -159,14 +156,14 @@ def _run_rows(source: VocoderSource) -> Iterator[tuple[SpeechRow, Any, Any]]:
             if row.values[audio] is None:
                 continue
             found += 1
-            units, durations = units_of(str(row.values["pair_id"]), side) or (None, None)
+            units, durations = units_of.get((str(row.values["pair_id"]), side), (None, None))
             yield row, units, durations
     if not found:
         raise InputError(f"{corpus}: no pair has sound")
 
 
-def _unit_table(folder: str) -> Callable[[str, str], tuple[Any, Any] | None]:
-    """Units and durations of a side of a pair, of the tables in a folder."""
+def _unit_table(folder: str) -> dict[tuple[str, str], tuple[Any, Any]]:
+    """(pair, side) → units and durations, of the tables in a folder."""
     wanted = ["pair_id", "side", "units", "durations"]
 
     def columns(file: str, there: Sequence[str]) -> list[str]:
@@ -178,7 +175,7 @@ def _unit_table(folder: str) -> Callable[[str, str], tuple[Any, Any] | None]:
     kept: dict[tuple[str, str], tuple[Any, Any]] = {}
     for _, _, values in parquet_rows(folder, columns):
         kept[str(values["pair_id"]), str(values["side"])] = _compact(values, "units"), _compact(values, "durations")
-    return lambda pair, side: kept.get((pair, side))
+    return kept
 
 
 def _compact(values: Mapping[str, Any], name: str) -> Any:

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from seamlessalign.errors import InputError, ModelError
+from seamlessalign.training.vocabulary import UnitVocabulary
 from seamlessalign.training.vocoder.generator import make_generator
 from seamlessalign.training.vocoder.model import attach_vocoder, load_vocoder, save_vocoder
+from tests.training.tiny_unity import tiny_text, tiny_units, tiny_unity
 from tests.training.vocoder.tone_world import UNITS, parsed, vocoder_config
 
 SPEAKERS = ["Anna", "Jürgen", ""]
@@ -119,3 +121,28 @@ def test_a_vocoder_of_other_units_is_not_attached(folder: Path) -> None:
     writes = SimpleNamespace(config=SimpleNamespace(unit_hifi_gan_vocab_size=100))
     with pytest.raises(ModelError, match="is a vocoder of 6 units, but the model writes 100"):
         attach_vocoder(writes, folder)  # type: ignore[arg-type]
+
+
+def test_a_unity_speaks_with_a_vocoder_that_is_attached(tmp_path: Path) -> None:
+    """By transformers' own `generate` too, and still when both are saved and loaded again."""
+    from seamlessalign.training.unity.model import load_unity, save_unity
+
+    text, units = tiny_text(), tiny_units()
+    torch.manual_seed(5)
+    sizes = parsed(vocoder_config(tmp_path, model__units=12)).model
+    save_vocoder(make_generator(sizes, 3, 2), ["deu", "eng", "fra"], ["a", "b"], tmp_path / "vocoder")
+    unity = tiny_unity(text, units)
+    model = attach_vocoder(unity, tmp_path / "vocoder", units)
+    assert unity.vocoder is model.generator and unity.vocoder_languages == {"deu": 0, "eng": 1, "fra": 2}
+    said = model.speak([3, 1, 4], "fra", "b")
+    save_unity(tmp_path / "both", unity, text, units)
+    both, _, _ = load_unity(tmp_path / "both")
+    assert both.vocoder_languages == unity.vocoder_languages
+    given = {"input_ids": torch.tensor([[3, 1, 4]]), "lang_id": torch.tensor([[2]]), "spkr_id": torch.tensor([[1]])}
+    with torch.no_grad():
+        assert np.array_equal(both.vocoder.eval()(**given)[0][0].numpy(), said)
+        tokens = torch.tensor([text.source("the cat sat", "eng")])
+        speech, _ = both.model.generate(input_ids=tokens, tgt_lang="fra", spkr_id=1, max_new_tokens=9)
+    assert speech.shape[0] == 1 and speech.shape[1] % 320 == 0 and speech.shape[1] > 0
+    with pytest.raises(ModelError, match="is a vocoder of 12 units, but the model writes 10"):
+        attach_vocoder(unity, tmp_path / "vocoder", UnitVocabulary(10, ["eng"]))

@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from seamlessalign.audio import encode
 from seamlessalign.errors import ConfigError, InputError
 from seamlessalign.rows import CORPUS
-from seamlessalign.training.vocoder.sources import Utterance, read_utterances, reduced, split_utterances
+from seamlessalign.training.vocoder.sources import Utterance, read_utterances, split_utterances
 from tests.training.vocoder.tone_world import UNITS, parsed, rows, sing, tune, vocoder_config, write
 
 
@@ -141,6 +140,13 @@ class TestRun:
         expected = sorted((line["lang"], tuple(line["units"])) for line in lines)
         assert sorted((one.lang, tuple(one.units.tolist())) for one in found) == expected
 
+    def test_a_side_that_no_units_were_made_of_is_not_wanted(self, run: Path) -> None:
+        for file in (run / "units").rglob("*.parquet"):
+            table = pq.read_table(file)
+            pq.write_table(table.filter(pc.equal(table["side"], "tgt")), file)
+        found, aside = _read(run, {"kind": "run", "path": str(run)})
+        assert Counter(one.lang for one in found) == {"fra": 6} and not aside
+
     def test_units_may_lie_elsewhere(self, run: Path) -> None:
         (run / "units").rename(run / "other")
         found, _ = _read(run, {"kind": "run", "path": str(run), "units": str(run / "other")})
@@ -153,13 +159,6 @@ class TestRun:
             _read(run, {"kind": "run", "path": str(run), "lang": "eng"})
         with pytest.raises(ConfigError, match="units is for kind 'run' only"):
             _read(run, {"kind": "folder", "path": str(run), "units": "u"})
-
-
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=60))
-def test_reduction_loses_nothing(frames: list[int]) -> None:
-    units, durations = reduced(np.array(frames, np.int32))
-    assert np.repeat(units, durations).tolist() == frames
-    assert (units[1:] != units[:-1]).all() and durations.min() >= 1
 
 
 def test_a_share_is_held_out_and_more_data_moves_nothing(tmp_path: Path) -> None:
