@@ -142,7 +142,9 @@ def test_a_unity_speaks_with_a_vocoder_that_is_attached(tmp_path: Path) -> None:
     with torch.no_grad():
         assert np.array_equal(both.vocoder.eval()(**given)[0][0].numpy(), said)
         tokens = torch.tensor([text.source("the cat sat", "eng")])
-        speech, _ = both.model.generate(input_ids=tokens, tgt_lang="fra", spkr_id=1, max_new_tokens=9)
+        no_units = [units.bos, units.pad, units.unk, *units.languages.values()]  # which nobody taught it not to write
+        options = {"max_new_tokens": 9, "speech_suppress_tokens": no_units}
+        speech, _ = both.model.generate(input_ids=tokens, tgt_lang="fra", spkr_id=1, **options)
     assert speech.shape[0] == 1 and speech.shape[1] % 320 == 0 and speech.shape[1] > 0
     with pytest.raises(ModelError, match="is a vocoder of 12 units, but the model writes 10"):
         attach_vocoder(unity, tmp_path / "vocoder", UnitVocabulary(10, ["eng"]))
