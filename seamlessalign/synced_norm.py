@@ -21,10 +21,10 @@ class SyncedBatchNorm1d(nn.BatchNorm1d):  # type: ignore[misc]
         values = x.float()
         channels, shape = values.shape[1], [1, values.shape[1]] + [1] * (x.dim() - 2)
         count = torch.full((1,), values.numel() / channels, device=x.device)
-        sums = _summed(torch.cat([values.sum(dims), count]))
+        sums = summed(torch.cat([values.sum(dims), count]))
         count, mean = sums[-1].detach(), sums[:-1] / sums[-1].detach()
         centred = values - mean.view(shape)
-        variance = _summed(centred.square().sum(dims)) / count
+        variance = summed(centred.square().sum(dims)) / count
         with torch.no_grad():
             momentum = self.momentum if self.momentum is not None else 0.1
             self.running_mean.lerp_(mean.detach(), momentum)
@@ -34,8 +34,10 @@ class SyncedBatchNorm1d(nn.BatchNorm1d):  # type: ignore[misc]
         return (centred * scale + self.bias.view(shape)).to(x.dtype)
 
 
-def _summed(values: Any) -> Any:
+def summed(values: Any) -> Any:
     """The sum over all processes, through which gradients flow."""
+    if not torch.distributed.is_initialized():
+        return values
     return torch.distributed.nn.functional.all_reduce(values)
 
 

@@ -174,11 +174,24 @@ def _train_vocoder(config: Any) -> "Trained":
     return train_vocoder(config)
 
 
+def _load_unity(config: str, overrides: Sequence[str]) -> Any:
+    from seamlessalign.training.unity.config import load_unity_config
+
+    return load_unity_config(config, overrides)
+
+
+def _train_unity(config: Any) -> "Trained":
+    from seamlessalign.training.unity.train import train_unity
+
+    return train_unity(config)
+
+
 TRAININGS: Mapping[str, Training | Fitting] = {
     "lid": Training(_load_lid, _train_lid, "language identifier: {}/model", "macro F1"),
     "speech-encoder": Training(_load_speech_encoder, _train_speech_encoder, "student: {}/student", "P@1"),
     "w2v-bert": Training(_load_w2v_bert, _train_w2v_bert, "w2v-BERT: {}/model", "held-out RPQ loss"),
     "units": Training(_load_units, _train_units, "units: {}/model", "mean squared distance"),
+    "unity": Training(_load_unity, _train_unity, "translation model: {}/model", "best"),
     "vocabulary": Fitting(_load_vocabulary, _fit_vocabulary),
     "unity-start": Fitting(_load_start, _make_start),
     "languages": Fitting(_load_growth, _grow),

@@ -1,0 +1,153 @@
+"""The training of UnitY: what is frozen stays, a stop changes nothing, and several processes are one."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from seamlessalign.errors import ConfigError
+from seamlessalign.training.unity import train as module
+from seamlessalign.training.unity.config import UnityTrainingConfig
+from seamlessalign.training.unity.model import load_unity
+from seamlessalign.training_loop import BatchLoss
+from tests.ground.trainings import assert_same, metrics_of, start_ranks, wait_for
+from tests.training.unity.made_training import (
+    MadeTraining,
+    gradients_of,
+    saved_gradients,
+    settings,
+    start_of,
+)
+
+pytest.importorskip("accelerate", reason="needs accelerate of the extra 'train'")
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return start_of(tmp_path_factory.mktemp("start"), dropout=0.1, speech_encoder_layers=2)
+
+
+def _train(keys: dict[str, Any]) -> MadeTraining:
+    trainer = MadeTraining(UnityTrainingConfig.model_validate(keys))
+    trainer.run()
+    return trainer
+
+
+class TestTraining:
+    def test_it_learns_and_its_best_model_is_written(self, tmp_path: Path, start: str) -> None:
+        trainer = _train(
+            settings(
+                tmp_path, start, validation={"every": 12, "at_start": True, "translate": 2}, optimiser={"steps": 24}
+            )
+        )
+        lines = metrics_of(tmp_path)
+        validations = [line for line in lines if "directions" in line]
+        assert validations[-1]["nll"] < 0.9 * validations[0]["nll"]
+        assert validations[-1]["directions"].keys() == {"s2st fra-eng", "t2tt fra-eng", "asr eng-eng"}
+        told = validations[-1]["directions"]["s2st fra-eng"]
+        assert told["translated"] == 2 and {"s2tt_nll", "t2tt_nll", "t2u_nll", "kd", "bleu", "chrf"} <= told.keys()
+        assert "s2tt_nll" not in validations[-1]["directions"]["t2tt fra-eng"]
+        tasks = {"s2st_s2tt_nll", "s2st_t2u_accuracy", "t2tt_t2tt_nll", "asr_kd", "s2tt_s2tt_accuracy"}
+        assert tasks <= set().union(*lines) and lines[-1]["set_aside"] == {"too_long": 3}
+        unity, text, units = load_unity(tmp_path / "model")
+        best = trainer.folder.root / "model"
+        assert best.is_dir() and text.languages and units is not None
+        if lines[-1]["best_step"] == 24:
+            for name, value in trainer.unity.state_dict().items():
+                assert torch.equal(unity.state_dict()[name], value), name
+
+    @pytest.mark.parametrize(
+        ("keys", "changed"),
+        [
+            ({"trained": ["t2u"], "loss": {"s2tt": 0, "t2tt": 0, "kd": 0}}, ["t2u_model."]),
+            (
+                {"freeze": ["t2u", "text_decoder", "text_encoder"], "model": {"batch_norm": "batch"}},
+                ["speech_encoder."],
+            ),
+            ({"freeze": ["speech_encoder"], "loss": {"t2u": 0}}, ["shared.", "text_", "lm_head."]),
+        ],
+        ids=["stage-3", "speech-encoder", "without-units"],
+    )
+    def test_what_is_frozen_stays_to_the_bit(
+        self, tmp_path: Path, start: str, keys: dict[str, Any], changed: list[str]
+    ) -> None:
+        before = load_unity(start)[0].model.state_dict()
+        trainer = _train(settings(tmp_path / "out", start, **keys))
+        moved = {
+            name for name, value in trainer.unity.model.state_dict().items() if not torch.equal(value, before[name])
+        }
+        assert moved and all(any(name.startswith(part) for part in changed) for name in moved)
+        for part in changed:
+            assert any(name.startswith(part) for name in moved)
+        statistics = any(name.endswith("running_mean") for name in moved)
+        assert statistics is ("model" in keys)
+
+    def test_it_goes_on_from_a_checkpoint_as_if_nothing_had_been(self, tmp_path: Path, start: str) -> None:
+        """With dropout, layers left out, and statistics of batches; of the frozen rest nothing is kept."""
+        more = {"model": {"batch_norm": "batch", "layer_drop": 0.3}, "freeze": ["text_encoder"]}
+        _train(settings(tmp_path / "straight", start, **more))
+
+        class Stopping(MadeTraining):
+            def batch_loss(self, batch: Any, epoch: int, position: int) -> BatchLoss:
+                if self.at.step == 5:
+                    raise KeyboardInterrupt
+                return super().batch_loss(batch, epoch, position)
+
+        keys = settings(tmp_path / "stopped", start, **more)
+        with pytest.raises(KeyboardInterrupt):
+            Stopping(UnityTrainingConfig.model_validate(keys)).run()
+        _train(keys)
+        assert_same(tmp_path / "stopped", tmp_path / "straight")
+
+    def test_a_loss_that_is_no_number_names_its_rows(
+        self, tmp_path: Path, start: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        trainer = MadeTraining(UnityTrainingConfig.model_validate(settings(tmp_path, start)))
+        found = trainer.batch_loss(trainer.batches[0, 0], 0, 0)
+        names = found.names() if callable(found.names) else found.names
+        assert len(names) == 5 and names[0] == "s2st fra-eng made row 0 (00000000)"
+        assert found.frames == sum(12 + 5 * n for n in range(5)) and found.weight > 5
+
+    def test_a_start_that_is_none_is_told(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"start: .*nowhere is neither a training"):
+            module.start_folder(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.slow
+class TestProcesses:
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {"model": {"batch_norm": "batch", "layer_drop": 0.4}},
+            {"optimiser": {"accumulate": 2}, "freeze": ["text_encoder"]},
+        ],
+        ids=["norms-of-batches", "accumulated"],
+    )
+    def test_gradients_of_two_are_those_of_one(self, tmp_path: Path, more: dict[str, Any]) -> None:
+        """Of unequal shares and lengths; one process has no row of a batch. Steps are so small that nothing moves."""
+        start = start_of(tmp_path / "start", speech_encoder_layers=4)
+        optimiser = {"steps": 4, "lr": 1e-12, "warmup": 0, "clip": 1e9} | more.get("optimiser", {})
+        validation = {"every": 4, "translate": 1}
+        keys = settings(tmp_path / "two", start, **(more | {"optimiser": optimiser, "validation": validation}))
+        (tmp_path / "two.json").write_text(json.dumps(keys))
+        program = [sys.executable, "-m", "tests.training.unity.made_training", str(tmp_path / "two.json")]
+        ranks = start_ranks([*program, str(tmp_path / "two-gradients")])
+        one = MadeTraining(UnityTrainingConfig.model_validate(keys | {"output": str(tmp_path / "one")}))
+        with saved_gradients(one, tmp_path / "one-gradients"):
+            one.run()
+        wait_for(ranks)
+        ours, theirs = gradients_of(tmp_path / "two-gradients"), gradients_of(tmp_path / "one-gradients")
+        assert len(ours) == len(theirs) == 4
+        for mine, other in zip(ours, theirs, strict=True):
+            largest = max(float(gradient.abs().max()) for gradient in other.values())
+            for name, gradient in other.items():
+                assert float((mine[name] - gradient).abs().max()) <= 1e-6 * max(1.0, largest), name
+        for mine, other in zip(metrics_of(tmp_path / "two"), metrics_of(tmp_path / "one"), strict=True):
+            assert mine.keys() == other.keys()
+            for key in mine.keys() - {"directions", "set_aside", "finished"}:
+                assert mine[key] == pytest.approx(other[key], rel=1e-4, abs=1e-5), key
+            for way, told in other.get("directions", {}).items():
+                assert mine["directions"][way] == pytest.approx(told, rel=1e-4, abs=1e-5), way
