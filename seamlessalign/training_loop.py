@@ -367,9 +367,9 @@ class Trainer(ABC):
             from accelerate.utils import broadcast_object_list
 
             broadcast_object_list(told)
-        step, error = told
-        if error is not None:
-            raise error
+        step, failed = told
+        if failed is not None:
+            raise failed
         if step is None:
             return
         state = found[1] if found else checkpoints.load(step)

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,12 +23,12 @@ class TestSpeed:
         monkeypatch.setattr(time, "monotonic", lambda: now[0])
         speed = Speed(CPU)
 
-        def batches() -> object:
+        def batches() -> Iterator[int]:
             for number in range(4):
                 now[0] += 0.25  # what loading one takes
                 yield number
 
-        coming = speed.timed(batches())  # type: ignore[arg-type]
+        coming = speed.timed(batches())
         for _ in range(4):
             next(coming)
             now[0] += 1.0
