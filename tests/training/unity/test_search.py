@@ -204,10 +204,10 @@ class TestTransformers:
             SearchOptions(5),
             SearchOptions(3, 0.5),
             SearchOptions(5, 0.0, early_stopping=False),
-            SearchOptions(4, 2.0, constant=40, early_stopping=False),
+            SearchOptions(4, early_stopping=False),
             SearchOptions(5, no_repeat_ngram=2),
         ],
-        ids=["greedy", "beam", "short", "unnormalised", "long", "no-repeat"],
+        ids=["greedy", "beam", "short", "unnormalised", "patient", "no-repeat"],
     )
     @pytest.mark.parametrize("source", ["text", "speech"])
     def test_their_texts_are_the_same(self, folder: Path, options: SearchOptions, source: str) -> None:
