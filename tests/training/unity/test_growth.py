@@ -9,7 +9,7 @@ import torch
 
 from seamlessalign.cli import main
 from seamlessalign.errors import ConfigError, InputError
-from seamlessalign.training.unity.growth import _encoded, grow_text, grow_unity, learn_pieces
+from seamlessalign.training.unity.growth import _encoded, _scores, grow_text, grow_unity, learn_pieces
 from seamlessalign.training.unity.growth_config import GrowthConfig
 from seamlessalign.training.unity.model import UnitY, load_unity, save_unity
 from seamlessalign.training.vocabulary import TextVocabulary, load_text_vocabulary
@@ -130,6 +130,14 @@ class TestVocabulary:
             assert max(ours) >= old.size + 1
         assert text.tag("pol") == old.size
         assert text.languages["eng"] == old.languages["eng"]
+
+    def test_new_joins_come_after_old_ones(self, texts: Path) -> None:
+        """In the order in which they were learnt, and of the old ones none has another place or score."""
+        old, grown = _scores(TEXT.model), _scores(learn_pieces(TEXT, _config(texts)))
+        assert grown[: len(old)] == old
+        new = [score for _, score in grown[len(old) :]]
+        assert new == sorted(set(new), reverse=True)
+        assert new[0] < min(score for _, score in old)
 
     def test_a_long_piece_is_written_right(self, tmp_path: Path) -> None:
         """More than 127 bytes need a length of two in the file."""
