@@ -226,6 +226,7 @@ def _add_translate(commands: Any) -> None:
         "--output", metavar="PATH", help="of a table: folder to write into, to go on in; else: .wav file for the speech"
     )
     translate.add_argument("--text-only", action="store_true", help="make no speech of a table")
+    translate.add_argument("--vocoder", metavar="DIR", help="folder of a vocoder (default: the one in the model)")
     translate.add_argument("--speaker", type=int, default=0, metavar="N", help="of the vocoder (default: %(default)s)")
     translate.add_argument(
         "--max-seconds", type=float, default=50.0, metavar="S", help="longer speech is refused (default: %(default)s)"
@@ -307,6 +308,7 @@ def _job(arguments: argparse.Namespace, *, speak: bool) -> Any:
         src_lang=arguments.source,
         speak=speak,
         speaker=arguments.speaker,
+        vocoder=arguments.vocoder,
         text_search=replace(TEXT_SEARCH, **shared, no_repeat_ngram=arguments.no_repeat_ngram),
         unit_search=replace(UNIT_SEARCH, **shared),
         max_seconds=arguments.max_seconds,

@@ -21,6 +21,7 @@ from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.training.unity.model import UnitY, load_unity
 from seamlessalign.training.unity.search import CachedSteps, Hypothesis, SearchOptions, search
 from seamlessalign.training.vocabulary import TextVocabulary, UnitVocabulary
+from seamlessalign.training.vocoder.model import attach_vocoder
 
 Float32 = npt.NDArray[np.float32]
 
@@ -280,13 +281,24 @@ def load_translator(
     directory: str | Path,
     *,
     device: str = "auto",
+    vocoder: str | Path | None = None,
     text_search: SearchOptions = TEXT_SEARCH,
     unit_search: SearchOptions = UNIT_SEARCH,
     batches: BatchLimits | None = None,
 ) -> Translator:
-    """A translator of the model in a folder, on a device: `auto` is a GPU where there is one.
+    """A translator of the model in a folder.
 
-    Raises ModelError; ConfigError for a GPU that there is not.
+    Args:
+        directory: the model's.
+        device: `auto` is a GPU where there is one.
+        vocoder: folder of one that speaks in place of the model's own.
+        text_search: how text is searched.
+        unit_search: how units are searched.
+        batches: how much at a time.
+
+    Raises:
+        ModelError: a folder that holds no such model, or a vocoder of other units.
+        ConfigError: a GPU that there is not, or a vocoder for a model without units.
     """
     has_gpu = torch.cuda.is_available()
     if device == "cuda" and not has_gpu:
@@ -294,6 +306,10 @@ def load_translator(
     if device == "auto":
         device = "cuda" if has_gpu else "cpu"
     unity, text, units = load_unity(directory)
+    if vocoder is not None and units is None:
+        raise ConfigError(f"{directory}: ends with text, so that {vocoder} has nothing to say")
+    if vocoder is not None:
+        attach_vocoder(unity, vocoder, units)
     unity.to(device).eval()
     return Translator(unity, text, units, text_search=text_search, unit_search=unit_search, batches=batches)
 

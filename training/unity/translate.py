@@ -64,6 +64,7 @@ class TranslationJob:
     src_lang: str | None = None
     speak: bool = False
     speaker: int = 0
+    vocoder: str | None = None  # folder of one that speaks in place of the model's own
     text_search: SearchOptions = field(default_factory=SearchOptions)
     unit_search: SearchOptions = field(default_factory=SearchOptions)
     max_seconds: float = MAX_SECONDS
@@ -173,6 +174,7 @@ def _translator(job: TranslationJob) -> Translator:
     return load_translator(
         job.model,
         device=job.device,
+        vocoder=job.vocoder,
         text_search=job.text_search,
         unit_search=job.unit_search,
         batches=job.batches,
@@ -298,11 +300,12 @@ def _told(translation: Translation) -> dict[str, Any]:
 
 def _plan(table: SourceTable, job: TranslationJob) -> dict[str, Any]:
     """What changes what is written."""
-    left_out = ("model", "device", "batches")
+    left_out = ("model", "vocoder", "device", "batches")
     return {
         "input": {file: storage.version(file) for file in table.files},
         "columns": table.columns,
         "model": model_digests(job.model),
+        "vocoder": None if job.vocoder is None else model_digests(job.vocoder),
         "job": {key: value for key, value in asdict(job).items() if key not in left_out},
     }
 

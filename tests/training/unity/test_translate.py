@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+import torch
 
 from seamlessalign import cli, storage
 from seamlessalign.errors import ConfigError, StorageError
@@ -23,8 +24,11 @@ from seamlessalign.training.unity.model import save_unity
 from seamlessalign.training.unity.search import SearchOptions
 from seamlessalign.training.unity.source_tables import Columns, SourceTable
 from seamlessalign.training.unity.translate import resolve_language
+from seamlessalign.training.vocoder.generator import make_generator
+from seamlessalign.training.vocoder.model import load_vocoder, save_vocoder
+from seamlessalign.training.vocoder.sizes import VocoderSizes
 from tests.training.tiny_unity import tiny_text, tiny_units, tiny_unity
-from tests.training.unity.taught import ENGLISH, FRENCH, taught
+from tests.training.unity.taught import ENGLISH, FRENCH, taught, units_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -46,6 +50,16 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         made.append(folder / f"{sentence[:9].replace(' ', '-')}.{kind}")
         soundfile.write(made[-1], samples, rate)
     return made
+
+
+def _vocoder(num_units: int, folder: Path, *languages: str) -> None:
+    """Write one of random weights."""
+    torch.manual_seed(1)
+    sizes = VocoderSizes.model_validate(
+        {"size": "tiny", "units": num_units, "unit_embedding": 8, "channels": 32, "resblock_kernels": [3]}
+        | {"resblock_dilations": [[1]]}
+    )
+    save_vocoder(make_generator(sizes, len(languages), 1), languages, [""], folder)
 
 
 def _run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -77,6 +91,20 @@ class TestOne:
         (expected,) = Translator(unity, text, units).translate_text([ENGLISH[1]], "eng", "fra", speak=True)
         assert rate == 16_000 and expected.waveform is not None
         np.testing.assert_allclose(samples, expected.waveform, atol=2**-15)
+
+    def test_another_vocoder_speaks(self, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        _, _, units = taught()
+        _vocoder(units.num_units, tmp_path / "vocoder", "deu", "fra")
+        options = ("--text", "--from", "eng", "--vocoder", tmp_path / "vocoder", "--to")
+        assert _run(capsys, model, ENGLISH[1], *options, "fra", "--output", tmp_path / "out.wav")[0] == 0
+        spoken = load_vocoder(tmp_path / "vocoder").speak(units_of(FRENCH[1], units), "fra")
+        samples, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
+        np.testing.assert_allclose(samples, spoken, atol=2**-15)
+        status, _, err = _run(capsys, model, ENGLISH[1], *options, "eng", "--output", tmp_path / "o.wav")
+        assert status == 2 and "the model speaks fra, not eng" in err
+        _vocoder(3, tmp_path / "vocoder", "fra")
+        status, _, err = _run(capsys, model, ENGLISH[1], *options, "fra", "--output", tmp_path / "o.wav")
+        assert status == 2 and "is a vocoder of 3 units, but the model writes 12" in err
 
     def test_a_sound(self, model: str, sounds: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
         for sound in sounds:
