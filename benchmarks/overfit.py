@@ -38,7 +38,7 @@ from seamlessalign.training.vocabulary_config import load_vocabulary_config
 from seamlessalign.training.vocabulary_training import train_vocabulary
 from seamlessalign.training_folder import TrainingFolder
 
-MAX_SECONDS = 8.0
+MAX_SECONDS = 4.0
 NUM_UNITS = 50
 
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--corpus", type=Path, required=True, help="folder `corpus` of the demo's run")
     parser.add_argument("--output", type=Path, default=Path("runs/overfit"), help="where the training is")
     parser.add_argument("--pairs", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
@@ -138,7 +138,7 @@ def learn(folder: Path, steps: int, threads: int) -> Path:
     training = {
         "output": str(folder / "training"),
         "model": {"size": "tiny", "vocabulary": "vocabulary", "num_units": NUM_UNITS, "dropout": 0.0},
-        "data": {"train": [source], "validation": [source], "tasks": ["s2st"], "batches": {"max_frames": 4000}},
+        "data": {"train": [source], "validation": [source], "tasks": ["s2st"], "batches": {"max_frames": 2500}},
         "loss": {"label_smoothing": 0.0},
         "optimiser": {"steps": steps, "lr": 1e-3, "warmup": 50, "schedule": "cosine", "weight_decay": 0.0},
         "validation": {"every": max(1, steps // 4)},

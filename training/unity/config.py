@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from seamlessalign.config import Lang
 from seamlessalign.training.data.settings import TranslationData
+from seamlessalign.training.unity.lora_settings import LoraSettings
 from seamlessalign.training.unity.losses import Smoothing
 from seamlessalign.training_settings import OptimiserSettings, TrainingSettings, ValidationSettings, read_training
 from seamlessalign.typed_config import Section, beside
@@ -78,6 +79,7 @@ class UnityTrainingConfig(TrainingSettings):
     model: UnityModelChoice = UnityModelChoice()
     trained: list[str] | None = None  # parts, modules or patterns of parameters that learn; by default all
     freeze: list[str] = []  # those of them that do not
+    lora: LoraSettings | None = None  # adapters learn, and nothing else
     data: TranslationData
     loss: UnityLosses = UnityLosses()
     optimiser: UnityOptimiser
@@ -92,6 +94,14 @@ class UnityTrainingConfig(TrainingSettings):
             raise ValueError("give start, or a new model's model.size and model.vocabulary")
         if self.model.unit_languages and not self.model.num_units:
             raise ValueError("model.unit_languages needs model.num_units")
+        if self.lora and not self.start:
+            raise ValueError("lora is for models that have learnt; give start")
+        if self.lora and (self.trained is not None or self.freeze):
+            raise ValueError(
+                "with lora nothing else learns: leave out trained and freeze; layers are named in lora.layers"
+            )
+        if "vocoder" in (self.trained or []):
+            raise ValueError("trained: the vocoder is not learnt here, but by `train vocoder`")
         return self
 
 

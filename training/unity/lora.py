@@ -12,25 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field, PositiveInt
 
 from seamlessalign import storage
 from seamlessalign.errors import ConfigError, MissingPackageError, ModelError
+from seamlessalign.training.unity.lora_settings import LoraSettings
 from seamlessalign.training.unity.model import UnitY
 from seamlessalign.training.vocabulary import read_json
-from seamlessalign.typed_config import Section
 
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
-
-
-class LoraSettings(Section):
-    """Which layers have adapters, and how large these are."""
-
-    rank: PositiveInt = 16
-    alpha: PositiveInt = 32  # what the adapter says is scaled by alpha / rank
-    dropout: float = Field(0.0, ge=0, lt=1)  # of what the adapter hears
-    # linear layers as transformers calls them, `*` for anything; by default queries and values of all attention
-    layers: list[str] = Field(default=["*.q_proj", "*.v_proj", "*.linear_q", "*.linear_v"], min_length=1)
 
 
 class Adapters:

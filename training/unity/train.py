@@ -17,6 +17,7 @@ from seamlessalign.training.unity.config import UnityTrainingConfig
 from seamlessalign.training.unity.frame_norm import with_frame_norms
 from seamlessalign.training.unity.freezing import choose_trained
 from seamlessalign.training.unity.learner import FOUND, UnityLearner
+from seamlessalign.training.unity.lora import Adapters, load_adapters
 from seamlessalign.training.unity.model import UnitY, load_unity, make_unity, save_unity
 from seamlessalign.training.unity.validation import HeldOut
 from seamlessalign.training.vocabulary import TextVocabulary, UnitVocabulary, load_text_vocabulary
@@ -25,7 +26,7 @@ from seamlessalign.training_loop import BatchLoss, Trained, Trainer
 from seamlessalign.typed_config import digest
 
 _LABELS = {"bleu": "BLEU", "chrf": "chrF"}
-MODEL_FOLDER = "model"  # within a training's folder
+MODEL_FOLDER, ADAPTERS_FOLDER = "model", "adapters"  # within a training's folder
 TASKS: tuple[Task, ...] = ("asr", "s2tt", "t2tt", "s2st", "t2st")
 # What a configuration calls parts, by transformers' names. The table of text is the text decoder's.
 PARTS = {
@@ -42,7 +43,9 @@ PARTS = {
 class UnityTraining(Trainer):
     """One training in one process, of several where they were launched together."""
 
-    measure, label, lower_is_better = "nll", "NLL", True
+    measure = "nll"
+    label = "NLL"
+    lower_is_better = True
     learner: Any
 
     def __init__(self, config: UnityTrainingConfig) -> None:
@@ -52,10 +55,14 @@ class UnityTraining(Trainer):
         self.model_folder = self.folder.root / MODEL_FOLDER
         self.unity, self.text, self.units, origin = make_model(config)
         self._read_data()
-        frozen = [*config.freeze, "vocoder"]
-        if not config.loss.t2u or self.unity.t2u is None:
-            frozen.append("t2u")
-        self.trained = choose_trained(self.unity.model, PARTS, config.trained, frozen)
+        self.adapters = Adapters(self.unity, config.lora) if config.lora else None
+        if self.adapters is not None:
+            self.trained = list(self.adapters.parameters())
+        else:
+            unreached = [] if config.loss.t2u and self.unity.t2u is not None else ["t2u"]
+            self.trained = choose_trained(
+                self.unity.model, PARTS, config.trained, [*config.freeze, "vocoder", *unreached]
+            )
         if config.model.batch_norm == "batch":
             with_frame_norms(self.unity)
         self._bare = UnityLearner(
@@ -72,11 +79,8 @@ class UnityTraining(Trainer):
         torch.manual_seed(config.seed + self.accelerator.process_index)  # processes drop out other places
         self.prepare(self._bare, torch.optim.AdamW(learning, **config.optimiser.adam()))
         if config.validation.choose != "nll":
-            self.measure, self.label, self.lower_is_better = (
-                config.validation.choose,
-                _LABELS[config.validation.choose],
-                False,
-            )
+            self.measure, self.lower_is_better = config.validation.choose, False
+            self.label = _LABELS[self.measure]
 
     def content(self) -> dict[str, str]:
         return self._content
@@ -123,10 +127,17 @@ class UnityTraining(Trainer):
         return self.held_out.measure(self._bare, self.accelerator)
 
     def save_best(self) -> None:
-        save_unity(self.model_folder, self.unity, self.text, self.units, half=self.config.half_weights)
+        if self.adapters is not None:
+            self.adapters.save(self.folder.root / ADAPTERS_FOLDER)
+        else:
+            save_unity(self.model_folder, self.unity, self.text, self.units, half=self.config.half_weights)
 
     def finish(self) -> None:
-        """Nothing more: the best model is there."""
+        """Work the best adapters, where they are what was learnt, into the model that they began with."""
+        if self.adapters is not None and self.accelerator.is_main_process:
+            unity, text, units = load_unity(start_folder(str(self.config.start)))
+            merged = load_adapters(unity, self.folder.root / ADAPTERS_FOLDER).merge()
+            save_unity(self.model_folder, merged, text, units, half=self.config.half_weights)
 
     def own_state(self) -> dict[str, Any]:
         """Without what is frozen where it is that of `start`, which does not change."""

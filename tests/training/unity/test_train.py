@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
+from seamlessalign.cli import main
 from seamlessalign.errors import ConfigError
 from seamlessalign.training.unity import train as module
 from seamlessalign.training.unity.config import UnityTrainingConfig
+from seamlessalign.training.unity.generation import load_translator
 from seamlessalign.training.unity.model import load_unity
 from seamlessalign.training_loop import BatchLoss
-from tests.ground.trainings import assert_same, metrics_of, start_ranks, wait_for
+from tests.ground.trainings import assert_same, metrics_of, start_ranks, state_of, wait_for
 from tests.training.unity.made_training import (
     MadeTraining,
     gradients_of,
@@ -21,6 +24,7 @@ from tests.training.unity.made_training import (
     settings,
     start_of,
 )
+from tests.training.unity.tiny_unity import SENTENCES
 
 pytest.importorskip("accelerate", reason="needs accelerate of the extra 'train'")
 
@@ -102,6 +106,19 @@ class TestTraining:
         _train(keys)
         assert_same(tmp_path / "stopped", tmp_path / "straight")
 
+    def test_adapters_learn_alone_and_are_worked_in(self, tmp_path: Path, start: str) -> None:
+        before = load_unity(start)[0].model.state_dict()
+        keys = settings(tmp_path, start, lora={"rank": 2, "layers": ["*.q_proj"]}, half_weights=False)
+        trainer = _train(keys)
+        assert trainer.trained and all("lora_" in name for name in trainer.trained)
+        kept = {name.replace(".base_layer", ""): value for name, value in trainer.unity.model.state_dict().items()}
+        assert all(torch.equal(kept[name], value) for name, value in before.items())
+        after = load_unity(tmp_path / "model")[0].model.state_dict()
+        moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+        assert moved and all(name.endswith("q_proj.weight") for name in moved)
+        assert (tmp_path / "adapters" / "adapter_model.safetensors").is_file()
+        assert all("lora_" in name for name in state_of(tmp_path)["model"])
+
     def test_a_loss_that_is_no_number_names_its_rows(
         self, tmp_path: Path, start: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -110,6 +127,32 @@ class TestTraining:
         names = found.names() if callable(found.names) else found.names
         assert len(names) == 5 and names[0] == "s2st fra-eng made row 0 (00000000)"
         assert found.frames == sum(12 + 5 * n for n in range(5)) and found.weight > 5
+
+    def test_the_command_trains_on_texts_and_speech(
+        self, tmp_path: Path, start: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Texts, and speech that espeak makes of them: in tasks that share batches by what these have."""
+        lines = [{"fra": SENTENCES[3 + i % 3], "eng": f"{SENTENCES[i % 3]} {i}"} for i in range(8)]
+        written = [json.dumps(line) for line in [*lines, {"fra": "", "eng": "nothing to read"}]]
+        (tmp_path / "lines.jsonl").write_text("\n".join(written))
+        pairs = {"path": "lines.jsonl", "pairs": [["fra", "eng"]], "both_ways": False}
+        data = {
+            "train": [{"kind": "text"} | pairs, {"kind": "espeak", "max_rows": 3} | pairs],
+            "tasks": ["t2tt", "s2tt"],
+            "validation_share": 0.3,
+        }
+        keys = settings(tmp_path / "out", start, data=data, optimiser={"steps": 4}, validation={"every": 4})
+        (tmp_path / "unity.yaml").write_text(yaml.safe_dump(keys))
+        assert main(["train", "unity", str(tmp_path / "unity.yaml"), "log_every=2"]) == 0
+        told = capsys.readouterr()
+        assert f"translation model: {tmp_path / 'out'}/model, best" in told.out
+        last = metrics_of(tmp_path / "out")[-1]
+        assert sum(last["set_aside"].values()) >= 1, last
+        ways = next(line["directions"] for line in metrics_of(tmp_path / "out") if "directions" in line)
+        assert set(ways) <= {"s2tt fra-eng", "t2tt fra-eng"} and ways
+        assert load_translator(tmp_path / "out" / "model").translate_text([], "fra", "eng") == []
+        assert main(["train", "unity", str(tmp_path / "unity.yaml"), "loss.kd=0.5"]) == 2
+        assert "holds a training with loss.kd = 1.0, not 0.5" in capsys.readouterr().err
 
     def test_a_start_that_is_none_is_told(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"start: .*nowhere is neither a training"):
