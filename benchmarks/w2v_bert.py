@@ -12,6 +12,7 @@ speakers of three languages too. Intervals are of 95 %, by drawing prompts with 
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from seamlessalign.training_folder import TrainingFolder
 
 RECIPE = Path(__file__).parents[1] / "training" / "w2v_bert" / "recipe.yaml"
 _MIN_SECONDS = 0.5
-_EPOCHS = 12  # of the probe of characters
+_EPOCHS = 8  # of the probe of characters
 _DRAWS = 2000
 
 
@@ -86,9 +87,9 @@ def prompts(cache: Path) -> list[Clip]:
 
 
 def second_speakers(cache: Path, work: Path) -> list[Clip]:
-    """Prompts of other people than those of `prompts`."""
-    spoken = test_speech(cache, work / "others")
-    return [Clip(one.name, one.lang, str(one.file)) for one in spoken if one.speaker.startswith("asterisk-prompt")]
+    """Held-out prompts that other people say than those of `prompts`."""
+    spoken = [one for one in test_speech(cache, work / "others") if one.speaker.startswith("asterisk-prompt")]
+    return [Clip(one.name, one.lang, str(one.file)) for one in spoken if is_held_out(one.name)]
 
 
 def write_manifest(folder: Path, clips: Sequence[Clip]) -> None:
@@ -100,7 +101,8 @@ def write_manifest(folder: Path, clips: Sequence[Clip]) -> None:
 
 def _places(work: Path) -> list[str]:
     places = {"train": work / "learnt", "validation": work / "held-out"}
-    found = [f"data.{part}=[{{kind: folder, path: '{place.absolute()}'}}]" for part, place in places.items()]
+    beside = {part: os.path.relpath(place, RECIPE.parent) for part, place in places.items()}  # as the recipe has them
+    found = [f"data.{part}=[{{kind: folder, path: '{place}'}}]" for part, place in beside.items()]
     return [*found, f"output={work / 'training'}"]
 
 
@@ -145,31 +147,34 @@ def probe(config: W2vBertConfig, clips: Sequence[Clip], others: Sequence[Clip]) 
     layers = sorted({config.model.contrastive_layer, config.model.layers})
     heard, inputs = _inputs(clips)
     other_clips, other_inputs = _inputs(others)
-    kinds: list[tuple[str, Any, int]] = [("inputs", None, 0)]
-    kinds += [(f"{name}, layer {layer}", network, layer) for layer in layers
-              for name, network in (("random", before), ("pre-trained", after))]  # fmt: skip
     learnt = np.array([not is_held_out(clip.prompt) for clip in heard])
     names = np.array([clip.prompt for clip in heard])[~learnt]
     say(f"probes: {learnt.sum()} clips learnt, {(~learnt).sum()} held out, {len(other_clips)} of other speakers")
+    features_of = {"inputs": (inputs, other_inputs)}
+    for name, network in (("random", before), ("pre-trained", after)):
+        made = [_frames(network, layers, some) for some in (inputs, other_inputs)]
+        features_of |= {f"{name}, layer {layer}": (made[0][layer], made[1][layer]) for layer in layers}
     right, wrong, abroad = {}, {}, {}
-    for kind, network, layer in kinds:
-        frames = _frames(network, layer, inputs)
-        right[kind], model = _languages(heard, frames, learnt)
+    for kind, (frames, other_frames) in features_of.items():
+        right[kind], told = _languages(heard, frames, learnt)
         if other_clips:
-            said = model(_frames(network, layer, other_inputs))
+            said = told(other_frames)
             abroad[kind] = np.array([said[i] == clip.lang for i, clip in enumerate(other_clips)], float)
         wrong[kind] = _characters(heard, frames, learnt, config.seed)
         errors = wrong[kind][:, 0].sum() / wrong[kind][:, 1].sum()
         say(f"{kind}: languages {right[kind].mean():.3f} right, characters {errors:.3f} wrong")
-    ones = {kind: np.stack([some, np.ones_like(some)], 1) for kind, some in right.items()}
-    _table("language of held-out prompts, the same speakers: accuracy", ones, names, layers)
+    _table("language of held-out prompts, the same speakers: accuracy", _of_one(right), names, layers)
     if abroad:
-        ones = {kind: np.stack([some, np.ones_like(some)], 1) for kind, some in abroad.items()}
-        _table("language of other speakers (spa, fra, ita): accuracy", ones,
-               np.array([clip.prompt for clip in other_clips]), layers)  # fmt: skip
+        by = np.array([clip.prompt for clip in other_clips])
+        _table("language of held-out prompts, other speakers: accuracy", _of_one(abroad), by, layers)
     _table("characters of held-out prompts: error rate", {k: v[:, :2] for k, v in wrong.items()}, names, layers)
     losses = {kind: some[:, 2:] for kind, some in wrong.items()}
     _table("characters of held-out prompts: loss of CTC in nats a character", losses, names, layers)
+
+
+def _of_one(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Each clip's result, of one."""
+    return {kind: np.stack([some, np.ones_like(some)], 1) for kind, some in found.items()}
 
 
 def _table(title: str, found: Mapping[str, Any], names: Any, layers: Sequence[int]) -> None:
@@ -206,12 +211,15 @@ def _inputs(clips: Sequence[Clip]) -> tuple[list[Clip], list[Any]]:
     return kept, made
 
 
-def _frames(network: Any, layer: int, inputs: Sequence[Any]) -> list[Any]:
-    """What a network makes of each clip behind a layer, `(inputs, dim)`; without one, its inputs."""
-    if network is None:
-        return list(inputs)
+def _frames(network: W2vBertPretraining, layers: Sequence[int], inputs: Sequence[Any]) -> dict[int, list[Any]]:
+    """What a network makes of each clip behind some layers, `(inputs, dim)`."""
+    made: dict[int, list[Any]] = {layer: [] for layer in layers}
     with torch.no_grad():
-        return [network.encoder(one[None], output_hidden_states=True).hidden_states[layer][0] for one in inputs]
+        for one in inputs:
+            states = network.encoder(one[None], output_hidden_states=True).hidden_states
+            for layer in layers:
+                made[layer].append(states[layer][0])
+    return made
 
 
 def _languages(clips: Sequence[Clip], frames: Sequence[Any], learnt: Any) -> tuple[Any, Any]:
