@@ -125,13 +125,17 @@ class SourceTable:
             found = values.get(self.columns.get(what, ""))
             return None if found is None else str(found)
 
+        def plain(what: str) -> str | None:  # of what is written again: JSON may hold what is not Unicode
+            found = value(what)
+            return None if found is None else found.encode(errors="replace").decode()
+
         place, sound = f"{chunk.file} row {chunk.first + i}", None
         if "audio" in self.columns:
             sound = Sound(chunk.file, chunk.first + i, self.columns["audio"])
             if self._rows is not None:
                 sound = Sound(str(Path(chunk.file).parent / (value("audio") or "")))
         number = str(chunk.before + i)
-        return TableRow(place, value("id") or number, value("src_lang"), value("tgt_lang"), value("text"), sound)
+        return TableRow(place, plain("id") or number, plain("src_lang"), plain("tgt_lang"), value("text"), sound)
 
     def _resolve(self, columns: Columns, there: Sequence[str]) -> dict[str, str]:
         """What is read → the column that has it."""

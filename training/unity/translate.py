@@ -6,6 +6,7 @@ order of the input, `speech/` the sound of each row, and `translations.parquet` 
 
 import contextlib
 import difflib
+import fcntl
 import io
 import json
 import time
@@ -159,15 +160,17 @@ def _translate_parts(
         return
     storage.remove_unfinished(str(folder))
     worker = _Worker(_translator(job), job)
-    storage.write_bytes_atomic(str(folder / _PLAN), (json.dumps(plan, indent=1) + "\n").encode())
+    if not (folder / _PLAN).is_file():
+        storage.write_bytes_atomic(str(folder / _PLAN), (json.dumps(plan, indent=1) + "\n").encode())
     done = table.num_rows - sum(chunk.last - chunk.first for chunk, _ in left)
     began, before = time.monotonic(), done
-    for chunk, part in left:
-        rows = worker.translate(table.read(chunk), chunk.before, folder)
-        storage.write_table(str(part), pa.Table.from_pylist(rows, TRANSLATIONS))
-        done += len(rows)
-        rate = (done - before) / max(time.monotonic() - began, 1e-9)
-        progress(f"{done:,} of {table.num_rows:,} rows, {rate:.1f} a second")
+    with _alone(folder):
+        for chunk, part in left:
+            rows = worker.translate(table.read(chunk), chunk.before, folder)
+            storage.write_table(str(part), pa.Table.from_pylist(rows, TRANSLATIONS))
+            done += len(rows)
+            rate = (done - before) / max(time.monotonic() - began, 1e-9)
+            progress(f"{done:,} of {table.num_rows:,} rows, {rate:.1f} a second")
 
 
 def _translator(job: TranslationJob) -> Translator:
@@ -333,6 +336,17 @@ def _check_same(folder: Path, wanted: dict[str, Any]) -> None:
         if kept.get(key) != value:
             told = f"{folder}: holds a translation with another {key}{_difference(kept.get(key), value)}"
             raise ConfigError(f"{told}; go on with the same, or name another output")
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep others out of a folder for as long as this process lives in here. Raises ConfigError where one is in."""
+    with (folder / _PLAN).open("rb") as plan:
+        try:
+            fcntl.flock(plan, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"{folder}: another process is translating into it") from error
+        yield
 
 
 def _difference(kept: Any, wanted: Any) -> str:

@@ -237,6 +237,20 @@ class TestTables:
         alone = Translator(unity, text, units).translate_speech([decode(sound).samples for sound in sounds], "fra")
         assert [row["hypothesis"] for row in rows] == [one.text for one in alone]
 
+    def test_texts_that_cannot_be_translated_are_set_aside(
+        self, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        rows = [{"text": "a\ud800b", "id": "\udfff"}, {"text": "the cat " * 400, "id": None}, {"id": "none"}]
+        (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        options = ("--from", "eng", "--to", "fra", "--text-only", "--output", tmp_path / "out")
+        status, _, err = _run(capsys, model, tmp_path / "in.jsonl", *options)
+        assert status == 3 and "more than 1024; cut it" in err
+        assert [(row["id"], row["reason"]) for row in _rows(tmp_path / "out")] == [
+            ("?", "invalid_utf8"),
+            ("1", "too_long"),
+            ("none", "empty_text"),
+        ]
+
     @pytest.mark.parametrize(
         ("rows", "options", "message"),
         [
@@ -342,6 +356,25 @@ class TestGoingOn:
             assert _run(capsys, model, table, *options, "--output", tmp_path / "out")[0] == 0
         assert [Path(part).name for part in written] == [f"part-{number:05}.parquet" for number in range(4)]
         assert _written(tmp_path / "out") == _written(tmp_path / "whole")
+
+    def test_two_do_not_translate_into_one_folder(
+        self, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        table, out = _table_of_texts(tmp_path, 2), tmp_path / "out"
+        command = (model, table, "--from", "eng", "--to", "fra", "--text-only", "--output", out)
+        told: list[tuple[int, str]] = []
+
+        def write(uri: str, *arguments: Any, **keys: Any) -> int:
+            if not told:  # while the first is at work
+                told.append((0, ""))
+                status, _, err = _run(capsys, *command)
+                told.append((status, err))
+            return write_table(uri, *arguments, **keys)
+
+        write_table = storage.write_table
+        monkeypatch.setattr(storage, "write_table", write)
+        assert _run(capsys, *command)[0] == 0
+        assert told[1][0] == 2 and "another process is translating into it" in told[1][1]
 
     def test_a_folder_with_something_else_is_left_alone(
         self, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
