@@ -55,6 +55,7 @@ class UnityTraining(Trainer):
         self.model_folder = self.folder.root / MODEL_FOLDER
         self.unity, self.text, self.units, origin = make_model(config)
         self._read_data()
+        torch.manual_seed(config.seed)  # adapters begin with random numbers
         self.adapters = Adapters(self.unity, config.lora) if config.lora else None
         if self.adapters is not None:
             self.trained = list(self.adapters.parameters())

@@ -119,6 +119,18 @@ class TestTraining:
         assert (tmp_path / "adapters" / "adapter_model.safetensors").is_file()
         assert all("lora_" in name for name in state_of(tmp_path)["model"])
 
+    def test_adapters_begin_as_the_seed_says(self, tmp_path: Path, start: str) -> None:
+        def begun(seed: int) -> Any:
+            torch.rand(seed + 1)  # whatever was drawn before
+            keys = settings(tmp_path, start, lora={"rank": 2, "layers": ["*.q_proj"]}, seed=seed)
+            adapters = MadeTraining(UnityTrainingConfig.model_validate(keys)).adapters
+            assert adapters is not None
+            return torch.cat([value.detach().flatten() for value in adapters.parameters().values()])
+
+        first = begun(0)
+        assert torch.equal(first, begun(0))
+        assert not torch.equal(first, begun(1))
+
     def test_a_loss_that_is_no_number_names_its_rows(
         self, tmp_path: Path, start: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
