@@ -232,6 +232,9 @@ def _add_translate(commands: Any) -> None:
         "--max-seconds", type=float, default=50.0, metavar="S", help="longer speech is refused (default: %(default)s)"
     )
     translate.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="(default: %(default)s)")
+    translate.add_argument(
+        "--precision", choices=["no", "fp16", "bf16"], default="no", help="(default: %(default)s, which is float32)"
+    )
     search = translate.add_argument_group("search")
     search.add_argument(
         "--beam", type=int, default=5, metavar="N", help="for text and for units; 1 is greedy (default: %(default)s)"
@@ -315,5 +318,6 @@ def _job(arguments: argparse.Namespace, *, speak: bool) -> Any:
         chunk=arguments.chunk,
         format=arguments.format,
         device=arguments.device,
+        precision=arguments.precision,
         batches=BatchLimits(rows=arguments.batch),
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,9 @@ Float32 = npt.NDArray[np.float32]
 TEXT_SEARCH = SearchOptions()
 UNIT_SEARCH = SearchOptions(per_source=25.0, constant=50, most=5000)
 FEATURES_PER_SECOND = 50
+
+Precision = Literal["no", "fp16", "bf16"]  # no: float32
+_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,6 +284,7 @@ def load_translator(
     directory: str | Path,
     *,
     device: str = "auto",
+    precision: Precision = "no",
     vocoder: str | Path | None = None,
     text_search: SearchOptions = TEXT_SEARCH,
     unit_search: SearchOptions = UNIT_SEARCH,
@@ -291,6 +295,7 @@ def load_translator(
     Args:
         directory: the model's.
         device: `auto` is a GPU where there is one.
+        precision: of the weights and what is computed; the vocoder is always in float32.
         vocoder: folder of one that speaks in place of the model's own.
         text_search: how text is searched.
         unit_search: how units are searched.
@@ -311,6 +316,9 @@ def load_translator(
     if vocoder is not None:
         attach_vocoder(unity, vocoder, units)
     unity.to(device).eval()
+    for part in unity.model.children():
+        if part is not unity.vocoder:
+            part.to(_DTYPES[precision])
     return Translator(unity, text, units, text_search=text_search, unit_search=unit_search, batches=batches)
 
 

@@ -27,6 +27,7 @@ from seamlessalign.speech_sources import Sound
 from seamlessalign.training.unity.generation import (
     BatchLimits,
     Float32,
+    Precision,
     Source,
     Translation,
     Translator,
@@ -72,6 +73,7 @@ class TranslationJob:
     chunk: int = 256  # rows that are written at a time; among them those of like length share batches
     format: Literal["parquet", "jsonl"] = "parquet"
     device: str = "auto"
+    precision: Precision = "no"
     batches: BatchLimits = field(default_factory=BatchLimits)
 
 
@@ -177,6 +179,7 @@ def _translator(job: TranslationJob) -> Translator:
     return load_translator(
         job.model,
         device=job.device,
+        precision=job.precision,
         vocoder=job.vocoder,
         text_search=job.text_search,
         unit_search=job.unit_search,

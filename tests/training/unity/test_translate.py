@@ -17,7 +17,8 @@ import soundfile
 import torch
 
 from seamlessalign import cli, storage
-from seamlessalign.errors import ConfigError, StorageError
+from seamlessalign.audio import decode
+from seamlessalign.errors import ConfigError, SeamlessAlignError, StorageError
 from seamlessalign.espeak import speak_afresh
 from seamlessalign.training.unity.generation import Source, Translator
 from seamlessalign.training.unity.model import save_unity
@@ -91,6 +92,15 @@ class TestOne:
         (expected,) = Translator(unity, text, units).translate_text([ENGLISH[1]], "eng", "fra", speak=True)
         assert rate == 16_000 and expected.waveform is not None
         np.testing.assert_allclose(samples, expected.waveform, atol=2**-15)
+
+    def test_a_text_in_half_precision(self, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        sounds = []
+        for precision in ("no", "bf16"):
+            options = ("--text", "--from", "eng", "--to", "fra", "--precision", precision)
+            out = tmp_path / f"{precision}.wav"
+            assert _run(capsys, model, ENGLISH[0], *options, "--output", out) == (0, f"{FRENCH[0]}\n", "")
+            sounds.append(out.read_bytes())
+        assert sounds[0] == sounds[1]  # the same units, and a vocoder in float32
 
     def test_another_vocoder_speaks(self, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         _, _, units = taught()
@@ -232,8 +242,6 @@ class TestTables:
         rows = _rows(tmp_path / "out")
         assert status == 0 and [row["id"] for row in rows] == ["0", "1", "2"]
         unity, text, units = taught()
-        from seamlessalign.audio import decode
-
         alone = Translator(unity, text, units).translate_speech([decode(sound).samples for sound in sounds], "fra")
         assert [row["hypothesis"] for row in rows] == [one.text for one in alone]
 
@@ -250,6 +258,24 @@ class TestTables:
             ("1", "too_long"),
             ("none", "empty_text"),
         ]
+
+    @pytest.mark.slow
+    @pytest.mark.speech
+    def test_peoples_speech(self, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        from seamlessalign.pipelines.demo_sources import fetch_prompts
+
+        try:
+            prompts = fetch_prompts(Path(os.environ.get("SEAMLESSALIGN_DEMO_CACHE", tmp_path))).prompts
+        except SeamlessAlignError as error:
+            pytest.skip(f"the prompts cannot be fetched: {error}")
+        chosen = [prompts[lang][key].audio for lang in ("fra", "spa") for key in ("vm-options", "conf-getconfno")]
+        (tmp_path / "in.tsv").write_text("path\n" + "".join(f"{audio}\n" for audio in chosen))
+        out = tmp_path / "out"
+        assert _run(capsys, model, tmp_path / "in.tsv", "--to", "eng", "--output", out)[0] == 0
+        unity, text, units = taught()
+        alone = Translator(unity, text, units).translate_speech([decode(audio).samples for audio in chosen], "eng")
+        assert [row["hypothesis"] for row in _rows(out)] == [one.text for one in alone]
+        assert all(len(soundfile.read(out / row["speech"])[0]) > 0 for row in _rows(out))
 
     @pytest.mark.parametrize(
         ("rows", "options", "message"),
@@ -339,9 +365,10 @@ class TestGoingOn:
         options = ("--from", "eng", "--to", "fra", "--beam", 2, "--chunk", 2)
         assert _run(capsys, model, table, *options, "--output", tmp_path / "whole")[0] == 0
         written: list[str] = []
+        room = 2  # of the disk, in parts
 
         def write(uri: str, *arguments: Any, **keys: Any) -> int:
-            if len(written) == 2:
+            if len(written) == room:
                 raise StorageError(f"{uri}: cannot be written: No space left on device")
             written.append(uri)
             return write_table(uri, *arguments, **keys)
@@ -351,8 +378,9 @@ class TestGoingOn:
             patch.setattr(storage, "write_table", write)
             status, _, err = _run(capsys, model, table, *options, "--output", tmp_path / "out")
         assert status == 2 and "part-00002.parquet: cannot be written" in err and len(written) == 2
+        room = 4
         with monkeypatch.context() as patch:
-            patch.setattr(storage, "write_table", lambda uri, *a, **k: written.append(uri) or write_table(uri, *a, **k))
+            patch.setattr(storage, "write_table", write)
             assert _run(capsys, model, table, *options, "--output", tmp_path / "out")[0] == 0
         assert [Path(part).name for part in written] == [f"part-{number:05}.parquet" for number in range(4)]
         assert _written(tmp_path / "out") == _written(tmp_path / "whole")
