@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from seamlessalign.errors import ConfigError, ModelError
-from seamlessalign.training.unity.lora import Adapters, LoraSettings, layers_named, load_adapters
+from seamlessalign.training.unity.lora import Adapters, layers_named, load_adapters
+from seamlessalign.training.unity.lora_settings import LoraSettings
 from seamlessalign.training.unity.model import UnitY, save_unity
 from tests.training.tiny_unity import SENTENCES, padded, speech, tiny_text, tiny_units, tiny_unity
 

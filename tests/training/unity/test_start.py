@@ -14,6 +14,7 @@ from seamlessalign.training.unity.model import UnitY, load_unity, save_unity
 from seamlessalign.training.unity.start import load_nllb_vocabulary, start_unity
 from seamlessalign.training.unity.start_settings import UnityStart
 from seamlessalign.training.vocabulary import TextVocabulary, UnitVocabulary
+from seamlessalign.training.vocoder.model import save_vocoder
 from tests.training.tiny_unity import SENTENCES, padded, pieces, speech, tiny_text, tiny_units, tiny_unity
 
 TEXT, UNITS = tiny_text(), tiny_units()
@@ -271,6 +272,28 @@ class TestPuttingTogether:
         for name, value in first.state_dict().items():
             if name.split(".")[1] not in ("t2u_model", "vocoder"):
                 assert torch.equal(state[name], value), name
+
+    def test_a_vocoder_by_itself(self, folder: Path, tmp_path: Path) -> None:
+        torch.manual_seed(4)
+        config = tiny_unity(TEXT, UNITS, vocoder_num_langs=1, upsample_initial_channel=64).config
+        voice = transformers.SeamlessM4TCodeHifiGan(config).eval()
+        save_vocoder(voice, ["fra"], ["anna"], tmp_path / "vocoder")
+        started = start_unity(UnityStart(unity=str(folder), vocoder=str(tmp_path / "vocoder")))
+        assert started.unity.vocoder_languages == {"fra": 0}
+        assert started.told[-1] == f"vocoder: {tmp_path / 'vocoder'}"
+        save_unity(tmp_path / "model", started.unity, started.text, started.units)
+        again, _, _ = load_unity(tmp_path / "model")
+        units, row = torch.arange(9)[None], torch.zeros(1, 1, dtype=torch.long)
+        with torch.no_grad():
+            theirs, _ = voice(input_ids=units, lang_id=row, spkr_id=row)
+            ours, _ = again.eval().vocoder(input_ids=units, lang_id=row, spkr_id=row)
+        assert torch.equal(ours, theirs)
+        with pytest.raises(ModelError, match="12 units, but the model writes 13"):
+            start_unity(
+                UnityStart(text=str(folder), speech_encoder=str(folder), vocoder=str(tmp_path / "vocoder")),
+                size="tiny",
+                units=UnitVocabulary(13, ["fra"]),
+            )
 
     def test_rows_of_units_go_by_language(self, unity: UnitY, folder: Path) -> None:
         units = UnitVocabulary(12, ["deu", "fra"])
