@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -10,12 +11,15 @@ import transformers
 from seamlessalign.cli import main
 from seamlessalign.embedders.sonar.tags import TAGS
 from seamlessalign.errors import ConfigError, ModelError
+from seamlessalign.training.unity.config import UnityTrainingConfig
+from seamlessalign.training.unity.generation import Translator
 from seamlessalign.training.unity.model import UnitY, load_unity, save_unity
 from seamlessalign.training.unity.start import load_nllb_vocabulary, start_unity
 from seamlessalign.training.unity.start_settings import UnityStart
 from seamlessalign.training.vocabulary import TextVocabulary, UnitVocabulary
 from seamlessalign.training.vocoder.model import save_vocoder
 from tests.training.tiny_unity import SENTENCES, padded, pieces, speech, tiny_text, tiny_units, tiny_unity
+from tests.training.unity.made_training import MadeTraining, settings, start_of
 
 TEXT, UNITS = tiny_text(), tiny_units()
 NLLB_SIZE = 60 + 1 + len(TAGS) + 3
@@ -356,3 +360,21 @@ class TestCommand:
         again = load_unity(tmp_path / "made")[0].state_dict()
         assert all(torch.equal(value, again[name]) for name, value in first.items())
         assert main(["train", "unity-start", str(file), "size=null"]) == 2
+
+    def test_a_model_with_the_other_speech_encoder_is_trained_and_translates(self, tmp_path: Path) -> None:
+        start = start_of(tmp_path / "start", speech="conformer-shaw")
+        keys = settings(tmp_path / "out", start, optimiser={"steps": 3})
+        trainer = MadeTraining(UnityTrainingConfig.model_validate(keys | {"model": {"layer_drop": 0.2}}))
+        assert trainer.run().finished
+        unity, text, units = load_unity(tmp_path / "out" / "model")
+        before = load_unity(start)[0].speech_encoder.state_dict()
+        moved = [
+            name for name, value in unity.speech_encoder.state_dict().items() if not torch.equal(value, before[name])
+        ]
+        assert any("distance_embedding" in name for name in moved)
+        assert any(name.startswith("adapter.") for name in moved)
+        translator = Translator(unity, text, units)
+        speech_of = [np.sin(np.arange(8000 + 1600 * i, dtype=np.float32) / 9) for i in range(2)]
+        together = translator.translate_speech(speech_of, "eng")
+        alone = [translator.translate_speech([one], "eng")[0] for one in speech_of]
+        assert [one.text for one in together] == [one.text for one in alone]
