@@ -3,11 +3,11 @@
     python -m benchmarks.training_data
 
 A corpus as runs write it is made first: FLAC of a few seconds in Parquet, in row groups of 100 rows. Then each way
-reads all of it once, in a process of its own, by turns. Ours takes the batches of an epoch, which are shuffled and of like
-length, or row groups in order; datasets loads the same files as they come (streaming) or by their numbers (after it
-has copied them to its cache, whose time is told apart), in order or shuffled. Sound is decoded by the same function in
-all of them, and without decoding the same again says what reading alone takes. Figures are of processor seconds, which
-other work on the machine does not blur, then of wall seconds; peak memory is beside what the process had before.
+reads all of it once, in a process of its own, by turns. Ours takes the batches of an epoch, which are shuffled and of
+like length, or row groups in order; datasets loads the same files as they come (streaming) or by their numbers (after
+it has copied them to its cache, which is part of opening), in order or shuffled. Sound is decoded by the same function
+in all of them, and without decoding the same again says what reading alone takes. Figures are of processor seconds,
+which other work on the machine does not blur, then of wall seconds; peak memory is beside what the process had before.
 
 At the end: how much of batches is padding, with rows of like length together and without, and what the plan of an
 epoch takes for many more rows.

@@ -11,6 +11,7 @@ from seamlessalign.languages import (
     Language,
     Side,
     all_languages,
+    find_language,
     from_model_code,
     get_language,
     to_model_code,
@@ -154,3 +155,38 @@ def test_no_text_breaks_the_parser(text: str) -> None:
     except ConfigError:
         return
     assert str(direction) == text
+
+
+def test_a_language_is_found_by_the_codes_of_every_system() -> None:
+    for language in all_languages():
+        for system in SYSTEMS:
+            code = getattr(language, system)
+            if code and from_model_code(code, "iso639_3") in (None, language.iso639_3):
+                assert find_language(code) == language
+
+
+@pytest.mark.parametrize(
+    ("code", "lang"),
+    [
+        ("fr-FR", "fra"),
+        ("fr_fr", "fra"),
+        ("FRA", "fra"),
+        (" eng ", "eng"),
+        ("cmn_hans_cn", "cmn"),
+        ("zh-CN", "cmn"),
+        ("zho", "cmn"),
+        ("zho_Hant", "cmn"),
+        ("ara", "arb"),
+        ("no", "nob"),
+        ("nor", "nob"),
+        ("iw", "heb"),
+        ("plt", "mlg"),
+    ],
+)
+def test_a_language_is_found_by_locales_and_groups(code: str, lang: str) -> None:
+    assert find_language(code).iso639_3 == lang
+
+
+def test_a_code_that_nobody_has_is_told_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="language 'xx9' is not in the table; the nearest code is"):
+        find_language("xx9")

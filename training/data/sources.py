@@ -19,8 +19,11 @@ from seamlessalign.errors import ConfigError, UnreadableError
 from seamlessalign.languages import find_language
 from seamlessalign.speech_sources import Sound
 from seamlessalign.training.data.settings import DataSource
+from seamlessalign.training.units.repeats import reduce_units
 
 UInt16 = npt.NDArray[np.uint16]
+
+_NO_UNIT = 65535
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,9 +156,9 @@ def words_of(text: object) -> str:
 
 
 def reduced(units: object) -> UInt16:
-    """Units without adjacent repeats, as a T2U learns them."""
-    numbers = np.asarray(units, np.int64).ravel()
-    return np.asarray(numbers[np.diff(numbers, prepend=-1) != 0], np.uint16)
+    """Units without adjacent repeats, as a T2U learns them; what can be no unit is 65535, which no vocabulary has."""
+    numbers = reduce_units(np.asarray(units, np.int64))[0].astype(np.int64)
+    return np.where((numbers < 0) | (numbers > _NO_UNIT), _NO_UNIT, numbers).astype(np.uint16)
 
 
 def number_of(name: str) -> int:

@@ -238,3 +238,4 @@ def test_units_are_reduced() -> None:
         units = rng.integers(0, 3, rng.integers(0, 20)).tolist()
         slow = [unit for i, unit in enumerate(units) if i == 0 or units[i - 1] != unit]
         assert reduced(units).tolist() == slow == reduced(slow).tolist()
+    assert reduced([-1, 3, 3, 70_000]).tolist() == [65535, 3, 65535]  # no vocabulary has these
