@@ -4,7 +4,7 @@ import csv
 import difflib
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Literal, get_args
 
@@ -89,6 +89,7 @@ def get_language(code: str) -> Language:
     raise ConfigError(f"language {code!r} is not in the table; the nearest code is {near[0]!r} ({table[near[0]].name})")
 
 
+@lru_cache(maxsize=1000)
 def find_language(code: str) -> Language:
     """The language of a code in any system that the table knows, of a locale (`fr-FR`, `fr_fr`, `cmn_hans_cn`,
     `fra_Latn`), or of a group that has one usual member (`zho`, `ara`).

@@ -112,9 +112,8 @@ class RowIndex:
 
     def group(self, number: int) -> tuple[int, Group]:
         """The number of a group's source, and the group."""
-        found = self.groups[number]
-        fields = (int(found[name]) for name in ("file", "start", "first", "rows", "size"))
-        return int(found["source"]), Group(*fields)
+        source, file, rows, start, first, size = self.groups[number].item()
+        return source, Group(file, start, first, rows, size)
 
     def units_of(self, row: int, side: int) -> npt.NDArray[np.uint16]:
         """Units of one side of a row; none where it has none."""

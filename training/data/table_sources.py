@@ -1,6 +1,6 @@
 """Sources that are tables: Parquet files, those of a mined corpus among them, and data sets of the package datasets."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -36,6 +36,9 @@ class _Columns:
     margin: str | None = None
     id: str | None = None
 
+    def sounds(self) -> list[str]:
+        return [side.audio for side in self.sides if side.audio is not None]
+
     def names(self, *, sound: bool) -> list[str]:
         """Those to read; without `sound` only the audio whose length no other column says."""
         found = [name for side in self.sides for name in side.columns()]
@@ -56,18 +59,22 @@ _CORPUS = _Columns(
 
 
 class _OpenTable:
-    """A group as a table of Arrow's."""
+    """A group as a table of Arrow's; what is small in it as values of Python's, which are sooner at hand."""
 
-    def __init__(self, table: Any, make: Callable[[dict[str, Any], int], SourceRow]) -> None:
-        self._table, self._make = table, make
-        self.size = int(table.nbytes)
+    def __init__(self, table: Any, heavy: Collection[str], make: Callable[[dict[str, Any], int], SourceRow]) -> None:
+        """heavy: columns that stay in the table."""
+        self.size, self._rows, self._make = int(table.nbytes), int(table.num_rows), make
+        self._heavy = {name: table.column(name) for name in table.column_names if name in heavy}
+        self._light = {name: table.column(name).to_pylist() for name in table.column_names if name not in heavy}
 
     def row(self, number: int) -> SourceRow:
-        return self._make(self._table.slice(number, 1).to_pylist()[0], number)
+        values = {name: column[number] for name, column in self._light.items()}
+        for name, column in self._heavy.items():
+            values[name] = column[number].as_py()
+        return self._make(values, number)
 
     def rows(self) -> Iterator[SourceRow]:
-        for number, values in enumerate(self._table.to_pylist()):
-            yield self._make(values, number)
+        return (self.row(number) for number in range(self._rows))
 
 
 class ParquetRows(RowSource):
@@ -97,16 +104,17 @@ class ParquetRows(RowSource):
         file = self.files[group.file]
         parquet = open_parquet(Path(file), _metadata(file))
         try:
-            table = parquet.read_row_group(group.start, columns=self._columns.names(sound=sound))
+            # processes that load stand side by side: threads in each would only wait for each other
+            table = parquet.read_row_group(group.start, columns=self._columns.names(sound=sound), use_threads=False)
         except (pa.ArrowException, OSError) as error:
             line = str(error).splitlines()[0]
             raise InputError(f"{file}: row group {group.start} cannot be read: {line}; fetch the file anew") from error
-        folder = Path(file).parent
+        beside = Path(file)
 
         def make(values: dict[str, Any], number: int) -> SourceRow:
-            return _row(values, self._columns, self.place(group, number), folder)
+            return _row(values, self._columns, self.place(group, number), beside)
 
-        return _OpenTable(table, make)
+        return _OpenTable(table, self._columns.sounds(), make)
 
     def place(self, group: Group, number: int) -> str:
         return f"{self.files[group.file]} row {group.first + number}"
@@ -134,12 +142,12 @@ class DatasetRows(RowSource):
 
     def open(self, group: Group, *, sound: bool) -> OpenGroup:
         table = self._tables[sound][group.start : group.start + group.rows]
-        folder = Path(self.files[0])
+        beside = Path(self.files[0]) / "row"
 
         def make(values: dict[str, Any], number: int) -> SourceRow:
-            return _row(values, self._columns, self.place(group, number), folder)
+            return _row(values, self._columns, self.place(group, number), beside)
 
-        return _OpenTable(table, make)
+        return _OpenTable(table, self._columns.sounds(), make)
 
     def place(self, group: Group, number: int) -> str:
         return f"{self.files[0]} row {group.first + number}"
@@ -201,10 +209,11 @@ def _read_metadata(file: str, size: int, time: int) -> Any:
     return open_parquet(Path(file)).metadata
 
 
-def _row(values: dict[str, Any], columns: _Columns, place: str, folder: Path) -> SourceRow:
+def _row(values: dict[str, Any], columns: _Columns, place: str, beside: Path) -> SourceRow:
+    """beside: a path that paths of sound are in the folder of."""
     try:
         sides = tuple(
-            _side(values, side, columns.spans[i] if columns.spans else None, place, folder)
+            _side(values, side, columns.spans[i] if columns.spans else None, place, beside)
             for i, side in enumerate(columns.sides)
         )
     except UnreadableError as error:
@@ -215,7 +224,7 @@ def _row(values: dict[str, Any], columns: _Columns, place: str, folder: Path) ->
 
 
 def _side(
-    values: dict[str, Any], columns: SideColumns, span: tuple[str, str] | None, place: str, folder: Path
+    values: dict[str, Any], columns: SideColumns, span: tuple[str, str] | None, place: str, beside: Path
 ) -> RowSide:
     lang = language_of(columns.lang or values.get(columns.lang_column or ""), place)
     text = words_of(values.get(columns.text) if columns.text else None)
@@ -228,7 +237,7 @@ def _side(
     if _is_there(value):
         name = value.get("path") or "" if isinstance(value, dict) else value if isinstance(value, str) else ""
         try:
-            sound = Sound(name, content=bytes_of(value, folder / "row"))
+            sound = Sound(name, content=bytes_of(value, beside))
         except UnreadableError as error:
             problem = error
     return RowSide(

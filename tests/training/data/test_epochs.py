@@ -73,6 +73,14 @@ class TestPlan:
     @given(mixtures(2), limits, st.integers(0, 2))
     def test_a_window_is_as_large_as_it_may_be(self, mixture: Mixture, batches: BatchSettings, epoch: int) -> None:
         """Windows follow each other, each row group is in one of them a turn, its rows beside each other in batches."""
+        self._check_windows(mixture, batches, epoch)
+
+    def test_many_rows_in_few_groups_stay_in_their_windows(self) -> None:
+        rng = np.random.default_rng(0)
+        index = made_index(rng.uniform(0.5, 4, 300).tolist(), [(3, 3)] * 300, groups=[i // 30 for i in range(300)])
+        self._check_windows(each_once(items_of(index, ("asr", 0))), BatchSettings(max_frames=1000, window_mb=2), 0)
+
+    def _check_windows(self, mixture: Mixture, batches: BatchSettings, epoch: int) -> None:
         plan = plan_epoch(mixture, batches, 1.0, 5, epoch)
         index = mixture.items.index
         assert plan.windows.tolist() == sorted(plan.windows.tolist())

@@ -65,6 +65,21 @@ class TestListing:
         assert not len(_index(alone).units)
         assert len(_index(alone | {"units": str(run / "units")}).units)
 
+    def test_both_sides_may_have_units(self, tmp_path: Path) -> None:
+        given = [([1, 2, 2, 3], [4]), (None, [5, 6]), ([7], None), ([8, 8], [9, 9, 8])]
+        lines = [
+            {
+                name: {"lang": lang, "text": "cat", "units": units}
+                for name, lang, units in zip(*names, pair, strict=True)
+            }
+            for pair in given
+            for names in [(("source", "target"), ("eng", "fra"))]
+        ]
+        index = _index({"kind": "manifest", "path": str(write_lines(tmp_path / "m.json", lines))})
+        for row, pair in enumerate(given):
+            for side, units in enumerate(pair):
+                assert index.units_of(row, side).tolist() == reduced(units or []).tolist()
+
     def test_what_is_remembered_of_a_row_is_small(self, run: Path) -> None:
         assert ROW.itemsize <= 64
         assert pickle.dumps(_index({"kind": "corpus", "path": str(run)})).__sizeof__() < 10_000
