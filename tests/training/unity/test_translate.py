@@ -165,7 +165,9 @@ class TestOne:
         soundfile.write(sound, np.random.default_rng(0).uniform(-0.1, 0.1, 51 * 16_000), 16_000)
         status, _, err = _run(capsys, model, sound, "--to", "fra")
         assert status == 2 and "is 51.0 s, more than 50; cut it, or raise --max-seconds" in err
-        assert _run(capsys, model, sound, "--to", "fra", "--max-seconds", 52, "--beam", 1)[0] == 0
+        soundfile.write(sound, np.random.default_rng(0).uniform(-0.1, 0.1, 2 * 16_000), 16_000)
+        assert "is 2.0 s, more than 1.9" in _run(capsys, model, sound, "--to", "fra", "--max-seconds", 1.9)[2]
+        assert _run(capsys, model, sound, "--to", "fra", "--max-seconds", 2)[0] == 0
         soundfile.write(sound, np.random.default_rng(0).uniform(-0.1, 0.1, 500), 16_000)
         assert "too_short" in _run(capsys, model, sound, "--to", "fra")[2]
 
