@@ -102,6 +102,19 @@ def test_rows_add_up_whatever_the_padding(network: W2vBertPretraining) -> None:
         torch.testing.assert_close(value, total[name], rtol=1e-4, atol=1e-4, msg=name)
 
 
+def test_codes_do_not_depend_on_the_precision(network: W2vBertPretraining) -> None:
+    """Losses are near those of float32."""
+    network.eval()
+    full = network(**_batch([20, 33]), temperature=1.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = network(**_batch([20, 33]), temperature=1.0)
+    for name in ("rpq_counts", "gvq_counts", "targets", "shares"):
+        torch.testing.assert_close(half[name], full[name], msg=name)
+    for name in ("contrastive", "gvq", "rpq"):
+        assert half[name].dtype == torch.float32 and float(half[name]) != float(full[name])
+        assert float(half[name]) == pytest.approx(float(full[name]), rel=0.02)
+
+
 def test_no_rows_are_zeros_through_every_parameter(network: W2vBertPretraining) -> None:
     some, nothing = (
         network(**batch, temperature=1.0)

@@ -14,10 +14,11 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seamlessalign.audio import Decoding, cut, decode
 from seamlessalign.errors import InputError, UnreadableError
 from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.training.w2v_bert.config import W2vBertData
-from seamlessalign.training.w2v_bert.sources import Piece, _covered, load_piece, read_pieces, split_pieces
+from seamlessalign.training.w2v_bert.sources import Piece, _covered, _sought, load_piece, read_pieces, split_pieces
 from tests.lid.spoken_world import sing
 
 
@@ -66,6 +67,24 @@ class TestFolder:
         soundfile.write(folder / "long.flac", sing("eng", 1.0, 1), SAMPLE_RATE)
         with pytest.raises(UnreadableError, match="truncated"):
             load_piece(piece)
+
+    @pytest.mark.parametrize(("rate", "format"), [(16_000, "WAV"), (16_000, "FLAC"), (8_000, "FLAC"), (16_000, "OGG")])
+    def test_pieces_are_cut_from_what_is_decoded(self, tmp_path: Path, rate: int, format: str) -> None:
+        """Of files that can be entered in the middle, and of others; of two channels, of which the mean is heard."""
+        sound = sing("fra", 5 * rate / SAMPLE_RATE, 2)
+        file = tmp_path / f"long.{format.lower()}"
+        soundfile.write(file, np.stack([sound, 0.5 * sound[::-1]], 1), rate, format=format)
+        (tmp_path / "list.jsonl").write_text(json.dumps({"path": file.name}) + "\n")
+        pieces, _ = _read({"kind": "folder", "path": str(tmp_path)})
+        assert len(pieces) == 3
+        heard = np.concatenate([load_piece(piece) for piece in pieces])
+        np.testing.assert_array_equal(heard, decode(file).samples[: len(heard)])
+        entered = _sought(file, pieces[1], Decoding(channel=1))
+        assert (entered is None) == (rate != SAMPLE_RATE or format == "OGG")
+        if entered is not None:
+            np.testing.assert_array_equal(
+                entered, cut(file, [(pieces[1].start, pieces[1].end)], Decoding(channel=1))[0]
+            )
 
     def test_max_items(self, folder: Path) -> None:
         pieces, _ = _read({"kind": "folder", "path": str(folder), "max_items": 1})
