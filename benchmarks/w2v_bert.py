@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from seamlessalign import storage
+from seamlessalign.embedders.batches import batches
 from seamlessalign.embedders.sonar.features import features
 from seamlessalign.embedders.text import spoken_form
 from seamlessalign.errors import UnreadableError
@@ -37,8 +38,9 @@ from seamlessalign.training_folder import TrainingFolder
 
 RECIPE = Path(__file__).parents[1] / "training" / "w2v_bert" / "recipe.yaml"
 _MIN_SECONDS = 0.5
-_EPOCHS = 8  # of the probe of characters
+_EPOCHS = 6  # of the probe of characters
 _DRAWS = 2000
+_BATCH_INPUTS = 2000  # that a network hears at a time
 
 
 @dataclass(frozen=True)
@@ -213,12 +215,16 @@ def _inputs(clips: Sequence[Clip]) -> tuple[list[Clip], list[Any]]:
 
 def _frames(network: W2vBertPretraining, layers: Sequence[int], inputs: Sequence[Any]) -> dict[int, list[Any]]:
     """What a network makes of each clip behind some layers, `(inputs, dim)`."""
-    made: dict[int, list[Any]] = {layer: [] for layer in layers}
-    with torch.no_grad():
-        for one in inputs:
-            states = network.encoder(one[None], output_hidden_states=True).hidden_states
-            for layer in layers:
-                made[layer].append(states[layer][0])
+    made: dict[int, list[Any]] = {layer: [None] * len(inputs) for layer in layers}
+    for batch in batches([len(one) for one in inputs], _BATCH_INPUTS):
+        padded = nn.utils.rnn.pad_sequence([inputs[i] for i in batch], batch_first=True)
+        lengths = torch.tensor([len(inputs[i]) for i in batch])
+        mask = (torch.arange(padded.shape[1]) < lengths[:, None]).long()
+        with torch.no_grad():
+            states = network.encoder(padded, attention_mask=mask, output_hidden_states=True).hidden_states
+        for layer in layers:
+            for row, i in enumerate(batch):
+                made[layer][i] = states[layer][row, : lengths[row]].clone()
     return made
 
 
@@ -266,12 +272,12 @@ def _characters(clips: Sequence[Clip], frames: Sequence[Any], learnt: Any, seed:
     steps, taken = _EPOCHS * -(-len(fits) // 32), 0
     for _ in range(_EPOCHS):
         order = sorted(rng.permutation(fits).tolist(), key=lambda i: len(frames[i]) // 25)
-        batches = [order[i : i + 32] for i in range(0, len(order), 32)]
-        for place in rng.permutation(len(batches)):
+        taken_together = [order[i : i + 32] for i in range(0, len(order), 32)]
+        for batch in (taken_together[i] for i in rng.permutation(len(taken_together))):
             adam.param_groups[0]["lr"] = 0.01 * (1 - taken / steps)
             taken += 1
             adam.zero_grad()
-            _ctc(linear, batches[place], frames, numbers, mean, deviation).sum().div(len(batches[place])).backward()
+            _ctc(linear, batch, frames, numbers, mean, deviation).mean().backward()
             adam.step()
     rows = []
     with torch.no_grad():
