@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 
 from seamlessalign.cli import main
 from seamlessalign.errors import ConfigError, InputError
+from seamlessalign.training.vocoder.generator import speech_of
 from seamlessalign.training.vocoder.model import load_vocoder
 from seamlessalign.training.vocoder.train import VocoderTraining, train_vocoder
 from tests.ground.trainings import (
@@ -93,6 +95,36 @@ def test_two_networks_have_rates_of_their_own(world: Path) -> None:
     assert [group["initial_lr"] for group in groups] == [2e-3, 1e-5]
     assert all(group["betas"] == (0.8, 0.99) for group in groups)
     assert sum(len(group["params"]) for group in groups) == len(list(trainer.module.parameters()))
+
+
+@pytest.fixture
+def precision(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A precision in a process that may have had another."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield request.param
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"], indirect=True)
+def test_what_is_minimised_is_what_is_told(world: Path, precision: str) -> None:
+    config = vocoder_config(world, f"told-{precision}", losses={"duration": 3.0, "mel": 7.0, "features": 0.5})
+    config["resources"]["precision"] = precision
+    trainer = VocoderTraining(parsed(config))
+    batch = trainer.batches[0, 0]
+    found = trainer.batch_loss(batch, 0, 0)
+    told = {name: float(value) for name, value in found.measures.items()}
+    weighted = told["discriminator"] + told["adversarial"] + 0.5 * told["features"] + 7 * told["mel"]
+    assert told["loss"] == pytest.approx(weighted + 3 * told["duration"], rel=1e-5)
+    assert float(found.loss.detach()) == pytest.approx(told["loss"], rel=1e-5)
+    with trainer.accelerator.autocast():
+        speech = speech_of(trainer.module.generator, batch.frames, batch.languages, batch.speakers).detach()
+    assert speech.dtype == (torch.float32 if precision == "no" else torch.bfloat16)
+    mels = trainer.module.mel(speech), trainer.module.mel(batch.speech)
+    assert told["mel"] == pytest.approx(float((mels[0] - mels[1]).abs().mean()), rel=1e-5)
+    found.loss.backward()
+    assert all(torch.isfinite(value.grad).all() for value in trainer.module.parameters())
 
 
 class TestBadInput:
