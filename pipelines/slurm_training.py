@@ -5,11 +5,12 @@ rather than submit another, and Slurm itself lets only one of a name begin (`--d
 """
 
 import logging
+import re
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from seamlessalign import storage
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 2.0  # between looks at the queue
 _GONE_SECONDS = 90.0  # that word of a job's end may take to be seen: NFS shows files late
+# what torch says in a process where another one was killed
+_OF_A_PEER = re.compile(r"gloo|NCCL|TCPStore|ProcessGroup|[Cc]onnection")
 _STOP_SECONDS = 120.0  # that a job may take to save its step
 
 
@@ -85,7 +88,8 @@ def train_on_slurm(kind: str, config: TrainingSettings) -> Trained:
     """
     config = _absolute(config)
     folder = TrainingJobFolder(Path(config.output))
-    lost = _Lost(Checkpoints(Path(config.output) / "checkpoints"), config.resources.slurm)
+    checkpoints = Checkpoints(Path(config.output) / "checkpoints")
+    lost = _Lost(checkpoints, config.resources.slurm, checkpoints.steps())
     while True:
         job = submit_training(kind, config)
         try:
@@ -104,8 +108,8 @@ class _Lost:
 
     checkpoints: Checkpoints
     asks: SlurmTrainingConfig
+    saved: Sequence[int]  # when it was lost last, or at first
     times: int = 0
-    saved: Sequence[int] = field(default_factory=list)
 
     def once_more(self, job: str, folder: TrainingJobFolder) -> None:
         """Count a loss. Raises SeamlessAlignError where it was one too many, or somebody wanted it."""
@@ -115,7 +119,7 @@ class _Lost:
         if state in ("PREEMPTED", "REVOKED"):
             return
         steps = self.checkpoints.steps()
-        self.times = 1 if steps != self.saved else self.times + 1
+        self.times = 0 if steps != self.saved else self.times + 1
         self.saved = steps
         if self.times > self.asks.retries:
             times = "once" if self.times == 1 else f"{self.times} times"
@@ -144,12 +148,15 @@ def _wait(job: str, folder: TrainingJobFolder) -> Trained | None:
         printed.relay()
         if queued is None or not queued.lives:
             ends = folder.ends(job)
-            for end in ends:
-                if "error" in end:
-                    error = SeamlessAlignError(end["error"])
-                    error.exit_status = int(end["status"])
-                    raise error
-                return Trained(**{**end["trained"], "folder": Path(end["trained"]["folder"])})
+            done = next((end["trained"] for end in ends if "trained" in end), None)
+            if done is not None:
+                return Trained(**{**done, "folder": Path(done["folder"])})
+            told = [end for end in ends if end["ours"] or not _OF_A_PEER.search(end["error"])]
+            if told or (ends and "signal" not in slurm_queue.how_it_ended(job)[1]):
+                end = (told or ends)[0]
+                error = SeamlessAlignError(end["error"])
+                error.exit_status = int(end["status"])
+                raise error
             ended = ended or time.monotonic()
             lost = queued is not None and queued.state != "COMPLETED"
             if lost or time.monotonic() - ended > _GONE_SECONDS:

@@ -43,9 +43,9 @@ class TrainingJobFolder:
         return self.root / f"end-{job}-{process}.json"
 
     def ends(self, job: str) -> list[dict[str, Any]]:
-        """How processes of a job ended, in the order of their ends."""
+        """How processes of a job ended: those with errors of ours first, then in the order of their ends."""
         found = [json.loads(file.read_bytes()) for file in self.root.glob(f"end-{job}-*.json")]
-        return sorted(found, key=lambda end: float(end["time"]))
+        return sorted(found, key=lambda end: (not end["ours"], float(end["time"])))
 
     def forget(self, job: str) -> None:
         """Remove how an earlier start of a job ended."""
@@ -74,16 +74,17 @@ class TrainingJob:
             assert isinstance(training, Training)  # so it was when it was submitted
             result = training.train(self.config)
         except Exception as error:  # noqa: BLE001 - told in one line, as the command line tells it
-            line = str(error) if isinstance(error, SeamlessAlignError) else f"{type(error).__name__}: {error}"
+            ours = isinstance(error, SeamlessAlignError)
+            line = str(error) if ours else f"{type(error).__name__}: {error}"
             line = redact(line.splitlines()[0] if line else type(error).__name__)
             status = error.exit_status if isinstance(error, SeamlessAlignError) else 1
-            _note(folder.end(job, process), {"status": status, "error": line})
+            _note(folder.end(job, process), {"status": status, "error": line, "ours": ours})
             print(f"seamlessalign: {line}", file=sys.stderr, flush=True)
             sys.exit(status)
         if result.finished:
             trained = {**vars(result), "folder": str(result.folder)}
             if process == 0:
-                _note(folder.end(job, process), {"status": 0, "trained": trained})
+                _note(folder.end(job, process), {"status": 0, "trained": trained, "ours": True})
             return
         if process == 0 and not folder.stop.exists():
             print(

@@ -4,7 +4,10 @@ A checkpoint has parameters, optimiser, schedule, random numbers and place in th
 (metrics, a better model) is written again, and equal, when a training that was killed goes on.
 """
 
+import fcntl
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +27,30 @@ class TrainingFolder:
         self.bad_batch = self.root / "bad_batch.json"  # where a loss or gradient was not finite
         self.checkpoints = Checkpoints(self.root / "checkpoints")
         self.plan = self.root / "training.json"
+        self.lock = self.root / "lock"
 
     @property
     def is_complete(self) -> bool:
         """Whether the last thing that a training writes, the line that says why it ended, is there."""
         return any("finished" in line for line in self.lines())
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other trainings out of the folder, until this one has ended or its process has, however it does.
+
+        Raises StorageError where another one is at work there.
+        """
+        with storage.writing(str(self.lock)):
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = self.lock.open("w")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StorageError(f"{self.root}: another training is at work there; name another output") from None
+            except OSError:
+                pass  # a disk that knows no locks
+            yield
 
     def open(self, wanted: dict[str, Any]) -> None:
         """Note what is trained, or check that the checkpoints that are there are of the same plan.

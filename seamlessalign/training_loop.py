@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -105,6 +105,7 @@ class Trainer(ABC):
         main, steps = self.accelerator.is_main_process, settings.optimiser.steps
         self.log = TrainingLog(folder, main=main, steps=steps, events=settings.tensorboard)
         self.at = Progress()
+        self._held = ExitStack()  # the folder, of the main process
         self._speed = Speed(self.accelerator)
         self._taken: list[Taken] = []  # batches of the step that is being taken
         self._loss: float | None = None  # of the last batch that had any items
@@ -170,6 +171,7 @@ class Trainer(ABC):
             raise
         finally:
             self.log.close()
+            self._held.close()
 
     def _run(self) -> Trained:
         accelerator = self.accelerator
@@ -355,6 +357,7 @@ class Trainer(ABC):
         told: list[Any] = [None, None]  # the step of the checkpoint, or the error that all shall raise
         if accelerator.is_main_process:
             try:
+                self._held.enter_context(self.folder.held())
                 self.folder.open(self._settings.plan() | self.content())
                 self.recover()
                 found = checkpoints.newest(self.log.say)

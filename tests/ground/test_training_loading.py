@@ -1,7 +1,10 @@
 """Batches on their way to the loop: the same from worker processes, and what befalls these told in one line."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +17,7 @@ from seamlessalign.errors import InputError, MissingPackageError, SeamlessAlignE
 from seamlessalign.training_loading import load, told_in_one_line
 from seamlessalign.training_settings import TrainingResources
 from tests.ground.line_trainer import train_line
-from tests.ground.trainings import assert_same
+from tests.ground.trainings import assert_same, metrics_of, state_of, wait_for, wait_until
 
 CPU = torch.device("cpu")
 
@@ -105,6 +108,29 @@ class TestWorkers:
         told = r"^process \d+, which loaded batches, [^\n]*; if memory was short, set resources\.workers or [^\n]*$"
         with pytest.raises(SeamlessAlignError, match=told), told_in_one_line():
             _first(4, Made((2, 1), "killed"), workers=1)
+
+    def test_they_do_not_heed_what_tells_the_training_to_stop(self, tmp_path: Path) -> None:
+        """Slurm sends its signals to every process of a job."""
+        keys = {
+            "output": str(tmp_path / "out"),
+            "optimiser": {"steps": 1000},
+            "log_every": 1,
+            "seconds": 0.01,
+            "resources": {"device": "cpu", "workers": 2},
+        }
+        (tmp_path / "keys.json").write_text(json.dumps(keys))
+        program = subprocess.Popen(
+            [sys.executable, "-m", "tests.ground.line_trainer", str(tmp_path / "keys.json")],
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        wait_until(1, tmp_path / "out", [program])
+        os.killpg(program.pid, signal.SIGUSR2)
+        os.killpg(program.pid, signal.SIGTERM)
+        (said,) = wait_for([program], 128 + signal.SIGTERM)
+        assert "told to stop: this step is ended and saved first" in said and "loaded batches" not in said
+        assert state_of(tmp_path / "out")["progress"]["step"] == metrics_of(tmp_path / "out")[-1]["step"] >= 1
 
     def test_a_training_with_them_is_the_same(self, tmp_path: Path) -> None:
         for workers in (0, 2):

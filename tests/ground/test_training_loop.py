@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from seamlessalign.errors import ConfigError, ModelError, NotFiniteError
+from seamlessalign.errors import ConfigError, ModelError, NotFiniteError, StorageError
 from seamlessalign.training_loop import BatchLoss, Trained
 from tests.ground.line_trainer import LineSettings, LineTrainer, PointBatches, train_line
 from tests.ground.trainings import assert_same, metrics_of, start_ranks, state_of, wait_for, wait_until
@@ -227,6 +227,16 @@ class TestStops:
         with pytest.raises(ConfigError, match=r"holds a training with digest of points = '48', not '47'"):
             train_line(**_keys(tmp_path, points=47))
         assert train_line(**(_keys(tmp_path) | {"log_every": 3})).steps == 20  # this changes nothing
+
+    def test_two_trainings_in_a_folder_keep_out_of_each_others_way(self, tmp_path: Path) -> None:
+        class Another(_Stopping):
+            def happen(self) -> None:
+                self.at_step = -1
+                with pytest.raises(StorageError, match="another training is at work there; name another output"):
+                    train_line(**_keys(tmp_path))
+
+        assert Another(LineSettings.model_validate(_keys(tmp_path))).run().finished == "steps"
+        assert train_line(**_keys(tmp_path)).finished == "steps"  # now it is free
 
     def test_what_is_drawn_from_numpy_and_python_goes_on_too(self, tmp_path: Path) -> None:
         """Models of transformers draw masks from numpy."""

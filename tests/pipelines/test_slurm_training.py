@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,34 @@ def _jobs(cluster: Slurm) -> set[str]:
     return {job for job, name in cluster.queue("%i %j") if name.startswith("seamlessalign-train-")}
 
 
+def _kill_a_process(folder: Path, cluster: Slurm) -> None:
+    """Kill the second process of the job that trains in a folder, once it has made steps."""
+    before = len(metrics_of(folder)) if (folder / "metrics.jsonl").is_file() else 0
+    until = time.monotonic() + PATIENCE
+    while True:
+        assert time.monotonic() < until, cluster.queue("%i %T %r %j")
+        time.sleep(0.02)
+        if not (folder / "metrics.jsonl").is_file() or len(metrics_of(folder)) <= before + 3:
+            continue
+        for entry in Path("/proc").iterdir():
+            with suppress(OSError):
+                words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
+                ours = b"submitit.core._submit" in words and words[0] != b"srun"
+                if ours and b"SLURM_PROCID=1" in (entry / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(entry.name), signal.SIGKILL)
+                    return
+
+
+@pytest.fixture(scope="module")
+def local(world: Path) -> Path:
+    """A training by two processes of this machine."""
+    wait_for(start_ranks(_command(_config(world, "local"))))
+    return world / "local"
+
+
 @pytest.mark.slow
-def test_two_nodes_one_of_which_is_taken_are_two_local_processes(world: Path, cluster: Slurm) -> None:
-    local, config = _config(world, "local"), _config(world, "two", nodes=2)
-    wait_for(start_ranks(_command(local)))
+def test_two_nodes_one_of_which_is_taken_are_two_local_processes(world: Path, local: Path, cluster: Slurm) -> None:
+    config = _config(world, "two", nodes=2)
     assert _end(_on_slurm(config, "--detach"), cluster)[0] == 0
     driver = _on_slurm(config)  # which waits for the same job
     _wait_for_step(5, world / "two", cluster)
@@ -97,9 +122,27 @@ def test_two_nodes_one_of_which_is_taken_are_two_local_processes(world: Path, cl
     assert saved is not None and 5 <= int(saved[1]) < STEPS, said
     assert f"job {job} is at this training already" in said and f"going on from step {saved[1]}\n" in said
     assert re.search(rf"language identifier: \S+/two/model, macro F1 \d\.\d+ at step \d+ of {STEPS}\n", said)
-    assert_same(world / "two", world / "local")
+    assert_same(world / "two", local)
     for name in ("model/model.safetensors", "model/calibration.yaml"):
-        assert (world / "two" / name).read_bytes() == (world / "local" / name).read_bytes(), name
+        assert (world / "two" / name).read_bytes() == (local / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_one_that_is_killed_is_submitted_again(world: Path, local: Path, cluster: Slurm) -> None:
+    config = _config(world, "killed", processes=2)
+    driver = _on_slurm(config, "resources.slurm.retries=0", "checkpoint_every=1000")
+    _kill_a_process(world / "killed", cluster)
+    status, said = _end(driver, cluster)
+    assert status == 1, said
+    assert re.search(r"the job was lost once without a step saved; task \d+ ended as FAILED \(signal \d+\);", said), (
+        said
+    )
+    driver = _on_slurm(config, "resources.slurm.retries=1")
+    _kill_a_process(world / "killed", cluster)
+    status, said = _end(driver, cluster)
+    assert status == 0, said
+    assert re.search(r"ended as FAILED \(signal \d+\); it is submitted again", said), said
+    assert_same(world / "killed", local)
 
 
 @pytest.mark.slow
