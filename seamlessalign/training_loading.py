@@ -7,7 +7,8 @@ import dataclasses
 import re
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from multiprocessing import resource_tracker
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ def load(batches: Batches, epoch: int, position: int, resources: TrainingResourc
         generator=torch.Generator(),  # it draws a number when it begins, which must not be one of ours
         multiprocessing_context="spawn" if workers else None,
     )
-    with _held_back():
+    with _held_back() if workers else nullcontext():
         parcels = iter(loader)
     for parcel in parcels:
         if parcel.error is not None:
@@ -53,6 +54,8 @@ def _held_back() -> Iterator[None]:
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
+        resource_tracker.ensure_running()  # which the first of them would begin, and that lets SIGTERM through
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
