@@ -117,13 +117,13 @@ def write_data(pairs: Sequence[dict[str, Any]], folder: Path) -> None:
     (folder / "texts.txt").write_text("".join(f"{pair['text']}\n" for pair in pairs), encoding="utf-8")
 
 
-def learn(folder: Path, steps: int, threads: int) -> Path:
-    """Learn a vocabulary and the pairs; the training's folder."""
+def learn(folder: Path, steps: int, threads: int, pieces: int = 120) -> Path:
+    """Learn a vocabulary of so many pieces, and the pairs; the training's folder."""
     vocabulary = {
         "output": "vocabulary",
         "data": [{"kind": "lines", "path": "texts.txt", "lang": "eng"}],
         "languages": ["eng", "fra"],
-        "size": 120,
+        "size": pieces,
     }
     (folder / "vocabulary.yaml").write_text(yaml.safe_dump(vocabulary))
     print(train_vocabulary(load_vocabulary_config(str(folder / "vocabulary.yaml"))))
