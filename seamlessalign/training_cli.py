@@ -21,6 +21,7 @@ class Training:
     train: "Callable[[Any], Trained]"
     made: str  # what comes of it, and where in its folder: {}
     measure: str  # what validations find, for people
+    on_slurm: bool = True  # whether `--executor slurm` can do it; what one process does alone needs no help for that
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def add_training_commands(commands: Any) -> None:
     )
     train.add_argument("--detach", action="store_true", help="with --executor slurm: submit the job and come back")
     train.set_defaults(command=_train)
+    _add_units(commands)
     _add_translate(commands)
 
 
@@ -53,6 +55,8 @@ def _train(arguments: argparse.Namespace) -> int:
         raise ConfigError("--detach goes with --executor slurm")
     if on_slurm and isinstance(training, Fitting):
         raise ConfigError(f"--executor slurm is not for {arguments.kind}, which has no steps to go on from")
+    if on_slurm and isinstance(training, Training) and not training.on_slurm:
+        raise ConfigError(f"--executor slurm is not for {arguments.kind}, which one process does: give it to sbatch")
     config = training.load(arguments.config, arguments.overrides)  # first: what is wrong is told at once
     if isinstance(training, Fitting):
         print(training.fit(config))
@@ -190,13 +194,59 @@ TRAININGS: Mapping[str, Training | Fitting] = {
     "lid": Training(_load_lid, _train_lid, "language identifier: {}/model", "macro F1"),
     "speech-encoder": Training(_load_speech_encoder, _train_speech_encoder, "student: {}/student", "P@1"),
     "w2v-bert": Training(_load_w2v_bert, _train_w2v_bert, "w2v-BERT: {}/model", "held-out RPQ loss"),
-    "units": Training(_load_units, _train_units, "units: {}/model", "mean squared distance"),
+    "units": Training(_load_units, _train_units, "units: {}/model", "mean squared distance", on_slurm=False),
     "unity": Training(_load_unity, _train_unity, "translation model: {}/model", "best"),
     "vocabulary": Fitting(_load_vocabulary, _fit_vocabulary),
     "unity-start": Fitting(_load_start, _make_start),
     "languages": Fitting(_load_growth, _grow),
     "vocoder": Training(_load_vocoder, _train_vocoder, "vocoder: {}/model", "mel L1"),
 }
+
+
+# Units of speech that no run has
+
+
+def _add_units(commands: Any) -> None:
+    units = commands.add_parser("units", help="speech as discrete units, with what `train units` found")
+    units.add_argument(
+        "input", metavar="INPUT", help="Parquet: a file, a folder of them or a pattern; or a .tsv or .jsonl manifest"
+    )
+    units.add_argument("--model", required=True, metavar="DIR", help="directory that `train units` wrote")
+    units.add_argument("--to", required=True, metavar="FILE.parquet", help="file to write")
+    units.add_argument("--audio-column", metavar="NAME", help="(default: audio; path of a manifest)")
+    units.add_argument("--lang", metavar="LANG", help="language of rows that do not say it")
+    units.add_argument("--lang-column", default="lang", metavar="NAME", help="(default: %(default)s)")
+    units.add_argument(
+        "--keep", action="append", default=[], metavar="COLUMN", help="copy this column too; may be repeated"
+    )
+    units.add_argument(
+        "--models", action="append", default=[], metavar="NAME=DIR", help="where a model lies that makes the frames"
+    )
+    units.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="(default: %(default)s)")
+    units.add_argument("--threads", type=int, metavar="N", help="of torch")
+    units.set_defaults(command=_units)
+
+
+def _units(arguments: argparse.Namespace) -> int:
+    from seamlessalign.training.units.files import read_card
+
+    wrong = next((given for given in arguments.models if "=" not in given), None)
+    if wrong is not None:
+        raise ConfigError(f"--models {wrong}: write NAME=DIR")
+    if arguments.threads is not None and arguments.threads < 1:
+        raise ConfigError(f"--threads is {arguments.threads}: it must be 1 or more")
+    read_card(arguments.model)  # before torch is loaded: what is wrong is told at once
+    from seamlessalign.training.units.extractor import UnitExtractor, device_of
+    from seamlessalign.training.units.tables import source_of, write_units
+
+    models = dict(given.split("=", 1) for given in arguments.models)
+    extractor = UnitExtractor.load(arguments.model, models, device_of(arguments.device), arguments.threads)
+    source = source_of(arguments.input, arguments.audio_column, arguments.lang, arguments.lang_column)
+    done = write_units(source, extractor, arguments.to, arguments.keep)
+    print(f"units: {arguments.to}, {done.rows:,} rows, {done.frames / 50 / 3600:.3f} h")
+    for reason, count in sorted(done.set_aside.items()):
+        print(f"seamlessalign: {count:,} set aside: {reason}", file=sys.stderr)
+    return 3 if done.set_aside else 0
 
 
 # Translating with what was trained

@@ -1,12 +1,13 @@
 """Speech → units: the one class for whoever needs them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from seamlessalign.embedders.batches import use_threads
-from seamlessalign.errors import ModelError
+from seamlessalign.errors import InputError, ModelError
 from seamlessalign.training.units.config import FeatureChoice
 from seamlessalign.training.units.features import FrameFeatures, open_features
 from seamlessalign.training.units.files import (
@@ -76,6 +77,20 @@ class UnitExtractor:
     def extract_batch(self, waveforms: Sequence[Float32]) -> list[Int32]:
         """As `extract`, of several at a time; long ones window by window, so that their frames are not all held."""
         return self.features.mapped(waveforms, self._centroids.nearest)
+
+    def nearest(self, frames: Any) -> Int32:
+        """Units `(num_frames,)` of frames `(num_frames, dim)` that were made elsewhere. Raises ModelError."""
+        return self._centroids.nearest(frames)
+
+
+def device_of(wanted: str) -> str:
+    """The torch device of `auto`, `cpu` or `cuda`. Raises InputError where that is not there."""
+    import torch
+
+    there = torch.cuda.is_available()
+    if wanted == "cuda" and not there:
+        raise InputError("device is cuda, but torch sees no CUDA device")
+    return "cuda" if there and wanted != "cpu" else "cpu"
 
 
 def card_of(choice: FeatureChoice, features: FrameFeatures, centroids: Float32) -> UnitsCard:

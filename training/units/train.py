@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from seamlessalign import storage
 from seamlessalign.embedders.batches import use_threads
-from seamlessalign.errors import InputError, ModelError, StorageError
-from seamlessalign.training.units.config import UnitsResources, UnitsTrainingConfig
+from seamlessalign.errors import ModelError, StorageError
+from seamlessalign.training.units.config import UnitsTrainingConfig
+from seamlessalign.training.units.extractor import device_of
 from seamlessalign.training.units.features import FrameFeatures, open_features
 from seamlessalign.training.units.files import CARD_FILE, UnitsCard, centroids_sha256, read_centroids, save_units
 from seamlessalign.training.units.kmeans import Assigned, assign, first_centroids, moved
@@ -67,7 +67,7 @@ def train_units(config: UnitsTrainingConfig) -> Trained:
     """
     folder = UnitsFolder(config.output)
     log = TrainingLog(folder, main=True, steps=config.kmeans.iterations, events=False)
-    device = _device(config.resources)
+    device = device_of(config.resources.device)
     use_threads(config.resources.threads)
     rejects = Counter[str]()
     utterances = read_utterances(config.data, rejects) if config.data is not None else []
@@ -156,13 +156,6 @@ class _Fit:
 def _tell(log: TrainingLog, step: int, assigned: Assigned) -> None:
     objective = assigned.objective
     log.write({"step": step, "loss": objective, "objective": objective, "empty": assigned.empty}, "validation")
-
-
-def _device(resources: UnitsResources) -> str:
-    there = torch.cuda.is_available()
-    if resources.device == "cuda" and not there:
-        raise InputError("resources.device is cuda, but torch sees no CUDA device")
-    return "cuda" if there and resources.device != "cpu" else "cpu"
 
 
 def _check_start(start: Float32 | None, config: UnitsTrainingConfig, features: FrameFeatures) -> None:
