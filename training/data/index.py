@@ -35,6 +35,7 @@ from seamlessalign.training.data.sources import (
 from seamlessalign.typed_config import digest
 
 _VERSION = 1  # of what is written here
+_HASHED = 1 << 20  # rows at a time
 _MOST = np.iinfo(np.uint16).max
 
 # Arrays of two are of the sides of a row: what goes in and what comes out, as it lies in the source.
@@ -107,7 +108,8 @@ class RowIndex:
     def digest(self) -> str:
         """16 hex digits that change with the rows."""
         told = hashlib.sha256(json.dumps([self.languages, self.reasons]).encode())
-        told.update(memoryview(np.ascontiguousarray(self.rows)).cast("B"))
+        for start in range(0, len(self.rows), _HASHED):
+            told.update(self.rows[start : start + _HASHED].tobytes())
         return told.hexdigest()[:16]
 
     def group(self, number: int) -> tuple[int, Group]:

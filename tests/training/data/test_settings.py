@@ -56,8 +56,12 @@ def test_tasks_may_be_a_list() -> None:
 
 def test_paths_are_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
-    hub = {"kind": "hf", "src": {"lang": "fra", "audio": "clip"}}
-    sources = [CORPUS | {"units": "units"}, hub | {"path": "set"}, hub | {"path": "google/fleurs"}]
+    hub: dict[str, Any] = {"kind": "hf", "src": {"lang": "fra", "audio": "clip"}}
+    sources: list[dict[str, Any]] = [
+        CORPUS | {"units": "units"},
+        hub | {"path": "set"},
+        hub | {"path": "google/fleurs"},
+    ]
     data = data_of(*sources, validation=[CORPUS]).beside(tmp_path / "a.yaml")
     assert [source.path for source in data.train] == [f"{tmp_path}/run", f"{tmp_path}/set", "google/fleurs"]
     assert [getattr(source, "units", None) for source in data.train] == [f"{tmp_path}/units", None, None]
