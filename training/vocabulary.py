@@ -27,9 +27,9 @@ _SPECIAL_PIECES = 3  # of SentencePiece, at its beginning: <unk> <s> </s>
 
 @dataclass(frozen=True)
 class AddedPieces:
-    """What a vocabulary was given later: a model that cuts finer, for these languages only.
+    """What a vocabulary was given later: languages, and a model that cuts finer, for them only.
 
-    All other languages are cut as they were. `model` is the one before, with further pieces at its end.
+    All other languages are cut as they were. `model` is the one before, with further pieces, if any, at its end.
     """
 
     model: bytes
@@ -118,6 +118,13 @@ class TextVocabulary:
         found = (self._piece_of.get(int(token), 0) for token in tokens)
         return str(self._cutters[-1].Decode([piece for piece in found if piece >= _SPECIAL_PIECES]))
 
+    def unwritten(self, lang: str) -> frozenset[int]:
+        """Tokens that no text of a language has: what was added later than it, and what means nothing."""
+        own = self._cutter_of.get(lang, 0)
+        known = {self.pad, *(int(token) for token in self._tokens[own]), *self.languages.values()}
+        later = {self.languages[other] for one in self.added[own:] for other in one.languages}
+        return frozenset(range(self.size)) - (known - later)
+
     def piece_tokens(self) -> list[int]:
         """The tokens of all pieces, `<unk> <s> </s>` first."""
         return [int(token) for token in self._tokens[-1]]
@@ -181,6 +188,11 @@ class UnitVocabulary:
             wrong = values[(values < 0) | (values >= self.num_units)][0]
             raise InputError(f"unit {wrong} is none of the model's, which are 0 to {self.num_units - 1}")
         return [self.eos, self.tag(lang), *(values + UNIT_OFFSET).tolist(), self.eos]
+
+    @property
+    def idle(self) -> frozenset[int]:
+        """Tokens behind the units that mean nothing, as published tables have."""
+        return frozenset(range(self.num_units + UNIT_OFFSET, self.size)) - set(self.languages.values())
 
     def units(self, tokens: Iterable[int]) -> list[int]:
         """The units of tokens; tags and special tokens are left out."""

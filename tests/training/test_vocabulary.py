@@ -64,6 +64,10 @@ class TestText:
         assert text.piece(62) == "__eng__"
         assert [text.piece(token) for token in (0, 1, 2, 3)] == ["<pad>", "<unk>", "<s>", "</s>"]
 
+    def test_a_token_that_means_nothing_is_never_written(self) -> None:
+        assert tiny_text().unwritten("eng") == set()
+        assert TextVocabulary(pieces(), {"eng": 62}, size=65).unwritten("eng") == {61, 63, 64}
+
     def test_what_cannot_be_is_told(self) -> None:
         text = tiny_text()
         with pytest.raises(InputError, match="'deu' has no tag in the text vocabulary: eng fra"):
@@ -134,4 +138,5 @@ class TestUnits:
         """10000 units, two blocks of tags, of which the second counts (SeamlessM4T)."""
         languages = {f"l{i:02d}": 10000 + 39 + 4 + i for i in range(38)}
         units = UnitVocabulary(10000, languages, size=10082)
+        assert units.idle == {10004 + i for i in range(39)} | {10081}
         assert units.units([3, 4, 10003, 10004, 10043, 10081]) == [0, 9999]

@@ -93,7 +93,10 @@ class Translator:
         self.text_search, self.unit_search = text_search, unit_search
         self.batches = batches or BatchLimits()
         self._text_banned = {text.pad, text.unk, text.bos, *text.languages.values()}
-        self._unit_banned = {units.pad, units.unk, units.bos, *units.languages.values()} if units else set()
+        self._unit_banned = (
+            {units.pad, units.unk, units.bos, *units.languages.values(), *units.idle} if units else set()
+        )
+        self._unwritten = {lang: text.unwritten(lang) for lang in text.languages}
 
     @property
     def spoken_languages(self) -> list[str]:
@@ -190,10 +193,28 @@ class Translator:
 
     def find_text(self, states: Any, mask: Any, langs: Sequence[str]) -> list[Hypothesis]:
         """First pass: the best text for encoder states `(rows, length, dim)` with their mask, in these languages."""
-        steps = CachedSteps(self.unity.text_decoder, self.unity.logits, states, mask)
         prefixes = torch.tensor([[self.text.eos, self.text.tag(lang)] for lang in langs], device=states.device)
         limits = [self.text_search.limit(length) for length in mask.sum(1).tolist()]
-        return search(steps, prefixes, limits, self.text_search, end=self.text.eos, banned=self._text_banned)
+        groups: dict[frozenset[int], list[int]] = {}  # rows by what their languages never have
+        for row, lang in enumerate(langs):
+            groups.setdefault(self._unwritten[lang], []).append(row)
+        found: dict[int, Hypothesis] = {}
+        for unwritten, rows in groups.items():
+            logits = self._logits_but(unwritten)
+            steps = CachedSteps(self.unity.text_decoder, logits, states[rows], mask[rows])
+            limited = [limits[row] for row in rows]
+            hypotheses = search(
+                steps, prefixes[rows], limited, self.text_search, end=self.text.eos, banned=self._text_banned
+            )
+            found |= dict(zip(rows, hypotheses, strict=True))
+        return [found[row] for row in range(len(langs))]
+
+    def _logits_but(self, unwritten: frozenset[int]) -> Any:
+        """Logits in which some tokens have no share: probabilities are those of a model without them."""
+        if not unwritten:
+            return self.unity.logits
+        never = torch.tensor(sorted(unwritten), device=self.unity.device)
+        return lambda hidden: self.unity.logits(hidden).index_fill(-1, never, -torch.inf)
 
     def find_units(self, hidden: Any, mask: Any, langs: Sequence[str]) -> list[Hypothesis]:
         """Second pass: the best units for the text decoder's states `(rows, length, dim)`; their tokens, not units."""

@@ -110,14 +110,14 @@ def grow_unity(
 def grow_text(text: TextVocabulary, languages: Sequence[str], pieces: bytes | None = None) -> TextVocabulary:
     """A vocabulary with further tags, behind everything, and behind them what pieces are new. Raises ConfigError."""
     _check_new(languages, text.languages, "text")
+    if not languages:
+        return text
     tags = {lang: text.size + i for i, lang in enumerate(languages)}
     size = text.size + len(languages)
-    added = list(text.added)
-    if pieces is not None:
-        new = len(_scores(pieces)) - len(text.piece_tokens())
-        added.append(AddedPieces(pieces, tuple(languages), tuple(range(size, size + new))))
-        size += new
-    return TextVocabulary(text.model, text.languages | tags, size=size, added=added)
+    model = pieces if pieces is not None else text.added[-1].model if text.added else text.model
+    new = len(_scores(model)) - len(text.piece_tokens())
+    added = AddedPieces(model, tuple(languages), tuple(range(size, size + new)))
+    return TextVocabulary(text.model, text.languages | tags, size=size + new, added=[*text.added, added])
 
 
 def grow_units(units: UnitVocabulary, languages: Sequence[str]) -> UnitVocabulary:
@@ -215,7 +215,7 @@ def _tag_rows(
 
 def _piece_rows(table: Any, text: TextVocabulary, grown: TextVocabulary) -> dict[int, Any]:
     """Of each new piece the mean of the rows that it was cut into before."""
-    if len(grown.added) == len(text.added):
+    if grown is text:
         return {}
     lang = text.added[-1].languages[0] if text.added else None
     rows = {}

@@ -1,6 +1,7 @@
 """Further languages: what there was stays bit for bit, what is new is there, in text, units, vocoder and files."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 from seamlessalign.cli import main
 from seamlessalign.errors import ConfigError, InputError
+from seamlessalign.training.unity.generation import TEXT_SEARCH, Source, Translator
 from seamlessalign.training.unity.growth import _encoded, _scores, grow_text, grow_unity, learn_pieces
 from seamlessalign.training.unity.growth_config import GrowthConfig
 from seamlessalign.training.unity.model import UnitY, load_unity, save_unity
@@ -97,6 +99,9 @@ class TestModel:
         third, third_text, _ = grow_unity(again, again_text, again_units, ["deu"])
         assert third_text.pieces(POLISH[0], "pol") == text.pieces(POLISH[0], "pol")
         assert third_text.tag("deu") == text.size
+        assert third_text.unwritten("pol") == {text.size}
+        assert third_text.unwritten("eng") == set(range(TEXT.size, text.size + 1))
+        assert third_text.unwritten("deu") == set()
         assert third.config.vocab_size == text.size + 1
         made = third.model.generate(
             input_ids=torch.tensor([third_text.source("the cat", "eng")]),
@@ -106,10 +111,36 @@ class TestModel:
         )
         assert made.sequences[0, 1] == text.tag("pol")
 
+    @pytest.mark.parametrize("beam", [1, 4])
+    def test_old_languages_are_translated_into_as_before(self, texts: Path, beam: int) -> None:
+        """Whatever the new rows have become: here they would be written all the time."""
+        grown, text, units, unity = _grown(texts)
+        with torch.no_grad():
+            likely = unity.decode_text(torch.tensor([[3, TEXT.tag("fra")]]), *unity.encode_speech(*speech((20,))))
+            grown.model.shared.weight[TEXT.size :] += 20 * likely[0, -1]
+        options = replace(TEXT_SEARCH, beam=beam)
+        before, now = Translator(unity, TEXT, UNITS), Translator(grown, text, units)
+        before.text_search = now.text_search = options
+        mixed = [("fra", "the cat sat"), ("pol", "a dog runs"), ("eng", "le chat dort"), ("pol", "the mat")]
+        found = [
+            now.translate_rows([Source(lang, written, "eng") for lang, written in mixed]),
+            [now.translate_rows([Source(lang, written, "eng")])[0] for lang, written in mixed],
+        ]
+        for row, (lang, written) in enumerate(mixed):
+            assert found[0][row].tokens == found[1][row].tokens
+            if lang == "pol":
+                assert set(found[0][row].tokens) & set(text.added[0].tokens)
+            else:
+                old = before.translate_rows([Source(lang, written, "eng")])[0]
+                assert found[0][row].tokens == old.tokens
+                assert abs(found[0][row].score - old.score) < 1e-5
+
     def test_one_that_ends_with_text_has_no_units_to_speak(self) -> None:
         unity = tiny_unity(TEXT, None)
         with pytest.raises(ConfigError, match="spoken: pol: this model ends with text"):
             grow_unity(unity, TEXT, None, ["pol"], spoken=["pol"])
+        same, same_text, _ = grow_unity(unity, TEXT, None, [])
+        assert same_text is TEXT and same.config.vocab_size == TEXT.size
         grown, text, _ = grow_unity(unity, TEXT, None, ["pol"])
         assert grown.config.vocab_size == text.size
 
