@@ -89,8 +89,8 @@ class TestTranslator:
         assert french.tokens != english.tokens
         never = {text.pad, text.unk, text.bos, text.eos, *text.languages.values()}
         random = tiny_unity(text, units, seed=5)  # one that would write anything
-        options = SearchOptions(3, constant=40)
-        for translation in Translator(random, text, units, text_search=options).translate_rows(_mixed(), units=True):
+        options = {"text_search": SearchOptions(3, constant=20), "unit_search": SearchOptions(3, constant=20)}
+        for translation in Translator(random, text, units, **options).translate_rows(_mixed(), units=True):
             assert not never & set(translation.tokens)
             assert all(0 <= unit < units.num_units for unit in translation.units or ())
 
