@@ -43,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cache", type=Path, required=True, help="where fetched packages are kept")
     parser.add_argument("--work", type=Path, default=Path("runs/vocoder"), help="folder to work in")
     parser.add_argument("--recipe", type=Path, default=Path("training/vocoder/recipe.yaml"))
-    parser.add_argument("--units", choices=["whisper", "fbank"], default="fbank", help="what is clustered (default: %(default)s)")
+    parser.add_argument(
+        "--units", choices=["whisper", "fbank"], default="fbank", help="what is clustered (default: %(default)s)"
+    )
     parser.add_argument("--clusters", type=int, default=500, help="kinds of units (default: %(default)s)")
     parser.add_argument("--sentences", type=int, default=400, help="that are learnt (default: %(default)s)")
     parser.add_argument("--held-out", type=int, default=40, help="that are measured (default: %(default)s)")

@@ -4,6 +4,7 @@ The second pass hears of a text what it was taught on: the text decoder's hidden
 the one of the last `</s>`.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -96,7 +97,7 @@ class Translator:
         self._unit_banned = (
             {units.pad, units.unk, units.bos, *units.languages.values(), *units.idle} if units else set()
         )
-        self._unwritten = {lang: text.unwritten(lang) for lang in text.languages}
+        self._unwritten = functools.cache(text.unwritten)  # of a large vocabulary it takes a moment
 
     @property
     def spoken_languages(self) -> list[str]:
@@ -197,7 +198,7 @@ class Translator:
         limits = [self.text_search.limit(length) for length in mask.sum(1).tolist()]
         groups: dict[frozenset[int], list[int]] = {}  # rows by what their languages never have
         for row, lang in enumerate(langs):
-            groups.setdefault(self._unwritten[lang], []).append(row)
+            groups.setdefault(self._unwritten(lang), []).append(row)
         found: dict[int, Hypothesis] = {}
         for unwritten, rows in groups.items():
             logits = self._logits_but(unwritten)
