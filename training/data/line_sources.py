@@ -32,7 +32,6 @@ class _OpenLines:
     def __init__(self, lines: list[bytes], each: int, make: Callable[[bytes, int, int], SourceRow]) -> None:
         """make: the row of a line, its number here and that of the row in it."""
         self._lines, self._each, self._make = lines, each, make
-        self.size = sum(map(len, lines))
 
     def row(self, number: int) -> SourceRow:
         line, inside = divmod(number, self._each)

@@ -64,8 +64,6 @@ class Group:
 class OpenGroup(Protocol):
     """A group in memory."""
 
-    size: int  # bytes
-
     def row(self, number: int) -> SourceRow:
         """The row with a number in the group."""
 
@@ -115,7 +113,9 @@ class OpenGroups:
     """Groups that are open, the latest ones, as far as they fit; and how often each was read."""
 
     def __init__(self, sources: Sequence[RowSource], limit: int) -> None:
-        """limit: bytes; the group that is asked for is open whatever its size."""
+        """limit: bytes, by the size that groups are listed with, which windows of a plan go by too; the group that is
+        asked for is open whatever its size.
+        """
         self._sources, self._limit = sources, limit
         self._open: OrderedDict[tuple[int, Group, bool], OpenGroup] = OrderedDict()
         self.size = 0
@@ -129,9 +129,10 @@ class OpenGroups:
             found = self._sources[source].open(group, sound=sound)
             self.reads[key] = self.reads.get(key, 0) + 1
             self._open[key] = found
-            self.size += found.size
+            self.size += group.size
             while self.size > self._limit and len(self._open) > 1:
-                self.size -= self._open.popitem(last=False)[1].size
+                (_, oldest, _), _ = self._open.popitem(last=False)
+                self.size -= oldest.size
         self._open.move_to_end(key)
         return found
 

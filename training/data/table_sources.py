@@ -63,7 +63,7 @@ class _OpenTable:
 
     def __init__(self, table: Any, heavy: Collection[str], make: Callable[[dict[str, Any], int], SourceRow]) -> None:
         """heavy: columns that stay in the table."""
-        self.size, self._rows, self._make = int(table.nbytes), int(table.num_rows), make
+        self._rows, self._make = int(table.num_rows), make
         self._heavy = {name: table.column(name) for name in table.column_names if name in heavy}
         self._light = {name: table.column(name).to_pylist() for name in table.column_names if name not in heavy}
 

@@ -7,19 +7,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from seamlessalign.embedders.sonar.features import features
 from seamlessalign.errors import InputError
+from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.speech_sources import Sound, load_sound
 from seamlessalign.training.data.batches import UnityBatches
 from seamlessalign.training.data.examples import Task
 from seamlessalign.training.data.prepared import PreparedData, prepare_data
-from seamlessalign.training.data.sources import OpenGroups, reduced
+from seamlessalign.training.data.sources import reduced
 from seamlessalign.training.data.table_sources import ParquetRows
+from tests.ground.sounds import noise
 from tests.training.data.data_world import (
     corpus_row,
     data_of,
+    sentence,
     units_of,
     vocabularies,
     write_corpus,
@@ -90,6 +94,28 @@ class TestContent:
         offers += [("t2st", "eng-fra"), ("t2st", "fra-fra")]
         assert seen == Counter({(key, *offer): 1 for key in wanted for offer in offers})
         assert not made.set_aside
+
+    def test_speech_into_speech(self, tmp_path: Path) -> None:
+        """Source speech, and text and units of the target; the source's text is not there."""
+        text, units = vocabularies()
+        lines = []
+        for i in range(6):
+            soundfile.write(tmp_path / f"{i}.wav", noise(5000 + 500 * i, seed=i)[:, 0], SAMPLE_RATE)
+            source = {"lang": "fra", "text": None, "audio_local_path": f"{i}.wav"}
+            lines.append({"source": source, "target": {"lang": "eng", "text": sentence(i), "units": units_of(i)}})
+        manifest = {"kind": "manifest", "path": str(write_lines(tmp_path / "m.json", lines))}
+        made = prepare_data(data_of(manifest, tasks=["s2st"], validation=[manifest]), text, units, 0)
+        batch = made.train[0, 0]
+        assert batch is not None and batch.tasks == ["s2st"] * 6 and made.train.num_batches(0) == 1
+        assert batch.src_tokens is None and batch.features is not None and batch.unit_tokens is not None
+        for row, tokens in enumerate(batch.tgt_tokens):
+            i = next(i for i in range(6) if _unpadded(tokens, 0) == text.target(sentence(i), "eng"))
+            given = units.target(reduced(units_of(i)), "eng")
+            assert _unpadded(batch.unit_tokens[row], 1) == given
+            samples, _ = soundfile.read(tmp_path / f"{i}.wav", dtype="float32")
+            wanted = features(torch.from_numpy(samples))
+            assert torch.equal(batch.features[row, : len(wanted)], wanted)
+        assert made.validation[0, 0] is not None
 
     def test_a_text_that_is_held_out_is_never_learnt(self, run: Path) -> None:
         made = _prepared(run, tasks=["asr", "s2tt", "t2tt"], validation_share=0.3)
@@ -169,9 +195,6 @@ class TestReading:
         batches = _prepared(run, batches=SMALL | {"window_mb": 1}).train
         plan = batches.plan(0)
         assert len(set(plan.windows.tolist())) == 4  # of ten groups, three in a window
-        (source,) = batches.reader._sources
-        largest = max(source.open(group, sound=True).size for group in source.groups())
-        batches.reader._opened = OpenGroups([source], 4 * largest)
         _rows(batches)
         assert set(batches.reader.opened.reads.values()) == {1}
 
