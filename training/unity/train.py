@@ -60,10 +60,8 @@ class UnityTraining(Trainer):
         if self.adapters is not None:
             self.trained = list(self.adapters.parameters())
         else:
-            unreached = [] if config.loss.t2u and self.unity.t2u is not None else ["t2u"]
-            self.trained = choose_trained(
-                self.unity.model, PARTS, config.trained, [*config.freeze, "vocoder", *unreached]
-            )
+            frozen = [*config.freeze, "vocoder", *unreached(config)]
+            self.trained = choose_trained(self.unity.model, PARTS, config.trained, frozen)
         if config.model.batch_norm == "batch":
             with_frame_norms(self.unity)
         self._bare = UnityLearner(
@@ -196,6 +194,20 @@ def make_model(config: UnityTrainingConfig) -> tuple[UnitY, TextVocabulary, Unit
     units = UnitVocabulary(choice.num_units, spoken) if choice.num_units else None
     torch.manual_seed(config.seed)
     return make_unity(str(choice.size), text, units, **changes), text, units, ""
+
+
+def unreached(config: UnityTrainingConfig) -> list[str]:
+    """Parts that no loss of the tasks reaches; they stay as they are, where weight decay alone would wear them down."""
+    tasks, loss = set(config.data.tasks), config.loss
+    speech, units = tasks & {"asr", "s2tt", "s2st"}, tasks & {"s2st", "t2st", "t2u"}
+    found = []
+    if not speech:
+        found.append("speech_encoder")
+    if speech == tasks and not (loss.t2tt or loss.kd):
+        found.append("text_encoder")
+    if not (units and loss.t2u):
+        found.append("t2u")
+    return found
 
 
 def start_folder(start: str) -> Path:

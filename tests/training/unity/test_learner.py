@@ -143,6 +143,7 @@ class TestGradients:
         unity = tiny_unity()
         chosen = choose_trained(unity.model, PARTS, None, ["vocoder", "text_encoder"])
         learner = UnityLearner(unity, LOSSES).train()
+        assert unity.text_decoder.training and not any(module.training for module in unity.text_encoder.modules())
         for batch in (batch_of([item("t2tt", 1)]), None):
             learner.zero_grad()
             learner(batch, 5, 5)[0].backward()
