@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -83,9 +83,9 @@ class Trainer(ABC):
     A subclass makes its data and model when it is made itself, and ends with `prepare`; then `run` does the rest.
     """
 
-    measure: ClassVar[str]  # key of what `validate` finds
-    label: ClassVar[str]  # its name for people
-    lower_is_better: ClassVar[bool] = False
+    measure: str  # key of what `validate` finds
+    label: str  # its name for people
+    lower_is_better: bool = False
 
     # what a subclass sets when it is made
     batches: Batches  # this process's part of what there is to learn
