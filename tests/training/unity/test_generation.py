@@ -89,7 +89,7 @@ class TestTranslator:
         assert french.tokens != english.tokens
         never = {text.pad, text.unk, text.bos, text.eos, *text.languages.values()}
         random = tiny_unity(text, units, seed=5)  # one that would write anything
-        options = {"text_search": SearchOptions(3, constant=20), "unit_search": SearchOptions(3, constant=20)}
+        options: dict[str, Any] = {name: SearchOptions(3, constant=20) for name in ("text_search", "unit_search")}
         for translation in Translator(random, text, units, **options).translate_rows(_mixed(), units=True):
             assert not never & set(translation.tokens)
             assert all(0 <= unit < units.num_units for unit in translation.units or ())
