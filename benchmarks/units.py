@@ -6,6 +6,8 @@ of pauses the table has, for each directory of units (HuBERT, arXiv 2106.07447, 
 - PNMI: mutual information of phone and unit, as a share of the phone's entropy;
 - phone purity: the share of frames whose phone is the one that their unit has most often;
 - unit purity: the share whose unit is the one that their phone has most often;
+- place: mutual information of unit and place in the utterance, tenths of a second, as a share of the units' entropy;
+  of units that are about sounds alone it is low;
 - units a second, reduced; how many of all units occur; and hours of speech made into units per core-hour, the share of
   which is spent on finding centroids.
 
@@ -99,6 +101,7 @@ class Counted:
     """Frames by phone and unit, and what making units took."""
 
     pairs: list[tuple[str, int]] = field(default_factory=list)
+    places: list[tuple[str, int]] = field(default_factory=list)  # unit, tenth of a second
     runs: int = 0
     seconds: float = 0.0
     taken: float = 0.0  # core-seconds
@@ -139,11 +142,10 @@ def count(extractor: UnitExtractor, spoken: Sequence[tuple[Float32, list[tuple[f
         begins = np.array([begin for begin, _ in phones])
         times = offset + np.arange(len(units)) * STRIDE / SAMPLE_RATE
         places = np.searchsorted(begins, times, side="right") - 1
-        counted.pairs += [
-            (phones[place][1], int(unit))
-            for place, unit in zip(places, units, strict=True)
-            if place >= 0 and phones[place][1] not in _PAUSES
-        ]
+        for time_of, place, unit in zip(times.tolist(), places.tolist(), units.tolist(), strict=True):
+            if place >= 0 and phones[place][1] not in _PAUSES:
+                counted.pairs.append((phones[place][1], unit))
+                counted.places.append((str(unit), int(time_of * 10)))
     return counted
 
 
@@ -159,19 +161,17 @@ def main() -> None:
     phones = {phone for _, some in spoken for _, phone in some} - set(_PAUSES)
     minutes = sum(len(samples) for samples, _ in spoken) / SAMPLE_RATE / 60
     print(f"{len(spoken)} sentences in {len(_VOICES)} voices, {minutes:.1f} minutes, {len(phones)} phones")
-    head = (
-        f"{'units':<32}{'k':>6}{'used':>6}{'PNMI':>7}{'phone':>7}{'unit':>7}{'runs/s':>8}{'h/core-h':>10}{'k-means':>9}"
-    )
-    print(head)
+    heads = ("k", 6), ("used", 6), ("PNMI", 7), ("phone", 7), ("unit", 7), ("place", 7), ("runs/s", 8), ("h/core-h", 10)
+    print(f"{'units':<32}{''.join(f'{head:>{width}}' for head, width in heads)}{'k-means':>9}")
     for directory in options.units:
         extractor = UnitExtractor.load(directory, {}, options.device, options.threads)
         done = count(extractor, spoken)
-        found, used = measures(done.pairs), len({unit for _, unit in done.pairs})
-        name = "/".join(Path(directory).parts[-2:])
+        found, place = measures(done.pairs), measures(done.places)["pnmi"]
+        shares = [found["pnmi"], found["phone_purity"], found["unit_purity"], place]
         print(
-            f"{name:<32}{extractor.num_units:>6}{used:>6}{found['pnmi']:>7.3f}{found['phone_purity']:>7.3f}"
-            f"{found['unit_purity']:>7.3f}{done.runs / done.seconds:>8.1f}{done.seconds / done.taken:>10.1f}"
-            f"{done.assigning / done.taken:>9.1%}"
+            f"{'/'.join(Path(directory).parts[-2:]):<32}{extractor.num_units:>6}{len({u for _, u in done.pairs}):>6}"
+            f"{''.join(f'{share:>7.3f}' for share in shares)}{done.runs / done.seconds:>8.1f}"
+            f"{done.seconds / done.taken:>10.1f}{done.assigning / done.taken:>9.1%}"
         )
 
 

@@ -35,7 +35,7 @@ from seamlessalign.speech_sources import Sound, load_sound
 from seamlessalign.training.units.config import FeatureChoice
 from seamlessalign.training.units.extractor import UnitExtractor, card_of
 from seamlessalign.training.units.features import open_features
-from seamlessalign.training.units.files import save_units
+from seamlessalign.training.units.files import Codebook, save_units
 from seamlessalign.training.units.repeats import expand_units, reduce_units
 from tests.faults.tiny_run import write_tiny_corpus
 from tests.pipelines.small_corpus import command, environment, hashes, program, spoken
@@ -62,8 +62,8 @@ def write_units(folder: Path, seed: int = 0) -> None:
     choice = FeatureChoice(kind="fbank")
     features = open_features(choice)
     (frames,) = features.frames([spoken("ita", (0, 1, 2))])
-    centroids = np.random.default_rng(seed).permutation(frames)[:20]
-    save_units(folder, centroids, card_of(choice, features, centroids))
+    codebook = Codebook(np.random.default_rng(seed).permutation(frames)[:20])
+    save_units(folder, codebook, card_of(choice, features, codebook))
 
 
 @pytest.fixture(scope="module")

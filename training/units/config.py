@@ -66,6 +66,9 @@ class KMeansSettings(Section):
     frames: PositiveInt | None = None  # sampled, as many of each language as there are; by default 256 for each unit
     per_utterance: PositiveInt | None = None  # of them, drawn from an utterance at most; by default all it has
     iterations: NonNegativeInt = 20
+    # Each dimension of a frame divided by its standard deviation over the sample, so that all count alike. The paper
+    # does not; frames of Whisper need it, in which the place in the window otherwise weighs more than the sound.
+    scale: bool = False
     tolerance: float = Field(0.0, ge=0, lt=1)  # an iteration that lowers the objective by a smaller share is the last
     # Centroids to begin with: a .npy or .safetensors, or a directory that a training wrote. With no iterations they
     # are taken as they are, as published ones are, and no data is read.
@@ -75,6 +78,8 @@ class KMeansSettings(Section):
     def _fitting(self) -> Self:
         if not self.iterations and self.start is None:
             raise ValueError("iterations: without any, give the centroids themselves with start")
+        if self.scale and self.start is not None:
+            raise ValueError("scale: centroids to begin with are taken as they are; leave one of both out")
         return self
 
     @property

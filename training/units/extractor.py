@@ -10,13 +10,7 @@ from seamlessalign.embedders.batches import use_threads
 from seamlessalign.errors import InputError, ModelError
 from seamlessalign.training.units.config import FeatureChoice
 from seamlessalign.training.units.features import FrameFeatures, open_features
-from seamlessalign.training.units.files import (
-    UnitsCard,
-    centroids_sha256,
-    check_models,
-    load_units,
-    read_centroids,
-)
+from seamlessalign.training.units.files import Codebook, UnitsCard, check_models, load_units, read_codebook
 from seamlessalign.training.units.nearest import Centroids
 
 Float32 = npt.NDArray[np.float32]
@@ -26,12 +20,17 @@ Int32 = npt.NDArray[np.int32]
 class UnitExtractor:
     """Waveforms → a unit for every 20 ms. `card` says of which model and centroids."""
 
-    def __init__(self, features: FrameFeatures, centroids: Float32, card: UnitsCard) -> None:
+    def __init__(self, features: FrameFeatures, codebook: Codebook, card: UnitsCard) -> None:
         """Raises ModelError for centroids of other dimensions than the frames have."""
-        if centroids.shape[1] != features.dim:
-            raise ModelError(f"the centroids have {centroids.shape[1]} dimensions, the frames {features.dim}")
+        import torch
+
+        dim = codebook.centroids.shape[1]
+        if dim != features.dim:
+            raise ModelError(f"the centroids have {dim} dimensions, the frames {features.dim}")
         self.features, self.card = features, card
-        self._centroids = Centroids(centroids, str(features.device))
+        self._centroids = Centroids(codebook.centroids, str(features.device))
+        scale = codebook.deviations
+        self._deviations = None if scale is None else torch.from_numpy(scale).to(features.device)
 
     @classmethod
     def load(
@@ -49,18 +48,18 @@ class UnitExtractor:
             ModelError: a directory that is none or damaged, or a model that is not found or not the one of the card.
         """
         use_threads(threads)
-        centroids, card = load_units(directory)
+        codebook, card = load_units(directory)
         features = open_features(card.features, models, device)
         check_models(card, features.models, directory)
-        return cls(features, centroids, card)
+        return cls(features, codebook, card)
 
     @classmethod
     def of_centroids(
         cls, place: str, choice: FeatureChoice, models: Mapping[str, str] | None = None, device: str = "cpu"
     ) -> "UnitExtractor":
         """An extractor from published centroids, a `.npy`, of frames that are chosen here. Raises as `load` does."""
-        centroids, features = read_centroids(place), open_features(choice, models, device)
-        return cls(features, centroids, card_of(choice, features, centroids))
+        codebook, features = read_codebook(place), open_features(choice, models, device)
+        return cls(features, codebook, card_of(choice, features, codebook))
 
     @property
     def num_units(self) -> int:
@@ -76,10 +75,14 @@ class UnitExtractor:
 
     def extract_batch(self, waveforms: Sequence[Float32]) -> list[Int32]:
         """As `extract`, of several at a time; long ones window by window, so that their frames are not all held."""
-        return self.features.mapped(waveforms, self._centroids.nearest)
+        return self.features.mapped(waveforms, self.nearest)
 
     def nearest(self, frames: Any) -> Int32:
         """Units `(num_frames,)` of frames `(num_frames, dim)` that were made elsewhere. Raises ModelError."""
+        import torch
+
+        if self._deviations is not None:
+            frames = torch.as_tensor(frames).to(self._deviations.device, torch.float32) / self._deviations
         return self._centroids.nearest(frames)
 
 
@@ -93,9 +96,7 @@ def device_of(wanted: str) -> str:
     return "cuda" if there and wanted != "cpu" else "cpu"
 
 
-def card_of(choice: FeatureChoice, features: FrameFeatures, centroids: Float32) -> UnitsCard:
-    """What is to be said of centroids that were not fitted here."""
-    units, dim = centroids.shape
-    return UnitsCard(
-        features=choice, models=dict(features.models), units=units, dim=dim, sha256=centroids_sha256(centroids)
-    )
+def card_of(choice: FeatureChoice, features: FrameFeatures, codebook: Codebook) -> UnitsCard:
+    """What is to be said of centroids of frames that are chosen so; what was measured is left out."""
+    units, dim = codebook.centroids.shape
+    return UnitsCard(features=choice, models=dict(features.models), units=units, dim=dim, sha256=codebook.sha256)

@@ -1,11 +1,12 @@
 """The directory that units are made with: `centroids.safetensors`, and `units.json`, which says of what.
 
-Published centroids come as one `.npy`; `read_centroids` takes that too.
+Published centroids come as one `.npy`; `read_codebook` takes that too.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ Float32 = npt.NDArray[np.float32]
 
 CARD_FILE = "units.json"
 CENTROIDS_FILE = "centroids.safetensors"
-_TENSOR = "centroids"
+_TENSOR, _DEVIATIONS = "centroids", "deviations"
 
 
 class UnitsCard(Section):
@@ -32,7 +33,7 @@ class UnitsCard(Section):
     models: dict[str, str]  # SHA-256 by name of what makes them
     units: PositiveInt
     dim: PositiveInt  # of a frame
-    sha256: str  # of the centroids as little-endian float32, row by row
+    sha256: str  # of the codebook
     objective: float | None = None  # mean squared distance of the sampled frames; null where centroids were taken
     frames: dict[str, int] = {}  # sampled, by language
     unused: int | None = None  # units that no sampled frame has
@@ -43,11 +44,28 @@ class UnitsCard(Section):
         return digest("units", self.features, sorted(self.models.items()), self.sha256)
 
 
-def save_units(directory: Path, centroids: Float32, card: UnitsCard) -> None:
+@dataclass(frozen=True, eq=False)
+class Codebook:
+    """Centroids `(num_units, dim)`, and what each dimension of a frame is divided by, `(dim,)`; None: by nothing."""
+
+    centroids: Float32
+    deviations: Float32 | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Of all its numbers as little-endian float32, row by row."""
+        parts = [self.centroids] if self.deviations is None else [self.centroids, self.deviations]
+        return hashlib.sha256(b"".join(np.ascontiguousarray(part, "<f4").tobytes() for part in parts)).hexdigest()
+
+
+def save_units(directory: Path, codebook: Codebook, card: UnitsCard) -> None:
     """Write both files, each whole or not at all; the card is the last."""
     from safetensors.numpy import save
 
-    storage.write_bytes_atomic(str(directory / CENTROIDS_FILE), save({_TENSOR: np.ascontiguousarray(centroids)}))
+    tensors = {_TENSOR: np.ascontiguousarray(codebook.centroids)}
+    if codebook.deviations is not None:
+        tensors[_DEVIATIONS] = codebook.deviations
+    storage.write_bytes_atomic(str(directory / CENTROIDS_FILE), save(tensors))
     text = json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
     storage.write_bytes_atomic(str(directory / CARD_FILE), text.encode())
 
@@ -65,35 +83,33 @@ def read_card(directory: str) -> UnitsCard:
         raise ModelError(str(error)) from error
 
 
-def load_units(directory: str) -> tuple[Float32, UnitsCard]:
-    """Centroids `(num_units, dim)` and their card. Raises ModelError where they do not belong together."""
+def load_units(directory: str) -> tuple[Codebook, UnitsCard]:
+    """Centroids and their card. Raises ModelError where they do not belong together."""
     card = read_card(directory)
-    centroids = read_centroids(directory)
-    if centroids.shape != (card.units, card.dim) or centroids_sha256(centroids) != card.sha256:
+    codebook = read_codebook(directory)
+    if codebook.centroids.shape != (card.units, card.dim) or codebook.sha256 != card.sha256:
         raise ModelError(f"{directory}: {CENTROIDS_FILE} is not what {CARD_FILE} is about; copy both anew")
-    return centroids, card
+    return codebook, card
 
 
-def read_centroids(place: str) -> Float32:
-    """Centroids `(num_units, dim)` of a `.npy`, a `.safetensors`, or a directory that a training wrote.
+def read_codebook(place: str) -> Codebook:
+    """Centroids of a `.npy`, a `.safetensors`, or a directory that a training wrote.
 
     Raises ModelError naming the file where it holds something else.
     """
     path = Path(place) / CENTROIDS_FILE if Path(place).is_dir() else Path(place)
     try:
-        values: Any = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _tensors(path)[_TENSOR]
-        values = np.asarray(values)
+        tensors = {_TENSOR: np.load(path, allow_pickle=False)} if path.suffix == ".npy" else _tensors(path)
+        values = np.asarray(tensors[_TENSOR])
     except Exception as error:  # whatever a reader says of a damaged file
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{path}: has no centroids that can be read: {line}") from error
     if values.ndim != 2 or not values.size or values.dtype.kind != "f" or not np.isfinite(values).all():
         raise ModelError(f"{path}: holds {values.dtype} of shape {values.shape}, not centroids (num_units, dim)")
-    return np.ascontiguousarray(values, np.float32)
-
-
-def centroids_sha256(centroids: Float32) -> str:
-    """SHA-256 of centroids as little-endian float32, row by row."""
-    return hashlib.sha256(np.ascontiguousarray(centroids, "<f4").tobytes()).hexdigest()
+    deviations = tensors.get(_DEVIATIONS)
+    if deviations is not None and (deviations.shape != values.shape[1:] or not (deviations > 0).all()):
+        raise ModelError(f"{path}: its deviations do not belong to its centroids")
+    return Codebook(np.ascontiguousarray(values, np.float32), deviations)
 
 
 def check_models(card: UnitsCard, found: Mapping[str, str], origin: str) -> None:

@@ -29,6 +29,7 @@ Float32 = npt.NDArray[np.float32]
 
 _PER_PART = 64  # utterances
 _AT_ONCE = 16  # of them that are decoded and heard together
+_BLOCK = 1 << 14  # frames that are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ class Part:
 class FrameSample:
     """All frames of some parts, as rows `(num_frames, dim)` in their order."""
 
-    def __init__(self, parts: Sequence[Part], dim: int) -> None:
-        self.parts, self.dim = list(parts), dim
+    def __init__(self, parts: Sequence[Part], dim: int, deviations: Float32 | None = None) -> None:
+        """deviations: what each dimension is divided by, `(dim,)`."""
+        self.parts, self.dim, self.deviations = list(parts), dim, deviations
         self._starts = np.cumsum([0, *(part.count for part in parts)])
 
     def __len__(self) -> int:
@@ -68,11 +70,22 @@ class FrameSample:
             total.update(part.rejects)
         return total
 
+    def scaled(self) -> "FrameSample":
+        """The same frames, each dimension divided by its standard deviation over them; by 1 where it never changes."""
+        total, squares = np.zeros(self.dim), np.zeros(self.dim)
+        for _, rows in self.blocks(_BLOCK):
+            total += rows.sum(0, dtype=np.float64)
+        mean = total / len(self)
+        for _, rows in self.blocks(_BLOCK):
+            squares += np.square(rows - mean).sum(0)
+        deviations = np.sqrt(squares / len(self)).astype(np.float32)
+        return FrameSample(self.parts, self.dim, np.where(deviations > 0, deviations, np.float32(1)))
+
     def blocks(self, rows: int) -> Iterator[tuple[int, Float32]]:
         """The frames, some at a time, each with the number of its first."""
         for part, start in zip(self.parts, self._starts.tolist(), strict=False):
             for first in range(0, part.count, rows):
-                yield start + first, _read(part, first, min(first + rows, part.count))
+                yield start + first, self._read(part, first, min(first + rows, part.count))
 
     def take(self, numbers: npt.ArrayLike) -> Float32:
         """Frames by their numbers, in the order of these, `(len(numbers), dim)`."""
@@ -81,8 +94,13 @@ class FrameSample:
         owner = np.searchsorted(self._starts, wanted, side="right") - 1
         for i in np.unique(owner).tolist():
             places = np.flatnonzero(owner == i)
-            rows[places] = _read(self.parts[i], 0, self.parts[i].count)[wanted[places] - self._starts[i]]
+            rows[places] = self._read(self.parts[i], 0, self.parts[i].count)[wanted[places] - self._starts[i]]
         return rows
+
+    def _read(self, part: Part, first: int, last: int) -> Float32:
+        with _opened(part.path) as file:
+            rows = np.asarray(file.get_slice("frames")[first:last], np.float32)
+        return rows if self.deviations is None else rows / self.deviations
 
 
 def shares(available: Mapping[str, int], total: int) -> dict[str, int]:
@@ -201,11 +219,6 @@ def _parts_of(folder: Path, lang: str) -> Iterator[Part]:
 
 def _name(folder: Path, lang: str, number: int) -> Path:
     return folder / f"{lang}-{number:05d}.safetensors"
-
-
-def _read(part: Part, first: int, last: int) -> Float32:
-    with _opened(part.path) as file:
-        return np.asarray(file.get_slice("frames")[first:last], np.float32)
 
 
 def _opened(path: Path) -> Any:

@@ -17,9 +17,9 @@ from seamlessalign import storage
 from seamlessalign.embedders.batches import use_threads
 from seamlessalign.errors import ModelError, StorageError
 from seamlessalign.training.units.config import UnitsTrainingConfig
-from seamlessalign.training.units.extractor import device_of
+from seamlessalign.training.units.extractor import card_of, device_of
 from seamlessalign.training.units.features import FrameFeatures, open_features
-from seamlessalign.training.units.files import CARD_FILE, UnitsCard, centroids_sha256, read_centroids, save_units
+from seamlessalign.training.units.files import CARD_FILE, Codebook, read_codebook, save_units
 from seamlessalign.training.units.kmeans import Assigned, assign, first_centroids, moved
 from seamlessalign.training.units.sampling import FrameSample, draw_sample
 from seamlessalign.training.units.utterances import Utterance, read_utterances
@@ -71,13 +71,13 @@ def train_units(config: UnitsTrainingConfig) -> Trained:
     use_threads(config.resources.threads)
     rejects = Counter[str]()
     utterances = read_utterances(config.data, rejects) if config.data is not None else []
-    start = read_centroids(config.kmeans.start) if config.kmeans.start is not None else None
+    start = read_codebook(config.kmeans.start) if config.kmeans.start is not None else None
     features = open_features(config.features, config.models, device)
     _check_start(start, config, features)
     _open(folder, config, utterances, features, start)
     storage.remove_unfinished(str(folder.root))
     if start is not None and not config.kmeans.iterations:
-        card = _card(config, features, start)
+        card = card_of(config.features, features, start)
         save_units(folder.model, start, card)
         log.say(f"{card.units} centroids are taken as they are")
         return Trained(folder.root, 0, 0, 0.0, "start")
@@ -90,7 +90,9 @@ def train_units(config: UnitsTrainingConfig) -> Trained:
         )  # fmt: skip
         if sample is None:
             return Trained(folder.root, 0, 0, 0.0, "")
-        return _Fit(config, folder, log, features, sample, rejects).run(start, stop)
+        if config.kmeans.scale:
+            sample = sample.scaled()
+        return _Fit(config, folder, log, features, sample, rejects).run(start.centroids if start else None, stop)
 
 
 class _Fit:
@@ -134,11 +136,10 @@ class _Fit:
         else:
             assigned = assign(sample, centroids, threads)
             _tell(log, step, assigned)
-        card = _card(self._config, self._features, centroids)
-        card = card.model_copy(
-            update={"objective": assigned.objective, "frames": sample.languages, "unused": assigned.empty}
-        )
-        save_units(folder.model, centroids, card)
+        codebook = Codebook(centroids, sample.deviations)
+        measured = {"objective": assigned.objective, "frames": sample.languages, "unused": assigned.empty}
+        card = card_of(self._config.features, self._features, codebook).model_copy(update=measured)
+        save_units(folder.model, codebook, card)
         log.draw("objective", "mean squared distance", lower_is_better=True)
         aside = dict(sorted(self._set_aside.items()))
         line = {"step": step, "finished": finished, "best_step": step, "best": assigned.objective, "set_aside": aside}
@@ -158,14 +159,17 @@ def _tell(log: TrainingLog, step: int, assigned: Assigned) -> None:
     log.write({"step": step, "loss": objective, "objective": objective, "empty": assigned.empty}, "validation")
 
 
-def _check_start(start: Float32 | None, config: UnitsTrainingConfig, features: FrameFeatures) -> None:
+def _check_start(start: Codebook | None, config: UnitsTrainingConfig, features: FrameFeatures) -> None:
     if start is None:
         return
     place = config.kmeans.start
-    if start.shape[1] != features.dim:
-        raise ModelError(f"{place}: its centroids have {start.shape[1]} dimensions, the frames {features.dim}")
-    if len(start) != config.kmeans.units:
-        raise ModelError(f"{place}: holds {len(start)} centroids, kmeans.units is {config.kmeans.units}")
+    units, dim = start.centroids.shape
+    if dim != features.dim:
+        raise ModelError(f"{place}: its centroids have {dim} dimensions, the frames {features.dim}")
+    if units != config.kmeans.units:
+        raise ModelError(f"{place}: holds {units} centroids, kmeans.units is {config.kmeans.units}")
+    if start.deviations is not None and config.kmeans.iterations:
+        raise ModelError(f"{place}: its centroids are of scaled frames, which no training begins with")
 
 
 def _open(
@@ -173,25 +177,15 @@ def _open(
     config: UnitsTrainingConfig,
     utterances: list[Utterance],
     features: FrameFeatures,
-    start: Float32 | None,
+    start: Codebook | None,
 ) -> None:
     """Note what is trained, or check that what is there is of the same plan."""
     wanted = config.plan() | {
         "models": dict(features.models),
         "digest of utterances": digest([(one.key, one.lang) for one in utterances]),
-        "digest of start": None if start is None else centroids_sha256(start),
+        "digest of start": None if start is None else start.sha256,
     }
     folder.open(wanted)
-
-
-def _card(config: UnitsTrainingConfig, features: FrameFeatures, centroids: Float32) -> UnitsCard:
-    return UnitsCard(
-        features=config.features,
-        models=dict(features.models),
-        units=len(centroids),
-        dim=centroids.shape[1],
-        sha256=centroids_sha256(centroids),
-    )
 
 
 def _has_converged(folder: UnitsFolder) -> bool:

@@ -14,7 +14,7 @@ from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.training.units.config import FeatureChoice
 from seamlessalign.training.units.extractor import UnitExtractor, card_of
 from seamlessalign.training.units.features import open_features
-from seamlessalign.training.units.files import save_units
+from seamlessalign.training.units.files import Codebook, save_units
 from seamlessalign.training.units.repeats import expand_units
 from tests.training.units.models import sound
 
@@ -26,8 +26,8 @@ def units(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("units")
     choice = FeatureChoice(kind="fbank")
     features = open_features(choice)
-    centroids = features.frames([sound(2.0, 7)])[0][:20].copy()
-    save_units(folder, centroids, card_of(choice, features, centroids))
+    codebook = Codebook(features.frames([sound(2.0, 7)])[0][:20].copy())
+    save_units(folder, codebook, card_of(choice, features, codebook))
     return folder
 
 

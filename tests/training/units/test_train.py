@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import yaml
+from safetensors.numpy import load_file
 
 from seamlessalign import cli
 from seamlessalign.errors import ConfigError, InputError, ModelError
@@ -86,7 +87,8 @@ def test_what_is_learnt(speech: Path, tmp_path: Path) -> None:
     extractor = UnitExtractor.load(str(tmp_path / "out" / "model"))
     units = extractor.extract(sound(1.0, 0))
     assert units.dtype == np.int32 and len(units) == 49 and len(set(units.tolist())) > 1
-    frames, (centroids, _) = extractor.features.frames([sound(1.0, 0)])[0], load_units(str(tmp_path / "out" / "model"))
+    frames = extractor.features.frames([sound(1.0, 0)])[0]
+    centroids = load_units(str(tmp_path / "out" / "model"))[0].centroids
     slow = np.square(frames[:, None].astype(np.float64) - centroids.astype(np.float64)).sum(2).argmin(1)
     assert units.tolist() == slow.tolist()
     assert [len(some) for some in extractor.extract_batch([sound(0.5), sound(0.01), sound(1.0)])] == [24, 0, 49]
@@ -144,6 +146,30 @@ def test_one_that_was_stopped_goes_on(
     assert metrics_of(tmp_path / "out") == metrics_of(tmp_path / "whole")
 
 
+def test_scaled_dimensions_count_alike(speech: Path, tmp_path: Path) -> None:
+    """Centroids are those of frames that were divided beforehand, and an extractor divides too."""
+    train_units(_config(tmp_path / "out", speech, scale=True))
+    codebook, card = load_units(str(tmp_path / "out" / "model"))
+    parts = [load_file(path)["frames"] for path in sorted((tmp_path / "out" / "sample").glob("*"))]
+    frames = np.concatenate(parts)
+    assert codebook.deviations is not None and card.objective is not None
+    np.testing.assert_allclose(codebook.deviations, frames.std(0, dtype=np.float64), rtol=1e-5)
+    whole = frames / codebook.deviations
+    distances = np.square(whole[:, None].astype(np.float64) - codebook.centroids).sum(2)
+    assert card.objective == pytest.approx(distances.min(1).mean(), rel=1e-4)
+    nearest = distances.argmin(1)  # after so many iterations centroids are near the middles of their frames
+    first = np.stack([whole[nearest == unit].mean(0) for unit in range(6)])
+    assert np.square(first - codebook.centroids).sum(1).max() < card.objective / 4
+    extractor = UnitExtractor.load(str(tmp_path / "out" / "model"))
+    found = extractor.features.frames([sound(1.0, 0)])[0] / codebook.deviations
+    slow = np.square(found[:, None].astype(np.float64) - codebook.centroids).sum(2).argmin(1)
+    assert extractor.extract(sound(1.0, 0)).tolist() == slow.tolist()
+    train_units(_config(tmp_path / "plain", speech))
+    assert extractor.card.fingerprint != read_card(str(tmp_path / "plain" / "model")).fingerprint
+    with pytest.raises(ModelError, match="scaled frames"):
+        train_units(_config(tmp_path / "on", speech, start=str(tmp_path / "out" / "model")))
+
+
 def test_more_iterations_are_added_to_a_finished_training(speech: Path, tmp_path: Path) -> None:
     train_units(_config(tmp_path / "whole", speech))
     train_units(_config(tmp_path / "out", speech, iterations=2))
@@ -172,7 +198,7 @@ def test_published_centroids_are_taken_as_they_are(tmp_path: Path) -> None:
     config = checked(UnitsTrainingConfig, keys, "test")
     assert train_units(config).finished == "start"
     found, card = load_units(str(tmp_path / "out" / "model"))
-    assert (found == centroids).all() and card.objective is None
+    assert (found.centroids == centroids).all() and found.deviations is None and card.objective is None
     direct = UnitExtractor.of_centroids(str(tmp_path / "kmeans.npy"), config.features)
     loaded = UnitExtractor.load(str(tmp_path / "out" / "model"))
     assert direct.num_units == 20 and direct.card.fingerprint == loaded.card.fingerprint
