@@ -260,10 +260,10 @@ def load_pretrained(kind: Any, folder: Path, config: Any) -> Any:
     except Exception as error:
         raise ModelError(f"{folder}: cannot be loaded: {' '.join(str(error).split())[:300]}") from error
     # not `missing_keys`: this class's parts have it pass over whatever is lacking of others
-    wanted = set(model.state_dict()) - set(model.all_tied_weights_keys)
-    missing = {
-        name for name in wanted - tensor_names(folder, variant_of(config)) if not name.endswith("num_batches_tracked")
-    }
+    names, tied = tensor_names(folder, variant_of(config)), model.all_tied_weights_keys
+    names |= {tied[name] for name in names & set(tied)}  # a file has a shared table under any of its names
+    wanted = {name for name in model.state_dict() if name not in tied and not name.endswith("num_batches_tracked")}
+    missing = wanted - names
     wrong = missing | set(told["unexpected_keys"]) | {key[0] for key in told["mismatched_keys"]}
     if wrong:
         named = ", ".join(sorted(wrong)[:_MOST_NAMED])

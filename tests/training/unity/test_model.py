@@ -9,9 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from seamlessalign.errors import ConfigError, ModelError
 from seamlessalign.training.unity.model import UnitY, load_unity, make_unity, save_unity
+from seamlessalign.training.unity.start import start_unity
+from seamlessalign.training.unity.start_settings import UnityStart
 from seamlessalign.training.vocabulary import TextVocabulary
 from tests.training.tiny_unity import SENTENCES, padded, pieces, speech, tiny_text, tiny_units, tiny_unity
 
@@ -248,6 +251,31 @@ class TestFiles:
         (tmp_path / "config.json").write_text(json.dumps(config))
         (tmp_path / "model.safetensors").write_bytes(b"broken")
         with pytest.raises(ModelError, match="cannot be loaded"):
+            load_unity(tmp_path)
+
+    def test_a_shared_table_may_have_any_of_its_names(self, unity: UnitY, folder: Path, tmp_path: Path) -> None:
+        for file in folder.iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        tensors = load_file(tmp_path / "model.safetensors")
+        other = {
+            "shared.weight": "text_decoder.embed_tokens.weight",
+            "t2u_model.model.decoder.embed_tokens.weight": "t2u_model.lm_head.weight",
+        }
+        assert other.keys() <= tensors.keys()
+        save_file({other.get(name, name): value for name, value in tensors.items()}, tmp_path / "model.safetensors")
+        state = unity.state_dict()
+        for again in (load_unity(tmp_path)[0], start_unity(UnityStart(unity=str(tmp_path))).unity):
+            assert all(torch.equal(value, state[name]) for name, value in again.state_dict().items())
+
+    @pytest.mark.parametrize("part", ["text_decoder", "speech_encoder", "text_encoder", "t2u_model", "vocoder"])
+    def test_a_tensor_that_is_missing_of_any_part_is_told(self, folder: Path, tmp_path: Path, part: str) -> None:
+        for file in folder.iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        tensors = load_file(tmp_path / "model.safetensors")
+        gone = next(name for name in sorted(tensors) if name.startswith(part) and name.endswith("bias"))
+        del tensors[gone]
+        save_file(tensors, tmp_path / "model.safetensors")
+        with pytest.raises(ModelError, match=f"1 tensors do not, such as {gone}"):
             load_unity(tmp_path)
 
     def test_a_vocabulary_of_another_size_is_told(self, folder: Path, tmp_path: Path) -> None:
