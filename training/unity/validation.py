@@ -126,12 +126,13 @@ class HeldOut:
         by_way = defaultdict(list)
         for way, made, reference in said:
             by_way[way].append((made, reference))
-        for way, pairs in by_way.items():
-            made, references = zip(*sorted(pairs), strict=True)
+        for way, pairs in sorted(by_way.items()):
+            lines = [made for made, _ in pairs]
+            references = [reference for _, reference in pairs]
             by = "char" if way[2] in _BY_CHARACTER else "13a"
             directions[f"{way[0]} {way[1]}-{way[2]}"] |= {
-                "bleu": sacrebleu.corpus_bleu(made, [references], tokenize=by).score,
-                "chrf": sacrebleu.corpus_chrf(made, [references]).score,
+                "bleu": sacrebleu.corpus_bleu(lines, [references], tokenize=by).score,
+                "chrf": sacrebleu.corpus_chrf(lines, [references]).score,
                 "translated": len(pairs),
             }
         scored = [told for told in directions.values() if "bleu" in told]

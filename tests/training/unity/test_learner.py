@@ -29,7 +29,8 @@ def _logs(logits: Any) -> Any:
 
 def _smoothed(logs: Any, labels: list[int]) -> float:
     spread = 0.2 / (logs.shape[1] - 1)
-    return -sum(0.8 * row[label] + spread * (row.sum() - row[label]) for row, label in zip(logs, labels, strict=True))
+    found = (0.8 * row[label] + spread * (row.sum() - row[label]) for row, label in zip(logs, labels, strict=True))
+    return -float(sum(found))
 
 
 def _alone(unity: Any, one: Any) -> dict[str, tuple[float, int]]:
