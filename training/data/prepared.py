@@ -1,13 +1,15 @@
 """The door: from the settings of a training to its batches, those that are learnt and those that are held out."""
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from seamlessalign import storage
 from seamlessalign.errors import InputError
 from seamlessalign.training.data.augmentation import slowest_speed
 from seamlessalign.training.data.batches import Reader, UnityBatches
@@ -19,6 +21,7 @@ from seamlessalign.training.data.settings import AugmentSettings, DataSource, Tr
 from seamlessalign.training.data.sources import RowSource
 from seamlessalign.typed_config import digest
 
+ACCOUNT_FILE = "account.json"
 _FOLDS = 1 << 16
 _OPEN = 1_250_000  # bytes that are kept open for each MB of a window: the next one begins before this one ends
 
@@ -68,7 +71,8 @@ def prepare_data(
 ) -> PreparedData:
     """List the sources, choose what is learnt, and plan its batches.
 
-    folder: where the index of rows is kept; what another process has written there is used, so let one go first.
+    folder: where the index of rows is kept, and `account.json` with what is learnt and set aside of each source; what
+    another process has written there is used, so let one go first.
 
     Raises InputError for a source that is not there, cannot be read, lacks a column or has nothing that is usable.
     """
@@ -99,8 +103,11 @@ def prepare_data(
     kept = first_of_each(held, data.validation_items)
     other.set_aside(_counted(held.where(np.flatnonzero(~kept)), len(other.settings), "beyond_validation_items"))
 
+    mixture = mix(learnt, data.train, data.tasks, data.mixing)
+    if folder is not None:
+        _write(folder / ACCOUNT_FILE, mixture, told)
     return PreparedData(
-        batches(part, mix(learnt, data.train, data.tasks, data.mixing), augment),
+        batches(part, mixture, augment),
         batches(other, each_once(held.where(np.flatnonzero(kept))), None),
         sum(told.values(), Counter[str]()),
         told,
@@ -140,6 +147,16 @@ def _listed(
             told = ", ".join(f"{count} {reason}" for reason, count in aside[number].most_common()) or "it is empty"
             raise InputError(f"{source.path}: nothing to learn from for {', '.join(data.tasks)}: {told}")
     return _Part(settings, index, sources, items, aside)
+
+
+def _write(file: Path, mixture: Mixture, aside: Mapping[str, Counter[str]]) -> None:
+    """How many items there are of each source, task and direction, how many an epoch has, and what is set aside."""
+    shares = zip(mixture.names, mixture.sizes.tolist(), mixture.counts.tolist(), strict=True)
+    account = {
+        "items": {name: {"there": there, "in_an_epoch": count} for name, there, count in shares},
+        "set_aside": {name: dict(sorted(counts.items())) for name, counts in aside.items()},
+    }
+    storage.write_bytes_atomic(str(file), (json.dumps(account, indent=1) + "\n").encode())
 
 
 def _counted(items: Items, num_sources: int, reason: str) -> list[Counter[str]]:

@@ -1,5 +1,6 @@
 """Batches from rows on disk: the same rows in the same batches for any number of processes, read a few times each."""
 
+import json
 import pickle
 from collections import Counter
 from pathlib import Path
@@ -94,6 +95,32 @@ class TestContent:
         offers += [("t2st", "eng-fra"), ("t2st", "fra-fra")]
         assert seen == Counter({(key, *offer): 1 for key in wanted for offer in offers})
         assert not made.set_aside
+
+    def test_an_account_is_kept_of_each_source(self, run: Path, tmp_path: Path) -> None:
+        text, units = vocabularies()
+        lines = [{"eng": "the cat sat", "fra": "le chat"}] * 5 + [{"eng": "a", "fra": "le chat dort"}, {"eng": "x"}]
+        path = write_lines(tmp_path / "t.jsonl", lines)
+        sources: list[dict[str, Any]] = [
+            {"kind": "corpus", "path": str(run)},
+            {"kind": "text", "path": str(path), "pairs": [["eng", "fra"]], "both_ways": False, "weight": 8},
+        ]
+        limits = {"max_chars_ratio": 6}
+        data = data_of(*sources, tasks=["t2tt"], limits=limits, validation=[sources[0]], batches=SMALL)
+        made = prepare_data(data, text, units, 0, tmp_path / "rows")
+        account = json.loads((tmp_path / "rows" / "account.json").read_text())
+        pairs = [(len(row["src_text"]), len(row["tgt_text"])) for row in map(corpus_row, range(COUNT))]
+        unlike = sum(max(pair) > 6 * min(pair) for pair in pairs)
+        of_corpus = {"unlike_lengths": 2 * unlike} if unlike else {}
+        assert account["set_aside"] == {
+            "train.0 (corpus)": of_corpus,
+            "train.1 (text)": {"no_target_text": 1, "unlike_lengths": 1},
+            "validation.0 (corpus)": of_corpus,
+        }
+        there = {name: one["there"] for name, one in account["items"].items()}
+        wanted = dict.fromkeys(["0. corpus: t2tt eng-fra", "0. corpus: t2tt fra-eng"], COUNT - unlike)
+        assert there == wanted | {"1. text: t2tt eng-fra": 5}
+        assert account["items"]["1. text: t2tt eng-fra"]["in_an_epoch"] == round(40 / (2 * (COUNT - unlike) + 40) * 85)
+        assert made.set_aside == sum(made.by_source.values(), Counter())
 
     def test_speech_into_speech(self, tmp_path: Path) -> None:
         """Source speech, and text and units of the target; the source's text is not there."""

@@ -3,6 +3,9 @@
 import json
 import os
 import pickle
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +163,23 @@ class TestFiles:
         (tmp_path / "index.json").write_text("{}")
         (tmp_path / "rows.npy").write_bytes(b"half")
         assert _index(source, folder=tmp_path).digest == wanted
+
+    @pytest.mark.slow
+    def test_one_that_is_killed_while_it_writes_is_made_again(self, run: Path, tmp_path: Path) -> None:
+        source = {"kind": "corpus", "path": str(run)}
+        wanted = _index(source).digest
+        for moment in ("index.json", "rows.npy", "units.npy"):  # the last thing that is there when it is killed
+            folder = tmp_path / moment
+            script = (
+                "from pathlib import Path; from tests.training.data.test_index import _index\n"
+                f"_index({source!r}, folder=Path({str(folder)!r}))"
+            )
+            program = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[3])
+            while program.poll() is None and not (folder / moment).is_file():
+                time.sleep(0.0005)
+            program.kill()
+            program.wait()
+            assert _index(source, folder=folder).digest == wanted
 
     def test_a_damaged_one_is_told(self, run: Path, tmp_path: Path) -> None:
         source = {"kind": "corpus", "path": str(run)}
