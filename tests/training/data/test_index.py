@@ -168,7 +168,7 @@ class TestFiles:
     def test_one_that_is_killed_while_it_writes_is_made_again(self, run: Path, tmp_path: Path) -> None:
         source = {"kind": "corpus", "path": str(run)}
         wanted = _index(source).digest
-        for moment in ("index.json", "rows.npy", "units.npy"):  # the last thing that is there when it is killed
+        for moment in ("index.json", "rows.npy"):  # the last thing that is there when it is killed
             folder = tmp_path / moment
             script = (
                 "from pathlib import Path; from tests.training.data.test_index import _index\n"
