@@ -60,8 +60,8 @@ class VocoderLosses(Section):
     mel: float = Field(45.0, gt=0)
     features: float = Field(2.0, ge=0)
     duration: float = Field(1.0, gt=0)
-    # The first so many steps are without discriminators: the mel spectrogram alone leads to speech that can be
-    # understood, sooner and at a third of the cost; what it sounds like is theirs to mend.
+    # The first so many steps are without discriminators, which cost most of a step: what is said follows from the mel
+    # spectrogram alone, how natural it sounds from them.
     mel_only_steps: NonNegativeInt = 0
 
 
