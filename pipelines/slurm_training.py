@@ -71,6 +71,7 @@ def submit_training(kind: str, config: TrainingSettings) -> str:
             ntasks_per_node=asks.processes,
             gpus_per_node=asks.gpus * asks.processes or None,
             dependency="singleton",
+            signal_delay_s=min(asks.warn_seconds, asks.minutes * 30),
         ),
         [TrainingJob(kind, here)],
     )

@@ -93,6 +93,7 @@ class SlurmTrainingConfig(SlurmAsks):
     nodes: PositiveInt = 1
     processes: PositiveInt = 1  # of each node, which train together with those of all others
     gpus: int = Field(0, ge=0, le=1)  # of each process; with one it trains on CUDA, else on processors
+    warn_seconds: PositiveInt = 90  # before its time is up that it is told so: a step and a checkpoint must fit in
 
 
 class SlurmConfig(SlurmAsks):
