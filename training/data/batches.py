@@ -116,17 +116,19 @@ class UnityBatches:
         self._settings, self._augment, self._seed = settings, augment, seed
         self._rank, self._world = rank, world
         self._slowest = 1.0 if augment is None else slowest_speed(augment)
-        self._plan: tuple[int, EpochPlan] | None = None
+        self._plans: dict[int, EpochPlan] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Processes that load data plan for themselves: it is sooner done than sent."""
-        return self.__dict__ | {"_plan": None}
+        return self.__dict__ | {"_plans": {}}
 
     def plan(self, epoch: int) -> EpochPlan:
-        """The plan of an epoch; the latest one is kept."""
-        if self._plan is None or self._plan[0] != epoch:
-            self._plan = epoch, plan_epoch(self.mixture, self._settings, self._slowest, self._seed, epoch)
-        return self._plan[1]
+        """The plan of an epoch; the latest two are kept, since loading is in the next one before this one ends."""
+        if epoch not in self._plans:
+            self._plans[epoch] = plan_epoch(self.mixture, self._settings, self._slowest, self._seed, epoch)
+            for old in list(self._plans)[:-2]:
+                del self._plans[old]
+        return self._plans[epoch]
 
     def num_batches(self, epoch: int) -> int:
         return self.plan(epoch).num_batches

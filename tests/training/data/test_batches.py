@@ -16,6 +16,7 @@ from seamlessalign.errors import InputError
 from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.speech_sources import Sound, load_sound
 from seamlessalign.training.data.batches import UnityBatches
+from seamlessalign.training.data.epochs import plan_epoch
 from seamlessalign.training.data.examples import Task
 from seamlessalign.training.data.prepared import PreparedData, prepare_data
 from seamlessalign.training.data.sources import reduced
@@ -237,6 +238,21 @@ class TestReading:
         batches = _prepared(run, tasks=["t2tt"]).train
         _rows(batches)
         assert {sound for _, _, sound in batches.reader.opened.reads} == {False}
+
+    def test_two_plans_are_kept(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Loading looks into the next epoch while this one is being learnt."""
+        batches = _prepared(run).train
+        made: list[int] = []
+        plain = plan_epoch
+
+        def counted(*arguments: Any) -> Any:
+            made.append(arguments[-1])
+            return plain(*arguments)
+
+        monkeypatch.setattr("seamlessalign.training.data.batches.plan_epoch", counted)
+        for epoch in (0, 1, 0, 1, 1, 0, 2, 1, 2, 0):
+            batches.num_batches(epoch)
+        assert made == [0, 1, 2, 0]
 
 
 class TestRejects:
