@@ -93,10 +93,12 @@ def train_on_slurm(kind: str, config: TrainingSettings) -> Trained:
     lost = _Lost(checkpoints, config.resources.slurm, checkpoints.steps())
     while True:
         job = submit_training(kind, config)
+        printed = _Printed(folder.log(job))
         try:
-            found = _wait(job, folder)
+            found = _wait(job, folder, printed)
         except KeyboardInterrupt:
             _stop(job, folder)
+            printed.relay()
             raise
         if found is not None:
             return found
@@ -137,9 +139,9 @@ class _Lost:
         log.warning("%s; it is submitted again", told or f"job {job} is gone")
 
 
-def _wait(job: str, folder: TrainingJobFolder) -> Trained | None:
+def _wait(job: str, folder: TrainingJobFolder, printed: "_Printed") -> Trained | None:
     """Wait until a job has ended; what came of it, or None where it was lost. Raises its error."""
-    printed, state, ended = _Printed(folder.log(job)), "", 0.0
+    state, ended = "", 0.0
     while True:
         queued = queue_of_slurm().get(job)
         now = _told(queued)

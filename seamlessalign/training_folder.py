@@ -68,6 +68,8 @@ class TrainingFolder:
                 raise StorageError(f"{self.plan}: is damaged: {error}; name another output") from error
             check_same(kept, wanted, str(self.root))
             return
+        if (self.root / "checkpoint" / "state.pt").is_file():
+            raise ConfigError(f"{self.root} holds a training of an earlier version; name another output")
         storage.write_bytes_atomic(str(self.plan), (json.dumps(wanted, indent=1) + "\n").encode())
 
     def add(self, line: dict[str, Any]) -> None:

@@ -228,6 +228,14 @@ class TestStops:
             train_line(**_keys(tmp_path, points=47))
         assert train_line(**(_keys(tmp_path) | {"log_every": 3})).steps == 20  # this changes nothing
 
+    def test_a_training_of_an_earlier_version_is_left_as_it_is(self, tmp_path: Path) -> None:
+        (tmp_path / "checkpoint").mkdir()
+        (tmp_path / "checkpoint" / "state.pt").touch()
+        (tmp_path / "metrics.jsonl").write_text('{"step": 7}\n')
+        with pytest.raises(ConfigError, match="holds a training of an earlier version; name another output"):
+            train_line(**_keys(tmp_path))
+        assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 7}\n'
+
     def test_two_trainings_in_a_folder_keep_out_of_each_others_way(self, tmp_path: Path) -> None:
         class Another(_Stopping):
             def happen(self) -> None:

@@ -154,6 +154,7 @@ def test_ctrl_c_saves_the_step_and_errors_are_the_trainings_own(world: Path, clu
     status, said = _end(driver, cluster)
     assert status == 1 and said.endswith("seamlessalign: stopped; the same command goes on from here\n"), said
     assert "is told to save its step and end" in said
+    assert "told to stop: this step is ended and saved first" in said
     step = state_of(world / "stopped")["progress"]["step"]
     assert 3 <= step < STEPS
     assert all(state not in ("RUNNING", "PENDING") for _, state in cluster.queue())
