@@ -91,6 +91,12 @@ class TextVocabulary:
         parts = [self.model, *(one.model for one in self.added), json.dumps(self._about(), sort_keys=True).encode()]
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:16]
 
+    @property
+    def joins(self) -> bool:
+        """Whether its SentencePiece model is one of joins (bpe): scores are 0, -1, -2, … in the order of pieces."""
+        cutter = self._cutters[0]
+        return all(cutter.GetScore(i) == _SPECIAL_PIECES - i for i in range(_SPECIAL_PIECES, self.num_pieces))
+
     def tag(self, lang: str) -> int:
         """The token of a language. Raises InputError where there is none."""
         return _tag(self.languages, lang, "text")
@@ -144,6 +150,13 @@ class TextVocabulary:
         for i, one in enumerate(self.added, 1):
             storage.write_bytes_atomic(str(folder / _added_file(i)), one.model)
         _write_json(folder / TEXT_FILE, self._about())
+
+    def is_in(self, directory: str | Path) -> bool:
+        """Whether a folder has this very vocabulary."""
+        try:
+            return load_text_vocabulary(directory).digest == self.digest
+        except ModelError:
+            return False
 
     def _about(self) -> dict[str, Any]:
         added = [{"languages": list(one.languages), "tokens": list(one.tokens)} for one in self.added]

@@ -140,7 +140,7 @@ def learn_pieces(text: TextVocabulary, config: GrowthConfig) -> bytes:
     if not texts or set(texts) - set(config.languages):
         raise InputError(f"data: has texts in {', '.join(texts) or 'no language'}; they must be in `languages`")
     model = text.added[-1].model if text.added else text.model
-    old, joined = _scores(model), _joins(text.model)
+    old, joined = _scores(model), text.joins
     learning = VocabularyConfig(
         output=config.output,
         data=config.data,
@@ -167,11 +167,6 @@ def _scores(model: bytes) -> list[tuple[str, float]]:
 
     processor = SentencePieceProcessor(model_proto=model)
     return [(processor.IdToPiece(i), processor.GetScore(i)) for i in range(processor.GetPieceSize())]
-
-
-def _joins(model: bytes) -> bool:
-    """Whether a SentencePiece model is one of joins: its scores are then 0, -1, -2, … in the order of pieces."""
-    return all(score == -i for i, (_, score) in enumerate(_scores(model)[3:]))
 
 
 def _encoded(piece: str, score: float) -> bytes:

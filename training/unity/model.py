@@ -19,6 +19,7 @@ from torch import nn
 
 from seamlessalign import storage
 from seamlessalign.errors import ConfigError, ModelError
+from seamlessalign.training.unity.processor_files import save_processor
 from seamlessalign.training.unity.sizes import speech_kind, unity_config
 from seamlessalign.training.vocabulary import (
     TextVocabulary,
@@ -189,6 +190,7 @@ def save_unity(
     """
     folder = Path(directory)
     write_generation_config(unity.model, text, units, unity.vocoder_languages)
+    save_processor(folder, text)
     text.save(folder)
     if units is not None:
         units.save(folder)

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from seamlessalign.embedders.sonar.features import features as fbank_features
 from seamlessalign.errors import ConfigError, ModelError
 from seamlessalign.training.unity.model import UnitY, load_unity, make_unity, save_unity
+from seamlessalign.training.unity.processor_files import save_processor
 from seamlessalign.training.unity.start import start_unity
 from seamlessalign.training.unity.start_settings import UnityStart
 from seamlessalign.training.vocabulary import TextVocabulary
@@ -195,6 +197,32 @@ class TestGenerate:
         peer = _peer("SeamlessM4TForTextToText", folder)
         made = peer.generate(input_ids=sources, attention_mask=mask, tgt_lang="eng", max_new_tokens=4)
         assert made[:, :2].tolist() == [[TEXT.eos, TEXT.tag("eng")]] * 3
+
+
+class TestProcessor:
+    def test_transformers_hears_and_reads_as_we_do(self, folder: Path) -> None:
+        from transformers import AutoProcessor
+
+        processor = AutoProcessor.from_pretrained(folder)
+        for sentence in SENTENCES:
+            assert processor.tokenizer(sentence, src_lang="fra")["input_ids"] == TEXT.source(sentence, "fra")
+            written = processor.tokenizer(text_target=sentence, tgt_lang="eng")["input_ids"]
+            assert written == TEXT.target(sentence, "eng")
+            assert processor.tokenizer.decode(written, skip_special_tokens=True) == sentence
+        waveform = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
+        theirs = processor.feature_extractor(waveform, sampling_rate=16000, return_tensors="pt")
+        ours = fbank_features(torch.from_numpy(waveform))
+        _near(theirs["input_features"][0][: len(ours)], ours, 1e-3)
+
+    def test_files_of_another_vocabulary_do_not_stay(self, unity: UnitY, tmp_path: Path) -> None:
+        save_unity(tmp_path, unity, TEXT, UNITS)
+        kept = (tmp_path / "tokenizer.json").stat().st_mtime_ns
+        save_unity(tmp_path, unity, TEXT, UNITS)
+        assert (tmp_path / "tokenizer.json").stat().st_mtime_ns == kept
+        save_processor(tmp_path, tiny_text("fra", "eng"))
+        assert (tmp_path / "tokenizer.json").stat().st_mtime_ns != kept
+        save_processor(tmp_path, TextVocabulary(pieces("unigram", 45), ["eng"]))
+        assert not (tmp_path / "tokenizer.json").exists()
 
 
 class TestFiles:
