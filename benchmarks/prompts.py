@@ -84,7 +84,7 @@ def prompts_of(cache: Path, most: int | None = None) -> tuple[dict[str, list[str
     shared = sorted(set.intersection(*(set(collection.prompts[lang]) for lang in LANGUAGES)))
     keys = [key for key in shared if num_words(collection.english[key]) >= MIN_WORDS][:most]
     texts = {lang: [collection.prompts[lang][key].text for key in keys] for lang in LANGUAGES}
-    return texts, {lang: [_samples(collection.prompts[lang][key]) for key in keys] for lang in LANGUAGES}
+    return texts, {lang: [samples_of(collection.prompts[lang][key]) for key in keys] for lang in LANGUAGES}
 
 
 def measure(sides: Sides, english: Float32, texts: Sequence[str]) -> dict[str, tuple[float, float]]:
@@ -117,7 +117,8 @@ def table(measured: Mapping[str, Mapping[str, Any]], num_prompts: int) -> str:
     return "\n".join(lines)
 
 
-def _samples(prompt: Prompt) -> Float32:
+def samples_of(prompt: Prompt) -> Float32:
+    """What a prompt says, without most of the silence around it, at 16 kHz."""
     samples = decode(prompt.audio).samples
     start, end = trim(samples)
     around = int(_MARGIN_SECONDS * SAMPLE_RATE)
@@ -151,7 +152,7 @@ def _mean_pooled(speech: Speech, cache: Path) -> Sides:
     frames, targets = [], []
     for lang, prompts in stamps.items():
         some = [prompts[key] for key in sorted(prompts)][:: max(1, len(prompts) // _STAMPS)]
-        pooled = _pooled([_samples(prompt) for prompt in some])
+        pooled = _pooled([samples_of(prompt) for prompt in some])
         rows = text.encode_uncentred([prompt.text for prompt in some], lang)
         frames.append(pooled - pooled.mean(0))
         targets.append(unit_rows(rows) - fit_mean(rows))
