@@ -176,6 +176,9 @@ class UnityTraining(Trainer):
                 accelerator.process_index,
                 accelerator.num_processes,
             )
+        for source, reasons in data.by_source.items():
+            if reasons:
+                self.log.say(f"{source}: set aside {dict(reasons)}")
         self.batches, self.set_aside = data.train, data.set_aside
         self.held_out = HeldOut(data.validation, config.loss, self.text, config.validation.translate)
         self.rows, self.told = data.digest, data.summary

@@ -158,7 +158,8 @@ class TestTraining:
         }
         keys = settings(tmp_path / "out", start, data=data, optimiser={"steps": 4}, validation={"every": 4})
         (tmp_path / "unity.yaml").write_text(yaml.safe_dump(keys))
-        assert main(["train", "unity", str(tmp_path / "unity.yaml"), "log_every=2"]) == 0
+        command = ["train", "unity", str(tmp_path / "unity.yaml"), "resources.precision=bf16"]
+        assert main([*command, "log_every=2"]) == 0
         told = capsys.readouterr()
         assert f"translation model: {tmp_path / 'out'}/model, best" in told.out
         before, after = (load_unity(folder)[0].model for folder in (start, tmp_path / "out" / "model"))
@@ -169,7 +170,8 @@ class TestTraining:
         ways = next(line["directions"] for line in metrics_of(tmp_path / "out") if "directions" in line)
         assert set(ways) <= {"s2tt fra-eng", "t2tt fra-eng"} and ways
         assert load_translator(tmp_path / "out" / "model").translate_text([], "fra", "eng") == []
-        assert main(["train", "unity", str(tmp_path / "unity.yaml"), "loss.kd=0.5"]) == 2
+        assert "train.0 (text): set aside {" in told.err
+        assert main([*command, "loss.kd=0.5"]) == 2
         assert "holds a training with loss.kd = 1.0, not 0.5" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
