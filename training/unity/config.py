@@ -48,6 +48,13 @@ class UnityModelChoice(Section):
     # Batch normalisation of the conformer goes by the statistics that it has, or by those of the real frames of each
     # batch, of all processes.
     batch_norm: Literal["frozen", "batch"] = "frozen"
+    recompute: bool = False  # what layers found is computed again for the gradient: less memory, a third slower
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        if self.recompute and self.batch_norm == "batch":
+            raise ValueError("recompute would count each batch twice in the statistics of batch_norm: batch")
+        return self
 
 
 class UnityOptimiser(OptimiserSettings):

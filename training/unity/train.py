@@ -62,6 +62,8 @@ class UnityTraining(Trainer):
         else:
             frozen = [*config.freeze, "vocoder", *unreached(config)]
             self.trained = choose_trained(self.unity.model, PARTS, config.trained, frozen)
+        if config.model.recompute:
+            self.unity.model.gradient_checkpointing_enable({"use_reentrant": False})
         if config.model.batch_norm == "batch":
             with_frame_norms(self.unity)
         self._bare = UnityLearner(

@@ -65,6 +65,7 @@ class TestConfig:
             ({"loss": {"s2t": 1}}, "unknown key 'loss.s2t'; did you mean 's2tt'"),
             ({"validation": {"choose": "bleu"}}, "choose: bleu needs rows to translate"),
             ({"lora": {"rank": 4}, "freeze": ["t2u"]}, "with lora nothing else learns"),
+            ({"model": {"recompute": True, "batch_norm": "batch"}}, "model: recompute would count each batch twice"),
             ({"trained": ["vocoder"]}, "the vocoder is not learnt here"),
         ],
     )

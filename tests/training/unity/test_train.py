@@ -109,6 +109,20 @@ class TestTraining:
         _train(keys)
         assert_same(tmp_path / "stopped", tmp_path / "straight")
 
+    def test_what_is_computed_again_is_the_same(self, tmp_path: Path, start: str) -> None:
+        """With dropout, whose places are drawn again."""
+        passes = {}
+        for again in (False, True):
+            keys = settings(tmp_path / str(again), start, model={"recompute": again}, optimiser={"steps": 2})
+            trainer, ran = MadeTraining(UnityTrainingConfig.model_validate(keys)), list[int]()
+            for stack in (trainer.unity.speech_encoder.encoder, trainer.unity.text_decoder):
+                stack.layers[0].register_forward_pre_hook(lambda *_, ran=ran: ran.append(1))
+            trainer.run()
+            passes[again] = len(ran)
+        one, other = (state_of(tmp_path / str(again))["model"] for again in (False, True))
+        assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+        assert passes[True] > passes[False]
+
     def test_adapters_learn_alone_and_are_worked_in(self, tmp_path: Path, start: str) -> None:
         before = load_unity(start)[0].model.state_dict()
         keys = settings(tmp_path, start, lora={"rank": 2, "layers": ["*.q_proj"]}, half_weights=False)
