@@ -124,6 +124,15 @@ def print_losses(folder: Path) -> None:
         learnt = [float(np.mean([line[name] for line in some])) for some in (steps[:part], steps[-part:])]
         cells = [*learnt, held[0][f"held_out_{name}"], held[-1][f"held_out_{name}"]]
         print(f"| {name} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |")
+    for kind in ("gvq", "rpq"):  # below 0: more is known than how often each code comes
+        cells = [line[f"held_out_{kind}"] - _entropy(line, kind) for line in (held[0], held[-1])]
+        print(f"| {kind}, less the entropy of codes | | | " + " | ".join(f"{cell:+.3f}" for cell in cells) + " |")
+
+
+def _entropy(line: Mapping[str, Any], kind: str) -> float:
+    """The mean entropy of the codebooks of a kind, in nats, over all that is held out."""
+    found = [value for name, value in line.items() if name.startswith(f"held_out_{kind}_perplexity_")]
+    return float(np.log(found).mean())
 
 
 def print_codebooks(folder: Path) -> None:
