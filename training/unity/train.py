@@ -63,7 +63,7 @@ class UnityTraining(Trainer):
             frozen = [*config.freeze, "vocoder", *unreached(config)]
             self.trained = choose_trained(self.unity.model, PARTS, config.trained, frozen)
         if config.model.recompute:
-            self.unity.model.gradient_checkpointing_enable({"use_reentrant": False})
+            _recompute(self.unity.model)
         if config.model.batch_norm == "batch":
             with_frame_norms(self.unity)
         self._bare = UnityLearner(
@@ -213,6 +213,11 @@ def unreached(config: UnityTrainingConfig) -> list[str]:
     if not (units and loss.t2u):
         found.append("t2u")
     return found
+
+
+def _recompute(model: Any) -> None:
+    enable = getattr(model, "activation_checkpointing_enable", None)  # its name from transformers 5.24 on
+    (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def start_folder(start: str) -> Path:

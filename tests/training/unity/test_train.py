@@ -116,7 +116,7 @@ class TestTraining:
             keys = settings(tmp_path / str(again), start, model={"recompute": again}, optimiser={"steps": 2})
             trainer, ran = MadeTraining(UnityTrainingConfig.model_validate(keys)), list[int]()
             for stack in (trainer.unity.speech_encoder.encoder, trainer.unity.text_decoder):
-                stack.layers[0].register_forward_pre_hook(lambda *_, ran=ran: ran.append(1))
+                stack.layers[0].self_attn.register_forward_pre_hook(lambda *_, ran=ran: ran.append(1))
             trainer.run()
             passes[again] = len(ran)
         one, other = (state_of(tmp_path / str(again))["model"] for again in (False, True))
