@@ -29,6 +29,7 @@ from seamlessalign.pipelines.run import RunResult, run
 from seamlessalign.pipelines.status import read_status
 from seamlessalign.pipelines.status_screen import status_text
 from seamlessalign.pipelines.summary import summary_text
+from seamlessalign.pipelines.task_log import read_log
 from seamlessalign.pipelines.verify import verify_run
 from seamlessalign.rows import UNITS
 from seamlessalign.speech_sources import Sound, load_sound
@@ -38,6 +39,7 @@ from seamlessalign.training.units.features import open_features
 from seamlessalign.training.units.files import Codebook, save_units
 from seamlessalign.training.units.repeats import expand_units, reduce_units
 from tests.faults.tiny_run import write_tiny_corpus
+from tests.pipelines.real_slurm import slurm
 from tests.pipelines.small_corpus import command, environment, hashes, program, spoken
 
 _TABLES = ("recordings", "segments", "sentences", "pairs", "corpus", "quarantine", "units")
@@ -229,6 +231,24 @@ def test_a_local_run_that_is_killed_has_the_same_bytes_as_one_on_beam(tiny: Tiny
     assert done.returncode == 3, done.stderr
     assert hashes(folder, _TABLES) == hashes(whole, _TABLES) and _wrong(folder) == []
     assert read_status(str(folder))["state"] == "done" and "units" in done.stdout
+
+
+@pytest.mark.slow
+def test_slurm_makes_the_same_bytes(
+    tiny: Tiny, whole: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a task of a job array, behind a corpus that is there."""
+    pytest.importorskip("submitit", reason="needs the extra 'slurm'")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    shutil.rmtree(folder / "units")
+    asks = ["resources.slurm.cpus=1", "resources.slurm.memory_gb=3", "resources.slurm.stages.units.minutes=10"]
+    (tmp_path / "daemons").mkdir()
+    with slurm(tmp_path / "daemons"):
+        done = tiny.run(folder, *tiny.wanted, *asks, executor="slurm")
+    assert done.shards_done == 1 and hashes(folder, _TABLES) == hashes(whole, _TABLES)
+    (mark,) = read_marks(RunFolder(str(folder)), "units").values()
+    assert [event for event in read_log(RunFolder(str(folder)), "units", mark.shard) if event.get("job")]
+    assert _wrong(folder) == []
 
 
 def test_what_is_too_short_is_counted(tiny: Tiny, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
