@@ -1,19 +1,30 @@
 """The configuration of a training of UnitY, of any of its stages: one YAML file, checked strictly, with overrides."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from seamlessalign.config import Lang
-from seamlessalign.training.data.settings import TranslationData
+from seamlessalign.training.data.settings import TaskName, TranslationData
 from seamlessalign.training.unity.lora_settings import LoraSettings
 from seamlessalign.training.unity.losses import Smoothing
 from seamlessalign.training_settings import OptimiserSettings, TrainingSettings, ValidationSettings, read_training
 from seamlessalign.typed_config import Section, beside
 
 Weight = Annotated[float, Field(ge=0)]
+
+
+# of each task, those that may teach something
+_LOSSES: Mapping[TaskName, Sequence[str]] = {
+    "asr": ("s2tt", "t2tt", "kd"),
+    "s2tt": ("s2tt", "t2tt", "kd"),
+    "t2tt": ("t2tt",),
+    "s2st": ("s2tt", "t2tt", "kd", "t2u"),
+    "t2st": ("t2tt", "t2u"),
+    "t2u": ("t2tt", "t2u"),
+}
 
 
 class UnityLosses(Section):
@@ -101,6 +112,10 @@ class UnityTrainingConfig(TrainingSettings):
             raise ValueError("give start, or a new model's model.size and model.vocabulary")
         if self.model.unit_languages and not self.model.num_units:
             raise ValueError("model.unit_languages needs model.num_units")
+        for task in self.data.tasks:
+            losses = _LOSSES[task]
+            if not any(getattr(self.loss, name) for name in losses):
+                raise ValueError(f"task {task} teaches nothing: the weight of {', '.join(losses)} is 0 in loss")
         if self.lora and not self.start:
             raise ValueError("lora is for models that have learnt; give start")
         if self.lora and (self.trained is not None or self.freeze):

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from seamlessalign.errors import InputError
 from seamlessalign.training.data.examples import UnityBatch
 from seamlessalign.training.unity.config import UnityLosses
 from seamlessalign.training.unity.generation import Translator
@@ -83,7 +84,9 @@ class HeldOut:
         totals = dict(zip(FOUND, map(sum, zip(*rows, strict=True)), strict=True))
         nll = sum(totals[f"{name}_nll"] for name, weight in learnt.items() if weight)
         tokens = sum(totals[f"{name}_tokens"] for name, weight in learnt.items() if weight)
-        mean = nll / tokens if tokens else math.nan
+        if not tokens:
+            raise InputError("data: nothing that is held out has a loss that is learnt; give data.validation such rows")
+        mean = nll / tokens
         return {"nll": mean, "perplexity": _perplexity(mean)}
 
     # Translations

@@ -69,7 +69,7 @@ def settings(output: Path, start: str, **more: Any) -> dict[str, Any]:
     """The keys of a training from a folder."""
     data = {
         "train": [{"kind": "text", "path": "unused.jsonl", "pairs": [["fra", "eng"]]}],
-        "tasks": ["s2st", "t2tt", "asr", "s2tt"],
+        "tasks": more.pop("tasks", ["s2st", "t2tt", "asr", "s2tt"]),
     }
     return {
         "output": str(output),

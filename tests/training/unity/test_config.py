@@ -66,6 +66,7 @@ class TestConfig:
             ({"validation": {"choose": "bleu"}}, "choose: bleu needs rows to translate"),
             ({"lora": {"rank": 4}, "freeze": ["t2u"]}, "with lora nothing else learns"),
             ({"model": {"recompute": True, "batch_norm": "batch"}}, "model: recompute would count each batch twice"),
+            ({"loss": {"t2tt": 0}}, "task t2tt teaches nothing: the weight of t2tt is 0 in loss"),
             ({"trained": ["vocoder"]}, "the vocoder is not learnt here"),
         ],
     )

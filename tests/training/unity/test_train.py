@@ -78,7 +78,7 @@ class TestTraining:
     @pytest.mark.parametrize(
         ("keys", "changed"),
         [
-            ({"trained": ["t2u"], "loss": {"s2tt": 0, "t2tt": 0, "kd": 0}}, ["t2u_model."]),
+            ({"tasks": ["s2st"], "trained": ["t2u"], "loss": {"s2tt": 0, "t2tt": 0, "kd": 0}}, ["t2u_model."]),
             (
                 {"freeze": ["t2u", "text_decoder", "text_encoder"], "model": {"batch_norm": "batch"}},
                 ["speech_encoder."],
@@ -211,8 +211,7 @@ class TestTraining:
         ],
     )
     def test_what_no_loss_reaches(self, tasks: list[str], loss: dict[str, Any], wanted: list[str]) -> None:
-        data = {"train": [{"kind": "text", "path": "lines.jsonl", "pairs": [["fra", "eng"]]}], "tasks": tasks}
-        keys = settings(Path("out"), "start", data=data, loss=loss)
+        keys = settings(Path("out"), "start", tasks=tasks, loss=loss)
         assert module.unreached(UnityTrainingConfig.model_validate(keys)) == wanted
 
     def test_a_start_that_is_none_is_told(self, tmp_path: Path) -> None:
