@@ -72,13 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = options.output / f"condition-{number}"
         mined = {} if rule is None else write_mined(options.demo / "run", rule, truth, held, folder)
         begun = time.monotonic()
-        model, pairs = learn(options.output, folder, rule is not None, options.steps, options.threads)
-        measured[name] = {**mined, **pairs, "minutes": (time.monotonic() - begun) / 60}
+        model = learn(options.output, folder, rule is not None, options.steps, options.threads)
+        measured[name] = {**mined, "minutes": (time.monotonic() - begun) / 60}
         measured[name] |= evaluate(model, options.output)
     print(table(measured))
     if options.json:
-        kept = {name: {key: value for key, value in row.items() if key != "rows"} for name, row in measured.items()}
-        options.json.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+        options.json.write_text(json.dumps(measured, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 # Data
@@ -110,9 +109,7 @@ def write_human(truth: DemoTruth, cache: Path, folder: Path) -> set[str]:
     return texts
 
 
-def write_mined(
-    run: Path, rule: Mapping[str, float], truth: DemoTruth, held: set[str], folder: Path
-) -> dict[str, float]:
+def write_mined(run: Path, rule: Mapping[str, float], truth: DemoTruth, held: set[str], folder: Path) -> dict[str, int]:
     """`corpus/` of a condition: the demo's pairs chosen by a rule. How many there are, and the share that is right."""
     copy = folder / "run"
     shutil.rmtree(folder, ignore_errors=True)
@@ -161,9 +158,9 @@ def _yaml(path: Path, settings: Mapping[str, Any]) -> Path:
 # Training and measuring
 
 
-def learn(output: Path, folder: Path, mined: bool, steps: int, threads: int) -> tuple[Path, dict[str, int]]:
-    """Train on human pairs, and what was mined where there is some; the model's folder, and the rows of an epoch."""
-    from seamlessalign.training.unity.train import UnityTraining
+def learn(output: Path, folder: Path, mined: bool, steps: int, threads: int) -> Path:
+    """Train on human pairs, and what was mined where there is some; the model's folder."""
+    from seamlessalign.training.unity.train import train_unity
 
     folder.mkdir(parents=True, exist_ok=True)
     columns = {"src": {"lang_column": "lang", "audio": "audio", "text": "text"}, "id": "id", "both_ways": False}
@@ -187,9 +184,8 @@ def learn(output: Path, folder: Path, mined: bool, steps: int, threads: int) -> 
         "validation": {"every": max(1, steps // 6)},
         "resources": {"device": "cpu", "threads": threads},
     }  # fmt: skip
-    training = UnityTraining(load_unity_config(str(_yaml(folder / "training.yaml", settings))))
-    rows = len(training.batches.mixture.items)
-    return training.run().folder / "model", {"rows": rows}
+    trained = train_unity(load_unity_config(str(_yaml(folder / "training.yaml", settings))))
+    return trained.folder / "model"
 
 
 def evaluate(model: Path, output: Path) -> dict[str, Any]:
@@ -233,7 +229,8 @@ def _waveform(content: bytes) -> npt.NDArray[np.float32]:
 
 def table(measured: Mapping[str, Mapping[str, Any]]) -> str:
     """A Markdown table: a line for each condition."""
-    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
     from sacrebleu.significance import PairedTest
 
     names = list(measured)
