@@ -343,7 +343,7 @@ def _about(folder: Path) -> Mapping[str, Any]:
 def _opened(folder: Path) -> RowIndex:
     try:
         about = _about(folder)
-        rows, groups, units = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS)
+        rows, groups, units = (np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS)
         return RowIndex(rows, groups, units, about["languages"], about["reasons"], folder)
     except (OSError, ValueError, KeyError) as error:
         raise StorageError(f"{folder}: the index of data is damaged: {error}; remove the folder") from error

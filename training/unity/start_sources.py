@@ -59,7 +59,7 @@ def read_source(folder: Path) -> Source:
             f"{folder}: is a model of type {kind!r}, which UnitY cannot start from; {', '.join(KINDS)} can"
         )
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{folder / CONFIG_FILE}: cannot be read: {' '.join(str(error).split())[:200]}") from error
     keys, rename = KINDS[kind](folder, config)
