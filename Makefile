@@ -6,12 +6,16 @@ BIN := $(VENV)/bin
 DEMO_OUTPUT ?= runs/demo
 # tests of a file run one after the other, files side by side
 TESTS_AT_ONCE ?= $(shell nproc 2> /dev/null || echo 2)
-# of the slow ones two more: those of stores and Slurm mostly wait
-SLOW_AT_ONCE ?= $(shell expr $(TESTS_AT_ONCE) + 2)
+# of the slow ones one more: those of stores and Slurm mostly wait
+SLOW_AT_ONCE ?= $(shell expr $(TESTS_AT_ONCE) + 1)
+# those whose files take longest begin first
+LONGEST := $(addprefix tests/,faults/test_s3.py faults/test_slurm_faults.py pipelines/test_demo.py pipelines/test_beam_run.py)
 PYTEST := $(BIN)/python -m pytest --dist loadfile -n
+# threads that wait for each other do not turn a core meanwhile: others want it
+export OMP_WAIT_POLICY ?= PASSIVE
 export SEAMLESSALIGN_DEMO_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: demo test test-slow lint types check data install clean
+.PHONY: demo test test-slow test-thorough lint types check data install clean
 
 demo: install
 	$(BIN)/seamlessalign demo --output $(DEMO_OUTPUT)
@@ -20,7 +24,7 @@ test: install
 	$(PYTEST) $(TESTS_AT_ONCE) -m "not slow"
 
 test-slow: install data
-	$(PYTEST) $(SLOW_AT_ONCE) -m slow
+	$(PYTEST) $(SLOW_AT_ONCE) --no-loadscope-reorder -m "slow and not thorough" $(LONGEST) tests
 
 lint: install
 	$(BIN)/ruff check .
@@ -30,6 +34,10 @@ types: install
 	$(BIN)/mypy
 
 check: lint types test test-slow
+
+# all slow tests, and faults at every moment, of which test-slow tries a sample: an hour or two
+test-thorough: install data
+	SEAMLESSALIGN_THOROUGH=1 $(PYTEST) $(TESTS_AT_ONCE) -m slow tests
 
 # the human speech that some tests use
 data: install

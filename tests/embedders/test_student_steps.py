@@ -105,6 +105,7 @@ def _program(config: dict[str, Any], file: Path) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_two_processes_that_accumulate_are_one(world: Path, tmp_path: Path) -> None:
     """Batches of an odd size: each process has another share of every one."""
     changes: dict[str, Any] = {"optimiser__accumulate": 3, "optimiser__batch": 7, "optimiser__steps": 8}
@@ -118,6 +119,7 @@ def test_two_processes_that_accumulate_are_one(world: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_sigterm_to_one_of_two_processes_saves_one_step_of_both(world: Path, tmp_path: Path) -> None:
     """And they end as if it had not come, to the bit: the sum of two numbers has no order."""
     changes: dict[str, Any] = {"optimiser__accumulate": 2, "optimiser__steps": 30, "student__pooler__dropout": 0.1}

@@ -129,6 +129,7 @@ def test_two_processes_are_one(world: Path, tmp_path: Path, backbone: str) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_processes_that_load_make_no_difference(world: Path) -> None:
     for workers in (0, 2):
         train(parsed(_everything(world, f"workers-{workers}", resources__workers=workers)))

@@ -56,7 +56,7 @@ def _named(file: str) -> str:
 @pytest.mark.parametrize("error", [FULL, BROKEN, READ_ONLY])
 @pytest.mark.parametrize("mode", [FAIL_ONCE, FAIL_ON])
 def test_an_error_at_any_change(tiny: Tiny, counted: Counter[str], error: int, mode: int) -> None:
-    numbers = sampled(moments(tiny.whole()[1]), 60)
+    numbers = sampled(moments(tiny.whole()[1]), 30)
     tried = sum(_fail(tiny, Fault(mode, number, error), counted) for number in numbers)
     # a folder that is read-only for one call lets pass what is done to a file that is open
     assert tried == len(numbers) or ((error, mode) == (READ_ONLY, FAIL_ONCE) and tried >= len(numbers) // 4)
@@ -68,7 +68,7 @@ def test_an_error_at_any_reading(tiny: Tiny, counted: Counter[str], mode: int) -
     folder = tiny.folder()
     calls = tiny.program.run(tiny.config, folder, fault=Fault(COUNT, reading=True)).calls
     shutil.rmtree(folder)
-    for number in sampled(moments(calls), 30):
+    for number in sampled(moments(calls), 15):
         _fail(tiny, Fault(mode, number, BROKEN, reading=True), counted)
 
 

@@ -19,7 +19,7 @@ OTHER = "mining.threshold=0.0"
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [TORN, LOSE_DATA, LOSE_NAMES])
 def test_at_many_moments(tiny: Tiny, counted: Counter[str], mode: int) -> None:
-    for number in sampled(moments(tiny.whole()[1]), 60):
+    for number in sampled(moments(tiny.whole()[1]), 30):
         tiny.crash(Fault(mode, number), counted)
 
 
@@ -33,7 +33,7 @@ def test_old_marks_that_come_back_vouch_for_nothing(tiny: Tiny, counted: Counter
     calls = tiny.program.run(tiny.config, folder, OTHER).calls
     assert {kind for kind, file in calls if file.startswith("/pairs")} >= {"write", "rename"}
     shutil.rmtree(folder)
-    for number in sampled(moments(calls), 30):
+    for number in sampled(moments(calls), 20):
         shutil.copytree(done, folder)
         crashed = tiny.program.run(tiny.config, folder, OTHER, fault=Fault(LOSE_NAMES, number))
         if crashed.faults:

@@ -35,7 +35,7 @@ def test_every_shard_is_done_by_two_processes_at_once(tiny: Tiny, counted: Count
 @pytest.mark.slow
 def test_a_driver_begins_while_tasks_of_one_that_was_killed_still_write(tiny: Tiny, counted: Counter[str]) -> None:
     whole, calls = tiny.whole(*_VARIANT)
-    for number in sampled(range(40, len(calls)), 25):
+    for number in sampled(range(40, len(calls)), 15):
         folder = tiny.folder()
         killed = tiny.program.run(
             tiny.config, folder, *_VARIANT, twins=Twins(number, apart=0.3, late=True), fault=Fault(KILL, number)

@@ -84,6 +84,7 @@ def test_two_processes_are_one(world: Path, tmp_path: Path, accumulate: int, ste
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_sigterm_to_one_of_two_processes_saves_one_step_of_both(world: Path, tmp_path: Path) -> None:
     """And they end as if it had not come, to the bit."""
     steps = {"optimiser__steps": 30, "validation__every": 15}
@@ -111,6 +112,7 @@ def test_it_learns_and_what_it_writes_can_be_loaded(world: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_processes_that_load_make_no_difference(world: Path) -> None:
     for workers in (0, 1):
         changes = {"optimiser__steps": 3, "validation__every": 3, "resources__workers": workers}

@@ -119,6 +119,7 @@ def test_what_says_the_same_as_the_first_tells_nothing_of_decoys() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.embedded
 def test_real_sentences(tmp_path: Path) -> None:
     """English against Spanish game texts: within 5 points with real decoys, within 10 and safe with made ones.
