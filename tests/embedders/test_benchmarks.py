@@ -13,7 +13,7 @@ from seamlessalign.errors import InputError, ModelError
 from seamlessalign.model_files import find_model
 from seamlessalign.pipelines.demo_data import build_demo
 
-pytestmark = [pytest.mark.slow, pytest.mark.embedded]
+pytestmark = [pytest.mark.slow, pytest.mark.thorough, pytest.mark.embedded]
 
 
 @pytest.fixture(scope="module")
