@@ -13,25 +13,32 @@ from seamlessalign.roots import outside
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """root/in/a.wav, out/b.wav, and links between the two."""
+    """within/in/a.wav, out/b.wav, and links between the two."""
     top = tmp_path_factory.mktemp("tree")
-    for name in ("root/in/a.wav", "out/b.wav", "root2/c.wav"):
+    for name in ("within/in/a.wav", "out/b.wav", "within2/c.wav"):
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).write_bytes(b"x")
-    (top / "root/file").symlink_to(top / "out/b.wav")
-    (top / "root/folder").symlink_to("../out")
-    (top / "root/fine").symlink_to("in")
-    (top / "root/circle").symlink_to("circle")
-    (top / "root/in/up").symlink_to("/")
-    (top / "back").symlink_to("root/in")
+    (top / "within/file").symlink_to(top / "out/b.wav")
+    (top / "within/folder").symlink_to("../out")
+    (top / "within/fine").symlink_to("in")
+    (top / "within/circle").symlink_to("circle")
+    (top / "within/in/up").symlink_to("/")
+    (top / "back").symlink_to("within/in")
     return top
 
 
 @pytest.mark.parametrize(
-    "path", ["root/in/a.wav", "root/fine/a.wav", "back/a.wav", "root/none.wav", "root/folder/../root/in/a.wav"]
+    "path",
+    ["within/in/a.wav", "within/fine/a.wav", "back/a.wav", "within/none.wav", "within/folder/../within/in/a.wav"],
 )
 def test_what_lies_below(tree: Path, path: str) -> None:
-    for root in (f"{tree}/root", f"{tree}/root/", f"file://{tree}/root", f"{tree}/out/../root", f"FILE://{tree}/root"):
+    for root in (
+        f"{tree}/within",
+        f"{tree}/within/",
+        f"file://{tree}/within",
+        f"{tree}/out/../within",
+        f"FILE://{tree}/within",
+    ):
         for uri in (f"{tree}/{path}", f"file://{tree}/{path}"):
             assert not outside(uri, root)
 
@@ -40,28 +47,28 @@ def test_what_lies_below(tree: Path, path: str) -> None:
     "path",
     [
         "out/b.wav",
-        "root2/c.wav",
-        "root/../out/b.wav",
-        "root/file",
-        "root/folder/b.wav",
-        "root/in/up/etc/passwd",
-        "root/circle",
-        "root/in/../../out/b.wav",
-        "root\0/a.wav",
+        "within2/c.wav",
+        "within/../out/b.wav",
+        "within/file",
+        "within/folder/b.wav",
+        "within/in/up/etc/passwd",
+        "within/circle",
+        "within/in/../../out/b.wav",
+        "within\0/a.wav",
     ],
 )
 def test_what_does_not(tree: Path, path: str) -> None:
-    assert outside(f"{tree}/{path}", f"{tree}/root")
-    assert outside(f"File://{tree}/{path}", f"{tree}/root")
+    assert outside(f"{tree}/{path}", f"{tree}/within")
+    assert outside(f"File://{tree}/{path}", f"{tree}/within")
 
 
 def test_a_link_may_be_the_root(tree: Path) -> None:
-    assert not outside(f"{tree}/root/in/a.wav", f"{tree}/back") and outside(f"{tree}/root/file", f"{tree}/back")
+    assert not outside(f"{tree}/within/in/a.wav", f"{tree}/back") and outside(f"{tree}/within/file", f"{tree}/back")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
-    st.lists(st.sampled_from([".", "..", "root", "in", "out", "fine", "folder", "up", "a.wav", "b.wav"]), max_size=8)
+    st.lists(st.sampled_from([".", "..", "within", "in", "out", "fine", "folder", "up", "a.wav", "b.wav"]), max_size=8)
 )
 def test_paths_against_the_file_system(tree: Path, parts: list[str]) -> None:
     """Where the kernel opens a file, its own word for where that is decides."""
@@ -74,8 +81,8 @@ def test_paths_against_the_file_system(tree: Path, parts: list[str]) -> None:
         real = str(Path(f"/proc/self/fd/{descriptor}").readlink())
     finally:
         os.close(descriptor)
-    root = os.path.realpath(tree / "root")
-    assert outside(path, f"{tree}/root") == (not f"{real}/".startswith(f"{root}/"))
+    root = os.path.realpath(tree / "within")
+    assert outside(path, f"{tree}/within") == (not f"{real}/".startswith(f"{root}/"))
 
 
 @pytest.mark.parametrize("root", ["s3://bucket/in", "s3://bucket/in/"])

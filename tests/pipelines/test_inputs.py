@@ -302,10 +302,10 @@ class TestRoot:
 
     @pytest.fixture
     def tree(self, tmp_path: Path) -> Path:
-        _touch(tmp_path, "root/in/a.wav", "root/list/b.wav", "out/c.wav", "out/text.txt", "root/text.txt")
-        (tmp_path / "root/in/link.wav").symlink_to(tmp_path / "out/c.wav")
-        (tmp_path / "root/in/folder").symlink_to(tmp_path / "out")
-        write_tar(tmp_path / "root/in/s.tar", {"../x.wav": b"x"})
+        _touch(tmp_path, "within/in/a.wav", "within/list/b.wav", "out/c.wav", "out/text.txt", "within/text.txt")
+        (tmp_path / "within/in/link.wav").symlink_to(tmp_path / "out/c.wav")
+        (tmp_path / "within/in/folder").symlink_to(tmp_path / "out")
+        write_tar(tmp_path / "within/in/s.tar", {"../x.wav": b"x"})
         write_tar(tmp_path / "out/t.tar", {"x.wav": b"x"})
         return tmp_path
 
@@ -321,16 +321,16 @@ class TestRoot:
         lines += ["../../out/t.tar", "../in/link.wav#channel=0", "../../out/none.wav", "http://127.0.0.1:1/a.wav"]
         lines += ["s3://bucket/a.wav", "memory://a.wav", "/etc/passwd", "reference://a.wav"]
         entries = "".join(json.dumps({"path": line}) + "\n" for line in lines)
-        (tree / "root/list/all.jsonl").write_text(entries)
-        (tree / "root/list/all.txt").write_text("\n".join(lines))
-        (tree / "root/list/all.tsv").write_text("\n".join(["path", *lines]))
+        (tree / "within/list/all.jsonl").write_text(entries)
+        (tree / "within/list/all.txt").write_text("\n".join(lines))
+        (tree / "within/list/all.tsv").write_text("\n".join(["path", *lines]))
         for name in ("all.jsonl", "all.txt", "all.tsv"):
-            found = find_recordings([f"{tree}/root/list/{name}"], f"{tree}/root")
+            found = find_recordings([f"{tree}/within/list/{name}"], f"{tree}/within")
             reasons = self._reasons(found, tree)
             assert {uri for uri, reason in reasons.items() if reason is None} == {
-                "/root/list/b.wav",
-                "/root/list/../in/a.wav",
-                "/root/list/../in/s.tar::../x.wav",
+                "/within/list/b.wav",
+                "/within/list/../in/a.wav",
+                "/within/list/../in/s.tar::../x.wav",
             }
             assert set(reasons.values()) == {None, "outside_root"} and len(reasons) == len(lines)
             heading = name == "all.tsv"
@@ -338,19 +338,19 @@ class TestRoot:
             assert f"{name} names it in line {4 + heading}" in str(one.problem)
 
     def test_folders_patterns_and_lists_themselves(self, tree: Path) -> None:
-        root = f"{tree}/root"
-        (tree / "out/list.tsv").write_text(f"path\n{tree}/root/in/a.wav")
+        root = f"{tree}/within"
+        (tree / "out/list.tsv").write_text(f"path\n{tree}/within/in/a.wav")
         found = find_recordings([f"{root}/in", f"{root}/../out/*.wav", f"{tree}/out/list.tsv", f"{tree}/out"], root)
         reasons = self._reasons(found, tree)
         fine = {uri for uri, reason in reasons.items() if reason is None}
-        assert fine == {"/root/in/a.wav", "/root/in/s.tar::../x.wav"}
-        assert {"/root/in/link.wav", "/root/../out/c.wav", "/out/list.tsv", "/out"} <= reasons.keys() - fine
+        assert fine == {"/within/in/a.wav", "/within/in/s.tar::../x.wav"}
+        assert {"/within/in/link.wav", "/within/../out/c.wav", "/out/list.tsv", "/out"} <= reasons.keys() - fine
         assert set(reasons.values()) == {None, "outside_root"}
         texts = self._reasons(find_texts([f"{root}/text.txt", f"{tree}/out", f"{root}/../out/*.txt"], root), tree)
-        assert texts == {"/root/text.txt": None, "/out": "outside_root", "/root/../out/text.txt": "outside_root"}
+        assert texts == {"/within/text.txt": None, "/out": "outside_root", "/within/../out/text.txt": "outside_root"}
 
     def test_nothing_outside_is_looked_at(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        (tree / "root/list/all.txt").write_text(f"{tree}/out/c.wav\n{tree}/out/t.tar\nb.wav")
+        (tree / "within/list/all.txt").write_text(f"{tree}/out/c.wav\n{tree}/out/t.tar\nb.wav")
         asked: list[str] = []
         real = storage.filesystem
 
@@ -359,12 +359,12 @@ class TestRoot:
             return real(uri)
 
         monkeypatch.setattr(storage, "filesystem", filesystem)
-        find_recordings([f"{tree}/root/list/all.txt", f"{tree}/out"], f"{tree}/root")
+        find_recordings([f"{tree}/within/list/all.txt", f"{tree}/out"], f"{tree}/within")
         assert asked and not any("/out" in uri for uri in asked)
 
     def test_without_a_root_all_is_taken(self, tree: Path) -> None:
-        (tree / "root/list/all.txt").write_text(f"{tree}/out/c.wav\n../in/link.wav")
-        assert len(_uris(find_recordings([f"{tree}/root/list/all.txt"]))) == 2
+        (tree / "within/list/all.txt").write_text(f"{tree}/out/c.wav\n../in/link.wav")
+        assert len(_uris(find_recordings([f"{tree}/within/list/all.txt"]))) == 2
 
 
 class TestAddresses:
