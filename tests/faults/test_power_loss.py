@@ -17,7 +17,7 @@ OTHER = "mining.threshold=0.0"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", [TORN, LOSE_DATA, LOSE_NAMES])
+@pytest.mark.parametrize("mode", [pytest.param(TORN, marks=pytest.mark.thorough), LOSE_DATA, LOSE_NAMES])
 def test_at_many_moments(tiny: Tiny, counted: Counter[str], mode: int) -> None:
     for number in sampled(moments(tiny.whole()[1]), 30):
         tiny.crash(Fault(mode, number), counted)

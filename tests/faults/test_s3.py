@@ -199,6 +199,7 @@ def _wait_for(process: "subprocess.Popen[str]", what: str, moment: Callable[[], 
         time.sleep(0.02)
 
 
+@pytest.mark.thorough
 def test_a_run_under_faults(whole: SmallRun, store: Store) -> None:
     watcher = Watcher(store, "under-faults")
     with _faults(store, EVERYTHING, seed=1) as proxy, watcher.watching():
@@ -209,8 +210,6 @@ def test_a_run_under_faults(whole: SmallRun, store: Store) -> None:
     assert store.leftovers("under-faults") == []
     assert f"report: s3://{BUCKET}/under-faults/report.html" in done.stdout
     assert store.read("under-faults/report.html").startswith(b"<!")
-    with _faults(store, EVERYTHING, seed=3):
-        _looked_at_chosen_again_and_exported(whole, store, "under-faults")
     met = {kind for kind, number in proxy.injected.items() if number}
     assert {"error", "slow_down", "reset", "lost", "cut", "broken"} <= met, proxy.injected
 
@@ -263,6 +262,8 @@ def test_killed_throttled_and_down(whole: SmallRun, store: Store) -> None:
     assert store.hashes(run) == hashes(whole.folder)
     watcher.check()
     assert store.leftovers(run) == []
+    with _faults(store, EVERYTHING, seed=3):
+        _looked_at_chosen_again_and_exported(whole, store, run)
 
 
 def test_a_store_that_is_down_from_the_beginning(whole: SmallRun, store: Store) -> None:

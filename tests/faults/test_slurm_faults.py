@@ -305,6 +305,7 @@ def test_the_driver_is_killed(whole: SmallRun, cluster: Slurm, tmp_path: Path) -
     _as_local(whole, folder)
 
 
+@pytest.mark.thorough
 def test_the_driver_comes_back_wanting_something_else(whole: SmallRun, cluster: Slurm, tmp_path: Path) -> None:
     """Tasks that do what nobody wants any more are cancelled, and have ended before the new ones begin."""
     folder = _taken_back(whole, tmp_path / "run", 2)
