@@ -38,7 +38,7 @@ class Progress:
     step: int = 0
     epoch: int = 0
     position: int = 0  # of the next batch in the epoch
-    best: float | None = None  # that validations have found
+    best: float | None = None  # that validations have found, or of the model that is kept for another reason
     best_step: int = 0
     worse: int = 0  # validations since the best
     finished: str = ""  # why, once it is
@@ -119,6 +119,14 @@ class Trainer(ABC):
     @abstractmethod
     def validate(self) -> dict[str, Any]:
         """A line of metrics with `measure`, which must be the same in all processes; all of them call it."""
+
+    def keeps(self, value: float) -> bool:
+        """Whether the model of which a validation found this is the one to keep: by default, of those so far the best.
+
+        All processes ask it.
+        """
+        best = self.at.best
+        return best is None or (value < best if self.lower_is_better else value > best)
 
     @abstractmethod
     def save_best(self) -> None:
@@ -305,7 +313,7 @@ class Trainer(ABC):
         value = float(found[self.measure])
         if not math.isfinite(value):
             raise NotFiniteError(f"step {at.step}: {self.label} of what is held out is {value}; lower optimiser.lr")
-        if at.best is None or (value < at.best if self.lower_is_better else value > at.best):
+        if self.keeps(value):
             at.best, at.best_step, at.worse = value, at.step, 0
             if self.accelerator.is_main_process:
                 self.save_best()

@@ -80,9 +80,18 @@ class VocoderOptimiser(OptimiserSettings):
 class VocoderValidation(ValidationSettings):
     """How far the mel spectrograms of held-out utterances are from what is made of their units."""
 
+    # Which model is kept: that of the last validation, as HiFi-GAN's authors did, or of the one with the lowest mel L1;
+    # of those with discriminators, once there are any. These raise mel L1 although speech sounds better by them.
+    choose: Literal["last", "best"] = "last"
     every: PositiveInt = 1000  # steps
     items: PositiveInt = 50  # the first so many of what is held out
-    samples: NonNegativeInt = 2  # of them are written as sound and pictures, whenever a best model is
+    samples: NonNegativeInt = 2  # of them are written as sound and pictures, whenever a model is
+
+    @model_validator(mode="after")
+    def _patient(self) -> Self:
+        if self.patience is not None and self.choose == "last":
+            raise ValueError("patience waits for a better model: it goes with choose: best")
+        return self
 
 
 class VocoderTrainingConfig(TrainingSettings):

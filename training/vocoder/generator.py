@@ -5,6 +5,7 @@ duration is compared by itself.
 """
 
 import copy
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -47,7 +48,7 @@ def speech_of(generator: Any, frames: Any, languages: Any, speakers: Any) -> Any
     return generator.hifi_gan(torch.cat([language, units, speaker], 1))
 
 
-def log_durations(generator: Any, units: Any, mask: Any) -> Any:
+def log_durations(generator: Any, units: Any, mask: Any, seeds: Sequence[int] | None = None) -> Any:
     """log(d + 1) of each unit, as its `dur_predictor` finds it in each row without padding.
 
     That module has no mask, and what stands behind a shorter row would be heard at its end; so its layers are gone
@@ -56,14 +57,29 @@ def log_durations(generator: Any, units: Any, mask: Any) -> Any:
     Args:
         generator: SeamlessM4TCodeHifiGan.
         units: without repetitions, int64 `(rows, num_units)`, padded with any unit.
-        mask: whether a unit is there, bool of the same shape.
+        mask: whether a unit is there, bool of the same shape; all that are there come first.
+        seeds: of each row, by which dropout is drawn, so that a row has the same whichever rows are with it; None:
+            there is no dropout.
     """
     predictor, there = generator.dur_predictor, mask[:, :, None]
     state = generator.unit_embedding(units)
+    share = 0.0 if seeds is None else generator.config.var_pred_dropout
+    rows = [torch.Generator(units.device).manual_seed(seed) for seed in seeds or ()]
     for convolution, norm in ((predictor.conv1, predictor.ln1), (predictor.conv2, predictor.ln2)):
         state = convolution((state * there).transpose(1, 2))
-        state = predictor.dropout_module(norm(predictor.activation_function(state).transpose(1, 2)))
+        state = norm(predictor.activation_function(state).transpose(1, 2))
+        if share:
+            state = state * _dropped(rows, mask.sum(1).tolist(), state.shape[2], share)
     return predictor.proj(state).squeeze(2)
+
+
+def _dropped(rows: Sequence[Any], lengths: Sequence[int], channels: int, share: float) -> Any:
+    """Factors of dropout `(rows, num_units, channels)`: 0, or what keeps the mean; by each row's random numbers."""
+    kept = [
+        torch.rand((length, channels), generator=row, device=row.device) >= share
+        for row, length in zip(rows, lengths, strict=True)
+    ]
+    return torch.nn.utils.rnn.pad_sequence(kept, batch_first=True) / (1 - share)
 
 
 def durations_of(logarithms: Any) -> Any:

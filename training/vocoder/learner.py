@@ -30,6 +30,7 @@ class VocoderBatch:
     speakers: Any  # int64 (rows, 1)
     units: Any  # int64 (rows, num_units), without repetitions
     durations: Any  # int64 (rows, num_units); 0 is padding
+    seeds: list[int]  # of each row, for dropout
     places: list[str]  # of the utterances, for people
     rejects: dict[str, str]  # utterances that were wanted and could not be read → reason
 
@@ -48,7 +49,7 @@ class VocoderLearner(nn.Module):  # type: ignore[misc]
     def forward(self, batch: VocoderBatch, *, adversarial: bool) -> dict[str, Any]:
         """Scalars: `mel` and `duration`, and where it is `adversarial` `discriminator`, `adversarial`, `features`."""
         made = speech_of(self.generator, batch.frames, batch.languages, batch.speakers)
-        logarithms = log_durations(self.generator, batch.units, batch.durations > 0)
+        logarithms = log_durations(self.generator, batch.units, batch.durations > 0, batch.seeds)
         found = {
             "mel": losses.mel_loss(self.mel(batch.speech), self.mel(made)),
             "duration": losses.duration_loss(logarithms, batch.durations),

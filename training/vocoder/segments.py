@@ -56,25 +56,26 @@ class SegmentBatches:
     def __getitem__(self, where: tuple[int, int]) -> VocoderBatch:
         rejects: dict[str, str] = {}
         drawn = [self._draw(where[1], place, rejects) for place in self._places]
-        chosen = [utterance for utterance, _, _ in drawn]
+        chosen = [utterance for utterance, *_ in drawn]
         longest = max(len(one.units) for one in chosen)
         padded = [np.pad([one.units, one.durations], ((0, 0), (0, longest - len(one.units)))) for one in chosen]
         units = torch.from_numpy(np.stack(padded)).long()
         return VocoderBatch(
-            frames=torch.from_numpy(np.stack([frames for _, frames, _ in drawn])).long(),
-            speech=torch.from_numpy(np.stack([speech for _, _, speech in drawn])),
+            frames=torch.from_numpy(np.stack([frames for _, frames, _, _ in drawn])).long(),
+            speech=torch.from_numpy(np.stack([speech for _, _, speech, _ in drawn])),
             languages=torch.tensor([[self._languages[one.lang]] for one in chosen]),
             speakers=torch.tensor([[self._speakers[one.speaker]] for one in chosen]),
             units=units[:, 0],
             durations=units[:, 1],
+            seeds=[seed for *_, seed in drawn],
             places=[one.place for one in chosen],
             rejects=rejects,
         )
 
     def _draw(
         self, batch: int, place: int, rejects: dict[str, str]
-    ) -> tuple[Utterance, npt.NDArray[np.int32], Float32]:
-        """An utterance, the units at 50 Hz of a segment of it, and its samples."""
+    ) -> tuple[Utterance, npt.NDArray[np.int32], Float32, int]:
+        """An utterance, the units at 50 Hz of a segment of it, its samples, and a seed for what else is drawn."""
         rng = np.random.default_rng([self._seed, batch, place])
         for _ in range(_TRIES):
             number = int(rng.integers(self._until[-1]))
@@ -86,5 +87,6 @@ class SegmentBatches:
                 rejects[one.place] = error.reason
                 continue
             frames = np.repeat(one.units, one.durations)[start : start + self._segment]
-            return one, frames, speech[start * UNIT_SAMPLES : (start + self._segment) * UNIT_SAMPLES]
+            samples = speech[start * UNIT_SAMPLES : (start + self._segment) * UNIT_SAMPLES]
+            return one, frames, samples, int(rng.integers(2**62))
         raise InputError(f"{one.place}: {_TRIES} utterances in turn are unusable: {rejects[one.place]}")

@@ -181,6 +181,11 @@ class VocoderTraining(Trainer):
             found = log_durations(self.module.generator, units, torch.ones_like(units, dtype=torch.bool))
         return durations_of(found)[0].cpu().numpy()
 
+    def keeps(self, value: float) -> bool:
+        """As the configuration says; and the first model that has met discriminators, whatever was before."""
+        first = self.at.best_step <= self.config.losses.mel_only_steps < self.at.step
+        return first or self.config.validation.choose == "last" or super().keeps(value)
+
     def save_best(self) -> None:
         """Write the generator, and of some utterances what it says and how that looks."""
         generator = self.module.generator

@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from seamlessalign.errors import ConfigError
-from seamlessalign.training.vocoder.generator import durations_of, log_durations, make_generator, plain, speech_of
+from seamlessalign.training.vocoder.generator import (
+    _dropped,
+    durations_of,
+    log_durations,
+    make_generator,
+    plain,
+    speech_of,
+)
 from seamlessalign.training.vocoder.sizes import VocoderSizes
 from tests.training.vocoder.tone_world import UNITS, parsed, vocoder_config
 
@@ -41,6 +48,30 @@ def test_durations_of_a_batch_are_those_of_each_row(generator: Any) -> None:
     for row, length in enumerate(mask.sum(1)):
         alone = generator.dur_predictor(generator.unit_embedding(units[row : row + 1, :length]))
         torch.testing.assert_close(found[row : row + 1, :length], alone, atol=1e-6, rtol=1e-5)
+
+
+def test_dropout_follows_from_the_seed_of_a_row(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    made = make_generator(parsed(vocoder_config(tmp_path, model__duration_dropout=0.4)).model, 2, 3)
+    units = torch.tensor([[0, 3, 1, 5, 2], [4, 2, 0, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], dtype=torch.bool)
+    state = torch.get_rng_state()
+    found = log_durations(made, units, mask, [8, 9])
+    assert torch.equal(torch.get_rng_state(), state)  # nothing of torch's own generator is drawn
+    for row, (length, seed) in enumerate(zip((5, 2), (8, 9), strict=True)):
+        alone = log_durations(made, units[row : row + 1, :length], mask[row : row + 1, :length], [seed])
+        torch.testing.assert_close(found[row, :length], alone[0], atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(found[mask], log_durations(made, units, mask, [8, 10])[mask])
+    assert not torch.allclose(found[mask], log_durations(made, units, mask)[mask])
+
+
+def test_dropout_is_of_the_share_and_keeps_the_mean() -> None:
+    rows = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    factors = _dropped(rows, [300, 200], 50, 0.4)
+    assert factors.shape == (2, 300, 50) and not factors[1, 200:].any()
+    there = torch.cat([factors[0], factors[1, :200]])
+    assert there.unique().tolist() == pytest.approx([0, 1 / 0.6])
+    assert float(there.mean()) == pytest.approx(1, abs=0.02)
 
 
 @pytest.mark.parametrize(("logarithm", "frames"), [(-3.0, 1), (0.0, 1), (0.9163, 2), (0.9162, 1), (1.386294, 3)])

@@ -37,6 +37,7 @@ def batch() -> VocoderBatch:
         speakers=draw(2, ROWS, 1),
         units=draw(6, ROWS, 6),
         durations=durations,
+        seeds=[5, 6, 7],
         places=["a", "b", "c"],
         rejects={},
     )

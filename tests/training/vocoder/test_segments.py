@@ -77,7 +77,8 @@ def test_they_follow_from_the_seed_and_are_shared_out(utterances: list[Utterance
         value = getattr(whole, name)
         assert torch.equal(value, getattr(again, name))
         assert torch.equal(value[0::2], getattr(parts[0], name)) and torch.equal(value[1::2], getattr(parts[1], name))
-    assert whole.places[1::2] == parts[1].places
+    assert whole.places[1::2] == parts[1].places and whole.seeds[1::2] == parts[1].seeds
+    assert len(set(whole.seeds)) == 7
     assert not torch.equal(whole.frames, _batches(utterances, seed=1)[0, 3].frames)
     assert not torch.equal(whole.frames, _batches(utterances)[0, 4].frames)
 

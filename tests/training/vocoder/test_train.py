@@ -89,6 +89,30 @@ def test_what_is_heard_and_seen_is_of_the_best_model(trained: Path) -> None:
     assert not (trained / "samples" / "1.svg").exists()
 
 
+@pytest.mark.parametrize(
+    ("choose", "mel_only", "kept"),
+    [
+        ("last", 2, [True, True, True, True, True]),
+        # step 3 is the first with discriminators: it is kept, though worse than step 2; step 4 is worse than it
+        ("best", 2, [True, True, True, False, True]),
+        ("best", 0, [True, True, False, False, True]),
+        ("best", 9, [True, True, False, False, True]),
+    ],
+)
+def test_which_model_is_kept(world: Path, choose: str, mel_only: int, kept: list[bool]) -> None:
+    """Of validations at steps 1 to 5 with these mel L1."""
+    changes: dict[str, Any] = {"validation__choose": choose, "losses": {"mel_only_steps": mel_only}}
+    trainer = VocoderTraining(parsed(vocoder_config(world, "kept", **changes)))
+    told, saved = [0.9, 0.5, 0.7, 0.8, 0.4], list[int]()
+    trainer.validate = lambda: {"mel_l1": told[trainer.at.step - 1]}  # type: ignore[method-assign]
+    trainer.save_best = lambda: saved.append(trainer.at.step)  # type: ignore[method-assign]
+    for step in range(1, 6):
+        trainer.at.step = step
+        trainer._validate()
+    assert saved == [step for step, keep in enumerate(kept, 1) if keep]
+    assert trainer.at.best_step == saved[-1] and trainer.at.best == told[saved[-1] - 1]
+
+
 def test_two_networks_have_rates_of_their_own(world: Path) -> None:
     trainer = VocoderTraining(parsed(vocoder_config(world, "rates", optimiser__discriminator_lr=1e-5)))
     groups = trainer._optimiser.param_groups
@@ -160,6 +184,8 @@ class TestBadInput:
         file.write_text(yaml.safe_dump(vocoder_config(world, "cli")))
         assert main(["train", "vocoder", str(file), "model.chanels=3"]) == 2
         assert "unknown key 'model.chanels'; did you mean 'channels'?" in capsys.readouterr().err
+        assert main(["train", "vocoder", str(file), "validation.patience=2"]) == 2
+        assert "patience waits for a better model: it goes with choose: best" in capsys.readouterr().err
         assert main(["train", "vocoder", str(file), "model.units=2"]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert "nothing to learn from" in line and "unknown_unit" in line
@@ -184,9 +210,9 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(world: Path, tmp_path: 
 @pytest.mark.slow
 @pytest.mark.parametrize("mel_only", [0, 2])
 def test_two_processes_are_one(world: Path, tmp_path: Path, mel_only: int) -> None:
-    """Two ranks over gloo learn what one process learns from the same batches of an odd size."""
+    """Two ranks over gloo learn what one process learns from the same batches of an odd size, with dropout."""
     changes: dict[str, Any] = {"optimiser__batch": 5, "optimiser__steps": 5, "validation__every": 5}
-    changes |= {"optimiser__lr": 1e-5, "losses": {"mel_only_steps": mel_only}}
+    changes |= {"optimiser__lr": 1e-5, "losses": {"mel_only_steps": mel_only}, "model__duration_dropout": 0.5}
     one, two = f"one-{mel_only}", f"two-{mel_only}"
     train_vocoder(parsed(vocoder_config(world, one, **changes)))
     wait_for(start_ranks(_program(vocoder_config(world, two, **changes), tmp_path / "two.yaml")))
