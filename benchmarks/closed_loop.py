@@ -185,6 +185,8 @@ def learn(output: Path, folder: Path, mined: bool, steps: int, threads: int) -> 
         "resources": {"device": "cpu", "threads": threads},
     }  # fmt: skip
     trained = train_unity(load_unity_config(str(_yaml(folder / "training.yaml", settings))))
+    if not trained.finished:
+        raise SystemExit("stopped; the same command goes on")
     return trained.folder / "model"
 
 

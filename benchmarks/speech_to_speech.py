@@ -142,7 +142,10 @@ def learn(folder: Path, vocoder: Path, steps: int, threads: int) -> Path:
         "resources": {"device": "cpu", "threads": threads},
     }
     config = load_unity_config(str(_yaml(folder / "training.yaml", training)))
-    return train_unity(config).folder / "model"
+    trained = train_unity(config)
+    if not trained.finished:
+        raise SystemExit("stopped; the same command goes on")
+    return trained.folder / "model"
 
 
 def measure(model: Path, vocoder: Path, rows: Sequence[dict[str, Any]], folder: Path) -> dict[str, Any]:
