@@ -11,6 +11,8 @@ from seamlessalign.slurm_config import SlurmTrainingConfig
 from seamlessalign.training_steps import Schedule, rate_factor
 from seamlessalign.typed_config import Section, apply_override, beside, checked, read_yaml
 
+TRAINING_KEYS = "'output', 'data' and 'optimiser'"  # that errors name of a file that holds something else
+
 
 class SpeechSource(Section):
     """Speech to learn from: Parquet files, a folder with a manifest, or texts that espeak-ng reads out."""
@@ -152,7 +154,7 @@ def read_training(kind: type[Settings], path: str, overrides: Sequence[str] = ()
 
     Raises ConfigError with one line that names the file, the key and what is wrong.
     """
-    raw = read_yaml(path, "'output', 'data' and 'optimiser'")
+    raw = read_yaml(path, TRAINING_KEYS)
     for override in overrides:
         apply_override(raw, override)
     return checked(kind, raw, path)

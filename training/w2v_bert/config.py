@@ -4,22 +4,24 @@ Defaults are the published numbers (SeamlessM4T, arXiv 2308.11596, section 4.1, 
 is published a comment says that the choice is ours.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from seamlessalign.errors import ConfigError
 from seamlessalign.training_settings import (
+    TRAINING_KEYS,
     OptimiserSettings,
     SpeechData,
     SpeechSource,
     TrainingSettings,
     ValidationSettings,
-    read_training,
 )
 from seamlessalign.training_steps import Schedule
-from seamlessalign.typed_config import Section, beside
+from seamlessalign.typed_config import Section, apply_override, beside, checked, read_yaml
 
 INPUTS_PER_SECOND = 50  # of the encoder
 # size → (layers, hidden, heads, ffn, kernel): `large` is the released one; `base` and `tiny` are ours
@@ -27,6 +29,16 @@ _SIZES = {
     "tiny": (6, 96, 4, 384, 15),
     "base": (12, 768, 12, 3072, 31),
     "large": (24, 1024, 16, 4096, 31),
+}
+# ours → name in the configuration of a Wav2Vec2BertModel
+_NAMES = {
+    "layers": "num_hidden_layers",
+    "hidden": "hidden_size",
+    "heads": "num_attention_heads",
+    "ffn": "intermediate_size",
+    "kernel": "conv_depthwise_kernel_size",
+    "left_context": "left_max_position_embeddings",
+    "right_context": "right_max_position_embeddings",
 }
 
 
@@ -69,7 +81,9 @@ class W2vBertData(SpeechData):
 
 
 class EncoderSizes(Section):
-    """The encoder: a `Wav2Vec2BertModel` of transformers. Keys that are not given are those of `size`."""
+    """The encoder: a `Wav2Vec2BertModel` of transformers. Keys that are not given are those of `size`, or of the model
+    that is begun with.
+    """
 
     size: Literal["tiny", "base", "large"] = "large"
     layers: PositiveInt
@@ -82,7 +96,7 @@ class EncoderSizes(Section):
     dropout: float = Field(0.0, ge=0, lt=1)  # everywhere; draws of its own in each process
     # Layer behind which the contrastive loss is taken; masked prediction has all of them. Published: 8 of 24.
     contrastive_layer: PositiveInt
-    init: str | None = None  # directory of a Wav2Vec2BertModel of the same sizes to go on from
+    start: str | None = None  # directory of a Wav2Vec2BertModel to begin with, such as the released one
 
     @model_validator(mode="before")
     @classmethod
@@ -200,8 +214,8 @@ class W2vBertConfig(TrainingSettings):
         return self
 
     def plan(self, *aside: str) -> dict[str, Any]:
-        # the weights that `init` names are part of the digest
-        return super().plan("model.init", *aside)
+        # the weights that `start` names are part of the digest
+        return super().plan("model.start", *aside)
 
 
 def load_w2v_bert_config(path: str, overrides: Sequence[str] = ()) -> W2vBertConfig:
@@ -210,7 +224,34 @@ def load_w2v_bert_config(path: str, overrides: Sequence[str] = ()) -> W2vBertCon
 
     Raises ConfigError with one line that names the file, the key and what is wrong.
     """
-    config, file = read_training(W2vBertConfig, path, overrides), Path(path)
-    init = beside(file, config.model.init) if config.model.init else None
-    model = config.model.model_copy(update={"init": init})
-    return config.model_copy(update={"data": config.data.beside(file), "model": model})
+    raw, place = read_yaml(path, TRAINING_KEYS), Path(path)
+    for override in overrides:
+        apply_override(raw, override)
+    model = raw.get("model")
+    if isinstance(model, dict) and isinstance(model.get("start"), str):
+        raw["model"] = _of_start(model | {"start": beside(place, model["start"])}, path)
+    config = checked(W2vBertConfig, raw, path)
+    return config.model_copy(update={"data": config.data.beside(place)})
+
+
+def _of_start(model: dict[str, Any], origin: str) -> dict[str, Any]:
+    """The keys of an encoder with the sizes of the one that is begun with. Raises ConfigError where they differ."""
+    file = Path(model["start"]) / "config.json"
+    if not file.is_file():
+        raise ConfigError(f"{origin}: model.start: {file.parent} is no directory of a model: there is no config.json")
+    try:
+        about = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{origin}: model.start: {file}: cannot be read: {error}") from error
+    if about.get("model_type") != "wav2vec2-bert":
+        raise ConfigError(f"{origin}: model.start: {file}: is of type {about.get('model_type')!r}, not 'wav2vec2-bert'")
+    if about.get("add_adapter"):
+        raise ConfigError(f"{origin}: model.start: {file}: has an adapter, which no pre-training teaches")
+    # what transformers' files leave out is as in the released model, which is our largest
+    usual = EncoderSizes.model_validate({})
+    sizes = {ours: about.get(theirs, getattr(usual, ours)) for ours, theirs in _NAMES.items()}
+    for name in ("size", *sizes):
+        if name in model and model[name] != sizes.get(name):
+            told = f"that of model.start is {sizes[name]}" if name in sizes else "sizes are those of model.start"
+            raise ConfigError(f"{origin}: model.{name} is {model[name]!r}: {told}; leave it out")
+    return model | sizes

@@ -19,6 +19,7 @@ from seamlessalign.training.w2v_bert.losses import contrastive, masked_predictio
 
 WEIGHTS_FILE = "model.safetensors"
 HEADS_FILE = "pretraining.safetensors"  # the rest of the network; behind the other one in the order of names
+_MASKED = "masked_spec_embed"  # transformers' name of the vector that masked inputs become
 _INPUTS = STACKED * NUM_BINS
 
 
@@ -102,22 +103,35 @@ class W2vBertPretraining(nn.Module):  # type: ignore[misc]
 
 
 def encoder_config(sizes: EncoderSizes) -> Any:
-    """transformers' configuration of an encoder. No layer is left out at random, which needs luck in common."""
+    """transformers' configuration of an encoder; all that is not said here is that of the model that is begun with.
+
+    No layer is left out at random, which needs luck in common; and nothing is masked but the spans that are to be told.
+    """
     from transformers import Wav2Vec2BertConfig
 
     drops = ("hidden", "activation", "attention", "feat_proj", "conformer_conv")
-    return Wav2Vec2BertConfig(
-        num_hidden_layers=sizes.layers,
-        hidden_size=sizes.hidden,
-        num_attention_heads=sizes.heads,
-        intermediate_size=sizes.ffn,
-        conv_depthwise_kernel_size=sizes.kernel,
-        left_max_position_embeddings=sizes.left_context,
-        right_max_position_embeddings=sizes.right_context,
-        feature_projection_input_dim=_INPUTS,
-        layerdrop=0.0,
+    wanted: dict[str, Any] = {
+        "num_hidden_layers": sizes.layers,
+        "hidden_size": sizes.hidden,
+        "num_attention_heads": sizes.heads,
+        "intermediate_size": sizes.ffn,
+        "conv_depthwise_kernel_size": sizes.kernel,
+        "left_max_position_embeddings": sizes.left_context,
+        "right_max_position_embeddings": sizes.right_context,
+        "feature_projection_input_dim": _INPUTS,
+        "layerdrop": 0.0,
+        "apply_spec_augment": True,  # else transformers would mask nothing at all
+        "mask_time_prob": 0.05,  # more than 0, so that there is a vector for what is masked
+        "mask_feature_prob": 0.0,
         **{f"{name}_dropout": sizes.dropout for name in drops},
-    )
+    }
+    if sizes.start is None:
+        return Wav2Vec2BertConfig(**wanted)
+    try:
+        return Wav2Vec2BertConfig.from_pretrained(sizes.start, local_files_only=True, **wanted)
+    except (OSError, ValueError, TypeError) as error:
+        told = " ".join(str(error).split())[:300]
+        raise ModelError(f"{sizes.start}: its configuration cannot be read: {told}") from error
 
 
 def save_pretrained(network: W2vBertPretraining, folder: Path, half: bool) -> None:
@@ -142,6 +156,8 @@ def save_pretrained(network: W2vBertPretraining, folder: Path, half: bool) -> No
 def fill_from(network: W2vBertPretraining, folder: Path) -> None:
     """Take the weights of an encoder of the same sizes, and all else where its pre-training is there too.
 
+    A vector for what is masked may be lacking, as of a model that was never to be masked again; ours then stays.
+
     Raises ModelError where there is none, it is damaged, or does not fit.
     """
     from transformers import Wav2Vec2BertModel
@@ -154,14 +170,16 @@ def fill_from(network: W2vBertPretraining, folder: Path) -> None:
         )
     except Exception as error:
         raise ModelError(f"{folder}: cannot be loaded: {str(error).strip().splitlines()[0]}") from error
-    if loaded["missing_keys"]:
-        raise ModelError(f"{folder}: its weights lack {', '.join(sorted(loaded['missing_keys'])[:3])}")
-    state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+    lacking = set(loaded["missing_keys"])
+    if lacking - {_MASKED}:
+        raise ModelError(f"{folder}: its weights lack {', '.join(sorted(lacking - {_MASKED})[:3])}")
+    own = network.state_dict()
+    found = {f"encoder.{name}": value for name, value in encoder.state_dict().items() if name not in lacking}
     if (folder / HEADS_FILE).is_file():
-        state |= _tensors(folder / HEADS_FILE)
+        found |= _tensors(folder / HEADS_FILE)
     else:
-        state |= {name: value for name, value in network.state_dict().items() if not name.startswith("encoder.")}
-    network.fill(state, str(folder))
+        found |= {name: value for name, value in own.items() if not name.startswith("encoder.")}
+    network.fill({f"encoder.{_MASKED}": own[f"encoder.{_MASKED}"]} | found, str(folder))
 
 
 def _tensors(file: Path) -> dict[str, Any]:

@@ -45,8 +45,8 @@ class W2vBertTraining(Trainer):
         self._read_data()
         torch.manual_seed(config.seed)
         self.network = W2vBertPretraining(config)
-        if config.model.init:
-            fill_from(self.network, Path(config.model.init))
+        if config.model.start:
+            fill_from(self.network, Path(config.model.start))
         if config.model.dropout:  # of its own in each process
             torch.manual_seed(config.seed + 1 + self.accelerator.process_index)
         self.prepare(self.network, torch.optim.AdamW(self.network.parameters(), **config.optimiser.adam()))
@@ -63,8 +63,8 @@ class W2vBertTraining(Trainer):
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         self.batches = SpeechBatches(learnt, config, rank, world)
         self.held_out = SpeechBatches(held, config, rank, world, held_out=True)
-        init = config.model.init
-        weights = [storage.sha256_of(file) for file in sorted(Path(init).glob("*.safetensors"))] if init else []
+        start = config.model.start
+        weights = [storage.sha256_of(file) for file in sorted(Path(start).glob("*.safetensors"))] if start else []
         self._digest = digest([piece.key for piece in learnt], [piece.key for piece in held], weights)
         hours, kept = (sum(piece.seconds for piece in some) / 3600 for some in (learnt, held))
         self._summary = f"{len(learnt)} pieces of speech ({hours:.2f} h), {len(held)} ({kept:.2f} h) held out"

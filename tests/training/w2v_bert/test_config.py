@@ -1,5 +1,6 @@
 """What a configuration of a pre-training may say."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +58,47 @@ def test_what_cannot_be_is_told(tmp_path: Path, changes: dict[str, Any], message
     assert message in str(told.value)
 
 
+class TestStart:
+    def _file(self, folder: Path, about: dict[str, Any] | None, **model: Any) -> str:
+        if about is not None:
+            (folder / "model").mkdir()
+            (folder / "model" / "config.json").write_text(json.dumps(about))
+        keys = w2v_bert_keys(folder, model={"start": "model", **model})
+        (folder / "c.yaml").write_text(yaml.safe_dump(keys))
+        return str(folder / "c.yaml")
+
+    def test_sizes_are_those_of_the_model_that_is_begun_with(self, tmp_path: Path) -> None:
+        """What its file leaves out is as transformers has it."""
+        about = {"model_type": "wav2vec2-bert", "num_hidden_layers": 9, "hidden_size": 48, "num_attention_heads": 6}
+        file = self._file(tmp_path, about, dropout=0.1, hidden=48)
+        model = load_w2v_bert_config(file).model
+        assert model.start is not None and Path(model.start).resolve() == tmp_path / "model"
+        assert (model.layers, model.hidden, model.heads, model.contrastive_layer) == (9, 48, 6, 3)
+        assert (model.ffn, model.kernel, model.left_context, model.right_context) == (4096, 31, 64, 8)
+        assert load_w2v_bert_config(file, ["model.contrastive_layer=2"]).model.contrastive_layer == 2
+
+    @pytest.mark.parametrize(
+        ("about", "model", "told"),
+        [
+            (None, {}, r"model\.start: .*/model is no directory of a model: there is no config\.json"),
+            ({"model_type": "whisper"}, {}, "is of type 'whisper', not 'wav2vec2-bert'"),
+            ({"model_type": "wav2vec2-bert", "add_adapter": True}, {}, "has an adapter"),
+            ({"model_type": "wav2vec2-bert"}, {"layers": 12}, r"model\.layers is 12: .* has 24; leave it out"),
+            ({"model_type": "wav2vec2-bert"}, {"size": "tiny"}, r"sizes are those of model\.start; leave it out"),
+        ],
+    )
+    def test_what_cannot_be_begun_with_is_told(
+        self, tmp_path: Path, about: dict[str, Any] | None, model: dict[str, Any], told: str
+    ) -> None:
+        with pytest.raises(ConfigError, match=told):
+            load_w2v_bert_config(self._file(tmp_path, about, **model))
+
+
 def test_paths_are_those_beside_the_file(tmp_path: Path) -> None:
     file = tmp_path / "there" / "c.yaml"
     file.parent.mkdir()
-    keys = w2v_bert_keys(tmp_path, "out", model__init="../model", data__train=[{"kind": "run", "path": "../run"}])
+    keys = w2v_bert_keys(tmp_path, "out", data__train=[{"kind": "run", "path": "../run"}])
     file.write_text(yaml.safe_dump(keys | {"output": "out"}))
     config = load_w2v_bert_config(str(file), ["optimiser.steps=3"])
     assert Path(config.data.train[0].path).resolve() == tmp_path / "run"
-    assert config.model.init is not None and Path(config.model.init).resolve() == tmp_path / "model"
     assert config.output == "out" and config.optimiser.steps == 3

@@ -55,6 +55,15 @@ def test_contrast_is_that_of_the_definition(counts: list[int], entries: int, dis
     assert float(found) == pytest.approx(wanted, rel=1e-4, abs=1e-5) and int(right) == told
 
 
+def test_half_precision_around_it_changes_nothing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    contexts, codes = (torch.randn(6, 12, generator=generator) for _ in range(2))
+    given = contexts, codes, torch.arange(12).view(6, 2), torch.tensor([[1, 2]] + [[0, 0]] * 5), [6], 0.1
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        within, _ = contrastive(*given)
+    assert within.dtype == torch.float32 and torch.equal(within, contrastive(*given)[0])
+
+
 def test_where_all_have_one_code_nothing_is_lost_and_nothing_told() -> None:
     """Gradients are zeros then, not NaN."""
     contexts = torch.randn(4, 3, requires_grad=True)

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from seamlessalign.embedders.sonar.features import features
 from seamlessalign.embedders.student.backbones import W2vBertBackbone
 from seamlessalign.errors import ModelError
-from seamlessalign.training.w2v_bert.config import EncoderSizes
+from seamlessalign.training.w2v_bert.config import EncoderSizes, load_w2v_bert_config
 from seamlessalign.training.w2v_bert.losses import contrastive
 from seamlessalign.training.w2v_bert.model import (
     HEADS_FILE,
@@ -200,6 +201,32 @@ class TestSaved:
         same = {name for name, value in network.state_dict().items() if torch.equal(encoder.state_dict()[name], value)}
         assert {name for name in network.state_dict() if name.startswith("encoder.")} <= same
         assert "frozen.projections" not in same and "context.weight" not in same
+
+    def test_a_model_of_transformers_is_gone_on_from(self, tmp_path: Path) -> None:
+        """One that differs in what is not a size, and was never to be masked again. It is masked here, and nothing of
+        it is lost on the way out.
+        """
+        from transformers import Wav2Vec2BertConfig, Wav2Vec2BertModel
+
+        torch.manual_seed(5)
+        about = {"num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 4, "intermediate_size": 24}
+        other = {"hidden_act": "gelu", "layer_norm_eps": 1e-2, "conv_depthwise_kernel_size": 5, "layerdrop": 0.5}
+        unmasked = {"apply_spec_augment": False, "mask_time_prob": 0.0, "mask_feature_prob": 0.0}
+        theirs = Wav2Vec2BertModel(Wav2Vec2BertConfig(**about, **other, **unmasked)).eval()  # type: ignore[arg-type]
+        theirs.save_pretrained(tmp_path / "theirs")
+        keys = w2v_bert_keys(tmp_path, model={"start": str(tmp_path / "theirs")})
+        (tmp_path / "c.yaml").write_text(yaml.safe_dump(keys))
+        made = W2vBertPretraining(load_w2v_bert_config(str(tmp_path / "c.yaml"))).eval()
+        fill_from(made, tmp_path / "theirs")
+        inputs = torch.randn(1, 20, 160)
+        masked = torch.arange(20)[None] % 3 == 0
+        with torch.no_grad():
+            plain = made.encoder(inputs).last_hidden_state
+            assert torch.equal(plain, theirs(inputs).last_hidden_state)
+            assert not torch.allclose(plain, made.encoder(inputs, mask_time_indices=masked).last_hidden_state)
+            save_pretrained(made, tmp_path / "ours", half=False)
+            again = Wav2Vec2BertModel.from_pretrained(tmp_path / "ours").eval()
+            assert torch.equal(plain, again(inputs).last_hidden_state)
 
     def test_what_does_not_fit_is_told(self, network: W2vBertPretraining, tmp_path: Path) -> None:
         save_pretrained(network, tmp_path, half=False)

@@ -80,7 +80,7 @@ def test_the_best_model_is_measured_once_more(trained: dict[str, Any]) -> None:
 
 def test_it_goes_on_from_a_model(world: Path, trained: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     """The first validation finds what the model was saved with."""
-    more = {"model__init": str(Path(trained["output"]) / "model"), "optimiser__steps": 1, "optimiser__lr": 1e-9}
+    more = {"model__start": str(Path(trained["output"]) / "model"), "optimiser__steps": 1, "optimiser__lr": 1e-9}
     keys = w2v_bert_keys(world, "more", validation__at_start=True, **more)
     train_w2v_bert(parsed(keys))
     first, *_ = metrics_of(world / "more")
