@@ -1,6 +1,7 @@
 """Finding the inputs of a run and cutting them into shards."""
 
 import csv
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -352,8 +353,8 @@ def _uris(uri: str) -> Iterator[tuple[int, _Entry]]:
 
 def _table(uri: str) -> Iterator[tuple[int, _Entry]]:
     """Columns apart by tabs, under a heading with the keys of a manifest."""
-    lines = storage.read_bytes(uri).decode("utf-8-sig", "surrogateescape").splitlines()
-    rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    text = storage.read_bytes(uri).decode("utf-8-sig", "surrogateescape")
+    rows = csv.reader(io.StringIO(text, newline=None), delimiter="\t", quoting=csv.QUOTE_NONE)
     heading = next(rows, [])
     for number, row in enumerate(rows):
         if any(cell.strip() for cell in row):

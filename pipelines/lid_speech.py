@@ -24,6 +24,7 @@ from seamlessalign.errors import InputError, UnreadableError
 from seamlessalign.languages import from_model_code
 from seamlessalign.pipelines.demo_sources import fetch_package, say
 from seamlessalign.rows import SAMPLE_RATE
+from seamlessalign.speech_sources import text_lines
 
 PACKAGES = (
     "tuxpaint-stamps-default",
@@ -86,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write_manifest(options.out / "held-out", [one for one in spoken if is_held_out(one.name)])
     write_manifest(options.out / "test", list(test_speech(options.cache, options.out / "test")))
     if options.texts:
-        lines = options.texts.read_text(encoding="utf-8").splitlines()
+        lines = text_lines(str(options.texts))
         kept = [line for line in lines if _is_spoken(json.loads(line))][: options.max_texts]
         storage.write_bytes_atomic(str(options.out / "texts.jsonl"), ("\n".join(kept) + "\n").encode())
         say(f"{options.out / 'texts.jsonl'}: {len(kept)} lines")

@@ -159,10 +159,7 @@ def manifest_of(place: Path) -> Path:
 
 
 def manifest_rows(manifest: Path) -> Iterator[dict[str, Any]]:
-    try:
-        lines = manifest.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{manifest}: cannot be read: {error}") from error
+    lines = text_lines(str(manifest))
     if manifest.suffix != ".jsonl":
         yield from csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
         return
@@ -203,8 +200,13 @@ def _decoded(content: bytes, suffix: str = "") -> Float32:
 
 
 def text_lines(path: str) -> list[str]:
+    """Lines of a file in UTF-8. Only line feeds and carriage returns end one: texts may hold Unicode's own separators.
+
+    Raises InputError where it cannot be read.
+    """
     try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
+        text = Path(path).read_text(encoding="utf-8-sig")
+        return text.removesuffix("\n").split("\n") if text else []
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
 
