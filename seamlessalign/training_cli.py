@@ -217,7 +217,11 @@ def _add_units(commands: Any) -> None:
     units.add_argument("--lang", metavar="LANG", help="language of rows that do not say it")
     units.add_argument("--lang-column", default="lang", metavar="NAME", help="(default: %(default)s)")
     units.add_argument(
-        "--keep", action="append", default=[], metavar="COLUMN", help="copy this column too; may be repeated"
+        "--keep",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="copy this column too; of a manifest, audio is what its files hold; may be repeated",
     )
     units.add_argument(
         "--models", action="append", default=[], metavar="NAME=DIR", help="where a model lies that makes the frames"

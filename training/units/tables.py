@@ -3,6 +3,7 @@
 The file is whole or not there at all; what is too much to be made in one go is better made by a run, shard by shard.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from seamlessalign.training_settings import SpeechSource
 
 _AT_ONCE = 16  # rows that are decoded and heard together
 _MANIFESTS = (".tsv", ".jsonl")
+_SOUND = "audio"  # column into which the sound of a manifest's files is kept
 _OURS = {
     "key": pa.string(),  # changes with the sound
     "lang": pa.string(),
@@ -58,6 +60,8 @@ def source_of(place: str, audio: str | None = None, lang: str | None = None, lan
 def write_units(source: SpeechSource, extractor: UnitExtractor, target: str, keep: Sequence[str] = ()) -> Written:
     """Write the units of every row of a source, in order, beside columns of the source that are kept.
 
+    Of a manifest `audio` is the sound itself, as its files have it, so that the table can be learnt from by itself.
+
     A row that cannot be read, or is too short for a unit, is counted under its reason.
 
     Raises InputError for a source that cannot be read, a column that is not there or has a name of ours, and where no
@@ -90,12 +94,12 @@ def _rows(
                 continue
             reduced, durations = reduce_units(frames)
             ours = {"key": one.key, "lang": one.lang, "units": reduced, "durations": durations}
-            rows.append(ours | {name: row.values[name] for name in keep})
+            rows.append(ours | {name: _kept(row, name, source) for name in keep})
             written.rows, written.frames = written.rows + 1, written.frames + len(frames)
         waiting.clear()
         return rows
 
-    for row in recorded_rows(source, keep):
+    for row in recorded_rows(source, [name for name in keep if source.kind != "folder" or name != _SOUND]):
         try:
             one = usable(row, "", AnyLength())
             waiting.append((row, one, load_sound(row.sound, "", row.place)))
@@ -104,6 +108,16 @@ def _rows(
         if len(waiting) == _AT_ONCE:
             yield made()
     yield made()
+
+
+def _kept(row: SpeechRow, name: str, source: SpeechSource) -> Any:
+    """A value of a column that is kept; of a manifest the sound, or text: JSON's numbers and lists as they stand."""
+    if source.kind != "folder":
+        return row.values[name]
+    if name == _SOUND:
+        return {"bytes": row.content, "path": Path(row.sound.path).name}
+    value = row.values.get(name)
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _some(tables: Iterator[pa.Table], aside: SetAside, source: SpeechSource) -> Iterator[pa.Table]:
@@ -116,12 +130,13 @@ def _some(tables: Iterator[pa.Table], aside: SetAside, source: SpeechSource) -> 
 
 
 def _types_of(source: SpeechSource, keep: Sequence[str]) -> dict[str, pa.DataType]:
-    """The types of columns that are kept; texts, of a manifest."""
+    """The types of columns that are kept; of a manifest texts, and sound."""
     taken = [name for name in keep if name in _OURS]
     if taken:
         raise InputError(f"--keep {taken[0]}: the table has a column of this name of its own")
     if source.kind == "folder":
-        return dict.fromkeys(keep, pa.string())
+        sound = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        return {name: sound if name == _SOUND else pa.string() for name in keep}
     files = storage.glob(source.path) if "*" in source.path else storage.list_files(source.path, ".parquet")
     for file in files[:1]:
         try:

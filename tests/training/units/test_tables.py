@@ -1,6 +1,7 @@
 """`seamlessalign units`: tables of units of speech that no run has."""
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,28 @@ def test_a_folder_with_a_manifest(units: Path, tmp_path: Path, capsys: pytest.Ca
     (row,) = pq.read_table(target).to_pylist()
     assert (row["lang"], row["speaker"], sum(row["durations"])) == ("eng", "Ann", 49)
     assert cli.main(command) == 2 and "lang" in capsys.readouterr().err
+
+
+def test_of_a_manifest_the_sound_itself_can_be_kept(units: Path, tmp_path: Path) -> None:
+    """So that a vocoder can be taught by the table alone; and what JSON has besides texts."""
+    lines = [{"path": "é.flac", "speaker": 3}, {"path": "sub/b.wav", "speaker": ["a", "ü"]}, {"path": "c.wav"}]
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    for i, line in enumerate(lines):
+        soundfile.write(tmp_path / "in" / str(line["path"]), sound(1.0, i), SAMPLE_RATE)
+    (tmp_path / "in" / "speech.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    target = tmp_path / "units.parquet"
+    command = ["units", str(tmp_path / "in"), "--model", str(units), "--to", str(target), "--lang", "eng"]
+    assert cli.main([*command, "--keep", "audio", "--keep", "speaker"]) == 0
+    rows = pq.read_table(target).to_pylist()
+    assert [row["speaker"] for row in rows] == ["3", '["a", "ü"]', None]
+    assert [row["audio"]["path"] for row in rows] == ["é.flac", "b.wav", "c.wav"]
+    for line, row in zip(lines, rows, strict=True):
+        assert row["audio"]["bytes"] == (tmp_path / "in" / str(line["path"])).read_bytes()
+    again = ["units", str(target), "--model", str(units), "--to", str(tmp_path / "again.parquet")]
+    assert cli.main(again) == 0
+    assert pq.read_table(tmp_path / "again.parquet").to_pylist() == [
+        {name: row[name] for name in ("key", "lang", "units", "durations")} for row in rows
+    ]
 
 
 @pytest.mark.parametrize(
