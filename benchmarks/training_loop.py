@@ -136,7 +136,7 @@ def _ours(steps: int, threads: int) -> Found:
     import torch
 
     from seamlessalign.training_folder import TrainingFolder
-    from seamlessalign.training_loop import BatchLoss, Trainer
+    from seamlessalign.training_loop import BatchLoss, Counts, Trainer
     from seamlessalign.training_settings import TrainingSettings
 
     model, batches = _model(threads), _batches()
@@ -149,14 +149,17 @@ def _ours(steps: int, threads: int) -> Found:
             return batches[where[1]]
 
     class Speech(Trainer):
-        measure, label = "nothing", "nothing"
+        measure, label, counted = "nothing", "nothing", ("tokens",)
 
         def __init__(self, settings: TrainingSettings) -> None:
             super().__init__(settings, TrainingFolder(settings.output))
             self.batches, self.set_aside = Fixed(), {}
             self.prepare(model, torch.optim.AdamW(model.parameters(), **settings.optimiser.adam()))
 
-        def batch_loss(self, batch: dict[str, Any], epoch: int, position: int) -> BatchLoss:
+        def count(self, batch: dict[str, Any]) -> list[int]:
+            return [_ROWS * _TOKENS]
+
+        def batch_loss(self, batch: dict[str, Any], epoch: int, position: int, counts: Counts) -> BatchLoss:
             loss = self.learner(**batch).loss
             return BatchLoss(loss, _ROWS * _TOKENS, {"loss": loss}, frames=_ROWS * _FRAMES)
 
@@ -267,8 +270,8 @@ def _their_unity(steps: int, threads: int, config: str, overrides: Sequence[str]
                 self.learner = training.learner
 
             def forward(self, batch: Any) -> dict[str, Any]:
-                told = training.batch_loss(batch, 0, 0)
-                return {"loss": told.loss}
+                (counts,) = training.counts([batch])
+                return {"loss": training.batch_loss(batch, 0, 0, counts).loss}
 
         class Read:
             def __len__(self) -> int:

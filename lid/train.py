@@ -23,7 +23,7 @@ from seamlessalign.lid.training_config import LidTrainingConfig
 from seamlessalign.model_files import find_model
 from seamlessalign.synced_norm import with_synced_norms
 from seamlessalign.training_folder import TrainingFolder
-from seamlessalign.training_loop import BatchLoss, Trained, Trainer
+from seamlessalign.training_loop import BatchLoss, Counts, Trained, Trainer
 from seamlessalign.typed_config import digest
 
 _VALIDATION_BATCH = 32
@@ -51,6 +51,7 @@ class LidTraining(Trainer):
 
     measure = "macro_f1"
     label = "macro F1"
+    counted = ("crops",)
 
     def __init__(self, config: LidTrainingConfig) -> None:
         """Read the data and make the network. Raises ConfigError, InputError, ModelError, MissingPackageError."""
@@ -101,7 +102,10 @@ class LidTraining(Trainer):
 
     # Steps
 
-    def batch_loss(self, batch: tuple[Any, Any], epoch: int, position: int) -> BatchLoss:
+    def count(self, batch: tuple[Any, Any]) -> list[int]:
+        return [len(batch[1])]
+
+    def batch_loss(self, batch: tuple[Any, Any], epoch: int, position: int, counts: Counts) -> BatchLoss:
         """The mean loss over the crops of all processes."""
         accelerator, optimiser = self.accelerator, self.config.optimiser
         waveforms, langs = (part.to(accelerator.device) for part in batch)
@@ -111,9 +115,10 @@ class LidTraining(Trainer):
             even = -found.mean(1).sum()
             total = (1 - optimiser.label_smoothing) * total + optimiser.label_smoothing * even
         right = (found.argmax(1) == langs).sum()
-        loss, accuracy = accelerator.reduce(torch.stack([total.detach(), right.float()]), "sum") / optimiser.batch
-        measures = {"loss": loss, "train_accuracy": accuracy}
-        return BatchLoss(total / optimiser.batch, optimiser.batch, measures)
+        crops = counts.batch["crops"]
+        loss, right = accelerator.reduce(torch.stack([total.detach(), right.float()]), "sum")
+        measures = {"loss": loss / counts.step["crops"], "train_accuracy": right / crops}
+        return BatchLoss(total / counts.step["crops"], crops, measures)
 
     # Validation and the end
 

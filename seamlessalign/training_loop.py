@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -50,14 +50,28 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Counts:
+    """How many there are of what losses are means over, by name, in the parts of all processes."""
+
+    batch: Mapping[str, int]
+    step: Mapping[str, int]  # in all batches whose gradients make the step, this one among them
+
+    def share(self, name: str) -> float:
+        """The batch's share of the step."""
+        return self.batch[name] / max(1, self.step[name])
+
+
+@dataclass(frozen=True)
 class BatchLoss:
     """What a process makes of its part of a batch."""
 
-    # Scalar, through every parameter that any process uses. Its gradient, summed over processes, is that of the mean
-    # over all items of the batch, of which there may be none.
+    # Scalar, through every parameter that any process uses. Its gradient, summed over processes and over the batches
+    # of a step, is that of what the step makes smaller: each of its losses a mean over the whole step.
     loss: Any
-    weight: int  # items in the parts of all processes; 0: there is nothing to learn
-    measures: Mapping[str, Any]  # for the metrics, `loss` among them: of the whole batch, the same in every process
+    items: int  # that are learnt in the parts of all processes; 0: there is nothing to learn
+    # For the metrics, of the whole batch, the same in every process; `loss` among them, the part that the batch has in
+    # what the step makes smaller: those of its batches are added, where means are taken of the others.
+    measures: Mapping[str, Any]
     rejects: Mapping[str, str] = field(default_factory=dict)  # of this process: what could not be used → reason
     # of this process: names of its items for people, or what gives them; told where a loss is not finite
     names: Sequence[str] | Callable[[], Sequence[str]] = ()
@@ -86,6 +100,7 @@ class Trainer(ABC):
     measure: str  # key of what `validate` finds
     label: str  # its name for people
     lower_is_better: bool = False
+    counted: Sequence[str]  # names of what `count` counts
 
     # what a subclass sets when it is made
     batches: Batches  # this process's part of what there is to learn
@@ -108,12 +123,19 @@ class Trainer(ABC):
         self._held = ExitStack()  # the folder, of the main process
         self._speed = Speed(self.accelerator)
         self._taken: list[Taken] = []  # batches of the step that is being taken
-        self._loss: float | None = None  # of the last batch that had any items
+        self._loss: float | None = None  # of the last step that had any items
 
     # What a trainer brings
 
     @abstractmethod
-    def batch_loss(self, batch: Any, epoch: int, position: int) -> BatchLoss:
+    def count(self, batch: Any) -> Sequence[int]:
+        """How many there are in this process's part of a batch of each of `counted`, over which losses are means.
+
+        Nothing that a batch holds may change it: it is known of all batches of a step before the first loss.
+        """
+
+    @abstractmethod
+    def batch_loss(self, batch: Any, epoch: int, position: int, counts: Counts) -> BatchLoss:
         """The loss of a batch, whose tensors are on the device, by `learner`. All processes call it at a time."""
 
     @abstractmethod
@@ -207,17 +229,13 @@ class Trainer(ABC):
         self.learner.train()
         coming = load(batches, at.epoch, at.position, settings.resources, self.accelerator.device)
         self._speed.begin()
-        weight = 0  # items of the step that is being taken
+        together: list[Any] = []  # batches of the next step
         for batch in self._speed.timed(coming):
-            last = len(self._taken) + 1 == optimiser.accumulate
-            with self._speed.counting():
-                weight += self._add_gradients(batch, first=not self._taken, last=last)
-            at.epoch, at.position = place_after(batches, at.epoch, at.position)
-            if not last:
+            together.append(batch)
+            if len(together) < optimiser.accumulate:
                 continue
-            self._step(weight)
-            weight = 0
-            self._taken.clear()
+            self._step(together)
+            together.clear()
             at.step += 1
             self._speed.step()
             self.log.progress(at.step, self._loss)
@@ -236,50 +254,60 @@ class Trainer(ABC):
             if at.finished or stopped:
                 return
 
-    def _add_gradients(self, batch: Any, *, first: bool, last: bool) -> int:
-        """Add the gradients of a batch to those of its step; how many items it has, over all processes."""
-        at, accelerator = self.at, self.accelerator
-        if first:
-            self._optimiser.zero_grad()
-        # Gradients are averaged over processes once a step. Where a parameter may be without, it must be every time:
-        # one that has none in the last batch would keep what this process alone has.
-        together = last or not self._all_used
-        with nullcontext() if together else accelerator.no_sync(self.learner):
-            found = self.batch_loss(batch, at.epoch, at.position)
-            alone = first and last
-            accelerator.backward(found.loss * accelerator.num_processes * (1 if alone else found.weight))
-        at.rejects |= found.rejects
-        self._taken.append(Taken(at.epoch, at.position, found.loss.detach(), found.names))
-        self._speed.add(found.weight, found.frames)
-        if not found.weight:
-            at.empty_batches += 1
-            return 0
-        measures = {name: float(torch.as_tensor(value).detach()) for name, value in found.measures.items()}
-        self._loss = measures["loss"]
-        if not math.isfinite(self._loss):
-            self._end("loss", self._loss)
-        Sums(at.sums).add(**measures)
-        Sums(at.sums).add_sums(found.sums)
-        return found.weight
-
-    def _step(self, weight: int) -> None:
-        """One step of the optimiser, by gradients of so many items, each of which counts alike."""
-        if not weight:
+    def _step(self, batches: Sequence[Any]) -> None:
+        """One step of the optimiser, by the gradients of some batches."""
+        at, settings = self.at, self._settings.optimiser
+        self._optimiser.zero_grad()
+        self._taken.clear()
+        items, losses = 0, 0.0
+        for number, (batch, counts) in enumerate(zip(batches, self.counts(batches), strict=True), 1):
+            with self._speed.counting():
+                found = self._add_gradients(batch, counts, last=number == len(batches))
+            at.epoch, at.position = place_after(self.batches, at.epoch, at.position)
+            items, losses = items + found.items, losses + found.measures["loss"]
+        if not items:
             return
-        settings = self._settings.optimiser
-        if settings.accumulate > 1:
-            for parameter in self.learner.parameters():
-                if parameter.grad is not None:
-                    parameter.grad /= weight
+        self._loss = losses
+        Sums(at.sums).add(loss=losses)
         norm = float(self.accelerator.clip_grad_norm_(self.learner.parameters(), settings.clip))
         if not math.isfinite(norm) and self.accelerator.scaler is None:
             self._end("gradient", norm)
         self._optimiser.step()
         self._schedule.step()
         if self._optimiser.step_was_skipped:
-            self.at.skipped_steps += 1
+            at.skipped_steps += 1
         else:
-            Sums(self.at.sums).add(grad_norm=norm)
+            Sums(at.sums).add(grad_norm=norm)
+
+    def counts(self, batches: Sequence[Any]) -> list[Counts]:
+        """How many there are of each of `counted` in batches that make a step; all processes call it."""
+        mine = torch.tensor([self.count(batch) for batch in batches], dtype=torch.float64)
+        everyones = self.accelerator.reduce(mine.to(self.accelerator.device), "sum").long()
+        whole = dict(zip(self.counted, everyones.sum(0).tolist(), strict=True))
+        return [Counts(dict(zip(self.counted, row, strict=True)), whole) for row in everyones.tolist()]
+
+    def _add_gradients(self, batch: Any, counts: Counts, *, last: bool) -> BatchLoss:
+        """Add the gradients of a batch to those of its step."""
+        at, accelerator = self.at, self.accelerator
+        # Gradients are averaged over processes once a step. Where a parameter may be without, it must be every time:
+        # one that has none in the last batch would keep what this process alone has.
+        together = last or not self._all_used
+        with nullcontext() if together else accelerator.no_sync(self.learner):
+            found = self.batch_loss(batch, at.epoch, at.position, counts)
+            accelerator.backward(found.loss * accelerator.num_processes)
+        at.rejects |= found.rejects
+        self._taken.append(Taken(at.epoch, at.position, found.loss.detach(), found.names))
+        self._speed.add(found.items, found.frames)
+        measures = {name: float(torch.as_tensor(value).detach()) for name, value in found.measures.items()}
+        found = replace(found, measures=measures)
+        if not found.items:
+            at.empty_batches += 1
+            return found
+        if not math.isfinite(measures["loss"]):
+            self._end("loss", measures["loss"])
+        Sums(at.sums).add(**{name: value for name, value in measures.items() if name != "loss"})
+        Sums(at.sums).add_sums(found.sums)
+        return found
 
     def _end(self, what: str, value: float) -> NoReturn:
         """Raise the error of a loss or gradient that is not finite; all processes call it."""

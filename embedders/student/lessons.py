@@ -66,6 +66,9 @@ class Lessons(Protocol):
     def summary(self) -> str:
         """How much there is, in a few words."""
 
+    def num_utterances(self, batch: Any) -> int:
+        """How many there are in a process's part of a batch."""
+
     def teach(self, learner: Any, batch: Any, epoch: int, position: int) -> Lesson:
         """The rows of a batch, with gradients, and what they mean."""
 

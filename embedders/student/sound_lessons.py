@@ -71,6 +71,9 @@ class SoundLessons:
             f"{len(self.held_out)} held out"
         )
 
+    def num_utterances(self, batch: list[Recording]) -> int:
+        return sum(len(recording.members) for recording in batch)
+
     def teach(self, learner: Learner, batch: list[Recording], epoch: int, position: int) -> Lesson:
         config = self._room.config
         rejects = {

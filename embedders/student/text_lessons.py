@@ -77,6 +77,9 @@ class TextLessons:
         texts = sum(len(item.texts) for item in self.learnt)
         return f"{len(self.learnt)} parallel texts ({texts} texts in all); {len(self.held_out)} texts held out"
 
+    def num_utterances(self, batch: list[Written]) -> int:
+        return len(batch)
+
     def teach(self, learner: TextLearner, batch: list[Written], epoch: int, position: int) -> Lesson:
         rows = learner([item.heard for item in batch])
         bank = None

@@ -26,7 +26,7 @@ from seamlessalign.embedders.student.text_lessons import TextLessons
 from seamlessalign.embedders.student.training_config import TrainingConfig
 from seamlessalign.embedders.student.validation import measure
 from seamlessalign.embedders.text import load_text_embedder
-from seamlessalign.training_loop import BatchLoss, Trained, Trainer
+from seamlessalign.training_loop import BatchLoss, Counts, Trained, Trainer
 from seamlessalign.typed_config import digest
 
 
@@ -35,6 +35,7 @@ class Training(Trainer):
 
     measure = "p_at_1"
     label = "P@1"
+    counted = ("utterances",)
     folder: StudentFolder
 
     def __init__(self, config: TrainingConfig) -> None:
@@ -99,7 +100,10 @@ class Training(Trainer):
 
     # Steps
 
-    def batch_loss(self, batch: list[Any], epoch: int, position: int) -> BatchLoss:
+    def count(self, batch: list[Any]) -> list[int]:
+        return [self.lessons.num_utterances(batch)]
+
+    def batch_loss(self, batch: list[Any], epoch: int, position: int, counts: Counts) -> BatchLoss:
         """Of the rows of all processes, each of which has gradients to its own."""
         config = self.config
         lesson = self.lessons.teach(self.learner, batch, epoch, position)
@@ -115,8 +119,9 @@ class Training(Trainer):
         loss, parts = batch_loss(self.accelerator, config.losses, ours, wrong, terms, numbers, lesson.bank)
         if not lesson.meanings:
             loss = loss + rows.sum()  # zeros, through every parameter
-        weight = int(gather(self.accelerator, whole.sum()[None]).sum()) if parts else 0
-        return BatchLoss(loss, weight, {**parts, "loss": loss}, lesson.rejects)
+        loss = loss * counts.share("utterances")
+        items = int(gather(self.accelerator, whole.sum()[None]).sum()) if parts else 0
+        return BatchLoss(loss, items, {**parts, "loss": loss}, lesson.rejects)
 
     def _centred(self, rows: Any, langs: Sequence[str]) -> Any:
         """Rows `(num_rows, dim)`, less the mean of the language of each where the configuration says so."""

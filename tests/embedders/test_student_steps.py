@@ -84,10 +84,10 @@ def test_the_command_ends_with_143_where_it_was_told_to_stop(
     file.write_text(yaml.safe_dump(plain_config(world, "told", optimiser__steps=4, checkpoint_every=1000)))
     learn = Training.batch_loss
 
-    def told(training: Training, batch: list[Any], epoch: int, position: int) -> Any:
+    def told(training: Training, *of_batch: Any) -> Any:
         if training.at.step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return learn(training, batch, epoch, position)
+        return learn(training, *of_batch)
 
     with monkeypatch.context() as patched:
         patched.setattr(Training, "batch_loss", told)

@@ -106,10 +106,10 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(world: Path, monkeypat
     train(parsed(_config(world, "straight")))
     config, learn = parsed(_config(world, "stopped")), Training.batch_loss
 
-    def stopping(training: Training, batch: list[Any], epoch: int, position: int) -> Any:
+    def stopping(training: Training, *of_batch: Any) -> Any:
         if training.at.step == 6:
             raise KeyboardInterrupt
-        return learn(training, batch, epoch, position)
+        return learn(training, *of_batch)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(Training, "batch_loss", stopping)

@@ -18,7 +18,7 @@ from torch import nn
 
 from seamlessalign.errors import SeamlessAlignError
 from seamlessalign.training_folder import TrainingFolder
-from seamlessalign.training_loop import BatchLoss, Trained, Trainer
+from seamlessalign.training_loop import BatchLoss, Counts, Trained, Trainer
 from seamlessalign.training_settings import TrainingSettings
 
 
@@ -29,6 +29,7 @@ class LineSettings(TrainingSettings):
     empty: tuple[NonNegativeInt, ...] = ()  # places of batches in the epoch that hold nothing
     unused: bool = False  # whether a part of the model takes no part in every other batch
     uneven: bool = False  # whether a part of the model is for some points only, which a process may have none of
+    far: float = 0.0  # weight of a second loss, of the points that are far from the middle, which a batch may lack
     seconds: float = 0.0  # that a batch takes at the least
     bad_point: NonNegativeInt | None = None  # where the line should be NaN
     bad_gradient_from: NonNegativeInt | None = None  # step from which on gradients are NaN, though losses are not
@@ -71,6 +72,11 @@ class PointBatches:
         return Points(self.points[mine], mine.tolist())
 
 
+def far(values: Any) -> Any:
+    """Which of points `(num, 5)` are far from the middle."""
+    return values[:, 1].abs() > 1.2
+
+
 class LineModel(nn.Module):  # type: ignore[misc]
     def __init__(self, dropout: float) -> None:
         super().__init__()
@@ -90,6 +96,7 @@ class LineTrainer(Trainer):
     measure = "error"
     label = "error"
     lower_is_better = True
+    counted = ("points", "far")
     batches: PointBatches
 
     def __init__(self, settings: LineSettings) -> None:
@@ -104,22 +111,24 @@ class LineTrainer(Trainer):
         self.saved = 0
         self.prepare(self.model, torch.optim.AdamW(self.model.parameters(), lr=settings.optimiser.lr))
 
-    def batch_loss(self, batch: Points, epoch: int, position: int) -> BatchLoss:
+    def count(self, batch: Points) -> list[int]:
+        return [len(batch), int(far(batch.values).sum())]
+
+    def batch_loss(self, batch: Points, epoch: int, position: int, counts: Counts) -> BatchLoss:
         time.sleep(self.settings.seconds)
         more = not self.settings.unused or position % 2 == 0
         found = self.learner(batch.values[:, :4], more=more, uneven=self.settings.uneven)
-        total = (found - batch.values[:, 4:]).square().sum()
+        apart = found - batch.values[:, 4:]
+        whole = {name: max(1, count) for name, count in counts.step.items()}
+        loss = apart.square().sum() / whole["points"]
+        loss = loss + self.settings.far * apart[far(batch.values)].abs().sum() / whole["far"]
         bad_from = self.settings.bad_gradient_from
         if bad_from is not None and self.at.step + 1 >= bad_from:
-            total = total + (0 * self.model.line.weight).sqrt().sum()
-        both = self.accelerator.reduce(torch.stack([total.detach(), torch.tensor(float(len(batch)))]), "sum")
-        weight = int(both[1])
+            loss = loss + (0 * self.model.line.weight).sqrt().sum()
         rejects = {f"batch {epoch}.{position}": "empty"} if not len(batch) else {}
-        if not weight:
-            return BatchLoss(total, 0, {"loss": total.detach()}, rejects)
         names = lambda: [f"point {number}" for number in batch.numbers]  # noqa: E731
-        measures = {"loss": both[0] / weight}
-        return BatchLoss(total / weight, weight, measures, rejects, names, frames=3 * len(batch))
+        measures = {"loss": self.accelerator.reduce(loss.detach(), "sum")}
+        return BatchLoss(loss, counts.batch["points"], measures, rejects, names, frames=3 * len(batch))
 
     def validate(self) -> dict[str, Any]:
         self.model.eval()

@@ -33,10 +33,10 @@ def _events(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 class _Stopping(LineTrainer):
-    def batch_loss(self, batch: Any, epoch: int, position: int) -> Any:
+    def batch_loss(self, *of_batch: Any) -> Any:
         if self.at.step == 8:
             raise KeyboardInterrupt
-        return super().batch_loss(batch, epoch, position)
+        return super().batch_loss(*of_batch)
 
 
 class TestEvents:

@@ -16,7 +16,7 @@ import torch
 
 from seamlessalign.errors import ConfigError, ModelError, NotFiniteError, StorageError
 from seamlessalign.training_loop import BatchLoss, Trained
-from tests.ground.line_trainer import LineSettings, LineTrainer, PointBatches, train_line
+from tests.ground.line_trainer import LineSettings, LineTrainer, PointBatches, far, train_line
 from tests.ground.trainings import assert_same, metrics_of, start_ranks, state_of, wait_for, wait_until
 
 pytest.importorskip("accelerate", reason="needs accelerate of the extra 'train'")
@@ -44,7 +44,7 @@ def _reference(**keys: Any) -> tuple[dict[str, Any], list[float]]:
     losses: list[float] = []
     place = 0
     for _ in range(optimiser.steps):
-        total, count, means = torch.zeros(()), 0, []
+        taken_together = []
         for _ in range(optimiser.accumulate):
             epoch, position = divmod(place, batches.num_batches(0))
             place += 1
@@ -52,13 +52,13 @@ def _reference(**keys: Any) -> tuple[dict[str, Any], list[float]]:
             if not len(points):
                 continue
             found = model(points[:, :4], more=not settings.unused or position % 2 == 0, uneven=settings.uneven)
-            squares = (found - points[:, 4:]).square()
-            total, count = total + squares.sum(), count + len(points)
-            means.append(float(squares.detach().mean()))
-        if not count:
+            taken_together.append((found - points[:, 4:], far(points)))
+        if not taken_together:
             continue
+        apart, of = (torch.cat(parts) for parts in zip(*taken_together, strict=True))
+        loss = apart.square().mean() + settings.far * (apart[of].abs().mean() if of.any() else 0.0)
         adam.zero_grad()
-        (total / count).backward()
+        loss.backward()
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         norm = math.sqrt(sum(float(gradient.square().sum()) for gradient in gradients))
         if norm > optimiser.clip:
@@ -70,13 +70,13 @@ def _reference(**keys: Any) -> tuple[dict[str, Any], list[float]]:
         for group in adam.param_groups:
             group["lr"] = 0.05 * (taken + 1) / (optimiser.warmup + 1) if taken < optimiser.warmup else fall
         adam.step()
-        losses.append(sum(means) / len(means))
+        losses.append(float(loss.detach()))
     return dict(model.state_dict()), losses
 
 
 class _Nameless(LineTrainer):
-    def batch_loss(self, batch: Any, epoch: int, position: int) -> BatchLoss:
-        return replace(super().batch_loss(batch, epoch, position), names=())
+    def batch_loss(self, *of_batch: Any) -> BatchLoss:
+        return replace(super().batch_loss(*of_batch), names=())
 
 
 class TestSteps:
@@ -86,11 +86,12 @@ class TestSteps:
             {},
             {"batch": 7, "optimiser": {"accumulate": 3}},
             {"batch": 7, "optimiser": {"accumulate": 2}, "empty": [1, 4]},
+            {"batch": 7, "optimiser": {"accumulate": 3}, "far": 2.0},
             {"empty": [0, 3]},
             {"unused": True},
             {"uneven": True, "batch": 3},
         ],
-        ids=["plain", "accumulated", "accumulated-empty", "empty", "unused", "uneven"],
+        ids=["plain", "accumulated", "accumulated-empty", "accumulated-two-losses", "empty", "unused", "uneven"],
     )
     def test_they_are_those_of_a_plain_loop(self, tmp_path: Path, more: dict[str, Any]) -> None:
         keys = _keys(tmp_path / "out", **more)
@@ -177,10 +178,10 @@ class _Stopping(LineTrainer):
 
     at_step = 6
 
-    def batch_loss(self, batch: Any, epoch: int, position: int) -> BatchLoss:
+    def batch_loss(self, *of_batch: Any) -> BatchLoss:
         if self.at.step == self.at_step:
             self.happen()
-        return super().batch_loss(batch, epoch, position)
+        return super().batch_loss(*of_batch)
 
     def happen(self) -> None:
         raise KeyboardInterrupt
@@ -262,8 +263,8 @@ class TestStops:
 class _Drawing(_Stopping):
     at_step = -1
 
-    def batch_loss(self, batch: Any, epoch: int, position: int) -> BatchLoss:
-        found = super().batch_loss(batch, epoch, position)
+    def batch_loss(self, *of_batch: Any) -> BatchLoss:
+        found = super().batch_loss(*of_batch)
         return replace(found, measures={**found.measures, "drawn": np.random.random() + random.random()})
 
 
@@ -277,7 +278,7 @@ class TestProcesses:
     @pytest.mark.parametrize(
         "more",
         [
-            {"optimiser": {"accumulate": 3}, "clip": 0.5},
+            {"optimiser": {"accumulate": 3}, "clip": 0.5, "far": 2.0},
             {"optimiser": {"accumulate": 2}, "empty": [1, 3], "unused": True},
             {"optimiser": {"accumulate": 2}, "uneven": True, "points": 22, "batch": 3},
         ],

@@ -1,6 +1,7 @@
 """What a training computes of a batch: each side is encoded, the target decoded from it, and every token's loss summed.
 
-Nothing here knows of other processes but for the number of tokens in all their parts, by which sums are divided.
+Nothing here knows of other processes, or of other batches of a step, but for the number of tokens in all of them, by
+which sums are divided.
 """
 
 from collections.abc import Iterator
@@ -65,7 +66,7 @@ class UnityLearner(nn.Module):  # type: ignore[misc]
 
         Args:
             batch: rows of this process; None: it has none.
-            num_text: tokens of target text in the parts of all processes, by which their losses are divided.
+            num_text: tokens of target text that are learnt in the whole step, by which their losses are divided.
             num_units: units likewise.
             speech: some process has speech.
             draw: which layers are left out follows from this alone; the same in all processes.
@@ -85,19 +86,18 @@ class UnityLearner(nn.Module):  # type: ignore[misc]
         weights, unity = self.losses, self.unity
         inputs, labels = batch.tgt_tokens[:, :-1], batch.tgt_tokens[:, 1:]
         real = labels != TEXT_PAD
-        units = weights.t2u > 0 and batch.unit_tokens is not None
-        both = batch.features is not None and batch.src_tokens is not None and weights.kd > 0
+        hears, reads, units = _sides(batch, weights)
         spoken = written = None
-        if batch.features is not None and (weights.s2tt > 0 or both or units):
+        if batch.features is not None and (hears or units):
             states, mask = unity.encode_speech(batch.features, batch.feature_mask)
             spoken = unity.decode_text(inputs, states, mask)
-        if batch.src_tokens is not None and (weights.t2tt > 0 or both or (units and batch.features is None)):
+        if batch.src_tokens is not None and (reads or (units and batch.features is None)):
             states, mask = unity.encode_text(batch.src_tokens, batch.src_mask)
             written = unity.decode_text(inputs, states, mask)
         found = torch.zeros(len(labels), len(FOUND), device=labels.device)
         loss = torch.zeros((), device=labels.device)
-        heard = spoken if weights.s2tt > 0 or both else None
-        read = written if weights.t2tt > 0 or both else None
+        heard = spoken if hears else None
+        read = written if reads else None
         if heard is not None or read is not None:
             sums, seen = self._texts(heard, read, labels, real)
             loss = loss + sums / num_text
@@ -167,6 +167,22 @@ class UnityLearner(nn.Module):  # type: ignore[misc]
         finally:
             for stack, layers in whole:
                 stack.layers = layers
+
+
+def amounts(batch: UnityBatch, losses: UnityLosses) -> tuple[int, int, int]:
+    """Tokens of target text and units of a batch that have a loss, and its frames of speech."""
+    hears, reads, units = _sides(batch, losses)
+    text = int((batch.tgt_tokens[:, 1:] != TEXT_PAD).sum()) if hears or reads else 0
+    spoken = 0 if batch.unit_tokens is None or not units else int((batch.unit_tokens[:, 1:] != UNIT_PAD).sum())
+    return text, spoken, 0 if batch.feature_mask is None else int(batch.feature_mask.sum())
+
+
+def _sides(batch: UnityBatch, losses: UnityLosses) -> tuple[bool, bool, bool]:
+    """Whether target text is learnt that is decoded from speech, from text, and whether units are."""
+    heard, read = batch.features is not None, batch.src_tokens is not None
+    both = heard and read and losses.kd > 0
+    units = losses.t2u > 0 and batch.unit_tokens is not None
+    return heard and (losses.s2tt > 0 or both), read and (losses.t2tt > 0 or both), units
 
 
 def _in_parts(head: Any, heard: Any, read: Any, labels: Any) -> tuple[Any, Any]:

@@ -1,7 +1,7 @@
 """Teaching a UnitY: batches of speech, text and units, losses of their tokens, and the measure of what is held out.
 
-Of several processes each takes some rows of a batch. Sums of losses are divided by the tokens of all, so that they
-compute what one process does; one that has no row waits for the others.
+Of several processes each takes some rows of a batch. Sums of losses are divided by the tokens of all of them and of all
+batches of a step, so that they compute what one process does of one batch; one that has no row waits for the others.
 """
 
 import hashlib
@@ -16,13 +16,13 @@ from seamlessalign.training.data.prepared import prepare_data
 from seamlessalign.training.unity.config import UnityTrainingConfig
 from seamlessalign.training.unity.frame_norm import with_frame_norms
 from seamlessalign.training.unity.freezing import choose_trained
-from seamlessalign.training.unity.learner import FOUND, UnityLearner
+from seamlessalign.training.unity.learner import FOUND, UnityLearner, amounts
 from seamlessalign.training.unity.lora import Adapters, load_adapters
 from seamlessalign.training.unity.model import UnitY, load_unity, make_unity, save_unity
 from seamlessalign.training.unity.validation import HeldOut
 from seamlessalign.training.vocabulary import TextVocabulary, UnitVocabulary, load_text_vocabulary
 from seamlessalign.training_folder import TrainingFolder
-from seamlessalign.training_loop import BatchLoss, Trained, Trainer
+from seamlessalign.training_loop import BatchLoss, Counts, Trained, Trainer
 from seamlessalign.typed_config import digest
 
 _LABELS = {"bleu": "BLEU", "chrf": "chrF"}
@@ -46,6 +46,7 @@ class UnityTraining(Trainer):
     measure = "nll"
     label = "NLL"
     lower_is_better = True
+    counted = ("text", "units", "frames")  # tokens that are learnt, and frames of speech
     learner: Any
 
     def __init__(self, config: UnityTrainingConfig) -> None:
@@ -93,14 +94,19 @@ class UnityTraining(Trainer):
 
     # Steps
 
-    def batch_loss(self, batch: UnityBatch | None, epoch: int, position: int) -> BatchLoss:
-        """The mean over the tokens of all processes."""
+    def count(self, batch: UnityBatch | None) -> list[int]:
+        return [0, 0, 0] if batch is None or not len(batch) else list(amounts(batch, self.config.loss))
+
+    def batch_loss(self, batch: UnityBatch | None, epoch: int, position: int, counts: Counts) -> BatchLoss:
+        """Sums over this process's tokens, divided by those of the whole step."""
         accelerator, device = self.accelerator, self.accelerator.device
         here = batch.to(device) if batch is not None and len(batch) else None
-        mine = torch.tensor(_amounts(here), dtype=torch.float64, device=device)
-        text, units, speech = (int(amount) for amount in accelerator.reduce(mine, "sum"))
         loss, found = self.learner(
-            here, max(1, text), max(1, units), speech=speech > 0, draw=_draw(self.config.seed, epoch, position)
+            here,
+            max(1, counts.step["text"]),
+            max(1, counts.step["units"]),
+            speech=counts.batch["frames"] > 0,
+            draw=_draw(self.config.seed, epoch, position),
         )
         sums = torch.zeros(len(TASKS), len(FOUND), dtype=torch.float64, device=device)
         if here is not None:
@@ -108,12 +114,9 @@ class UnityTraining(Trainer):
             sums.index_add_(0, of, found.detach().double())
         told = accelerator.reduce(torch.cat([loss.detach().double()[None], sums.flatten()]), "sum")
         by_task = told[1:].reshape(sums.shape).tolist()
-        learnt = told[1:].reshape(sums.shape).sum(0)
-        texts = sum(float(learnt[FOUND.index(f"{name}_tokens")]) for name in ("s2tt", "t2tt", "kd"))
-        weight = text if texts else units if float(learnt[FOUND.index("t2u_tokens")]) else 0
         return BatchLoss(
             loss,
-            weight,
+            counts.batch["text"] or counts.batch["units"],
             {"loss": told[0]},
             sums={name: of for task, row in zip(TASKS, by_task, strict=True) for name, of in means(task, row).items()},
             rejects=batch.rejects if batch is not None else {},
@@ -239,15 +242,6 @@ def _sha256(folder: Path) -> str:
         with file.open("rb") as content:
             whole.update(hashlib.file_digest(content, "sha256").digest())
     return whole.hexdigest()
-
-
-def _amounts(batch: UnityBatch | None) -> list[int]:
-    """Tokens to be learnt of text and of units, and whether there is speech."""
-    if batch is None:
-        return [0, 0, 0]
-    text = int((batch.tgt_tokens[:, 1:] != 0).sum())
-    units = 0 if batch.unit_tokens is None else int((batch.unit_tokens[:, 1:] != 1).sum())
-    return [text, units, int(batch.features is not None)]
 
 
 def means(task: str, row: list[float]) -> dict[str, tuple[float, float]]:

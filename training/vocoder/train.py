@@ -26,7 +26,7 @@ from seamlessalign.training.vocoder.pictures import mel_svg
 from seamlessalign.training.vocoder.segments import Float32, SegmentBatches, sound_of
 from seamlessalign.training.vocoder.sources import Utterance, read_utterances, split_utterances
 from seamlessalign.training_folder import TrainingFolder
-from seamlessalign.training_loop import BatchLoss, Trained, Trainer
+from seamlessalign.training_loop import BatchLoss, Counts, Trained, Trainer
 from seamlessalign.typed_config import digest
 
 _TERMS = ("mel", "duration", "discriminator", "adversarial", "features")
@@ -38,6 +38,7 @@ class VocoderTraining(Trainer):
     measure = "mel_l1"
     label = "mel L1"
     lower_is_better = True
+    counted = ("segments", "units")
 
     def __init__(self, config: VocoderTrainingConfig) -> None:
         """Read the data and make the networks. Raises ConfigError, InputError, ModelError, MissingPackageError."""
@@ -110,25 +111,26 @@ class VocoderTraining(Trainer):
 
     # Steps
 
-    def batch_loss(self, batch: VocoderBatch, epoch: int, position: int) -> BatchLoss:
+    def count(self, batch: VocoderBatch) -> list[int]:
+        return [len(batch.frames), int((batch.durations > 0).sum())]
+
+    def batch_loss(self, batch: VocoderBatch, epoch: int, position: int, counts: Counts) -> BatchLoss:
         """The mean losses over the segments, and durations over the units, of all processes."""
-        accelerator, weights, size = self.accelerator, self.config.losses, self.config.optimiser.batch
+        accelerator, weights = self.accelerator, self.config.losses
         rejects, batch = batch.rejects, batch.to(accelerator.device)
         terms = self.learner(batch, adversarial=self.at.step >= weights.mel_only_steps)
         names = [name for name in _TERMS if name in terms]
-        units = (batch.durations > 0).sum().float()
-        sums = accelerator.reduce(torch.stack([*[terms[name].detach().float() for name in names], units]), "sum")
-        counts = {name: sums[-1] if name == "duration" else size for name in names}
+        sums = accelerator.reduce(torch.stack([terms[name].detach().float() for name in names]), "sum")
         factors = {"mel": weights.mel, "features": weights.features, "duration": weights.duration}
         loss: Any = 0.0
         measures = {"loss": torch.zeros((), device=accelerator.device)}
-        for name, total in zip(names, sums, strict=False):
-            factor = factors.get(name, 1.0)
-            loss = loss + factor * terms[name] / counts[name]
-            measures[name] = total / counts[name]
-            measures["loss"] = measures["loss"] + factor * measures[name]
+        for name, total in zip(names, sums, strict=True):
+            factor, of = factors.get(name, 1.0), "units" if name == "duration" else "segments"
+            loss = loss + factor * terms[name] / counts.step[of]
+            measures["loss"] = measures["loss"] + factor * total / counts.step[of]
+            measures[name] = total / counts.batch[of]
         frames = batch.frames.numel()
-        return BatchLoss(loss, size, measures, rejects=rejects, names=batch.places, frames=frames)
+        return BatchLoss(loss, counts.batch["segments"], measures, rejects=rejects, names=batch.places, frames=frames)
 
     # Validation and the end
 

@@ -20,7 +20,7 @@ from seamlessalign.training.w2v_bert.losses import diversity, perplexity
 from seamlessalign.training.w2v_bert.model import W2vBertPretraining, fill_from, save_pretrained
 from seamlessalign.training.w2v_bert.sources import read_pieces, split_pieces
 from seamlessalign.training_folder import TrainingFolder
-from seamlessalign.training_loop import BatchLoss, Trained, Trainer
+from seamlessalign.training_loop import BatchLoss, Counts, Trained, Trainer
 from seamlessalign.typed_config import digest
 
 Sums = dict[str, Any]
@@ -36,6 +36,7 @@ class W2vBertTraining(Trainer):
     measure = "held_out_rpq"
     label = "held-out RPQ loss"
     lower_is_better = True
+    counted = ("targets",)  # masked inputs
 
     def __init__(self, config: W2vBertConfig) -> None:
         """Read the data and make the network. Raises ConfigError, InputError, ModelError, MissingPackageError."""
@@ -78,12 +79,15 @@ class W2vBertTraining(Trainer):
 
     # Steps
 
-    def batch_loss(self, batch: SpeechBatch, epoch: int, position: int) -> BatchLoss:
+    def count(self, batch: SpeechBatch) -> list[int]:
+        return [int(batch.masked.sum())]
+
+    def batch_loss(self, batch: SpeechBatch, epoch: int, position: int, counts: Counts) -> BatchLoss:
         """The mean loss over the masked inputs of all processes."""
         temperature = self.config.gvq.temperature(self.at.step)
         own = self._sums(self.learner, batch, temperature)
         whole = self._everyones(own)
-        targets = int(whole["targets"])
+        targets, share = counts.batch["targets"], counts.share("targets")
         if not targets:
             nothing = own["contrastive"] + own["gvq"] + own["rpq"] + own["shares"].sum()
             return BatchLoss(nothing, 0, {"loss": nothing}, rejects=batch.rejects)
@@ -91,10 +95,10 @@ class W2vBertTraining(Trainer):
         shares = (whole["shares"] - own["shares"].detach() + own["shares"]) / targets
         loss = self._weighed(own, shares, targets)
         losses = {name: whole[name] / targets for name in ("contrastive", "gvq", "rpq")}
-        measures = {"loss": self._weighed(whole, shares.detach(), targets)} | losses
+        measures = {"loss": share * self._weighed(whole, shares.detach(), targets)} | losses
         measures |= {"diversity": diversity(shares.detach())} | self._told(whole) | {"temperature": temperature}
         return BatchLoss(
-            loss,
+            share * loss,
             targets,
             measures,
             rejects=batch.rejects,

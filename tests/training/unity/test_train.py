@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,25 @@ import yaml
 
 from seamlessalign.cli import main
 from seamlessalign.errors import ConfigError
+from seamlessalign.training.data.examples import Task
 from seamlessalign.training.unity import train as module
-from seamlessalign.training.unity.config import UnityTrainingConfig
+from seamlessalign.training.unity.config import UnityLosses, UnityTrainingConfig
+from seamlessalign.training.unity.freezing import choose_trained
 from seamlessalign.training.unity.generation import load_translator
+from seamlessalign.training.unity.learner import UnityLearner
 from seamlessalign.training.unity.model import load_unity
+from seamlessalign.training.unity.train import PARTS
 from seamlessalign.training_loop import BatchLoss
 from tests.ground.trainings import assert_same, metrics_of, start_ranks, state_of, wait_for
 from tests.training.unity.made_training import (
+    MadeBatches,
     MadeTraining,
     gradients_of,
     saved_gradients,
     settings,
     start_of,
 )
-from tests.training.unity.tiny_unity import SENTENCES
+from tests.training.unity.tiny_unity import SENTENCES, batch_of, item
 
 pytest.importorskip("accelerate", reason="needs accelerate of the extra 'train'")
 
@@ -110,10 +115,10 @@ class TestTraining:
         _train(settings(tmp_path / "straight", start, **more))
 
         class Stopping(MadeTraining):
-            def batch_loss(self, batch: Any, epoch: int, position: int) -> BatchLoss:
+            def batch_loss(self, *of_batch: Any) -> BatchLoss:
                 if self.at.step == 5:
                     raise KeyboardInterrupt
-                return super().batch_loss(batch, epoch, position)
+                return super().batch_loss(*of_batch)
 
         keys = settings(tmp_path / "stopped", start, **more)
         with pytest.raises(KeyboardInterrupt):
@@ -164,10 +169,11 @@ class TestTraining:
         self, tmp_path: Path, start: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         trainer = MadeTraining(UnityTrainingConfig.model_validate(settings(tmp_path, start)))
-        found = trainer.batch_loss(trainer.batches[0, 0], 0, 0)
+        (counts,) = trainer.counts([trainer.batches[0, 0]])
+        found = trainer.batch_loss(trainer.batches[0, 0], 0, 0, counts)
         names = found.names() if callable(found.names) else found.names
         assert len(names) == 5 and names[0] == "s2st fra-eng made row 0 (00000000)"
-        assert found.frames == sum(12 + 5 * n for n in range(5)) and found.weight > 5
+        assert found.frames == sum(12 + 5 * n for n in range(5)) and found.items > 5
 
     def test_the_command_trains_on_texts_and_speech(
         self, tmp_path: Path, start: str, half_precision: str, capsys: pytest.CaptureFixture[str]
@@ -219,6 +225,58 @@ class TestTraining:
             module.start_folder(str(tmp_path / "nowhere"))
 
 
+class TestSteps:
+    """Every token counts alike, whatever batch of a step it is in."""
+
+    def _gradients(self, folder: Path, start: str, batches: Any, **more: Any) -> tuple[dict[str, Any], float]:
+        """Those of one step of all batches, and the loss that is told of it."""
+        optimiser = {"steps": 1, "accumulate": len(batches), "warmup": 0, "clip": 1e9}
+        trainer = MadeTraining(UnityTrainingConfig.model_validate(settings(folder, start, optimiser=optimiser, **more)))
+        trainer.batches = MadeBatches(0, 1, batches)
+        with saved_gradients(trainer, folder / "gradients"):
+            trainer.run()
+        (gradients,) = gradients_of(folder / "gradients")
+        return gradients, metrics_of(folder)[0]["loss"]
+
+    def test_batches_are_one_of_all_their_rows(self, tmp_path: Path) -> None:
+        start = start_of(tmp_path / "start")
+        apart = [("s2st", (0, 1, 2)), ("s2st", (3,)), ("s2st", (4, 5, 6, 7))]
+        ours, loss = self._gradients(tmp_path / "apart", start, apart)
+        theirs, wanted = self._gradients(tmp_path / "together", start, [("s2st", range(8))])
+        _assert_gradients(ours, theirs)
+        assert loss == pytest.approx(wanted, rel=1e-6)
+
+    @pytest.mark.parametrize("loss", [{}, {"t2tt": 0.0, "kd": 0.0}], ids=["all", "not-of-text-from-text"])
+    def test_tasks_that_are_mixed_are_their_rows_one_by_one(self, tmp_path: Path, loss: dict[str, float]) -> None:
+        """With units that are long where texts are short; and batches whose texts are not learnt."""
+        start = start_of(tmp_path / "start")
+        batches: Sequence[tuple[Task, Sequence[int]]] = (
+            *(("s2st", (0, 6)), ("asr", (4,)), ("s2st", (5,)), ("t2st", (1, 2, 3)), ("s2tt", (8, 9))),
+        )
+        tasks = ["s2st", "asr", "t2st", "s2tt"]
+        ours, told = self._gradients(tmp_path / "out", start, batches, loss=loss, tasks=tasks)
+        weights, unity = UnityLosses(**loss), load_unity(start)[0]
+        choose_trained(unity.model, PARTS, None, ["vocoder"])
+        learner = UnityLearner(unity, weights).train()
+        rows = [(task, batch_of([item(task, number)])) for task, numbers in batches for number in numbers]
+        text = sum(len(row.tgt_tokens[0]) - 1 for task, row in rows if weights.t2tt or task != "t2st")
+        units = sum(len(row.unit_tokens[0]) - 1 for task, row in rows if row.unit_tokens is not None)
+        total = 0.0
+        for _, row in rows:
+            share, _ = learner(row, text, units)
+            share.backward()
+            total += float(share.detach())
+        _assert_gradients(ours, {name: p.grad for name, p in unity.model.named_parameters() if name in ours})
+        assert told == pytest.approx(total, rel=1e-6)
+
+
+def _assert_gradients(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    largest = max(float(gradient.abs().max()) for gradient in theirs.values())
+    assert ours.keys() == theirs.keys() and largest > 1e-3
+    for name, gradient in theirs.items():
+        assert float((ours[name] - gradient).abs().max()) <= 1e-6 * max(1.0, largest), name
+
+
 @pytest.mark.slow
 class TestProcesses:
     @pytest.mark.parametrize(
@@ -245,9 +303,7 @@ class TestProcesses:
         ours, theirs = gradients_of(tmp_path / "two-gradients"), gradients_of(tmp_path / "one-gradients")
         assert len(ours) == len(theirs) == 4
         for mine, other in zip(ours, theirs, strict=True):
-            largest = max(float(gradient.abs().max()) for gradient in other.values())
-            for name, gradient in other.items():
-                assert float((mine[name] - gradient).abs().max()) <= 1e-6 * max(1.0, largest), name
+            _assert_gradients(mine, other)
         for mine, other in zip(metrics_of(tmp_path / "two"), metrics_of(tmp_path / "one"), strict=True):
             assert mine.keys() == other.keys()
             for key in mine.keys() - {"directions", "set_aside", "finished"}:

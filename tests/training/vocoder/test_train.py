@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import pytest
 import soundfile
 import torch
 import yaml
+from torch.nn.functional import pad
 
 from seamlessalign.cli import main
 from seamlessalign.errors import ConfigError, InputError
 from seamlessalign.training.vocoder.generator import speech_of
+from seamlessalign.training.vocoder.learner import VocoderBatch
 from seamlessalign.training.vocoder.model import load_vocoder
 from seamlessalign.training.vocoder.train import VocoderTraining, train_vocoder
 from tests.ground.trainings import (
@@ -137,7 +140,8 @@ def test_what_is_minimised_is_what_is_told(world: Path, precision: str) -> None:
     config["resources"]["precision"] = precision
     trainer = VocoderTraining(parsed(config))
     batch = trainer.batches[0, 0]
-    found = trainer.batch_loss(batch, 0, 0)
+    (counts,) = trainer.counts([batch])
+    found = trainer.batch_loss(batch, 0, 0, counts)
     told = {name: float(value) for name, value in found.measures.items()}
     weighted = told["discriminator"] + told["adversarial"] + 0.5 * told["features"] + 7 * told["mel"]
     assert told["loss"] == pytest.approx(weighted + 3 * told["duration"], rel=1e-5)
@@ -149,6 +153,41 @@ def test_what_is_minimised_is_what_is_told(world: Path, precision: str) -> None:
     assert told["mel"] == pytest.approx(float((mels[0] - mels[1]).abs().mean()), rel=1e-5)
     found.loss.backward()
     assert all(torch.isfinite(value.grad).all() for value in trainer.module.parameters())
+
+
+def test_batches_of_a_step_are_one_of_all_their_rows(world: Path) -> None:
+    """Their durations are means over units, of which they have unequal numbers; all else over segments."""
+    found = []
+    for together in (True, False):
+        trainer = VocoderTraining(parsed(vocoder_config(world, "apart", losses={"duration": 30.0})))
+        parts = [trainer.batches[0, 0], _rows(trainer.batches[0, 1], 2)]
+        parts[1].durations[0, -2:] = 0  # padding
+        batches = [_joined(*parts)] if together else parts
+        told = 0.0
+        for batch, counts in zip(batches, trainer.counts(batches), strict=True):
+            loss = trainer.batch_loss(batch, 0, 0, counts)
+            loss.loss.backward()
+            told += float(loss.measures["loss"])
+        found.append((told, {name: p.grad for name, p in trainer.module.named_parameters()}))
+    largest = max(float(gradient.abs().max()) for gradient in found[0][1].values())
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-6 * largest)
+
+
+def _rows(batch: VocoderBatch, count: int) -> VocoderBatch:
+    return replace(batch, **{name: getattr(batch, name)[:count] for name in _OF_UNITS + _OF_SEGMENTS})
+
+
+def _joined(*parts: VocoderBatch) -> VocoderBatch:
+    longest = max(part.units.shape[1] for part in parts)
+    wide = [
+        replace(part, **{name: pad(getattr(part, name), (0, longest - part.units.shape[1])) for name in _OF_UNITS})
+        for part in parts
+    ]
+    whole = {name: torch.cat([getattr(part, name) for part in wide]) for name in _OF_UNITS + _OF_SEGMENTS}
+    return replace(parts[0], **whole)
+
+
+_OF_UNITS, _OF_SEGMENTS = ["units", "durations"], ["frames", "speech", "languages", "speakers"]
 
 
 class TestBadInput:

@@ -108,8 +108,9 @@ def test_nothing_in_a_batch_that_can_be_read(world: Path) -> None:
         piece.__class__(piece.key, piece.recording, piece.place, piece.seconds, None, uri=str(world / "gone.wav"))
         for piece in trainer.batches.pieces  # type: ignore[attr-defined]
     ]
-    found = trainer.batch_loss(trainer.batches[0, 0], 0, 0)
-    assert found.weight == 0 and set(found.rejects.values()) == {"missing"}
+    (counts,) = trainer.counts([trainer.batches[0, 0]])
+    found = trainer.batch_loss(trainer.batches[0, 0], 0, 0, counts)
+    assert found.items == 0 and set(found.rejects.values()) == {"missing"}
     found.loss.backward()
     assert all(parameter.grad is not None and not parameter.grad.any() for parameter in trainer.network.parameters())
 
@@ -120,7 +121,8 @@ def test_diversity_has_its_gradient(world: Path) -> None:
     for weight in (0.2, 0.0):
         trainer = W2vBertTraining(parsed(w2v_bert_keys(world, "diverse", gvq__diversity=weight)))
         batch = trainer.batches[0, 0]
-        trainer.batch_loss(batch, 0, 0).loss.backward()
+        (counts,) = trainer.counts([batch])
+        trainer.batch_loss(batch, 0, 0, counts).loss.backward()
         gradients.append(trainer.network.gumbel.logits.weight.grad.clone())
     network = trainer.network
     inputs = network.encoder.feature_projection.layer_norm(batch.features)[batch.masked].detach()
@@ -129,6 +131,23 @@ def test_diversity_has_its_gradient(world: Path) -> None:
     (wanted,) = torch.autograd.grad(0.2 * diversity(shares), weight)
     torch.testing.assert_close(gradients[0] - gradients[1], wanted, atol=1e-6, rtol=1e-3)
     assert wanted.abs().max() > 1e-5
+
+
+def test_batches_of_a_step_are_one_of_all_their_rows(world: Path) -> None:
+    """But for diversity, which is of the codes of a batch: each batch's counts by its masked inputs."""
+    found = []
+    for plan in ([[0, 1, 2, 3]], [[0], [1, 2, 3]]):
+        trainer = W2vBertTraining(parsed(w2v_bert_keys(world, "apart", gvq__diversity=0.0)))
+        trainer.batches._planned = (0, plan)
+        batches = [trainer.batches[0, place] for place in range(len(plan))]
+        told = 0.0
+        for batch, counts in zip(batches, trainer.counts(batches), strict=True):
+            loss = trainer.batch_loss(batch, 0, 0, counts)
+            loss.loss.backward()
+            told += float(loss.measures["loss"])
+        found.append((told, {name: p.grad for name, p in trainer.network.named_parameters() if p.grad is not None}))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)
+    assert max(float(gradient.abs().max()) for gradient in found[0][1].values()) > 1e-3
 
 
 @pytest.mark.slow
