@@ -116,14 +116,27 @@ def open_parquet(path: Path, metadata: Any = None) -> Any:
 
 
 def bytes_of(value: Any, parquet: Path) -> bytes:
-    """Bytes of a sound: of a struct of `bytes` and `path` as the package datasets has it, bytes, or a path."""
+    """Bytes of a sound: of a struct of `bytes` and `path` as the package datasets has it, bytes, or a path; samples
+    that it has decoded, `array` and `sampling_rate`, become a WAV file.
+    """
     if isinstance(value, dict):
-        value = value["path"] if value.get("bytes") is None else value["bytes"]
+        if value.get("array") is not None and value.get("sampling_rate"):
+            return _wav(value["array"], int(value["sampling_rate"]))
+        value = value.get("path") if value.get("bytes") is None else value["bytes"]
     if isinstance(value, bytes):
         return value
     if not value:
         raise UnreadableError("missing", f"{parquet}: a row has neither sound nor a path")
     return file_bytes(parquet.parent / str(value))
+
+
+def _wav(samples: Any, rate: int) -> bytes:
+    """Samples `(num_samples,)` or `(channels, num_samples)` as a WAV file of 32-bit floats."""
+    import soundfile
+
+    made = io.BytesIO()
+    soundfile.write(made, np.asarray(samples, np.float32).T, rate, format="WAV", subtype="FLOAT")
+    return made.getvalue()
 
 
 def _row_bytes(sound: Sound) -> bytes:

@@ -34,9 +34,10 @@ from seamlessalign.training.data.sources import (
 )
 from seamlessalign.typed_config import digest
 
-_VERSION = 1  # of what is written here
+_VERSION = 2  # of what is written here
 _HASHED = 1 << 20  # rows at a time
 _MOST = np.iinfo(np.uint16).max
+_SAID = np.iinfo(np.uint32).max
 
 # Arrays of two are of the sides of a row: what goes in and what comes out, as it lies in the source.
 ROW = np.dtype(
@@ -46,11 +47,11 @@ ROW = np.dtype(
         ("group", np.uint32),
         ("row", np.uint32),  # in the group
         ("margin", np.float32),  # NaN where it was not mined
-        ("fold", np.uint16),  # by what it says: what is held out follows from it
         ("problem", np.uint8),  # number of the reason why it is none that can be used; 0: it can
         ("owns", np.uint8),  # bit of each side: no row before has the same one
         ("lang", np.int16, 2),  # number of the language; -1: there is no such side
         ("seconds", np.float32, 2),  # NaN where there is no sound, or none that can be used
+        ("said", np.uint32, 2),  # changes with the text; 0 where there is none
         ("chars", np.uint16, 2),  # 0 where there is no text; as all lengths here, at most 65535
         ("subwords", np.uint16, 2),
         ("units", np.uint16, 2),
@@ -197,8 +198,6 @@ class _Listing:
             return found
         said = json.dumps([[side.lang, side.text, told] for side, told in zip(row.sides, digests, strict=True)])
         found["key"] = number_of(row.id or said)
-        text = next((side.text for side in reversed(row.sides) if side.text), f"{int(found['key']):016x}")
-        found["fold"] = xxhash.xxh3_64_intdigest(text.encode()) & _MOST
         return found
 
     def _side(self, found: Any, i: int, side: RowSide, row: SourceRow, joined: "UnitTable | None") -> str:
@@ -210,6 +209,7 @@ class _Listing:
             except InputError as error:
                 raise UnreadableError("not_unicode", f"{row.place}: {error}") from error
             found["chars"][i] = min(_MOST, len(side.text))
+            found["said"][i] = max(1, xxhash.xxh3_64_intdigest(side.text.encode()) & _SAID)
         units = side.units if joined is None or not row.id else joined.of(row.id, i)
         told = ""
         try:
@@ -282,7 +282,7 @@ class UnitTable:
                 names, sides = batch.column("pair_id").to_pylist(), batch.column("side").to_pylist()
                 for name, side, units in zip(names, sides, listed, strict=True):
                     if units.is_valid:
-                        found = reduced(units.values.to_numpy(zero_copy_only=False))
+                        found = reduced(units.values.fill_null(-1).to_numpy())
                         keys.append(_unit_key(str(name), side == "tgt"))
                         counts.append(len(found))
                         values.append(found)

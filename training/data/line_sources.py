@@ -87,7 +87,8 @@ class ManifestRows(_Lines):
     """A manifest as SeamlessM4T's fine-tuning has it: objects with `source` and `target`, each of them with `lang`,
     `text`, `audio_local_path` and `units`.
 
-    Where both are of one language, the row is speech and its transcription. Paths are relative to the manifest.
+    Where both are of one language, the row is speech and its transcription. Paths are relative to the manifest. An `id`
+    is not one of a row: of FLEURS it is that of a sentence, which several people read.
     """
 
     def __init__(self, settings: ManifestSource) -> None:
@@ -100,11 +101,10 @@ class ManifestRows(_Lines):
             src, tgt = (self._side(values.get(name), name, place) for name in ("source", "target"))
         except UnreadableError as error:
             return SourceRow(place, problem=error)
-        name = str(values["source"].get("id") or "")
         if src.lang == tgt.lang:
             said = replace(src, text=tgt.text or src.text, units=tgt.units if tgt.units is not None else src.units)
-            return SourceRow(place, (said,), name)
-        return SourceRow(place, (src, tgt), name)
+            return SourceRow(place, (said,))
+        return SourceRow(place, (src, tgt))
 
     def _side(self, values: Any, name: str, place: str) -> RowSide:
         if not isinstance(values, dict) or not values.get("lang"):

@@ -94,9 +94,8 @@ def prepare_data(
         held = other.items
         told |= {f"validation.{number} ({one.kind})": other.aside[number] for number, one in enumerate(data.validation)}
     else:
-        other, fold = part, part.index.rows["fold"][learnt.rows]
-        behind = fold < max(1, round(data.validation_share * _FOLDS))
-        learnt, held = learnt.where(np.flatnonzero(~behind)), learnt.where(np.flatnonzero(behind))
+        other, (learnt, held, both) = part, _split(learnt, data.validation_share)
+        part.set_aside(_counted(both, len(part.settings), "text_also_learnt"))
     for found, lacking in ((learnt, "nothing is left to learn from"), (held, "nothing is held out")):
         if not len(found):
             raise InputError(f"data: {lacking}; change validation_share or choice, or give validation sources")
@@ -147,6 +146,19 @@ def _listed(
             told = ", ".join(f"{count} {reason}" for reason, count in aside[number].most_common()) or "it is empty"
             raise InputError(f"{source.path}: nothing to learn from for {', '.join(data.tasks)}: {told}")
     return _Part(settings, index, sources, items, aside)
+
+
+def _split(items: Items, share: float) -> tuple[Items, Items, Items]:
+    """Items to learn, those that are held out, and those of which some text would be held out and another is learnt.
+
+    Which would be follows from the last text of their row, so that more data moves nothing.
+    """
+    of_row = items.index.rows["said"][items.rows]
+    behind = np.where(of_row[:, 1] > 0, of_row[:, 1], of_row[:, 0]) % _FOLDS < max(1, round(share * _FOLDS))
+    said = np.stack([items.of_side("said", sides) for sides in (items.src_sides, items.tgt_sides)], axis=1)
+    known = (np.isin(said, said[~behind]) & (said > 0)).any(axis=1)
+    learnt, held, both = (np.flatnonzero(chosen) for chosen in (~behind, behind & ~known, behind & known))
+    return items.where(learnt), items.where(held), items.where(both)
 
 
 def _write(file: Path, mixture: Mixture, aside: Mapping[str, Counter[str]]) -> None:

@@ -96,7 +96,7 @@ class ParquetSource(ColumnSource):
 
 
 class HubSource(ColumnSource):
-    """A folder that the package datasets has saved, or a name that it loads from a hub."""
+    """A folder that the package datasets has saved, one of files that it loads, or a name that it loads from a hub."""
 
     kind: Literal["hf"]
     config: str | None = None  # of a name

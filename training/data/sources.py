@@ -7,7 +7,7 @@ So what has to be remembered of a row is where it lies.
 import hashlib
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -103,7 +103,7 @@ def open_source(settings: DataSource) -> RowSource:
     if settings.kind == "corpus" or settings.kind == "parquet":
         return table_sources.ParquetRows(settings)
     if settings.kind == "hf":
-        return table_sources.DatasetRows(settings)
+        return table_sources.open_hub(settings)
     if settings.kind == "manifest":
         return line_sources.ManifestRows(settings)
     return line_sources.ParallelRows(settings)
@@ -156,9 +156,11 @@ def words_of(text: object) -> str:
     return " ".join(str(text).split()) if text is not None else ""
 
 
-def reduced(units: object) -> UInt16:
+def reduced(units: Iterable[int | None]) -> UInt16:
     """Units without adjacent repeats, as a T2U learns them; what can be no unit is 65535, which no vocabulary has."""
-    numbers = reduce_units(np.asarray(units, np.int64))[0].astype(np.int64)
+    if not isinstance(units, np.ndarray):  # any numbers at all, and none
+        units = np.array([_NO_UNIT if unit is None else min(max(unit, -1), _NO_UNIT) for unit in units], np.int64)
+    numbers = reduce_units(units)[0].astype(np.int64)
     return np.where((numbers < 0) | (numbers > _NO_UNIT), _NO_UNIT, numbers).astype(np.uint16)
 
 

@@ -150,6 +150,18 @@ class TestContent:
         learnt, held = ({key for b in _rows(part) for key, _ in b} for part in (made.train, made.validation))
         assert learnt and held and not learnt & held and len(learnt | held) == COUNT
 
+    def test_nor_is_one_that_other_rows_share(self, tmp_path: Path) -> None:
+        """An English text that two French ones mean: where one of these is held out, the other may not be learnt."""
+        lines = [{"eng": f"the cat {i // 3}", "fra": f"le chat {i}"} for i in range(60)]
+        path = write_lines(tmp_path / "t.jsonl", lines)
+        source = {"kind": "text", "path": str(path), "pairs": [["eng", "fra"]]}
+        text, units = vocabularies()
+        made = prepare_data(data_of(source, tasks=["t2tt"], validation_share=0.5), text, units, 0)
+        parts = [_said(part) for part in (made.train, made.validation)]
+        assert parts[0] and parts[1] and not parts[0] & parts[1]
+        aside = made.set_aside["text_also_learnt"]
+        assert aside and len(made.train.mixture.items) + len(made.validation.mixture.items) + aside == 120
+
     def test_sources_of_other_kinds_are_learnt_together(self, run: Path, tmp_path: Path) -> None:
         path = write_lines(tmp_path / "t.jsonl", [{"eng": f"the cat {i}", "fra": f"le chat {i}"} for i in range(9)])
         text, units = vocabularies()
@@ -336,6 +348,12 @@ class TestWhatIsWrong:
         with pytest.raises(InputError, match=message) as caught:
             _prepared(run, **keys)
         assert "\n" not in str(caught.value)
+
+
+def _said(batches: UnityBatches) -> set[str | None]:
+    """The texts on either side."""
+    examples = [batches.reader.example(number)[0] for number in range(len(batches.mixture.items))]
+    return {text for one in examples for text in (one.src_text, one.tgt_text)}
 
 
 def _unpadded(tokens: Any, pad: int) -> list[int]:

@@ -120,7 +120,8 @@ class TestListing:
     def test_keys_change_with_the_content_alone(self, tmp_path: Path) -> None:
         def keys(seed: int, text: str, name: str) -> Any:
             soundfile.write(tmp_path / f"{name}.wav", noise(8000, seed=seed)[:, 0], SAMPLE_RATE)
-            source = {"lang": "fra", "text": None, "audio_local_path": f"{name}.wav"}
+            # the number of a sentence, which others read too
+            source = {"id": 7, "lang": "fra", "text": None, "audio_local_path": f"{name}.wav"}
             path = write_lines(tmp_path / f"{name}.json", [{"source": source, "target": {"lang": "eng", "text": text}}])
             return _index({"kind": "manifest", "path": str(path)}).rows["key"][0]
 

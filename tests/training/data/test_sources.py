@@ -13,6 +13,7 @@ import soundfile
 from seamlessalign.audio import encode
 from seamlessalign.errors import InputError
 from seamlessalign.rows import SAMPLE_RATE
+from seamlessalign.speech_sources import load_sound
 from seamlessalign.training.data.sources import OpenGroups, RowSource, SourceRow, open_source, reduced
 from tests.ground.sounds import noise
 from tests.training.data.data_world import corpus_row, source_of, write_corpus, write_lines
@@ -83,6 +84,48 @@ class TestKinds:
         assert sounds == [clip["bytes"] for clip in table["clip"].to_pylist()]
 
     @pytest.mark.slow
+    def test_sound_of_a_data_set_may_be_paths_or_samples(self, tmp_path: Path) -> None:
+        """What the package makes of them: bytes where it saves them, or as they are where they were no `Audio`."""
+        import datasets
+
+        waves = [noise(4000 + i, seed=i)[:, 0] for i in range(3)]
+        for i, wave in enumerate(waves):
+            soundfile.write(tmp_path / f"{i}.wav", wave, SAMPLE_RATE, subtype="FLOAT")
+        paths = [str(tmp_path / f"{i}.wav") for i in range(3)]
+        samples = [{"array": wave.tolist(), "sampling_rate": SAMPLE_RATE, "path": None} for wave in waves]
+        data = {
+            "paths": datasets.Dataset.from_dict({"clip": paths, "said": list("abc")}),
+            "embedded": datasets.Dataset.from_dict({"clip": paths, "said": list("abc")}).cast_column(
+                "clip", datasets.Audio()
+            ),
+            "samples": datasets.Dataset.from_dict({"clip": samples, "said": list("abc")}),
+        }
+        for name, one in data.items():
+            one.save_to_disk(str(tmp_path / name))
+            keys: Any = {"src": {"lang": "fra", "audio": "clip", "text": "said"}, "path": str(tmp_path / name)}
+            found = [row.sides[0].sound for row in _all(open_source(source_of(kind="hf", **keys)))]
+            for wave, sound in zip(waves, found, strict=True):
+                assert sound is not None
+                np.testing.assert_allclose(load_sound(sound, "", ""), wave, atol=1e-4)
+
+    @pytest.mark.slow
+    def test_a_folder_of_parquet_is_read_where_it_lies(self, tmp_path: Path) -> None:
+        """As those of a hub are: files are named for their split; nothing is copied to the package's cache."""
+        import datasets
+
+        (tmp_path / "set" / "data").mkdir(parents=True)
+        for split in ("train", "test"):
+            pq.write_table(_table(tmp_path), tmp_path / "set" / "data" / f"{split}-00000-of-00001.parquet")
+        before = set(Path(datasets.config.HF_DATASETS_CACHE).rglob("*.arrow"))
+        keys: dict[str, Any] = {"kind": "hf", "path": str(tmp_path / "set")} | COLUMNS
+        rows = _all(open_source(source_of(split="test", **keys)))
+        assert [_told(row) for row in rows] == WANTED
+        assert "test-00000-of-00001.parquet row 0" in rows[0].place
+        assert set(Path(datasets.config.HF_DATASETS_CACHE).rglob("*.arrow")) == before
+        with pytest.raises(InputError, match="has the splits train, test; name one as split"):
+            open_source(source_of(**keys))
+
+    @pytest.mark.slow
     def test_a_split_of_several_is_named(self, tmp_path: Path) -> None:
         import datasets
 
@@ -92,6 +135,8 @@ class TestKinds:
         keys: dict[str, Any] = {"kind": "hf", "path": str(tmp_path / "set"), "tgt": COLUMNS["tgt"]}
         keys["src"] = {"lang": "fra", "text": "said"}
         assert len(_all(open_source(source_of(split="test", **keys)))) == 1
+        datasets.DatasetDict({"train": data}).save_to_disk(str(tmp_path / "one"))
+        assert len(_all(open_source(source_of(**(keys | {"path": str(tmp_path / "one")}))))) == len(TEXTS)
         with pytest.raises(InputError, match="has the splits train, test; name one as split"):
             open_source(source_of(**keys))
 
