@@ -46,6 +46,7 @@ def add_training_commands(commands: Any) -> None:
     train.add_argument("--detach", action="store_true", help="with --executor slurm: submit the job and come back")
     train.set_defaults(command=_train)
     _add_units(commands)
+    _add_speak(commands)
     _add_translate(commands)
 
 
@@ -248,6 +249,47 @@ def _units(arguments: argparse.Namespace) -> int:
     source = source_of(arguments.input, arguments.audio_column, arguments.lang, arguments.lang_column)
     done = write_units(source, extractor, arguments.to, arguments.keep)
     print(f"units: {arguments.to}, {done.rows:,} rows, {done.frames / 50 / 3600:.3f} h")
+    for reason, count in sorted(done.set_aside.items()):
+        print(f"seamlessalign: {count:,} set aside: {reason}", file=sys.stderr)
+    return 3 if done.set_aside else 0
+
+
+# Speech of units
+
+
+def _add_speak(commands: Any) -> None:
+    speak = commands.add_parser("speak", help="speech of units, with a vocoder that `train vocoder` taught")
+    speak.add_argument(
+        "input", metavar="UNITS", help="Parquet: a file, a folder of them or a pattern, as `units` and runs write it"
+    )
+    speak.add_argument("--vocoder", required=True, metavar="DIR", help="directory that `train vocoder` wrote")
+    speak.add_argument("--to", required=True, metavar="FOLDER", help="for sound files and their manifest")
+    speak.add_argument("--lang", metavar="LANG", help="language of all rows (default: what they say)")
+    speak.add_argument("--speaker", metavar="NAME", help="of all rows (default: what they say, else the first)")
+    speak.add_argument(
+        "--timed", action="store_true", help="units last as long as the table says (default: as the vocoder finds)"
+    )
+    speak.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="(default: %(default)s)")
+    speak.set_defaults(command=_speak)
+
+
+def _speak(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from seamlessalign.training.units.extractor import device_of
+    from seamlessalign.training.vocoder.model import load_vocoder
+    from seamlessalign.training.vocoder.speaking import speak_table
+
+    vocoder = load_vocoder(arguments.vocoder, device_of(arguments.device))
+    done = speak_table(
+        arguments.input,
+        vocoder,
+        Path(arguments.to),
+        lang=arguments.lang,
+        speaker=arguments.speaker,
+        timed=arguments.timed,
+    )
+    print(f"speech: {arguments.to}, {done.rows:,} rows, {done.seconds / 3600:.3f} h")
     for reason, count in sorted(done.set_aside.items()):
         print(f"seamlessalign: {count:,} set aside: {reason}", file=sys.stderr)
     return 3 if done.set_aside else 0

@@ -87,7 +87,7 @@ def _utterance(
 ) -> Utterance:
     """Raises UnreadableError with the reason for which it is set aside."""
     one = usable(row, "", data)
-    frames = _frames(units, durations, row.place)
+    frames = frames_of(units, durations, row.place)
     if frames.max() >= num_units:
         raise UnreadableError("unknown_unit", f"{row.place}: {frames.max()} of {num_units} units of the model")
     expected = one.seconds * SAMPLE_RATE / UNIT_SAMPLES
@@ -101,8 +101,10 @@ def _utterance(
     return Utterance(own, row.place, one.lang, speaker, one.seconds, row.sound, *reduce_units(frames))
 
 
-def _frames(units: Any, durations: Any, place: str) -> Int32:
-    """Units at 50 Hz of what a row has."""
+def frames_of(units: Any, durations: Any, place: str) -> Int32:
+    """Units at 50 Hz of what a row has: numbers, with durations or without. Raises UnreadableError: `no_units`,
+    `wrong_units`.
+    """
     found = _numbers(units, place)
     if found is None or not len(found):
         raise UnreadableError("no_units", place)
