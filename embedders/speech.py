@@ -122,31 +122,12 @@ class TranscribingEmbedder:
 
         Nothing is heard where samples do not differ by a step of 16 bits: Whisper makes up words for silence.
         """
-        limit = int(MAX_SPEECH_SECONDS * SAMPLE_RATE)
-        pieces: list[Float32] = []
-        owner: list[int] = []
-        for i, (start, end) in enumerate(fragments):
-            samples = np.asarray(waveform[start:end], np.float32)
+        parts = [np.asarray(waveform[start:end], np.float32) for start, end in fragments]
+        for (start, end), samples in zip(fragments, parts, strict=True):
             if not np.isfinite(samples).all():
                 raise InputError(f"samples {start}-{end} are not all finite numbers")
-            count = -(-len(samples) // limit)  # only what no voice activity detection has cut is longer
-            pieces.extend(np.array_split(samples, count))
-            owner.extend([i] * count)
         tasks: list[Task] = ["transcribe", "translate"][: len(self.view_languages(lang))]  # type: ignore[assignment]
-        loud = [i for i, piece in enumerate(pieces) if not is_silent(piece)]
-        if progress is not None and len(loud) < len(pieces):
-            progress((sum(map(len, pieces)) - sum(len(pieces[i]) for i in loud)) / SAMPLE_RATE)
-        transcripts = [(Transcript("", False),) * len(tasks)] * len(pieces)
-        for i, heard in zip(loud, self._whisper.hear([pieces[i] for i in loud], lang, tasks, progress), strict=True):
-            transcripts[i] = heard
-        grouped: list[list[tuple[Transcript, ...]]] = [[] for _ in fragments]
-        for i, transcript in zip(owner, transcripts, strict=True):
-            grouped[i].append(transcript)
-        spaces = [space_between(view_lang) for view_lang in self.view_languages(lang)]
-        return [
-            tuple(_joined(view, space) for view, space in zip(zip(*group, strict=True), spaces, strict=True))
-            for group in grouped
-        ]
+        return hear_any_length(self._whisper, parts, lang, tasks, progress)
 
     @staticmethod
     def view_languages(lang: str) -> list[str]:
@@ -158,6 +139,40 @@ class TranscribingEmbedder:
         worded = [i for i, text in enumerate(texts) if any(c.isalnum() for c in text)]
         rows[worded] = self._text.embed([texts[i] for i in worded], lang)
         return rows
+
+
+def hear_any_length(
+    whisper: Whisper,
+    waveforms: Sequence[Float32],
+    lang: str,
+    tasks: Sequence[Task],
+    progress: Callable[[float], None] | None = None,
+) -> list[tuple[Transcript, ...]]:
+    """As `Whisper.hear`, of speech of any length: what one window does not hold is heard in equal pieces.
+
+    Nothing is heard where samples do not differ by a step of 16 bits: Whisper makes up words for silence.
+    """
+    limit = int(MAX_SPEECH_SECONDS * SAMPLE_RATE)
+    pieces: list[Float32] = []
+    owner: list[int] = []
+    for i, samples in enumerate(waveforms):
+        count = -(-len(samples) // limit)  # only what no voice activity detection has cut is longer
+        pieces.extend(np.array_split(samples, count) if count > 1 else [samples])
+        owner.extend([i] * max(count, 1))
+    loud = [i for i, piece in enumerate(pieces) if not is_silent(piece)]
+    if progress is not None and len(loud) < len(pieces):
+        progress((sum(map(len, pieces)) - sum(len(pieces[i]) for i in loud)) / SAMPLE_RATE)
+    transcripts = [(Transcript("", False),) * len(tasks)] * len(pieces)
+    for i, heard in zip(loud, whisper.hear([pieces[i] for i in loud], lang, tasks, progress), strict=True):
+        transcripts[i] = heard
+    grouped: list[list[tuple[Transcript, ...]]] = [[] for _ in waveforms]
+    for i, transcript in zip(owner, transcripts, strict=True):
+        grouped[i].append(transcript)
+    spaces = [space_between(lang if task == "transcribe" else "eng") for task in tasks]
+    return [
+        tuple(_joined(view, space) for view, space in zip(zip(*group, strict=True), spaces, strict=True))
+        for group in grouped
+    ]
 
 
 class EachSpan:
@@ -331,7 +346,13 @@ def _fragments_of(spans: Int64, fragments: Int64) -> list[list[int]]:
 
 
 def _joined(parts: Sequence[Transcript], space: str) -> Transcript:
-    return Transcript(space.join(part.text for part in parts if part.text), any(part.looped for part in parts))
+    return Transcript(
+        space.join(part.text for part in parts if part.text),
+        any(part.looped for part in parts),
+        all(part.finished for part in parts),
+        sum(part.logprob for part in parts),
+        sum(part.num_tokens for part in parts),
+    )
 
 
 def _mean_of_views(views: Sequence[Float32]) -> Float32:

@@ -21,11 +21,11 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from seamlessalign import storage
 from seamlessalign.config import RunConfig
 from seamlessalign.errors import ConfigError, SeamlessAlignError
-from seamlessalign.pipelines import decoys_stage, search_stage, speech_stage, text_stage, units_stage
+from seamlessalign.pipelines import decoys_stage, search_stage, speech_stage, text_stage
 from seamlessalign.pipelines.beam_job import END, forget_job, record_job
 from seamlessalign.pipelines.beam_stage import do_tasks
 from seamlessalign.pipelines.context import Context, new_run_id
-from seamlessalign.pipelines.folder import RunFolder, stages_of
+from seamlessalign.pipelines.folder import SIDE_STAGES, RunFolder, stages_of
 from seamlessalign.pipelines.interrupts import heeded_interrupts
 from seamlessalign.pipelines.ledger import read_marks, read_plan
 from seamlessalign.pipelines.local import share_out
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-GPU_STAGES = (speech_stage.STAGE, text_stage.STAGE, decoys_stage.STAGE, search_stage.STAGE, units_stage.STAGE)
+GPU_STAGES = (speech_stage.STAGE, text_stage.STAGE, decoys_stage.STAGE, search_stage.STAGE, *SIDE_STAGES)
 _LOCAL_RUNNERS = (None, "DirectRunner", "FnApiRunner", "SwitchingDirectRunner", "BundleBasedDirectRunner")
 _BEGIN = "begin"  # the log of what a worker does before the shards of a stage
 _LOOK_SECONDS = (1.0, 10.0)  # between looks at the marks of a local folder, and of a remote one

@@ -5,7 +5,7 @@ import difflib
 from seamlessalign.config import RunConfig
 from seamlessalign.embedders import speech_models, speech_space
 from seamlessalign.errors import ConfigError, InputError
-from seamlessalign.languages import Direction
+from seamlessalign.languages import Direction, to_model_code
 from seamlessalign.model_files import KNOWN_MODELS, find_model, place_of
 from seamlessalign.training.units.files import check_models as check_units_models
 from seamlessalign.training.units.files import read_card
@@ -22,6 +22,7 @@ def check_models(config: RunConfig) -> None:
     except InputError as error:
         raise ConfigError(str(error)) from error
     _check_units(config)
+    _check_transcripts(config)
     speech, text = config.speech.embedder, config.text.embedder
     sides = {name: Direction.parse(name) for name in config.directions}
     mixed = [name for name, both in sides.items() if not (both.src.is_audio and both.tgt.is_audio)]
@@ -41,3 +42,17 @@ def _check_units(config: RunConfig) -> None:
     names = [name for name in card.models if name in KNOWN_MODELS]  # others are parts of these
     found = {name: find_model(name, place_of(name, config.models)).sha256 for name in names}
     check_units_models(card, {**card.models, **found}, config.units.model)
+
+
+def _check_transcripts(config: RunConfig) -> None:
+    """Raise ConfigError where no side has a language that Whisper knows, ModelError where there is no Whisper."""
+    if config.transcripts is None:
+        return
+    model = config.transcripts.model
+    directions = [Direction.parse(name) for name in config.directions]
+    wanted = [getattr(one, side) for one in directions for side in config.transcripts.sides]
+    langs = sorted({side.lang for side in wanted if side.is_audio})
+    if not any(to_model_code(lang, "whisper") for lang in langs):
+        told = f"Whisper knows none of {', '.join(langs)}" if langs else "none of its sides is audio"
+        raise ConfigError(f"transcripts: {told}; leave the section out")
+    find_model(model, place_of(model, config.models))

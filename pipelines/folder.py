@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from seamlessalign import storage
+from seamlessalign.config import RunConfig
 
 STAGES = ("speech", "text", "decoys", "reduce", "gather", "index", "search", "mine", "corpus")  # of every run
-UNITS_STAGE = "units"  # behind them, where the configuration has a section of that name
+UNITS_STAGE, TRANSCRIPTS_STAGE = "units", "transcripts"
+SIDE_STAGES = (UNITS_STAGE, TRANSCRIPTS_STAGE)  # behind them, each where the configuration has a section of its name
 TABLES = ("recordings", "segments", "sentences", "pairs", "corpus")
 
 
@@ -131,8 +133,13 @@ def stages_of(folder: RunFolder) -> tuple[str, ...]:
         raw = yaml.safe_load(storage.read_bytes(folder.config))
     except (FileNotFoundError, yaml.YAMLError, ValueError):  # not begun, or damaged, which others tell
         raw = None
-    has_units = isinstance(raw, Mapping) and raw.get(UNITS_STAGE) is not None
-    return (*STAGES, UNITS_STAGE) if has_units else STAGES
+    sections = raw if isinstance(raw, Mapping) else {}
+    return (*STAGES, *(stage for stage in SIDE_STAGES if sections.get(stage) is not None))
+
+
+def side_stages(config: RunConfig) -> tuple[str, ...]:
+    """The stages behind the corpus that a configuration has."""
+    return tuple(stage for stage in SIDE_STAGES if getattr(config, stage) is not None)
 
 
 def shard_name(number: int) -> str:

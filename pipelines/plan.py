@@ -8,7 +8,7 @@ from seamlessalign import storage
 from seamlessalign.config import RunConfig
 from seamlessalign.errors import ConfigError, SeamlessAlignError
 from seamlessalign.pipelines.context import Context
-from seamlessalign.pipelines.folder import STAGES, UNITS_STAGE
+from seamlessalign.pipelines.folder import STAGES, side_stages
 from seamlessalign.pipelines.inputs import InputFile, Shard
 from seamlessalign.pipelines.local import Workers, share_out
 from seamlessalign.pipelines.plan_limits import told_limits
@@ -96,7 +96,7 @@ def _check(asked: Asked) -> None:
 def _workers(config: RunConfig, asked: Asked) -> tuple[dict[str, Workers], Context]:
     """What the executor would work with, by stage, and the context in which the search is planned."""
     resources = config.resources
-    stages = STAGES if config.units is None else (*STAGES, UNITS_STAGE)
+    stages = (*STAGES, *side_stages(config))
     if asked.executor == "slurm":
         tasks = {stage: resources.slurm.of(stage) for stage in stages}
         workers = {

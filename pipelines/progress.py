@@ -24,6 +24,7 @@ _UNITS = {
     "mine": "directions",
     "corpus": "pairs",
     "units": "pairs",
+    "transcripts": "pairs",
 }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from seamlessalign.pipelines.charts import Bar, horizontal_bars
+from seamlessalign.pipelines.folder import SIDE_STAGES
 from seamlessalign.pipelines.markup import Markup, tag
 from seamlessalign.pipelines.report_cards import sample_section
 from seamlessalign.pipelines.report_directions import directions_section, evaluation_section
@@ -22,6 +23,7 @@ STAGES = {  # in the order of the run; what one row of each is called
     "pairs": "candidate pairs",
     "corpus": "pairs with audio",
     "units": "sides as units",
+    "transcripts": "sides as text",
 }
 _SHOWN_LANGUAGES = 30  # bars in the chart; the table beside it has all
 
@@ -272,7 +274,7 @@ def _speed(stages: dict[str, _Stage]) -> list[Markup]:
             seconds.update(line.seconds)
         # Spans and candidate pairs overlap; only the audio that goes in, or is cut, is a measure of speed.
         samples = audio if name in ("recordings", "segments") else 0
-        samples = stage.total("samples_in") if name in ("corpus", "units") else samples
+        samples = stage.total("samples_in") if name in ("corpus", *SIDE_STAGES) else samples
         whole = [("all steps", sum(seconds.values()))] if len(seconds) > 1 else []
         for step, spent in [*seconds.most_common(), *whole]:
             rate = _rate(samples / SAMPLE_RATE / spent) if samples and spent > 0 else "–"

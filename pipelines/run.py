@@ -23,7 +23,7 @@ from seamlessalign.pipelines.beam_job import refuse_beside_job
 from seamlessalign.pipelines.check_models import check_models
 from seamlessalign.pipelines.context import Context, new_run_id
 from seamlessalign.pipelines.driver_lock import only_driver
-from seamlessalign.pipelines.folder import UNITS_STAGE, RunFolder, stages_of
+from seamlessalign.pipelines.folder import RunFolder, side_stages, stages_of
 from seamlessalign.pipelines.heartbeat import driving
 from seamlessalign.pipelines.inputs import InputFile, Shard, cut_into_shards, cut_texts, find_recordings, find_texts
 from seamlessalign.pipelines.ledger import read_marks, write_ledger
@@ -44,6 +44,7 @@ from seamlessalign.pipelines.stage_plans import (
     levels_of,
     speech_tasks,
     text_tasks,
+    unwanted_stages,
 )
 from seamlessalign.pipelines.verify import prove
 from seamlessalign.rows import LedgerLine
@@ -159,9 +160,9 @@ def run(config: RunConfig, executor_name: str = "local", beam_options: list[str]
         else:
             _clear(folder)
         executor: Executor = slurm or LocalExecutor(workers, config.resources.shards_per_group)
-        if config.units is None and storage.exists(folder.plan(UNITS_STAGE)):
-            executor.take_up(UNITS_STAGE, [])  # tasks of Slurm that nobody wants any more
-            clear_unwanted(config, folder)
+        for stage in unwanted_stages(config, folder):
+            executor.take_up(stage, [])  # tasks of Slurm that nobody wants any more
+        clear_unwanted(config, folder)
         _write_config(folder, config, inputs.models)
         inputs.write(folder)
         driver = _Driver(context, executor)
@@ -206,7 +207,7 @@ def choose_again(config: RunConfig) -> RunResult:
             executor = LocalExecutor(workers, config.resources.shards_per_group)
             driver = _Driver(context, executor)
             try:
-                for stage in (*BEHIND_SEARCH, *([UNITS_STAGE] if config.units is not None else [])):
+                for stage in (*BEHIND_SEARCH, *side_stages(config)):
                     driver.do([planner.plan(stage)])
             finally:
                 executor.close()

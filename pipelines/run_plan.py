@@ -9,14 +9,14 @@ from seamlessalign.languages import Direction
 from seamlessalign.pipelines import decoys_stage
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.corpus_stage import PAIRS_PER_SHARD
-from seamlessalign.pipelines.folder import STAGES, UNITS_STAGE
+from seamlessalign.pipelines.folder import SIDE_STAGES, STAGES, side_stages
 from seamlessalign.pipelines.local import Workers
 from seamlessalign.pipelines.search_plan import SearchPlan, count_decoys, dimensions_of
 from seamlessalign.pipelines.search_sizes import gather_memory
-from seamlessalign.pipelines.stage_rates import Rates
+from seamlessalign.pipelines.stage_rates import Rates, SideRates
 
-_ON_GPU = ("speech", "text", "decoys", "search", "units")  # where there is one
-_THREADED = ("speech", "text", "decoys", "index", "search", "units")  # the others use one core of a task
+_ON_GPU = ("speech", "text", "decoys", "search", *SIDE_STAGES)  # where there is one
+_THREADED = ("speech", "text", "decoys", "index", "search", *SIDE_STAGES)  # the others use one core of a task
 _HALF = 2  # bytes of a number of an embedding
 GB = 1e9
 
@@ -173,7 +173,7 @@ def plan_stages(
     kept: dict[str, int | None] = {}
     cut: list[float | None] = []
     parts, corpus, cut_read, cut_tasks = [], [], [], 0
-    unit_sides: list[float | None] = []
+    heard: dict[str, list[float | None]] = {stage: [] for stage in side_stages(config)}  # audio sides by direction
     for search in searches:
         direction = Direction.parse(search.direction)
         theirs, why = rates.of_direction(search.direction)
@@ -189,9 +189,9 @@ def plan_stages(
         corpus.append(times(count, theirs.corpus_bytes if theirs else None))
         cut_read.append(sum(hours) * rates.audio_bytes)
         cut_tasks += math.ceil((count or 0) / PAIRS_PER_SHARD)
-        if config.units is not None:
-            wanted = [side for side in config.units.sides if getattr(direction, side).is_audio]
-            unit_sides.append(times(count, len(wanted)))
+        for stage, sides_heard in heard.items():
+            wanted = [side for side in getattr(config, stage).sides if getattr(direction, side).is_audio]
+            sides_heard.append(times(count, len(wanted)))
     stored["pairs"], stored["corpus"] = plus(*parts), plus(*corpus)
     totals.written["mine"] = stored["pairs"]
     totals.tasks["corpus"] = cut_tasks
@@ -199,17 +199,17 @@ def plan_stages(
     totals.seconds["corpus"] = plus(*cut)
     totals.read["corpus"], totals.shuffled["corpus"] = plus(stored["pairs"], sum(cut_read)), stored["pairs"]
     totals.written["corpus"] = stored["corpus"]
-    stages: tuple[str, ...] = STAGES
-    if config.units is not None:
-        stages, of_units = (*STAGES, UNITS_STAGE), plus(*unit_sides)
-        totals.tasks[UNITS_STAGE], groups[UNITS_STAGE] = cut_tasks, groups["corpus"]
-        totals.seconds[UNITS_STAGE] = times(of_units, rates.units_seconds)
-        totals.gpu_seconds[UNITS_STAGE] = _gpu(times(of_units, rates.units_wall), rates, workers[UNITS_STAGE])
-        totals.read[UNITS_STAGE] = totals.shuffled[UNITS_STAGE] = stored["corpus"]
-        stored[UNITS_STAGE] = totals.written[UNITS_STAGE] = times(of_units, rates.units_bytes)
+    for stage, sides_heard in heard.items():
+        of_stage, number = rates.beside.get(stage, SideRates(None, None, None)), plus(*sides_heard)
+        totals.tasks[stage], groups[stage] = cut_tasks, groups["corpus"]
+        totals.seconds[stage] = times(number, of_stage.seconds)
+        totals.gpu_seconds[stage] = _gpu(times(number, of_stage.wall), rates, workers[stage])
+        totals.read[stage] = totals.shuffled[stage] = stored["corpus"]
+        stored[stage] = totals.written[stage] = times(number, of_stage.bytes)
+    stages = (*STAGES, *heard)
     stored["marks and logs"] = float(sum(totals.tasks[stage] * rates.mark_bytes.get(stage, 0.0) for stage in stages))
 
-    for stage in ("speech", "text", "decoys", "corpus", UNITS_STAGE):
+    for stage in ("speech", "text", "decoys", "corpus", *heard):
         totals.memory[stage] = rates.memory.get(stage)
     if totals.tasks["reduce"]:
         totals.seconds["reduce"] = totals.read["reduce"] = totals.shuffled["reduce"] = totals.written["reduce"] = None

@@ -20,6 +20,7 @@ from seamlessalign.pipelines import (
     search_stage,
     speech_stage,
     text_stage,
+    transcripts_stage,
     units_stage,
 )
 from seamlessalign.pipelines.context import Context
@@ -102,4 +103,5 @@ _PROCESS: dict[str, Callable[[Any, str, Context], Mark]] = {
     mining_stage.STAGE: mining_stage.process,
     corpus_stage.STAGE: corpus_stage.process,
     units_stage.STAGE: units_stage.process,
+    transcripts_stage.STAGE: transcripts_stage.process,
 }

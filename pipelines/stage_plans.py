@@ -23,10 +23,11 @@ from seamlessalign.pipelines import (
     search_stage,
     speech_stage,
     text_stage,
+    transcripts_stage,
     units_stage,
 )
 from seamlessalign.pipelines.context import Context
-from seamlessalign.pipelines.folder import STAGES, UNITS_STAGE, RunFolder
+from seamlessalign.pipelines.folder import SIDE_STAGES, STAGES, RunFolder, side_stages
 from seamlessalign.pipelines.inputs import InputFile, Shard, cut_into_shards, cut_texts
 from seamlessalign.pipelines.ledger import Mark, done_shards, read_marks, read_plan, write_plan
 from seamlessalign.pipelines.mining_stage import MiningTask
@@ -57,8 +58,9 @@ _TABLES = {
     search_stage.STAGE: (search_stage.TABLE,),
     mining_stage.STAGE: ("pairs", mining_stage.KEPT_TABLE),
     corpus_stage.STAGE: ("corpus",),
-    units_stage.STAGE: (units_stage.TABLE,),
+    **{stage: (stage,) for stage in SIDE_STAGES},
 }
+_SIDE_PARTS = {module.STAGE: module.digest_parts for module in (units_stage, transcripts_stage)}
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ class StagePlanner:
 
     def plan(self, stage: str) -> StagePlan:
         """The plan of a stage, of which what it needs is done."""
+        if stage in SIDE_STAGES:
+            return self._plan_sides(stage)
         return getattr(self, f"_plan_{stage}")()  # type: ignore[no-any-return]
 
     def _plan_decoys(self) -> StagePlan:
@@ -199,14 +203,14 @@ class StagePlanner:
             pairs += shard.last - shard.first
         return StagePlan(corpus_stage.STAGE, tasks, pairs)
 
-    def _plan_units(self) -> StagePlan:
+    def _plan_sides(self, stage: str) -> StagePlan:
         """A shard for each of the corpus, which is done by then."""
-        context, corpus = self._context, self._plan_corpus()
-        tasks, made_with = [], units_stage.digest_parts(context)
+        corpus, made_with = self._plan_corpus(), _SIDE_PARTS[stage](self._context)
+        tasks = []
         for before in corpus.tasks:
-            whole = digest("units", SCHEMA_VERSION, made_with, before.digest)
-            tasks.append(ShardTask(units_stage.STAGE, before.name, whole, before.shard))
-        return StagePlan(units_stage.STAGE, tasks, corpus.total)
+            whole = digest(stage, SCHEMA_VERSION, made_with, before.digest)
+            tasks.append(ShardTask(stage, before.name, whole, before.shard))
+        return StagePlan(stage, tasks, corpus.total)
 
     def is_searched(self, name: str) -> bool:
         """Whether the lists of all rows of a direction are there."""
@@ -257,17 +261,22 @@ class StagePlanner:
 
 def levels_of(config: RunConfig) -> tuple[tuple[str, ...], ...]:
     """The stages of a run in order, those that do not wait for each other together."""
-    return LEVELS if config.units is None else (*LEVELS, (UNITS_STAGE,))
+    last = side_stages(config)
+    return (*LEVELS, last) if last else LEVELS
+
+
+def unwanted_stages(config: RunConfig, folder: RunFolder) -> list[str]:
+    """Stages that the configuration no longer has, and that have left something."""
+    wanted = side_stages(config)
+    return [stage for stage in SIDE_STAGES if stage not in wanted and storage.exists(folder.plan(stage))]
 
 
 def clear_unwanted(config: RunConfig, folder: RunFolder) -> None:
-    """Remove what a stage has left that the configuration no longer has. Its plan goes last: till then it is there."""
-    if config.units is not None or not storage.exists(folder.plan(UNITS_STAGE)):
-        return
-    storage.remove(folder.ledger)  # which tells of it
-    left = folder.marks(UNITS_STAGE), folder.table(units_stage.TABLE), folder.logs(UNITS_STAGE)
-    for uri in (*left, folder.plan(UNITS_STAGE)):
-        storage.remove(uri)
+    """Remove what such stages have left. The plan of each goes last: till then it is there."""
+    for stage in unwanted_stages(config, folder):
+        storage.remove(folder.ledger)  # which tells of it
+        for uri in (folder.marks(stage), folder.table(stage), folder.logs(stage), folder.plan(stage)):
+            storage.remove(uri)
 
 
 def begin_stage(plan: StagePlan, folder: RunFolder, at_work: Collection[str] = ()) -> list[ShardTask]:

@@ -10,7 +10,7 @@ from seamlessalign import storage
 from seamlessalign.errors import InputError
 from seamlessalign.languages import Direction, Side
 from seamlessalign.pipelines import gather_stage
-from seamlessalign.pipelines.folder import RunFolder, stages_of
+from seamlessalign.pipelines.folder import SIDE_STAGES, RunFolder, stages_of
 from seamlessalign.pipelines.ledger import MAPS, read_marks
 from seamlessalign.rows import SAMPLE_RATE, LedgerLine
 
@@ -26,6 +26,15 @@ class DirectionRates:
     cut_seconds: float | None  # core-seconds for each kept pair; None where none was cut
     pair_bytes: float  # of a candidate in `pairs`, with its share of what is kept for the corpus
     corpus_bytes: float | None  # of a kept pair
+
+
+@dataclass(frozen=True)
+class SideRates:
+    """What an audio side of a kept pair takes in a stage behind the corpus."""
+
+    seconds: float | None  # of a core
+    wall: float | None  # on the clock, in one task
+    bytes: float | None  # in its table
 
 
 @dataclass(frozen=True)
@@ -56,9 +65,7 @@ class Rates:
     row_bytes: dict[bool, float]  # of the table of a gathered side, by whether it is audio
     choice_seconds: float | None  # of `mine`, for a row of both sides
     directions: dict[str, DirectionRates]
-    units_seconds: float | None  # of `units`, for an audio side of a pair
-    units_wall: float | None
-    units_bytes: float | None  # in `units`
+    beside: dict[str, SideRates]  # of stages behind the corpus, those that the run has
     memory: dict[str, int]  # stage → most resident bytes of a process that did a shard of it
     mark_bytes: dict[str, float]  # stage → of a completion mark and a log
 
@@ -105,7 +112,6 @@ def read_rates(root: str, origin: str | None = None) -> Rates:
     pairs = {_direction(line): line for line in by.get("pairs", [])}
     of_both = {name: tuple(rows.get(side, 0) for side in name.split("-")) for name in pairs}
     chosen = sum(map(sum, of_both.values()))
-    units, unit_sides = by.get("units", []), _sum(by.get("units", []), lambda line: line.rows_in)
     return Rates(
         origin=origin or f"the {hours:.2g} h of audio and {lines_in:,} lines of text of {root}",
         on_gpu=_on_gpu(folder),
@@ -135,9 +141,7 @@ def read_rates(root: str, origin: str | None = None) -> Rates:
             for name, line in pairs.items()
             if min(of_both[name], default=0)
         },
-        units_seconds=_per(_work(units), unit_sides),
-        units_wall=_wall(folder, "units", units, unit_sides) if unit_sides else None,
-        units_bytes=_per(_sum(units, lambda line: line.bytes_written), unit_sides),
+        beside={stage: _side_rates(folder, stage, by[stage]) for stage in SIDE_STAGES if stage in by},
         memory=_memory(by),
         mark_bytes={
             stage: _mean_size(storage.list_files(folder.marks(stage)))
@@ -165,6 +169,15 @@ def _direction_rates(
         cut_seconds=_per(_work(cut), written),
         pair_bytes=line.bytes_written / max(line.rows_in, 1),
         corpus_bytes=_per(_sum(cut, lambda shard: shard.bytes_written), written),
+    )
+
+
+def _side_rates(folder: RunFolder, stage: str, lines: list[LedgerLine]) -> SideRates:
+    sides = _sum(lines, lambda line: line.rows_in)
+    return SideRates(
+        seconds=_per(_work(lines), sides),
+        wall=_wall(folder, stage, lines, sides) if sides else None,
+        bytes=_per(_sum(lines, lambda line: line.bytes_written), sides),
     )
 
 

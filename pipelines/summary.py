@@ -5,11 +5,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from seamlessalign.pipelines.folder import SIDE_STAGES
 from seamlessalign.pipelines.report_numbers import batches_of, parts_of, rule_of
 from seamlessalign.pipelines.run import RunResult
 from seamlessalign.rows import SAMPLE_RATE, LedgerLine
 
-_WITH_HOURS = ("recordings", "segments", "pairs", "corpus", "units")
+_WITH_HOURS = ("recordings", "segments", "pairs", "corpus", *SIDE_STAGES)
 
 
 def summary_text(result: RunResult) -> str:

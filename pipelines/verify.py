@@ -14,7 +14,7 @@ import yaml
 from seamlessalign import storage
 from seamlessalign.errors import InputError, SeamlessAlignError, StorageError
 from seamlessalign.languages import Direction
-from seamlessalign.pipelines.folder import UNITS_STAGE, RunFolder
+from seamlessalign.pipelines.folder import SIDE_STAGES, RunFolder
 from seamlessalign.pipelines.status import run_state
 from seamlessalign.pipelines.verify_files import Check, check_data, check_files, check_ledger, read_marked
 from seamlessalign.pipelines.verify_pairs import check_gather, check_pairs, check_search
@@ -26,7 +26,7 @@ from seamlessalign.pipelines.verify_rows import (
     check_segments,
     check_sentences,
 )
-from seamlessalign.pipelines.verify_units import check_units
+from seamlessalign.pipelines.verify_sides import check_sides
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +81,9 @@ def _checks(folder: RunFolder, *, data: bool, most: tuple[int, int] | None = Non
     corpus = Check("corpus")
     yield _done("pairs", check_pairs, corpus, marked, sides)
     yield corpus
-    if UNITS_STAGE in marked.plans:
-        yield _done("units", check_units, marked)
+    for stage in SIDE_STAGES:
+        if stage in marked.plans:
+            yield _done(stage, check_sides, marked, stage)
     if data:
         yield _done("data", check_data, marked)
 

@@ -8,13 +8,23 @@ from dataclasses import dataclass, field, replace
 
 from seamlessalign import storage
 from seamlessalign.errors import StorageError
-from seamlessalign.pipelines.folder import RunFolder, stages_of
+from seamlessalign.pipelines.folder import SIDE_STAGES, RunFolder, stages_of
 from seamlessalign.pipelines.ledger import Mark, parse_mark, read_plan, unbalanced
 from seamlessalign.rows import LedgerLine
 
 _AT_ONCE = 16  # files whose footers are read at a time: most of that is waiting
 _INDEXES = "state/mining/index/"  # built file by file, so that some may be there that no mark names yet
-_FOLDERS = ("recordings", "segments", "sentences", "frames", "pairs", "corpus", "units", "quarantine", "state/mining")
+_FOLDERS = (
+    "recordings",
+    "segments",
+    "sentences",
+    "frames",
+    "pairs",
+    "corpus",
+    *SIDE_STAGES,
+    "quarantine",
+    "state/mining",
+)
 
 
 @dataclass
@@ -227,7 +237,7 @@ def _rows_of(mark: Mark) -> dict[str, int]:
             rows |= {"pairs": line.rows_in, "state/mining/kept": line.rows_kept}
         elif line.stage == "decoys":
             rows["state/mining/decoys"] = line.rows_kept
-        elif line.stage in ("segments", "sentences", "corpus", "units"):
+        elif line.stage in ("segments", "sentences", "corpus", *SIDE_STAGES):
             rows[line.stage] = line.rows_kept
     return rows
 

@@ -318,10 +318,12 @@ def _filter(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from seamlessalign.pipelines.export import export_parquet
 
-    exported = export_parquet(arguments.run, arguments.to, arguments.direction)
-    for direction, rows in exported.items():
+    exported = export_parquet(arguments.run, arguments.to, arguments.direction or ())
+    for direction, rows in exported.rows.items():
         print(f"{direction}: {rows} pairs")
     print(f"corpus: {arguments.to}")
+    if exported.beside:
+        print(f"beside it: {', '.join(exported.beside)}")
     return 0
 
 

@@ -271,6 +271,14 @@ class UnitsConfig(Section):
     sides: list[Literal["src", "tgt"]] = Field(["src", "tgt"], min_length=1, max_length=2)  # those that are audio
 
 
+class TranscriptsConfig(Section):
+    """What is said in the speech of kept pairs too, as a recogniser hears it. docs/transcripts.md has more."""
+
+    model: Literal["whisper-base", "whisper-large-v3", "whisper"] = "whisper-base"  # `models` says where it lies
+    sides: list[Literal["src", "tgt"]] = Field(["src", "tgt"], min_length=1, max_length=2)  # those that are audio
+    max_compression_ratio: float = Field(2.4, gt=1)  # bytes of a text by those of zlib; above, it goes round in a loop
+
+
 class FetchConfig(Section):
     """What may be asked of the web, for inputs that are addresses on it. docs/security.md has the reasons."""
 
@@ -309,6 +317,7 @@ class RunConfig(Section):
     mining: MiningConfig = MiningConfig()
     corpus: CorpusConfig = CorpusConfig()
     units: UnitsConfig | None = None  # none are made
+    transcripts: TranscriptsConfig | None = None  # likewise
     fetch: FetchConfig = FetchConfig()
     models: dict[str, str] = {}  # model name → local directory, before hub and packages
     resources: ResourcesConfig = ResourcesConfig()
@@ -386,10 +395,11 @@ def parse_config(raw: dict[str, Any], origin: str) -> RunConfig:
 
 
 def dump_config(config: RunConfig) -> dict[str, Any]:
-    """The resolved configuration as plain values, for `run.yaml`; of units only where there are some."""
-    exclude: dict[str, Any] = {} if config.units is not None else {"units": True}
-    if config.resources.slurm.stages.units == SlurmTaskConfig():
-        exclude["resources"] = {"slurm": {"stages": {"units"}}}
+    """The resolved configuration as plain values, for `run.yaml`; of units and transcripts where there are some."""
+    sections = "units", "transcripts"
+    exclude: dict[str, Any] = {name: True for name in sections if getattr(config, name) is None}
+    unsaid = {name for name in sections if getattr(config.resources.slurm.stages, name) == SlurmTaskConfig()}
+    exclude["resources"] = {"slurm": {"stages": unsaid}}
     return config.model_dump(mode="json", exclude=exclude)
 
 

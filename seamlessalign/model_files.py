@@ -99,6 +99,19 @@ KNOWN_MODELS = {
             "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
         ),
         KnownModel(
+            "whisper-large-v3",
+            "Whisper large, version 3: transcripts",
+            ("model.safetensors",),
+            ("config.json", "tokenizer.json"),
+            "openai/whisper-large-v3",
+        ),
+        KnownModel(
+            "whisper",
+            "any multilingual Whisper of transformers, from a directory: transcripts",
+            ("model.safetensors",),
+            ("config.json", "tokenizer.json"),
+        ),
+        KnownModel(
             "e5-small",
             "multilingual E5 small: text embeddings of 384 dimensions (4 bit in its package)",
             ("model.safetensors",),

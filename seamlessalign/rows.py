@@ -189,6 +189,28 @@ UNITS = pa.schema(
     ]
 )
 
+
+@dataclass(frozen=True)
+class PairTranscript:
+    """What a recogniser heard in the speech of one side of a kept pair."""
+
+    pair_id: str
+    side: str  # src or tgt
+    lang: str
+    text: str
+    avg_logprob: float  # mean log-probability (natural) of its tokens, to three decimals: how sure the recogniser was
+
+
+TRANSCRIPTS = pa.schema(
+    [
+        pa.field("pair_id", pa.string(), nullable=False),
+        pa.field("side", pa.string(), nullable=False),
+        pa.field("lang", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("avg_logprob", pa.float32(), nullable=False),
+    ]
+)
+
 _AUDIO = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])  # what datasets.Audio stores
 
 CORPUS = pa.schema(
@@ -249,7 +271,7 @@ class LedgerLine:
 
     Stages and their rows: `recordings` (files; samples are those decoded), `segments` (candidate spans, which overlap),
     `sentences` (lines of text), `pairs` (mined candidates; samples are those of the first audio side), `corpus` (kept
-    pairs written with audio), `units` (audio sides of these).
+    pairs written with audio), `units` and `transcripts` (audio sides of these).
     """
 
     stage: str

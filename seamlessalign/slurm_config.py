@@ -67,6 +67,7 @@ class SlurmStages(Section):
     mine: SlurmTaskConfig = SlurmTaskConfig()
     corpus: SlurmTaskConfig = SlurmTaskConfig()
     units: SlurmTaskConfig = SlurmTaskConfig()
+    transcripts: SlurmTaskConfig = SlurmTaskConfig()
 
 
 class SlurmAsks(Section):

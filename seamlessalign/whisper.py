@@ -7,8 +7,6 @@ its neighbours. Decoding is greedy, and stops as soon as the words go round in a
 """
 
 import inspect
-import json
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -20,8 +18,9 @@ import numpy.typing as npt
 from seamlessalign.device_memory import do_batches
 from seamlessalign.errors import InputError, ModelError
 from seamlessalign.languages import from_model_code, to_model_code
-from seamlessalign.model_files import ModelFiles, find_model, read_weights
+from seamlessalign.model_files import ModelFiles, find_model
 from seamlessalign.rows import SAMPLE_RATE
+from seamlessalign.whisper_files import first_line, load_model
 
 MAX_SPEECH_SECONDS = 28.0  # the 30 s that Whisper hears, less the silence added behind
 TAIL_SECONDS = 2.0  # silence behind the speech; without it decoding loops
@@ -40,6 +39,14 @@ class Transcript:
 
     text: str
     looped: bool  # repetition was cut off
+    finished: bool = True  # the model ended it; else it looped, or was longer than such speech can be
+    logprob: float = 0.0  # sum of the log-probabilities (natural) of all tokens that were written, and of their end
+    num_tokens: int = 0  # how many these are
+
+    @property
+    def avg_logprob(self) -> float:
+        """Mean log-probability of a token: Whisper's own measure of how sure it was; 0 where nothing was written."""
+        return self.logprob / self.num_tokens if self.num_tokens else 0.0
 
 
 @dataclass(frozen=True)
@@ -62,15 +69,11 @@ class Whisper:
         self.files = files
         self.device = torch.device(device)
         self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
-        if files.origin == "package":
-            self.model = _from_ctranslate2(files)
-        else:
-            self.model = _from_directory(files)
-        self.model = self.model.to(self.device, self.dtype).eval()
+        self.model = load_model(files).to(self.device, self.dtype).eval()
         try:
             self.tokenizer = Tokenizer.from_file(str(files.directory / "tokenizer.json"))
         except Exception as error:  # of no class of its own
-            raise ModelError(f"{files.directory}/tokenizer.json: cannot be read: {_first_line(error)}") from error
+            raise ModelError(f"{files.directory}/tokenizer.json: cannot be read: {first_line(error)}") from error
         self.features = WhisperFeatureExtractor(feature_size=self.model.config.num_mel_bins)
 
     def identify(self, waveforms: Sequence[Float32]) -> list[dict[str, float]]:
@@ -208,6 +211,7 @@ class Whisper:
         tokens: list[list[int]] = [[] for _ in limits]
         looped = [False for _ in limits]
         states: list[list[Any]] = [[] for _ in limits]
+        finished, logprob, written = [False for _ in limits], [0.0 for _ in limits], [0 for _ in limits]
         decoder = self.model.model.decoder
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         # the name changed in transformers 5.24
@@ -226,10 +230,14 @@ class Whisper:
             state = output.last_hidden_state[:, -1]
             scores = self.model.proj_out(state)
             scores.index_fill_(1, always if tokens[rows[0]] else first, -torch.inf)
-            chosen = scores.argmax(-1)
+            best, chosen = scores.float().max(-1)
+            sure = (best - scores.float().logsumexp(-1)).tolist()
             stay = []
             for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
+                logprob[row] += sure[place]
+                written[row] += 1
                 if token == end:
+                    finished[row] = True
                     continue
                 tokens[row].append(token)
                 if keep_states:
@@ -248,12 +256,19 @@ class Whisper:
         nothing = torch.zeros((0, self.model.config.d_model), device=self.device)
         return [
             Heard(
-                Transcript(self.tokenizer.decode(words).strip(), loop),
+                Transcript(
+                    self.tokenizer.decode(words).strip(), looped[row], finished[row], logprob[row], written[row]
+                ),
                 np.asarray(words, np.int64),
-                torch.stack(kept_states[: len(words)]).float() if kept_states and words else nothing,
+                torch.stack(states[row][: len(words)]).float() if states[row] and words else nothing,
             )
-            for words, loop, kept_states in zip(tokens, looped, states, strict=True)
+            for row, words in enumerate(tokens)
         ]
+
+    @property
+    def languages(self) -> frozenset[str]:
+        """Those that it was taught (ISO 639-3)."""
+        return frozenset(self._language_tokens[1])
 
     def _token(self, name: str) -> int:
         token = self.tokenizer.token_to_id(name)
@@ -328,165 +343,3 @@ def _equal_windows(waveforms: Sequence[Float32]) -> list[list[int]]:
         for _, members in sorted(by_length.items(), reverse=True)
         for start in range(0, len(members), _BATCH)
     ]
-
-
-def _from_directory(files: ModelFiles) -> Any:
-    """The model of a transformers directory. Raises ModelError where it is damaged or lacks a tensor."""
-    import torch
-    from transformers import WhisperForConditionalGeneration
-
-    try:
-        model, loaded = WhisperForConditionalGeneration.from_pretrained(
-            str(files.directory), use_safetensors=True, local_files_only=True, dtype=torch.float32,
-            output_loading_info=True,
-        )  # fmt: skip
-    except Exception as error:
-        raise ModelError(f"{files.directory}: cannot be loaded: {_first_line(error)}") from error
-    lacking = sorted(loaded["missing_keys"])  # which transformers would make up at random
-    if lacking:
-        more = f" and {len(lacking) - 3} more" if lacking[3:] else ""
-        raise ModelError(f"{files.directory}: its weights lack {', '.join(lacking[:3])}{more}")
-    return model
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _from_ctranslate2(files: ModelFiles) -> Any:
-    """Whisper of transformers with the weights of a CTranslate2 file.
-
-    The file: version u32, name of the specification (u16 length, bytes with a final NUL), revision u32, number of
-    variables u32; then for each its name (as before), rank u8, dimensions u32 each, type u8, bytes u32, data.
-    Query, key and value are fused in `self_attention/linear_0`, key and value in `attention/linear_1`.
-    """
-    import torch
-    from transformers import WhisperConfig, WhisperForConditionalGeneration
-
-    variables = _ctranslate2_variables(read_weights(files), files.name)
-    try:
-        vocabulary, dim = variables["decoder/embeddings/weight"].shape
-        layers = {
-            part: len({name.split("/")[1] for name in variables if name.startswith(f"{part}/layer_")} - {"layer_norm"})
-            for part in ("encoder", "decoder")
-        }
-        config = WhisperConfig(
-            vocab_size=vocabulary,
-            num_mel_bins=variables["encoder/conv1/weight"].shape[1],
-            d_model=dim,
-            encoder_layers=layers["encoder"],
-            decoder_layers=layers["decoder"],
-            encoder_attention_heads=dim // 64,
-            decoder_attention_heads=dim // 64,
-            encoder_ffn_dim=variables["encoder/layer_0/ffn/linear_0/weight"].shape[0],
-            decoder_ffn_dim=variables["decoder/layer_0/ffn/linear_0/weight"].shape[0],
-            max_source_positions=variables["encoder/position_encodings/encodings"].shape[0],
-            max_target_positions=variables["decoder/position_encodings/encodings"].shape[0],
-            pad_token_id=None,  # by default one of Whisper's own vocabulary, which this file need not have
-        )
-        state = _transformers_names(variables, dim)
-    except (KeyError, ValueError) as error:
-        raise ModelError(
-            f"model {files.name!r} in {files.place}: not a Whisper, or one of another kind: {error}"
-        ) from error
-    model = WhisperForConditionalGeneration(config)
-    try:
-        wrong = model.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()}, strict=False)
-    except RuntimeError as error:  # shapes
-        raise ModelError(f"model {files.name!r} in {files.place}: {' '.join(str(error).split())[:300]}") from error
-    missing = [name for name in wrong.missing_keys if name != "proj_out.weight"]
-    if missing or wrong.unexpected_keys:
-        raise ModelError(
-            f"model {files.name!r} in {files.place}: lacks {missing}, has {wrong.unexpected_keys} too much"
-        )
-    model.tie_weights()
-    try:
-        own = json.loads((files.directory / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"model {files.name!r} in {files.place}: its config.json cannot be read: {error}") from error
-    model.generation_config.suppress_tokens = own.get("suppress_ids", [])
-    model.generation_config.begin_suppress_tokens = own.get("suppress_ids_begin", [])
-    return model
-
-
-def _ctranslate2_variables(data: bytes, name: str) -> dict[str, Float32]:
-    types = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
-    position = 0
-
-    def take(layout: str) -> int:
-        nonlocal position
-        (value,) = struct.unpack_from(f"<{layout}", data, position)
-        position += struct.calcsize(layout)
-        return int(value)
-
-    def take_bytes(count: int) -> bytes:
-        nonlocal position
-        position += count
-        return data[position - count : position]
-
-    def take_name() -> str:
-        return take_bytes(take("H")).rstrip(b"\0").decode()
-
-    try:
-        take("I")
-        specification = take_name()
-        if specification != "WhisperSpec":
-            raise ModelError(f"model {name!r}: its CTranslate2 file holds a {specification!r}, not a WhisperSpec")
-        take("I")
-        variables = {}
-        for _ in range(take("I")):
-            variable = take_name()
-            shape = [take("I") for _ in range(take("B"))]
-            dtype = types[take("B")]
-            value = np.frombuffer(take_bytes(take("I")), dtype).reshape(shape)
-            variables[variable] = value.astype(np.float32)
-        return variables
-    except (struct.error, KeyError, ValueError, UnicodeDecodeError) as error:
-        raise ModelError(f"model {name!r}: its CTranslate2 file is damaged near byte {position}") from error
-
-
-_PARTS = {
-    "self_attention/layer_norm": "self_attn_layer_norm",
-    "self_attention/linear_1": "self_attn.out_proj",
-    "attention/layer_norm": "encoder_attn_layer_norm",
-    "attention/linear_0": "encoder_attn.q_proj",
-    "attention/linear_2": "encoder_attn.out_proj",
-    "ffn/layer_norm": "final_layer_norm",
-    "ffn/linear_0": "fc1",
-    "ffn/linear_1": "fc2",
-}
-_FUSED = {
-    "self_attention/linear_0": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    "attention/linear_1": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
-}
-_TOP = {
-    "layer_norm": "layer_norm",
-    "conv1": "conv1",
-    "conv2": "conv2",
-    "position_encodings": "embed_positions",
-    "embeddings": "embed_tokens",
-}
-_LEAVES = {"gamma": "weight", "beta": "bias", "encodings": "weight", "weight": "weight", "bias": "bias"}
-
-
-def _transformers_names(variables: dict[str, Float32], dim: int) -> dict[str, Float32]:
-    state: dict[str, Float32] = {}
-    for variable, value in variables.items():
-        if value.ndim == 0 or variable.startswith(("decoder/projection/", "config/")):
-            continue  # settings, and the projection, which is tied to the embeddings
-        part, *path, leaf = variable.split("/")
-        if leaf not in _LEAVES:
-            continue
-        if path[0].startswith("layer_") and path[0] != "layer_norm":
-            prefix, inner = f"model.{part}.layers.{path[0][6:]}.", "/".join(path[1:])
-            if inner in _FUSED:
-                for place, target in enumerate(_FUSED[inner]):
-                    piece = value[place * dim : (place + 1) * dim]
-                    if not (leaf == "bias" and target.endswith("k_proj")):  # Whisper's keys have none: zeros here
-                        state[f"{prefix}{target}.{_LEAVES[leaf]}"] = np.ascontiguousarray(piece)
-                continue
-            name = prefix + _PARTS[inner]
-        else:
-            name = f"model.{part}.{_TOP[path[0]]}"
-        state[f"{name}.{_LEAVES[leaf]}"] = value
-    return state

@@ -262,5 +262,5 @@ class TestNames:
 
     def test_the_list_for_people_is_short(self) -> None:
         described = describe_models()
-        assert described.count("sonar-speech-LANG") == 1 and len(described.splitlines()) < 60
+        assert described.count("sonar-speech-LANG") == 1 and len(described.splitlines()) < 70
         assert "SONAR speech encoder: LANG" in described and "    not here: arb asm " in described

@@ -9,7 +9,7 @@ import yaml
 
 from seamlessalign.config import parse_config
 from seamlessalign.errors import ConfigError
-from seamlessalign.pipelines.folder import STAGES, UNITS_STAGE
+from seamlessalign.pipelines.folder import SIDE_STAGES, STAGES
 from seamlessalign.slurm_config import SlurmConfig, SlurmStages, SlurmTaskConfig
 
 PAGE = Path(__file__).parents[2] / "docs" / "slurm.md"
@@ -36,7 +36,7 @@ def test_the_driver_asks_for_little_unless_told_otherwise() -> None:
 
 
 def test_every_stage_and_every_key_can_be_given() -> None:
-    assert tuple(SlurmStages.model_fields) == (*STAGES, UNITS_STAGE)
+    assert tuple(SlurmStages.model_fields) == (*STAGES, *SIDE_STAGES)
     assert set(SlurmTaskConfig.model_fields) == set(SlurmConfig.model_fields) - {"stages", "folder", "driver"}
 
 

@@ -154,6 +154,32 @@ class TestHearing:
         texts = {transcript.text for transcripts in heard for transcript in transcripts}
         assert len(texts) > 2 and max(len(text.split()) for text in texts) > 10  # else little was compared
 
+    def test_it_says_how_sure_it_is(self, tiny: Whisper) -> None:
+        """As transformers' decoder scores all tokens at once, without those that are never written."""
+        import torch
+
+        always, first = (tokens.tolist() for tokens in tiny._suppressed)
+        compared = set()
+        for seed in range(12):
+            waveform = _sound(FULL if seed < 3 else SAMPLE_RATE // 4, seed)
+            ((heard,),) = tiny.hear([waveform], "fra", ["transcribe"])
+            written = [int(word[1:]) for word in heard.text.split()] + [END] * heard.finished
+            if heard.looped:
+                continue  # the copies that were cut off count too
+            compared.add(heard.finished)
+            prompt = [tiny._token(f"<|{name}|>") for name in ("startoftranscript", "fr", "transcribe", "notimestamps")]
+            with torch.inference_mode():
+                hidden = tiny.model.model.decoder(
+                    input_ids=torch.tensor([prompt + written[:-1]]), encoder_hidden_states=tiny._encode([waveform])
+                ).last_hidden_state[0, len(prompt) - 1 :]
+                scores = tiny.model.proj_out(hidden)
+                scores[:, always] = -torch.inf
+                scores[0, first] = -torch.inf
+                slow = scores.log_softmax(-1)[torch.arange(len(written)), written]
+            assert heard.num_tokens == len(written)
+            assert heard.avg_logprob == pytest.approx(float(slow.mean()), abs=1e-4)
+        assert compared == {True, False}  # it ended, and it had to stop
+
     @pytest.mark.embedded
     def test_tokens_of_the_packaged_model_are_those_of_transformers(self, base: Whisper) -> None:
         waveform = _sound(FULL, 1)

@@ -20,7 +20,7 @@ from seamlessalign import storage
 from seamlessalign.config import load_config
 from seamlessalign.errors import ConfigError, ModelError
 from seamlessalign.pipelines import units_stage
-from seamlessalign.pipelines.folder import STAGES, RunFolder, stages_of
+from seamlessalign.pipelines.folder import SIDE_STAGES, STAGES, RunFolder, stages_of
 from seamlessalign.pipelines.ledger import read_marks, write_ledger
 from seamlessalign.pipelines.plan import Asked, dry_run, dry_run_text, plan_json
 from seamlessalign.pipelines.refilter import refilter
@@ -160,13 +160,14 @@ def test_a_run_without_units_has_no_trace_of_them(tiny: Tiny, whole: Path, tmp_p
 
 
 def test_digests_are_those_of_the_version_before(tiny: Tiny, tmp_path: Path) -> None:
-    """Of a configuration that says nothing of units, as they were computed when there was no such section."""
+    """Of a configuration that says nothing of units and transcripts, as when there were no such sections."""
     from seamlessalign.config import RunConfig, dump_config
     from seamlessalign.typed_config import digest
 
     config = load_config(str(tiny.config))
     whole = config.model_dump(mode="json")
-    assert whole.pop("units") is None and whole["resources"]["slurm"]["stages"].pop("units") is not None
+    for section in SIDE_STAGES:
+        assert whole.pop(section) is None and whole["resources"]["slurm"]["stages"].pop(section) is not None
     assert dump_config(config) == whole and list(dump_config(config)) == list(whole)
     assert digest(dump_config(config)) == digest(whole)
     assert isinstance(config, RunConfig)

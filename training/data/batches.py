@@ -14,7 +14,7 @@ from seamlessalign.training.data.epochs import EpochPlan, plan_epoch, split
 from seamlessalign.training.data.examples import Example, Item, Task, TextTokens, UnitTokens, UnityBatch, collate
 from seamlessalign.training.data.limits import ALONE, OFFERS, SPOKEN, WITH_UNITS, Items, most_frames
 from seamlessalign.training.data.mixing import Mixture
-from seamlessalign.training.data.settings import AugmentSettings, BatchSettings, DataSource
+from seamlessalign.training.data.settings import TASK_NAMES, AugmentSettings, BatchSettings, DataSource
 from seamlessalign.training.data.sources import OpenGroups, RowSource
 
 Int64 = npt.NDArray[np.int64]
@@ -70,9 +70,15 @@ class Reader:
             raise found.problem
         name, src = OFFERS[int(items.offers[number])]
         tgt = src if name in ALONE else 1 - src
-        has_text = [bool(chars) for chars in listed["chars"]]
-        if any(bool(side.text) < has for side, has in zip(found.sides, has_text, strict=False)):
+        by_machine = [bool(listed["machine"] >> side & 1) for side in (0, 1)]
+        written = [bool(chars) and not machine for chars, machine in zip(listed["chars"], by_machine, strict=True)]
+        if any(bool(side.text) < has for side, has in zip(found.sides, written, strict=False)):
             raise UnreadableError("changed", f"{found.place}: has lost its text")
+        texts = [
+            None if not index.texts_in(TASK_NAMES.index(name), row, side)[0]
+            else index.texts.of(row, side) if by_machine[side] else found.sides[side].text
+            for side in (src, tgt)
+        ]  # fmt: skip
         going, coming = found.sides[src], found.sides[tgt]
         if name in SPOKEN and going.sound is None:
             raise going.problem or UnreadableError("changed", f"{found.place}: has lost its sound")
@@ -82,15 +88,16 @@ class Reader:
             place=found.place,
             src_lang=going.lang,
             tgt_lang=coming.lang,
-            src_text=going.text if has_text[src] else None,
-            tgt_text=coming.text if has_text[tgt] else None,
+            src_text=texts[0],
+            tgt_text=texts[1],
             src_sound=going.sound if name in SPOKEN else None,
             src_seconds=float(listed["seconds"][src]) if name in SPOKEN else 0.0,
             tgt_sound=coming.sound if tgt != src else None,
             tgt_units=index.units_of(row, tgt).astype(np.int32) if name in WITH_UNITS else None,
             margin=None if np.isnan(margin) else margin,
-            human=self._settings[source].human,
+            human=self._settings[source].human and not bool(items.machine_texts[number]),
             source=source,
+            machine_texts=(by_machine[src] and texts[0] is not None, by_machine[tgt]),
         )
         return example, "t2st" if name == "t2u" else name
 

@@ -71,7 +71,7 @@ def plan_epoch(mixture: Mixture, settings: BatchSettings, slowest: float, seed: 
 
 def kinds_of(items: Items) -> Int64:
     """The parts that items have, as a number: those of a batch are of one kind."""
-    said = items.of_side("subwords", items.src_sides).astype(np.int64) > 0
+    said = items.lengths()[:, _SOURCE] > 0
     return items.has_speech.astype(np.int64) * 4 + said * 2 + items.has_units
 
 

@@ -42,6 +42,7 @@ class Example:
     margin: float | None  # of mined pairs
     human: bool  # people made or checked the pair
     source: int  # number of its source
+    machine_texts: tuple[bool, bool] = (False, False)  # whether a machine wrote the source's text, the target's
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,26 +1,34 @@
 """What is remembered of rows: a few numbers each, in arrays that lie in files and are shared by all processes.
 
 Listing reads every row once. Texts are cut into subwords and forgotten, headers of sound are looked at, units are kept
-as they are: the only part of a row that is not read again from its source.
+as they are, and so are texts that a machine wrote: what of a row is not read again from its source.
 """
 
 import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import xxhash
 
 from seamlessalign import storage
 from seamlessalign.errors import InputError, StorageError, UnreadableError
 from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.speech_rows import has_words
-from seamlessalign.speech_sources import file_bytes, load_sound, open_parquet, parquet_files, sound_seconds
+from seamlessalign.speech_sources import file_bytes, load_sound, parquet_files, sound_seconds
+from seamlessalign.training.data.joined import (
+    MachineTextRules,
+    MachineTexts,
+    TranscriptTable,
+    UnitTable,
+    transcripts_folder,
+    units_folder,
+)
 from seamlessalign.training.data.settings import DataSource
 from seamlessalign.training.data.sources import (
     Group,
@@ -30,12 +38,12 @@ from seamlessalign.training.data.sources import (
     file_state,
     number_of,
     open_source,
-    reduced,
 )
 from seamlessalign.typed_config import digest
 
-_VERSION = 2  # of what is written here
+_VERSION = 3  # of what is written here
 _HASHED = 1 << 20  # rows at a time
+_NOT_LISTED = {"weight", "human", "transcripts_for", "min_avg_logprob"}  # settings that listing does not depend on
 _MOST = np.iinfo(np.uint16).max
 _SAID = np.iinfo(np.uint32).max
 
@@ -55,6 +63,8 @@ ROW = np.dtype(
         ("chars", np.uint16, 2),  # 0 where there is no text; as all lengths here, at most 65535
         ("subwords", np.uint16, 2),
         ("units", np.uint16, 2),
+        ("machine", np.uint8),  # bit of each side: its text is not its own, but one that a machine wrote
+        ("avg_logprob", np.float16, 2),  # of such a text: how sure the machine was
         ("sound_problem", np.uint8, 2),  # number of the reason why sound cannot be used; 0: it can, or there is none
     ]
 )
@@ -95,10 +105,17 @@ class RowIndex:
         languages: Sequence[str],
         reasons: Sequence[str],
         folder: Path | None = None,
+        texts: MachineTexts | None = None,
+        rules: MachineTextRules | None = None,
     ) -> None:
-        """languages, reasons: what numbers in rows mean; the first reason is none."""
+        """languages, reasons: what numbers in rows mean; the first reason is none.
+
+        texts, rules: what machines wrote, and where that is learnt; by default nothing is.
+        """
         self.rows, self.groups, self.units = rows, groups, units
         self.languages, self.reasons, self.folder = list(languages), list(reasons), folder
+        self.texts = texts if texts is not None else MachineTexts.of_texts([])
+        self.rules = rules
 
     @property
     def sources(self) -> npt.NDArray[np.int32]:
@@ -111,6 +128,7 @@ class RowIndex:
         told = hashlib.sha256(json.dumps([self.languages, self.reasons]).encode())
         for start in range(0, len(self.rows), _HASHED):
             told.update(self.rows[start : start + _HASHED].tobytes())
+        told.update(self.texts.data.tobytes())
         return told.hexdigest()[:16]
 
     def group(self, number: int) -> tuple[int, Group]:
@@ -125,11 +143,26 @@ class RowIndex:
         start += first if side else 0
         return np.asarray(self.units[start : start + (second if side else first)])
 
+    def texts_in(self, tasks: Any, rows: Any, sides: Any) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Whether a side of each of some rows has a text that is learnt in a task, and whether one is too unsure.
+
+        It is its own, or a machine's where the rules say so. tasks: places in TASK_NAMES; rows: numbers, or a slice.
+        """
+        there = np.asarray(self.rows["chars"][rows, sides] > 0)
+        if self.rules is None or not len(self.texts.sides):
+            return there, np.zeros_like(there)
+        machine = (self.rows["machine"][rows] >> sides & 1) == 1
+        source = self.groups["source"][self.rows["group"][rows]]
+        wanted = machine & self.rules.tasks[source, tasks]
+        sure = self.rows["avg_logprob"][rows, sides] >= self.rules.least[source]
+        return there & (~machine | (wanted & sure)), there & wanted & ~sure
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Processes that load data open the same files; what lies in none is copied."""
         if self.folder is not None:
-            return (_opened, (self.folder,))
-        return (RowIndex, (self.rows, self.groups, self.units, self.languages, self.reasons))
+            return (_opened, (self.folder, self.rules))
+        about = self.rows, self.groups, self.units, self.languages, self.reasons, None, self.texts, self.rules
+        return (RowIndex, about)
 
 
 def make_index(
@@ -141,18 +174,24 @@ def make_index(
     cannot be written.
     """
     sources = [open_source(one) for one in settings]
+    rules = MachineTextRules.of(settings)
     if folder is None:
-        return _listed(settings, sources, text), sources
+        return _listed(settings, sources, text, rules), sources
     made_of = digest(
         _VERSION,
         text.digest,
-        [one.model_dump(mode="json", exclude={"weight", "human"}) for one in settings],
+        [one.model_dump(mode="json", exclude=_NOT_LISTED) for one in settings],
         [source.state() for source in sources],
-        [file_state(file) for one in settings if (place := units_folder(one)) for file in parquet_files(place)],
+        [
+            [file_state(file) for file in parquet_files(place)]
+            for one in settings
+            for place in (units_folder(one), transcripts_folder(one))
+            if place
+        ],
     )
     if not _holds(folder, made_of):
-        _save(_listed(settings, sources, text), folder, made_of)
-    return _opened(folder), sources
+        _save(_listed(settings, sources, text, rules), folder, made_of)
+    return _opened(folder, rules), sources
 
 
 # Listing
@@ -179,15 +218,17 @@ class _Listing:
         self._text = text
         self.languages, self.reasons = _Numbers(), _Numbers("")
         self.units: list[npt.NDArray[np.uint16]] = []
-        self._num_units = 0
+        self.texts: list[tuple[int, str]] = []
+        self._num_units = self._num_rows = 0
 
-    def row(self, row: SourceRow, group: int, number: int, joined: "UnitTable | None") -> Any:
+    def row(self, row: SourceRow, group: int, number: int, joined: "_Joined") -> Any:
         """The row as `ROW` has it."""
         found = np.zeros((), ROW)
         found["group"], found["row"], found["units_start"] = group, number, self._num_units
         found["margin"] = math.nan if row.margin is None else row.margin
         found["owns"] = row.owns[0] + 2 * row.owns[1]
         found["lang"], found["seconds"] = -1, math.nan
+        self._num_rows += 1
         try:
             if row.problem is not None:
                 raise row.problem
@@ -200,17 +241,23 @@ class _Listing:
         found["key"] = number_of(row.id or said)
         return found
 
-    def _side(self, found: Any, i: int, side: RowSide, row: SourceRow, joined: "UnitTable | None") -> str:
+    def _side(self, found: Any, i: int, side: RowSide, row: SourceRow, joined: "_Joined") -> str:
         """Fill in one side; what its sound says of its content. Raises UnreadableError for a text that is none."""
         found["lang"][i] = self.languages.of(side.lang)
-        if has_words(side.text):
+        text = side.text
+        heard = joined.transcripts.of(row.id, i) if joined.transcripts is not None and row.id else None
+        if heard is not None and not has_words(text) and has_words(heard[0]):
+            text, found["avg_logprob"][i] = heard
+            found["machine"] |= 1 << i
+            self.texts.append((2 * (self._num_rows - 1) + i, text))
+        if has_words(text):
             try:
-                found["subwords"][i] = min(_MOST, len(self._text.pieces(side.text, side.lang)))
+                found["subwords"][i] = min(_MOST, len(self._text.pieces(text, side.lang)))
             except InputError as error:
                 raise UnreadableError("not_unicode", f"{row.place}: {error}") from error
-            found["chars"][i] = min(_MOST, len(side.text))
-            found["said"][i] = max(1, xxhash.xxh3_64_intdigest(side.text.encode()) & _SAID)
-        units = side.units if joined is None or not row.id else joined.of(row.id, i)
+            found["chars"][i] = min(_MOST, len(text))
+            found["said"][i] = max(1, xxhash.xxh3_64_intdigest(text.encode()) & _SAID)
+        units = side.units if joined.units is None or not row.id else joined.units.of(row.id, i)
         told = ""
         try:
             if side.problem is not None:
@@ -239,11 +286,25 @@ def _heard(side: RowSide, place: str) -> tuple[float, str]:
     return sound_seconds(content, sound.path, place), hashlib.sha256(content).hexdigest()
 
 
-def _listed(settings: Sequence[DataSource], sources: Sequence[RowSource], text: SubwordCutter) -> RowIndex:
+@dataclass(frozen=True)
+class _Joined:
+    """What is joined to the rows of a source."""
+
+    units: UnitTable | None
+    transcripts: TranscriptTable | None
+
+    @classmethod
+    def of(cls, settings: DataSource) -> "_Joined":
+        units, transcripts = units_folder(settings), transcripts_folder(settings)
+        return cls(UnitTable(units) if units else None, TranscriptTable(transcripts) if transcripts else None)
+
+
+def _listed(
+    settings: Sequence[DataSource], sources: Sequence[RowSource], text: SubwordCutter, rules: MachineTextRules
+) -> RowIndex:
     listing, parts, groups = _Listing(text), [np.zeros(0, ROW)], list[tuple[int, ...]]()
     for number, (one, source) in enumerate(zip(settings, sources, strict=True)):
-        place = units_folder(one)
-        joined = UnitTable(place) if place else None
+        joined = _Joined.of(one)
         left = one.max_rows
         for group in source.groups():
             if left is not None and left <= 0:
@@ -258,60 +319,10 @@ def _listed(settings: Sequence[DataSource], sources: Sequence[RowSource], text: 
             left = None if left is None else left - len(rows)
     units = np.concatenate(listing.units) if listing.units else np.zeros(0, np.uint16)
     rows_of_all = np.concatenate(parts)
-    return RowIndex(rows_of_all, np.array(groups, GROUP), units, listing.languages.names, listing.reasons.names)
-
-
-# Units
-
-
-class UnitTable:
-    """Units by id and side, of Parquet files with `pair_id`, `side` (`src` or `tgt`) and `units`."""
-
-    def __init__(self, place: str) -> None:
-        """Read a folder or file. Raises InputError where there is none, or one that lacks a column."""
-        keys, counts, values = list[Any](), list[Any](), list[Any]()
-        for file in parquet_files(place):
-            opened = open_parquet(file)
-            lacking = {"pair_id", "side", "units"} - set(opened.schema_arrow.names)
-            if lacking:
-                raise InputError(
-                    f"{file}: lacks the columns {', '.join(sorted(lacking))}, as tables of units have them"
-                )
-            for batch in opened.iter_batches(columns=["pair_id", "side", "units"]):
-                listed = batch.column("units").cast(pa.list_(pa.int64()))
-                names, sides = batch.column("pair_id").to_pylist(), batch.column("side").to_pylist()
-                for name, side, units in zip(names, sides, listed, strict=True):
-                    if units.is_valid:
-                        found = reduced(units.values.fill_null(-1).to_numpy())
-                        keys.append(_unit_key(str(name), side == "tgt"))
-                        counts.append(len(found))
-                        values.append(found)
-        order = np.argsort(np.array(keys, np.uint64), kind="stable")
-        self._keys = np.array(keys, np.uint64)[order]
-        self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-        self._order = order
-        self._values = np.concatenate(values) if values else np.zeros(0, np.uint16)
-
-    def of(self, name: str, side: int) -> npt.NDArray[np.uint16] | None:
-        """Units of one side of the row with an id; None where there are none."""
-        key = np.uint64(_unit_key(name, bool(side)))
-        place = int(np.searchsorted(self._keys, key))
-        if place == len(self._keys) or self._keys[place] != key:
-            return None
-        number = int(self._order[place])
-        return np.asarray(self._values[self._starts[number] : self._starts[number + 1]])
-
-
-def _unit_key(name: str, second: bool) -> int:
-    return number_of(name) ^ (0x9E3779B97F4A7C15 if second else 0)  # any odd constant keeps the two apart
-
-
-def units_folder(settings: DataSource) -> str | None:
-    """Where the units of a source are that are joined to it; of a run's folder, its own."""
-    named = getattr(settings, "units", None)
-    if named is None and settings.kind == "corpus" and (inside := Path(settings.path) / "units").is_dir():
-        return str(inside)
-    return None if named is None else str(named)
+    return RowIndex(
+        rows_of_all, np.array(groups, GROUP), units, listing.languages.names, listing.reasons.names,
+        texts=MachineTexts.of_texts(listing.texts), rules=rules,
+    )  # fmt: skip
 
 
 # Files
@@ -322,9 +333,10 @@ _ARRAYS = ("rows", "groups", "units")
 def _save(index: RowIndex, folder: Path, made_of: str) -> None:
     """The file that says what they are of comes last, so that what a killed process left is made again."""
     storage.write_bytes_atomic(str(folder / "index.json"), b"{}\n")
-    for name in _ARRAYS:
+    arrays = {name: getattr(index, name) for name in _ARRAYS} | index.texts.arrays()
+    for name, array in arrays.items():
         with storage.atomic_local(str(folder / f"{name}.npy")) as temporary, Path(temporary).open("wb") as file:
-            np.save(file, getattr(index, name))
+            np.save(file, array)
     about = {"made_of": made_of, "languages": index.languages, "reasons": index.reasons}
     storage.write_bytes_atomic(str(folder / "index.json"), (json.dumps(about) + "\n").encode())
 
@@ -340,10 +352,11 @@ def _about(folder: Path) -> Mapping[str, Any]:
     return dict(json.loads((folder / "index.json").read_text(encoding="utf-8")))
 
 
-def _opened(folder: Path) -> RowIndex:
+def _opened(folder: Path, rules: MachineTextRules | None) -> RowIndex:
     try:
         about = _about(folder)
         rows, groups, units = (np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS)
-        return RowIndex(rows, groups, units, about["languages"], about["reasons"], folder)
+        texts = MachineTexts.read(folder)
+        return RowIndex(rows, groups, units, about["languages"], about["reasons"], folder, texts, rules)
     except (OSError, ValueError, KeyError) as error:
         raise StorageError(f"{folder}: the index of data is damaged: {error}; remove the folder") from error

@@ -73,6 +73,17 @@ class Items:
         """A column of the index by item, at one side of each."""
         return np.asarray(self.index.rows[column][self.rows, sides])
 
+    @cached_property
+    def reads_source(self) -> Bools:
+        """Whether there is a text of what goes in, of people or of a machine where that is learnt."""
+        return self.index.texts_in(self.tasks, self.rows, self.src_sides)[0]
+
+    @cached_property
+    def machine_texts(self) -> Bools:
+        """Whether a machine wrote a text that is learnt, of what goes in or of what comes out."""
+        machine = self.index.rows["machine"][self.rows].astype(np.int64)
+        return np.asarray((machine >> self.tgt_sides | machine >> self.src_sides & self.reads_source) & 1 == 1)
+
     @property
     def seconds(self) -> npt.NDArray[np.float64]:
         """Of the speech that goes in; where text does, of the longer speech of the row; 0 where there is none."""
@@ -95,7 +106,8 @@ class Items:
         """
         src, tgt = self.src_sides, self.tgt_sides
         frames = most_frames(self.of_side("seconds", src).astype(np.float64), slowest)
-        said, told = self.of_side("subwords", src).astype(np.int64), self.of_side("subwords", tgt).astype(np.int64)
+        said = np.where(self.reads_source, self.of_side("subwords", src).astype(np.int64), 0)
+        told = self.of_side("subwords", tgt).astype(np.int64)
         units = self.of_side("units", tgt).astype(np.int64)
         return np.stack(
             [
@@ -167,7 +179,6 @@ class _Judge:
         self._sources = index.sources
         self._both_ways = np.array([one.both_ways for one in sources], bool)[self._sources]
         self._langs = rows["lang"].astype(np.int64)  # (num_rows, 2)
-        self._text = rows["chars"] > 0
         self._sound = ~np.isnan(rows["seconds"]) | (rows["sound_problem"] > 0)
         self._units = rows["units"] > 0
         self._offered = np.zeros(len(rows), bool)
@@ -184,10 +195,12 @@ class _Judge:
             wanted &= (self._index.rows["owns"] >> src & 1) == 1
         if src and task != "t2u":  # which begins from text, and turns nothing round
             wanted &= self._both_ways
+        texts = [self._index.texts_in(TASK_NAMES.index(task), slice(None), side) for side in (src, tgt)]
+        (said, said_unsure), (told, told_unsure) = texts
         parts = [(self._sound[:, src], "no_speech")] if task in SPOKEN else []
         if task not in SPOKEN:
-            parts.append((self._text[:, src], "no_source_text"))
-        parts.append((self._text[:, tgt], "no_target_text"))
+            parts.append((said | said_unsure, "no_source_text"))
+        parts.append((told | told_unsure, "no_target_text"))
         if task in WITH_UNITS:
             parts.append((self._units[:, tgt], "no_units"))
         there = wanted.copy()
@@ -196,8 +209,8 @@ class _Judge:
             self._lacking[without] = np.maximum(self._lacking[without], 1 + _PARTS.index(lacking))
             there &= part
         self._offered |= there
-        left = there
-        for failing, reason in self._failing(task, src, tgt):
+        left, unsure = there, told_unsure if task in SPOKEN else said_unsure | told_unsure
+        for failing, reason in [(unsure, "unsure_transcript"), *self._failing(task, src, tgt, said)]:
             self._count(left & failing, reason)
             left = left & ~failing
         for number, reason in enumerate(self._index.reasons[1:], 1):
@@ -228,13 +241,15 @@ class _Judge:
         known = np.array([lang in languages for lang in self._index.languages] + [False])  # the last one: no side
         return np.asarray(known[self._langs[:, side]])
 
-    def _failing(self, task: TaskName, src: int, tgt: int) -> list[tuple[Bools, str]]:
-        """Rows beyond each limit, by the reason; the first one counts."""
+    def _failing(self, task: TaskName, src: int, tgt: int, said: Bools) -> list[tuple[Bools, str]]:
+        """Rows beyond each limit, by the reason; the first one counts. said: rows that have a text of what goes in."""
         rows, limits, batches, vocabularies = self._index.rows, self._limits, self._batches, self._vocabularies
         seconds = rows["seconds"].astype(np.float64)[:, src]
         subwords, units = rows["subwords"].astype(np.int64), rows["units"].astype(np.int64)[:, tgt]
         chars = rows["chars"].astype(np.float64)
-        source_read = self._text[:, src] if task in SPOKEN else np.ones(len(rows), bool)
+        if src != tgt:
+            subwords[~said, src], chars[~said, src] = 0, 0
+        source_read = said if task in SPOKEN else np.ones(len(rows), bool)
         found = [
             (~self._has_tag(tgt, vocabularies.text), "no_tag"),
             (source_read & ~self._has_tag(src, vocabularies.text), "no_tag"),

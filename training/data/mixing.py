@@ -32,7 +32,7 @@ def choose(items: Items, sources: Sequence[DataSource], settings: ChoiceSettings
     """
     index = items.index
     of_source = index.sources[items.rows]
-    human = np.array([one.human for one in sources], bool)[of_source]
+    human = np.array([one.human for one in sources], bool)[of_source] & ~items.machine_texts
     margin = index.rows["margin"][items.rows].astype(np.float64)
     left_out: list[Counter[str]] = [Counter() for _ in sources]
     kept = np.ones(len(items), bool)

@@ -151,21 +151,33 @@ def _listed(
 def _split(items: Items, share: float) -> tuple[Items, Items, Items]:
     """Items to learn, those that are held out, and those of which some text would be held out and another is learnt.
 
-    Which would be follows from the last text of their row, so that more data moves nothing.
+    Which would be follows from the last text of their row, so that more data moves nothing; from what a machine heard
+    only where nobody wrote any.
     """
-    of_row = items.index.rows["said"][items.rows]
-    behind = np.where(of_row[:, 1] > 0, of_row[:, 1], of_row[:, 0]) % _FOLDS < max(1, round(share * _FOLDS))
+    of_row, machine = items.index.rows["said"][items.rows], items.index.rows["machine"][items.rows]
+    written = np.where(machine[:, None] >> np.arange(2) & 1 == 1, 0, of_row)
+    last = np.zeros(len(items), np.int64)
+    for texts in (of_row[:, 0], of_row[:, 1], written[:, 0], written[:, 1]):
+        last = np.where(texts > 0, texts, last)
+    behind = last % _FOLDS < max(1, round(share * _FOLDS))
     said = np.stack([items.of_side("said", sides) for sides in (items.src_sides, items.tgt_sides)], axis=1)
+    said[~items.reads_source, 0] = 0
     known = (np.isin(said, said[~behind]) & (said > 0)).any(axis=1)
     learnt, held, both = (np.flatnonzero(chosen) for chosen in (~behind, behind & ~known, behind & known))
     return items.where(learnt), items.where(held), items.where(both)
 
 
 def _write(file: Path, mixture: Mixture, aside: Mapping[str, Counter[str]]) -> None:
-    """How many items there are of each source, task and direction, how many an epoch has, and what is set aside."""
-    shares = zip(mixture.names, mixture.sizes.tolist(), mixture.counts.tolist(), strict=True)
+    """How many items there are of each source, task and direction, how many an epoch has, of how many there are a
+    machine wrote a text, and what is set aside.
+    """
+    by_machine = np.bincount(mixture.group[mixture.items.machine_texts], minlength=len(mixture.names)).tolist()
+    shares = zip(mixture.names, mixture.sizes.tolist(), mixture.counts.tolist(), by_machine, strict=True)
     account = {
-        "items": {name: {"there": there, "in_an_epoch": count} for name, there, count in shares},
+        "items": {
+            name: {"there": there, "in_an_epoch": count} | ({"machine_texts": machine} if machine else {})
+            for name, there, count, machine in shares
+        },
         "set_aside": {name: dict(sorted(counts.items())) for name, counts in aside.items()},
     }
     storage.write_bytes_atomic(str(file), (json.dumps(account, indent=1) + "\n").encode())

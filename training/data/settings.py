@@ -21,6 +21,9 @@ _PATTERN = r"^([a-z]{3}|\*)-([a-z]{3}|\*)$"
 DirectionPattern = Annotated[str, Field(pattern=_PATTERN)]  # such as fra-eng, *-eng
 
 
+_PATHS = ("path", "units", "transcripts")  # of sources
+
+
 class SourceSection(Section):
     """What all sources have in common."""
 
@@ -32,7 +35,7 @@ class SourceSection(Section):
 
     def beside(self, file: Path) -> Self:
         """The source with its paths taken from where a configuration file is."""
-        update = {name: beside(file, value) for name in ("path", "units") if (value := getattr(self, name, None))}
+        update = {name: beside(file, value) for name in _PATHS if (value := getattr(self, name, None))}
         return self.model_copy(update=update)
 
 
@@ -42,6 +45,11 @@ class CorpusSource(SourceSection):
     kind: Literal["corpus"]
     human: bool = False
     units: str | None = None  # folder of units by pair_id and side; by default the run's own, where it has them
+    # What a recogniser heard where nobody wrote what is said: a folder by pair_id and side; by default the run's own
+    transcripts: str | None = None
+    transcripts_for: list[TaskName] = ["s2st"]  # tasks that are taught such texts; in others there is none
+    # Of such a text, the mean log-probability of a token; one that is less sure is none. As Whisper's own default.
+    min_avg_logprob: float = Field(-1.0, le=0)
 
 
 class SideColumns(Section):

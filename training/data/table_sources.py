@@ -117,7 +117,7 @@ class ParquetRows(RowSource):
         """Find the files, unless they have been. Raises InputError where there is none, or one lacks a column."""
         corpus = isinstance(settings, CorpusSource)
         self._columns = _CORPUS if isinstance(settings, CorpusSource) else _columns(settings)
-        found = files or parquet_files(_corpus_folder(settings.path) if corpus else settings.path)
+        found = files or (_corpus_files(settings.path) if corpus else parquet_files(settings.path))
         self.files = [str(file) for file in found]
         for file in self.files:
             self._columns.check(file, _metadata(file).schema.to_arrow_schema())
@@ -246,10 +246,13 @@ def _columns(settings: ColumnSource) -> _Columns:
     return _Columns(sides, margin=settings.margin, id=settings.id)
 
 
-def _corpus_folder(path: str) -> str:
-    """The folder `corpus` of a run; else the path itself."""
-    inside = Path(path) / "corpus"
-    return str(inside) if inside.is_dir() else path
+def _corpus_files(path: str) -> list[Path]:
+    """Those of the folder `corpus` of a run; else of the path itself, without what an export puts beside its pairs."""
+    inside, place = Path(path) / "corpus", Path(path)
+    if inside.is_dir():
+        return parquet_files(str(inside))
+    beside = tuple(place / name for name in ("units", "transcripts"))
+    return [file for file in parquet_files(path) if not any(file.is_relative_to(folder) for folder in beside)]
 
 
 def _metadata(file: str) -> Any:

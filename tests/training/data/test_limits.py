@@ -11,6 +11,7 @@ from seamlessalign.embedders.sonar.features import num_inputs
 from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.sound_changes import change_speed
 from seamlessalign.training.data.index import GROUP, ROW, RowIndex
+from seamlessalign.training.data.joined import MachineTextRules, MachineTexts
 from seamlessalign.training.data.limits import (
     ALONE,
     OFFERS,
@@ -29,10 +30,25 @@ LIMITS = LimitSettings(
 )
 BATCHES = BatchSettings(max_frames=150, max_tokens=11, max_units=10)
 VOCABULARIES = Vocabularies({"eng", "fra"}, {"eng"}, 7)
+FOR = ("s2st", "t2st", "asr")
+SOURCES = [
+    source_of(kind="manifest", path="m"),
+    source_of(kind="corpus", path="c", transcripts_for=list(FOR), min_avg_logprob=-0.8),
+]
 
 
-def _one_by_one(row: Any, both_ways: bool, tasks: dict[Any, TaskChoice], units: list[list[int]]) -> Counter[str]:
-    """What becomes of the offers of a row: `item` or a reason each."""
+def _text(row: Any, side: int, by_machine: bool) -> tuple[bool, bool]:
+    """Whether there is a text to be learnt, and whether there is one that is too unsure."""
+    if not row["chars"][side] or not row["machine"] & (1 << side):
+        return bool(row["chars"][side]), False
+    sure = row["avg_logprob"][side] >= np.float16(-0.8)
+    return by_machine and sure, by_machine and not sure
+
+
+def _one_by_one(
+    row: Any, both_ways: bool, tasks: dict[Any, TaskChoice], units: list[list[int]], by_machine: tuple[str, ...]
+) -> Counter[str]:
+    """What becomes of the offers of a row: `item` or a reason each. by_machine: tasks that machines' texts are for."""
     if row["problem"]:
         return Counter([["", "bad", "worse"][row["problem"]]])
     langs = [None if number < 0 else LANGUAGES[number] for number in row["lang"]]
@@ -54,18 +70,26 @@ def _one_by_one(row: Any, both_ways: bool, tasks: dict[Any, TaskChoice], units: 
             continue
         has_sound = not np.isnan(row["seconds"][src]) or row["sound_problem"][src] > 0
         lacking = ""
+        read, unsure = zip(*(_text(row, side, by_machine and task in by_machine) for side in (0, 1)), strict=True)
         if task in SPOKEN and not has_sound:
             lacking = "no_speech"
-        elif task not in SPOKEN and not row["chars"][src]:
+        elif task not in SPOKEN and not (read[src] or unsure[src]):
             lacking = "no_source_text"
-        elif not row["chars"][tgt]:
+        elif not (read[tgt] or unsure[tgt]):
             lacking = "no_target_text"
         elif task in WITH_UNITS and not row["units"][tgt]:
             lacking = "no_units"
         if lacking:
             most = max(most, ("", "no_speech", "no_source_text", "no_target_text", "no_units").index(lacking))
             continue
-        found.append(_judged(row, task, src, tgt, langs, units))
+        if unsure[tgt] or (task not in SPOKEN and unsure[src]):
+            found.append("unsure_transcript")
+            continue
+        given = row.copy()
+        for side in (0, 1):
+            if not read[side]:
+                given["chars"][side] = given["subwords"][side] = 0
+        found.append(_judged(given, task, src, tgt, langs, units))
     return Counter(found or [("not_wanted", "no_speech", "no_source_text", "no_target_text", "no_units")[most]])
 
 
@@ -116,6 +140,8 @@ def rows(draw: st.DrawFn) -> tuple[RowIndex, list[list[list[int]]]]:
             row["seconds"][side] = np.nan if row["sound_problem"][side] else seconds
             row["subwords"][side] = draw(st.integers(0, 12))
             row["chars"][side] = row["subwords"][side] * draw(st.integers(1, 4))
+            row["avg_logprob"][side] = draw(st.sampled_from([-1.2, -0.801, -0.8, -0.1, 0.0]))
+        row["machine"] = draw(st.sampled_from([0, 0, 1, 2, 3]))
         row["units_start"] = len(flat)
         there = [draw(st.lists(st.integers(0, 7), max_size=10)) for _ in range(2)]
         row["units"] = [len(some) for some in there]
@@ -125,7 +151,9 @@ def rows(draw: st.DrawFn) -> tuple[RowIndex, list[list[list[int]]]]:
     made["group"] = np.arange(count) % 2
     groups = np.zeros(2, GROUP)
     groups["source"] = [0, 1]
-    return RowIndex(made, groups, np.array(flat, np.uint16), LANGUAGES, ["", "bad", "worse"]), units
+    texts, rules = MachineTexts.of_texts([(0, "x")]), MachineTextRules.of(SOURCES)
+    index = RowIndex(made, groups, np.array(flat, np.uint16), LANGUAGES, ["", "bad", "worse"], texts=texts, rules=rules)
+    return index, units
 
 
 choices = st.builds(
@@ -139,12 +167,11 @@ choices = st.builds(
 @given(rows(), st.dictionaries(st.sampled_from(TASK_NAMES), choices, min_size=1))
 def test_offers_are_items_or_have_a_reason(made: tuple[RowIndex, list[list[list[int]]]], tasks: Any) -> None:
     index, units = made
-    sources = [source_of(kind="manifest", path="m"), source_of(kind="corpus", path="c")]
-    assert [source.both_ways for source in sources] == [False, True]
-    items, aside = usable_items(index, sources, tasks, LIMITS, BATCHES, 0.9, VOCABULARIES)
+    assert [source.both_ways for source in SOURCES] == [False, True]
+    items, aside = usable_items(index, SOURCES, tasks, LIMITS, BATCHES, 0.9, VOCABULARIES)
     wanted: list[Counter[str]] = [Counter(), Counter()]
     for number, row in enumerate(index.rows):
-        wanted[number % 2] += _one_by_one(row, number % 2 == 1, tasks, units[number])
+        wanted[number % 2] += _one_by_one(row, number % 2 == 1, tasks, units[number], (FOR if number % 2 else ()))
     found = [Counter(counts) for counts in aside]
     for source, count in enumerate(np.bincount(index.sources[items.rows], minlength=2).tolist()):
         found[source] += Counter({"item": count})
