@@ -46,7 +46,7 @@ def process(shard: CorpusShard, digest: str, context: Context) -> Mark:
 
     def load() -> SideMaker:
         whisper = load_whisper(chosen.model, place_of(chosen.model, context.config.models), context.device)
-        models = {chosen.model: whisper.files.sha256}
+        models: dict[str, str] = {chosen.model: whisper.files.sha256}
         about = {MODEL: f"{chosen.model} {whisper.files.sha256}"}
         return _Transcripts(
             TRANSCRIPTS, models, about, "transcribe", _AT_ONCE,

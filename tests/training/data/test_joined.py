@@ -43,7 +43,7 @@ def _pair(number: int) -> dict[str, Any]:
     """Russian speech and French speech; nobody wrote down what is said, but once."""
     length = 6000 + 100 * number
     sound = {"bytes": encode(noise(length, seed=100 + number)[:, 0], "flac"), "path": "s.flac"}
-    about = {"src_lang": "rus", "src_audio": sound, "src_start": 0, "src_end": length, "src_text": None}
+    about: dict[str, Any] = {"src_lang": "rus", "src_audio": sound, "src_start": 0, "src_end": length, "src_text": None}
     return corpus_row(number, **about, tgt_text="the green hills" if number == WRITTEN else None)
 
 
@@ -118,13 +118,14 @@ class TestSpeechIntoSpeech:
 
     def test_without_them_it_cannot_be_learnt(self, run: Path) -> None:
         """But for the row that somebody wrote down."""
+        keys: dict[str, Any]
         for keys in ({"transcripts_for": []}, {"path": str(run / "corpus"), "units": str(run / "units")}):
             made = _prepared(run, ["s2st"], **keys)
             assert _learnt(made) == {("s2st", "rus-fra"): 1}
             assert made.by_source["train.0 (corpus)"] == {"no_target_text": COUNT - 1}
 
     def test_a_folder_may_be_named(self, run: Path) -> None:
-        named = {"units": str(run / "units"), "transcripts": str(run / "transcripts")}
+        named: dict[str, Any] = {"units": str(run / "units"), "transcripts": str(run / "transcripts")}
         assert _learnt(_prepared(run / "corpus", ["s2st"], **named)) == {("s2st", "rus-fra"): COUNT - 2}
 
     def test_an_export_is_learnt_as_the_run_is(self, run: Path, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def _one_by_one(
             continue
         has_sound = not np.isnan(row["seconds"][src]) or row["sound_problem"][src] > 0
         lacking = ""
-        read, unsure = zip(*(_text(row, side, by_machine and task in by_machine) for side in (0, 1)), strict=True)
+        read, unsure = zip(*(_text(row, side, task in by_machine) for side in (0, 1)), strict=True)
         if task in SPOKEN and not has_sound:
             lacking = "no_speech"
         elif task not in SPOKEN and not (read[src] or unsure[src]):
