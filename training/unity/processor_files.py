@@ -14,8 +14,9 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 def save_processor(folder: Path, text: TextVocabulary) -> None:
     """Write the files, before the vocabulary's own; nothing happens where they are there for the same vocabulary.
 
-    transformers' tokenizer knows joins (bpe) and one way to cut for all languages. Of other vocabularies there is none;
-    what sound becomes is told in any case. Raises StorageError.
+    transformers' tokenizer knows joins (bpe), whatever its files say, and one way to cut for all languages. So there is
+    none for a vocabulary of likeliest cuts (unigram), or one that was given pieces for some languages only; what sound
+    becomes is told in any case. Raises StorageError.
     """
     from transformers import SeamlessM4TFeatureExtractor
 
@@ -27,7 +28,8 @@ def save_processor(folder: Path, text: TextVocabulary) -> None:
     for name in TOKENIZER_FILES:
         storage.remove(str(folder / name))
     behind = sorted(text.languages.values())
-    if not text.joins or text.added or behind != list(range(text.num_pieces + 1, text.num_pieces + 1 + len(behind))):
+    cut_otherwise = any(one.tokens for one in text.added)
+    if not text.joins or cut_otherwise or behind != list(range(text.num_pieces + 1, text.num_pieces + 1 + len(behind))):
         return
     with tempfile.TemporaryDirectory(prefix="seamlessalign-") as made:
         _tokenizer(text).save_pretrained(made)

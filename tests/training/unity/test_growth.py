@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from seamlessalign.cli import main
 from seamlessalign.errors import ConfigError, InputError
@@ -63,6 +65,33 @@ class TestModel:
             assert torch.equal(new[..., : old.shape[-1]], old)
         assert grown.logits(torch.zeros(1, 16)).shape[1] == text.size > TEXT.size
         assert grown.config.t2u_vocab_size == units.size == UNITS.size + 1
+
+    @given(
+        st.lists(st.lists(st.sampled_from(["pol", "deu", "ces", "slk"]), unique=True, min_size=1), max_size=3),
+        st.data(),
+    )
+    @settings(max_examples=10, deadline=None)
+    def test_whatever_is_added_the_old_is_computed_bit_for_bit(
+        self, additions: list[list[str]], data: st.DataObject
+    ) -> None:
+        """Languages of text and of units, by one step or several, like others or not."""
+        unity = tiny_unity(TEXT, UNITS)
+        grown, text, units = unity, TEXT, UNITS
+        for languages in additions:
+            new = [lang for lang in languages if lang not in text.languages]
+            spoken = [lang for lang in languages if lang not in units.languages and data.draw(st.booleans())]
+            known = sorted(set(text.languages) & set(units.languages))
+            like = {lang: data.draw(st.sampled_from(known)) for lang in new if data.draw(st.booleans())}
+            grown, text, grown_units = grow_unity(grown, text, units, new, spoken=spoken, like=like)
+            assert grown_units is not None
+            units = grown_units
+        for old, now in zip(_computed(unity), _computed(grown), strict=True):
+            assert torch.equal(now[..., : old.shape[-1]], old)
+        assert set(text.languages) == {"eng", "fra", *(lang for languages in additions for lang in languages)}
+        for lang in TEXT.languages:
+            assert text.source(SENTENCES[0], lang) == TEXT.source(SENTENCES[0], lang)
+        for lang in set(text.languages) - set(TEXT.languages):
+            assert text.tag(lang) in text.unwritten("eng") - TEXT.unwritten("eng")
 
     def test_weights_are_as_they_were_and_tables_are_tied(self, texts: Path) -> None:
         grown, _, _, unity = _grown(texts)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from seamlessalign.embedders.sonar.features import features as fbank_features
 from seamlessalign.errors import ConfigError, ModelError
+from seamlessalign.training.unity.growth import grow_unity
 from seamlessalign.training.unity.model import UnitY, load_unity, make_unity, save_unity
 from seamlessalign.training.unity.processor_files import save_processor
 from seamlessalign.training.unity.start import start_unity
@@ -223,6 +224,16 @@ class TestProcessor:
         assert (tmp_path / "tokenizer.json").stat().st_mtime_ns != kept
         save_processor(tmp_path, TextVocabulary(pieces("unigram", 45), ["eng"]))
         assert not (tmp_path / "tokenizer.json").exists()
+
+    def test_tags_that_were_added_are_known_to_it(self, tmp_path: Path) -> None:
+        from transformers import AutoTokenizer
+
+        grown, text, units = grow_unity(tiny_unity(TEXT, UNITS), TEXT, UNITS, ["pol"])
+        grown, text, units = grow_unity(grown, text, units, ["deu", "ces"])
+        save_unity(tmp_path, grown, text, units)
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+        for lang in ("eng", "pol", "deu", "ces"):
+            assert tokenizer(SENTENCES[0], src_lang=lang)["input_ids"] == text.source(SENTENCES[0], lang)
 
 
 class TestFiles:
