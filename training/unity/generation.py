@@ -5,7 +5,7 @@ the one of the last `</s>`.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,12 +22,17 @@ from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.training.unity.model import UnitY, load_unity
 from seamlessalign.training.unity.search import CachedSteps, Hypothesis, SearchOptions, search
 from seamlessalign.training.vocabulary import TextVocabulary, UnitVocabulary
+from seamlessalign.training.vocoder.generator import durations_of, log_durations, speech_of_rows
 from seamlessalign.training.vocoder.model import attach_vocoder
 
 Float32 = npt.NDArray[np.float32]
 
 TEXT_SEARCH = SearchOptions()
-UNIT_SEARCH = SearchOptions(per_source=25.0, constant=50, most=5000)
+UNIT_SEARCH = SearchOptions(per_source=25.0, constant=50, most=2500)  # nobody learns from more than 50 s
+# However long its text: speech takes about as long as what it is a translation of, and what takes more than twice as
+# long is a model's running on. Of a source's states, and on top of `constant`:
+_UNITS_PER_STATE = 16  # of speech, eight frames of 20 ms; two units a frame
+_UNITS_PER_TOKEN = 50  # of text; twice `per_source`
 FEATURES_PER_SECOND = 50
 
 Precision = Literal["no", "fp16", "bf16"]  # no: float32
@@ -150,10 +155,11 @@ class Translator:
 
         def translate(batch: list[int]) -> None:
             done = self._translate([sources[i] for i in batch], with_units=units or speak)
+            if speak:
+                said = [(one.units or (), sources[i].tgt_lang) for i, one in zip(batch, done, strict=True)]
+                sounds = self.speak_rows(said, speaker)
+                done = [replace(one, waveform=sound) for one, sound in zip(done, sounds, strict=True)]
             for i, translation in zip(batch, done, strict=True):
-                if speak and translation.units is not None:
-                    waveform = self.speak(translation.units, sources[i].tgt_lang, speaker)
-                    translation = replace(translation, waveform=waveform)
                 made[i] = translation
             if progress is not None:
                 progress(len(batch))
@@ -163,20 +169,34 @@ class Translator:
         return made
 
     def speak(self, units: Sequence[int], lang: str, speaker: int = 0) -> Float32:
-        """The sound of units, float32 `(num_samples,)` at 16 kHz; of none, no samples.
+        """The sound of units, float32 `(num_samples,)` at 16 kHz; of none, no samples."""
+        return self.speak_rows([(units, lang)], speaker)[0]
 
-        The vocoder says how long each unit lasts. Rows are spoken one by one: its convolutions would hear padding.
-        """
-        if not units:
-            return np.zeros(0, np.float32)
-        device = self.unity.device
+    def speak_rows(self, rows: Sequence[tuple[Sequence[int], str]], speaker: int = 0) -> list[Float32]:
+        """The sound of rows of units, each in a language, as `speak`. The vocoder says how long each unit lasts."""
+        spoken = [i for i, (units, _) in enumerate(rows) if units]
+        sounds = [np.zeros(0, np.float32) for _ in rows]
+        vocoder, device = self.unity.vocoder, self.unity.device
         with torch.no_grad(), _evaluating(self.unity):
-            waveform, _ = self.unity.vocoder(
-                input_ids=torch.tensor([list(units)], device=device),
-                spkr_id=torch.tensor([[speaker]], device=device),
-                lang_id=torch.tensor([[self.unity.vocoder_languages[lang]]], device=device),
+            frames = {i: self._lasting(rows[i][0]) for i in spoken}
+
+            def sound(batch: list[int]) -> None:
+                langs = [[self.unity.vocoder_languages[rows[i][1]]] for i in batch]
+                tables = [torch.tensor(numbers, device=device) for numbers in (langs, [[speaker]] * len(batch))]
+                made = speech_of_rows(vocoder, [frames[i] for i in batch], *tables)
+                for i, samples in zip(batch, made, strict=True):
+                    sounds[i] = np.asarray(samples.float().cpu().numpy(), np.float32)
+
+            do_batches(
+                _batched({i: len(row) for i, row in frames.items()}, self.batches.rows, self.batches.frames), sound
             )
-        return np.asarray(waveform.float().cpu().numpy()[0], np.float32)
+        return sounds
+
+    def _lasting(self, units: Sequence[int]) -> Any:
+        """Units, each as often as it lasts frames of 20 ms, int64 `(num_frames,)`."""
+        row = torch.tensor(units, device=self.unity.device)
+        logarithms = log_durations(self.unity.vocoder, row[None], torch.ones_like(row[None], dtype=torch.bool))
+        return row.repeat_interleave(durations_of(logarithms)[0])
 
     def check_spoken(self, langs: Iterable[str], speaker: int) -> None:
         """Raise ConfigError where the model makes no speech, or none of a language or speaker."""
@@ -217,8 +237,13 @@ class Translator:
         never = torch.tensor(sorted(unwritten), device=self.unity.device)
         return lambda hidden: self.unity.logits(hidden).index_fill(-1, never, -torch.inf)
 
-    def find_units(self, hidden: Any, mask: Any, langs: Sequence[str]) -> list[Hypothesis]:
-        """Second pass: the best units for the text decoder's states `(rows, length, dim)`; their tokens, not units."""
+    def find_units(
+        self, hidden: Any, mask: Any, langs: Sequence[str], most: Sequence[int] | None = None
+    ) -> list[Hypothesis]:
+        """Second pass: the best units for the text decoder's states `(rows, length, dim)`; their tokens, not units.
+
+        `most` of each row are allowed, fewer where the options say so.
+        """
         if self.units is None:
             raise ConfigError("the model has no units: it ends with text")
         t2u = self.unity.model.t2u_model
@@ -226,6 +251,8 @@ class Translator:
         steps = CachedSteps(t2u.model.decoder, t2u.lm_head, states, mask)
         prefixes = torch.tensor([[self.units.eos, self.units.tag(lang)] for lang in langs], device=states.device)
         limits = [self.unit_search.limit(length) for length in mask.sum(1).tolist()]
+        if most is not None:
+            limits = list(map(min, limits, most))
         return search(steps, prefixes, limits, self.unit_search, end=self.units.eos, banned=self._unit_banned)
 
     def _translate(self, sources: Sequence[Source], *, with_units: bool) -> list[Translation]:
@@ -239,6 +266,8 @@ class Translator:
         written = [[self.text.eos, self.text.tag(lang), *one.tokens] for lang, one in zip(langs, found, strict=True)]
         tokens, written_mask = _padded(written, self.text.pad, states.device)
         hidden = self.unity.decode_text(tokens, states, mask)
+        each = _UNITS_PER_TOKEN if sources[0].waveform is None else _UNITS_PER_STATE
+        most = [each * length + self.unit_search.constant for length in mask.sum(1).tolist()]
         return [
             replace(
                 translation,
@@ -246,7 +275,7 @@ class Translator:
                 unit_score=one.score,
                 units_at_limit=one.at_limit,
             )
-            for translation, one in zip(made, self.find_units(hidden, written_mask, langs), strict=True)
+            for translation, one in zip(made, self.find_units(hidden, written_mask, langs, most), strict=True)
         ]
 
     def _encode(self, sources: Sequence[Source]) -> tuple[Any, Any]:
@@ -267,14 +296,7 @@ class Translator:
             sizes = {
                 i: _size(source) for i, source in enumerate(sources) if (source.waveform is None) == (kind == "text")
             }
-            batch: list[int] = []
-            for i in sorted(sizes, key=lambda i: (-sizes[i], i)):
-                if batch and (len(batch) == self.batches.rows or sizes[batch[0]] * (len(batch) + 1) > most):
-                    yield batch
-                    batch = []
-                batch.append(i)
-            if batch:
-                yield batch
+            yield from _batched(sizes, self.batches.rows, most)
 
     def _check(self, sources: Sequence[Source], units: bool, speak: bool, speaker: int) -> None:
         for source in sources:
@@ -342,6 +364,18 @@ def load_translator(
         if part is not unity.vocoder:
             part.to(_DTYPES[precision])
     return Translator(unity, text, units, text_search=text_search, unit_search=unit_search, batches=batches)
+
+
+def _batched(sizes: Mapping[int, int], rows: int, most: int) -> Iterator[list[int]]:
+    """Keys of like size, the largest first: at most so many to a batch, and so much of size with padding."""
+    batch: list[int] = []
+    for i in sorted(sizes, key=lambda i: (-sizes[i], i)):
+        if batch and (len(batch) == rows or sizes[batch[0]] * (len(batch) + 1) > most):
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
 
 
 def _size(source: Source) -> int:

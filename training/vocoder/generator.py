@@ -48,6 +48,44 @@ def speech_of(generator: Any, frames: Any, languages: Any, speakers: Any) -> Any
     return generator.hifi_gan(torch.cat([language, units, speaker], 1))
 
 
+def speech_of_rows(generator: Any, rows: Sequence[Any], languages: Any, speakers: Any) -> list[Any]:
+    """Speech of rows of units that are of unlike length, each what it is alone, to 1e-5 of full scale.
+
+    Every convolution is kept from padding: to a row that ends it is the zeros that stand around a row by itself.
+
+    Args:
+        generator: SeamlessM4TCodeHifiGan.
+        rows: a unit for every 20 ms, int64 `(num_frames,)` of each row.
+        languages: rows of its table, int64 `(rows, 1)`.
+        speakers: likewise.
+
+    Returns:
+        of each row `(320 · num_frames,)` in [-1, 1].
+    """
+    device = languages.device
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    longest = int(lengths.max())
+
+    def without_padding(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        (state,) = inputs
+        steps = state.shape[2] // longest  # to a frame
+        there = torch.arange(state.shape[2], device=device) < steps * lengths[:, None]
+        return (state.masked_fill(~there[:, None], 0.0),)
+
+    convolutions = (torch.nn.Conv1d, torch.nn.ConvTranspose1d)
+    modules = [module for module in generator.hifi_gan.modules() if isinstance(module, convolutions)]
+    hooks = [module.register_forward_pre_hook(without_padding) for module in modules if len(rows) > 1]
+    try:
+        speech = speech_of(
+            generator, torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True), languages, speakers
+        )
+    finally:
+        for hook in hooks:
+            hook.remove()
+    per_frame = speech.shape[1] // longest
+    return [row[: per_frame * length] for row, length in zip(speech, lengths.tolist(), strict=True)]
+
+
 def log_durations(generator: Any, units: Any, mask: Any, seeds: Sequence[int] | None = None) -> Any:
     """log(d + 1) of each unit, as its `dur_predictor` finds it in each row without padding.
 

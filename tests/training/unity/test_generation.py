@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from seamlessalign.errors import ConfigError, InputError
 from seamlessalign.training.unity.generation import (
@@ -94,6 +96,24 @@ class TestTranslator:
             assert not never & set(translation.tokens)
             assert all(0 <= unit < units.num_units for unit in translation.units or ())
 
+    def test_units_of_a_model_that_runs_on_come_to_an_end(self) -> None:
+        """At twice what the source takes, however long its text has become."""
+        text, units = tiny_text(), tiny_units()
+        unity = tiny_unity(text, units, seed=5)
+        with torch.no_grad():  # neither pass would ever end
+            for table, end in ((unity.model.shared, text.eos), (unity.model.t2u_model.lm_head, units.eos)):
+                table.weight[end] = 0
+        greedy: dict[str, Any] = {
+            "text_search": SearchOptions(1, constant=20),
+            "unit_search": replace(UNIT_SEARCH, beam=1),
+        }
+        sources = [Source("fra", waveform=_waveform(0.5, 1)), Source("fra", "a cat", "eng")]
+        tokens = len(text.source("a cat", "eng"))
+        spoken, written = Translator(unity, text, units, **greedy).translate_rows(sources, units=True)
+        for found, most in ((spoken, 16 * (24 // 8 + 1) + 50), (written, 50 * tokens + 50)):
+            assert found.at_limit and found.units_at_limit
+            assert len(found.units or ()) + 1 == most
+
     def test_each_part_goes_back_to_the_mode_it_was_in(self) -> None:
         text = tiny_text()
         unity = tiny_unity(text, None, dropout=0.5, max_source_positions=8)
@@ -120,18 +140,20 @@ class TestTranslator:
 
 
 class TestSpeech:
-    def test_both_passes_and_the_sound_are_those_of_transformers(self) -> None:
+    @pytest.mark.parametrize(("kind", "lang"), [("text", "fra"), ("speech", "fra"), ("speech", "eng")])
+    def test_both_passes_and_the_sound_are_those_of_transformers(self, kind: str, lang: str) -> None:
+        """T2ST and S2ST, and the text of ASR: speech into its own language."""
         unity, text, units = taught()
         options = SearchOptions(3)
         translator = Translator(unity, text, units, text_search=options, unit_search=replace(UNIT_SEARCH, beam=3))
         suppressed = [text.pad, text.unk, text.bos, *text.languages.values()]
-        for row, sentence in enumerate(ENGLISH):
+        for row, sentence in enumerate(ENGLISH[:2]):
             # the same for a batch of one: theirs hears the last `</s>` of the text too, so ours is given that as well
-            tokens, mask = padded([text.source(sentence, "eng")])
+            given, mask = speech(((24, 40)[row],)) if kind == "speech" else padded([text.source(sentence, "eng")])
             theirs = unity.model.generate(
-                input_ids=tokens,
+                **{"input_features" if kind == "speech" else "input_ids": given},
                 attention_mask=mask,
-                tgt_lang="fra",
+                tgt_lang=lang,
                 return_intermediate_token_ids=True,
                 num_beams=3,
                 early_stopping=True,
@@ -142,16 +164,16 @@ class TestSpeech:
                 do_sample=False,
             )
             with torch.no_grad():
-                states = unity.encode_text(tokens, mask)
-                (found,) = translator.find_text(*states, ["fra"])
-                written = torch.tensor([[text.eos, text.tag("fra"), *found.tokens, text.eos]])
+                states = unity.encode_speech(given, mask) if kind == "speech" else unity.encode_text(given, mask)
+                (found,) = translator.find_text(*states, [lang])
+                written = torch.tensor([[text.eos, text.tag(lang), *found.tokens, text.eos]])
                 assert theirs.sequences.tolist() == written.tolist()
                 hidden = unity.decode_text(written, *states)
-                (spoken,) = translator.find_units(hidden, torch.ones(hidden.shape[:2]), ["fra"])
-            prefix = [units.eos, units.tag("fra")]
+                (spoken,) = translator.find_units(hidden, torch.ones(hidden.shape[:2]), [lang])
+            prefix = [units.eos, units.tag(lang)]
             assert theirs.unit_sequences[0].tolist() == [*prefix, *spoken.tokens, units.eos], row
             # theirs passes the `</s>` on to the vocoder, as a unit behind the others: the one with the number of <pad>
-            waveform = translator.speak([*units.units(spoken.tokens), units.pad], "fra")
+            waveform = translator.speak([*units.units(spoken.tokens), units.pad], lang)
             np.testing.assert_allclose(waveform, theirs.waveform[0].numpy(), atol=1e-5)
 
     def test_a_row_has_units_and_their_sound(self) -> None:
@@ -180,6 +202,29 @@ class TestSpeech:
                 table = torch.log_softmax(unity.decode_units(hidden, torch.ones(1, len(written)), spoken[:, :-1]), -1)
             total = float(table[0, 1:].gather(1, spoken[0, 2:, None]).sum())
             assert one.unit_score == pytest.approx(total / (len(one.units or ()) + 1), abs=1e-6)
+
+    @given(st.lists(st.integers(0, 12), min_size=1, max_size=4), st.integers(20, 80))
+    @settings(max_examples=6, deadline=None, phases=[Phase.generate])
+    def test_rows_sound_as_each_does_alone_in_transformers(self, lengths: list[int], frames: int) -> None:
+        text, units = tiny_text(), tiny_units()
+        unity = tiny_unity(text, units, seed=4, upsample_initial_channel=32)
+        for module in unity.vocoder.modules():
+            if isinstance(module, torch.nn.Conv1d | torch.nn.ConvTranspose1d):
+                torch.nn.init.normal_(module.bias, std=0.1)  # so that what is padded becomes a sound
+        torch.nn.init.normal_(unity.vocoder.dur_predictor.proj.weight, std=0.3)
+        torch.nn.init.constant_(unity.vocoder.dur_predictor.proj.bias, 1.0)  # units last 1 to 4 frames
+        rng = np.random.default_rng(sum(lengths))
+        rows = [(rng.integers(0, 12, n).tolist(), ("eng", "fra")[n % 2]) for n in lengths]
+        found = Translator(unity, text, units, batches=BatchLimits(frames=frames)).speak_rows(rows)
+        for (said, lang), sound in zip(rows, found, strict=True):
+            if not said:
+                assert sound.shape == (0,)
+                continue
+            ids, language = torch.tensor([said]), torch.tensor([[unity.vocoder_languages[lang]]])
+            with torch.no_grad():
+                theirs, _ = unity.vocoder(ids, torch.tensor([[0]]), language)
+            assert len(sound) == theirs.shape[-1] >= 320 * len(said)
+            np.testing.assert_allclose(sound, theirs.reshape(-1).numpy(), atol=1e-5)
 
     def test_no_units_are_no_sound(self) -> None:
         unity, text, units = taught()

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from seamlessalign.errors import ConfigError, ModelError
 from seamlessalign.training.unity.generation import Translator
@@ -171,6 +173,43 @@ class TestCache:
                     order = torch.tensor([2, 1, 2, 2])
                     steps.choose(order)
                     written, states, states_mask = written[order], states[order], states_mask[order]
+
+    @given(
+        st.lists(st.integers(1, 9), min_size=1, max_size=4),
+        st.lists(st.integers(0, 9), min_size=1, max_size=3),
+        st.data(),
+    )
+    @settings(max_examples=12, deadline=None)
+    def test_both_passes_with_a_cache_are_what_they_are_without(
+        self, few: Few, sources: list[int], choices: list[int], data: st.DataObject
+    ) -> None:
+        """Over padded states of any lengths, rows leaving and coming twice between the steps."""
+        unity, units, _, _ = few
+        states = torch.randn(len(sources), max(sources), 16, generator=torch.Generator().manual_seed(len(sources)))
+        mask = (torch.arange(max(sources)) < torch.tensor(sources)[:, None]).long()
+        t2u = unity.model.t2u_model
+        for decoder, head in ((unity.text_decoder, unity.logits), (t2u.model.decoder, t2u.lm_head)):
+            rows_states, rows_mask = states, mask
+            steps = CachedSteps(decoder, head, states, mask)
+            written = torch.full((len(sources), 2), units.eos)
+            new = written
+            for choice in choices:
+                with torch.no_grad():
+                    found = steps.next(new)
+                    hidden = decoder(
+                        input_ids=written,
+                        encoder_hidden_states=rows_states,
+                        encoder_attention_mask=rows_mask,
+                        use_cache=False,
+                    ).last_hidden_state
+                    whole = torch.log_softmax(head(hidden[:, -1]), -1)
+                torch.testing.assert_close(found, whole, atol=1e-5, rtol=0)
+                rows = st.lists(st.integers(0, len(written) - 1), min_size=1, max_size=4)
+                order = torch.tensor(data.draw(rows))
+                steps.choose(order)
+                rows_states, rows_mask = rows_states[order], rows_mask[order]
+                new = (torch.arange(len(order)) + choice)[:, None] % 3 + units.offset
+                written = torch.cat([written[order], new], 1)
 
     def test_scores_are_those_of_the_whole_text_read_at_once(self) -> None:
         unity, text, units = taught()
