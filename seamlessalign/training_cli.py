@@ -325,7 +325,21 @@ def _add_translate(commands: Any) -> None:
     translate.add_argument("--vocoder", metavar="DIR", help="folder of a vocoder (default: the one in the model)")
     translate.add_argument("--speaker", type=int, default=0, metavar="N", help="of the vocoder (default: %(default)s)")
     translate.add_argument(
-        "--max-seconds", type=float, default=50.0, metavar="S", help="longer speech is refused (default: %(default)s)"
+        "--subtitles", metavar="FILE", help="of a sound file: .srt or .vtt for the text with its times"
+    )
+    translate.add_argument(
+        "--max-seconds",
+        type=float,
+        default=50.0,
+        metavar="S",
+        help="a longer sound file is cut at its pauses, a longer row of a table refused (default: %(default)s)",
+    )
+    translate.add_argument(
+        "--stretch-seconds",
+        type=float,
+        default=20.0,
+        metavar="S",
+        help="longest stretch of a sound file that is cut (default: %(default)s)",
     )
     translate.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="(default: %(default)s)")
     translate.add_argument(
@@ -359,34 +373,58 @@ def _translate(arguments: argparse.Namespace) -> int:
 
     if not arguments.text and is_table(arguments.input):
         return _translate_table(arguments)
+    if not arguments.text:
+        return _translate_recording(arguments)
+    from seamlessalign.pipelines.long_speech import check_files
     from seamlessalign.training.unity.translate import translate_one, write_speech
 
-    job = _job(arguments, speak=arguments.output is not None)
-    audio, text = (None, arguments.input) if arguments.text else (arguments.input, None)
-    translation = translate_one(job, audio, text)
+    if arguments.subtitles is not None:
+        raise ConfigError("--subtitles is for sound files: a text has no times")
+    check_files(arguments.output, None)
+    translation = translate_one(_job(arguments, speak=arguments.output is not None), arguments.input)
     print(translation.text)
     if arguments.output is not None:
         write_speech(arguments.output, translation)
     return 0
 
 
+def _say(line: str) -> None:
+    print(f"seamlessalign: {line}", file=sys.stderr, flush=True)
+
+
+def _translate_recording(arguments: argparse.Namespace) -> int:
+    from seamlessalign.pipelines.long_speech import translate_recording
+
+    done = translate_recording(
+        _job(arguments, speak=arguments.output is not None),
+        arguments.input,
+        output=arguments.output,
+        subtitles=arguments.subtitles,
+        stretch_seconds=arguments.stretch_seconds,
+        say=lambda text: print(text, flush=True),
+        progress=_say,
+    )
+    for reason, count in done.set_aside.items():
+        _say(f"{count:,} of {done.stretches:,} stretches without speech: {reason}")
+    return 3 if done.set_aside else 0
+
+
 def _translate_table(arguments: argparse.Namespace) -> int:
     from seamlessalign.errors import ConfigError
     from seamlessalign.training.unity.source_tables import Columns, SourceTable
 
+    if arguments.subtitles is not None:
+        raise ConfigError("--subtitles is for sound files, not for tables")
     if arguments.output is None:
         raise ConfigError(f"{arguments.input}: is a table; give --output, a folder for its translations")
     names = {what.replace("-", "_"): getattr(arguments, f"{what.replace('-', '_')}_column") for what in _COLUMNS}
     table = SourceTable(arguments.input, Columns(**names))
     from seamlessalign.training.unity.translate import translate_table
 
-    def say(line: str) -> None:
-        print(f"seamlessalign: {line}", file=sys.stderr, flush=True)
-
-    done = translate_table(table, arguments.output, _job(arguments, speak=not arguments.text_only), say)
+    done = translate_table(table, arguments.output, _job(arguments, speak=not arguments.text_only), _say)
     print(f"translations: {done.path}, {done.rows:,} rows")
     for reason, count in done.set_aside.items():
-        say(f"{count:,} set aside: {reason} (first: {done.first[reason]})")
+        _say(f"{count:,} set aside: {reason} (first: {done.first[reason]})")
     return 3 if done.set_aside else 0
 
 
@@ -397,6 +435,8 @@ def _job(arguments: argparse.Namespace, *, speak: bool) -> Any:
     from seamlessalign.training.unity.generation import TEXT_SEARCH, UNIT_SEARCH, BatchLimits
     from seamlessalign.training.unity.translate import TranslationJob
 
+    if not arguments.max_seconds > 0:
+        raise ConfigError(f"--max-seconds is {arguments.max_seconds:g}: it must be above 0")
     for name in ("chunk", "batch"):
         if getattr(arguments, name) < 1:
             raise ConfigError(f"--{name} is {getattr(arguments, name)}: it must be 1 or more")

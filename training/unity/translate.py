@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from seamlessalign import storage
@@ -23,7 +25,6 @@ from seamlessalign.embedders.sonar.features import MIN_SAMPLES
 from seamlessalign.errors import ConfigError, InputError, StorageError, UnreadableError
 from seamlessalign.languages import find_language
 from seamlessalign.rows import SAMPLE_RATE
-from seamlessalign.speech_sources import Sound
 from seamlessalign.training.unity.generation import (
     BatchLimits,
     Float32,
@@ -136,14 +137,17 @@ def resolve_language(code: str, known: Collection[str]) -> str:
     raise ConfigError(f"language {code!r}{name}: is none of the model's {len(known)}; the nearest is {near[0]!r}")
 
 
+def pcm_of(samples: Float32) -> npt.NDArray[np.int16]:
+    """Samples of 16 bits, clipped to full scale."""
+    return np.clip(np.rint(samples * np.float32(32768)), -32768, 32767).astype(np.int16)
+
+
 def wav_bytes(samples: Float32) -> bytes:
-    """Samples at 16 kHz as a WAV file of 16 bits, clipped to full scale."""
-    import numpy as np
+    """Samples at 16 kHz as a WAV file of 16 bits."""
     import soundfile
 
     buffer = io.BytesIO()
-    pcm = np.clip(np.rint(samples * np.float32(32768)), -32768, 32767).astype(np.int16)
-    soundfile.write(buffer, pcm, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    soundfile.write(buffer, pcm_of(samples), SAMPLE_RATE, format="WAV", subtype="PCM_16")
     return buffer.getvalue()
 
 
@@ -257,26 +261,28 @@ def check_text(translator: Translator, text: str, lang: str, place: str) -> None
         raise UnreadableError("too_long", f"{place}: has {tokens} tokens, more than {MAX_TOKENS}; cut it")
 
 
-def translate_one(job: TranslationJob, audio: str | None, text: str | None) -> Translation:
-    """The translation of a sound file, or of a text.
+def translate_one(job: TranslationJob, text: str) -> Translation:
+    """The translation of a text.
 
     Raises:
         InputError: what cannot be translated, in one line.
         ConfigError: a language or speaker that the model does not have.
         ModelError: the model cannot be loaded.
     """
-    row = TableRow(audio or "the text", "", None, None, text, Sound(audio) if audio else None)
-    if audio is not None and not Path(audio).is_file():
-        raise InputError(f"{audio}: there is no such file; with --text, what is given is the text itself")
-    if job.tgt_lang is None or (text is not None and job.src_lang is None):
+    if job.tgt_lang is None or job.src_lang is None:
         raise ConfigError(f"give {'--to' if job.tgt_lang is None else '--from'}: the language of the text")
-    translator = _translator(job)
-    worker = _Worker(translator, job)
+    worker = _Worker(_translator(job), job)
     try:
-        source = worker.source(row)
+        source = worker.source(TableRow("the text", "", None, None, text, None))
     except UnreadableError as error:
         raise InputError(str(error)) from error
-    return translator.translate_rows([source], speak=job.speak, speaker=job.speaker)[0]
+    return worker.translator.translate_rows([source], speak=job.speak, speaker=job.speaker)[0]
+
+
+def load_job(job: TranslationJob) -> tuple[Translator, str]:
+    """A job's model, and its own code for the language that is translated into. Raises ModelError, ConfigError."""
+    worker = _Worker(_translator(job), job)
+    return worker.translator, resolve_language(job.tgt_lang or "", worker.known)
 
 
 def write_speech(path: str, translation: Translation) -> None:

@@ -137,6 +137,12 @@ class TestOne:
             (["a cat", "--text", "--from", "eng", "--to", "fra", "--batch", "0"], "--batch is 0"),
             (["a cat", "--text", "--from", "eng", "--to", "fra", "--output", "o.wav", "--speaker", "9"], "speaker 9"),
             (["rows.jsonl", "--to", "fra"], "rows.jsonl: is a table; give --output"),
+            (["rows.jsonl", "--to", "fra", "--subtitles", "a.srt"], "--subtitles is for sound files"),
+            (["a cat", "--text", "--from", "eng", "--to", "fra", "--subtitles", "a.srt"], "a text has no times"),
+            (["a cat", "--text", "--from", "eng", "--to", "fra", "--output", "a.mp3"], "name a .wav file"),
+            (["a.wav", "--to", "fra", "--subtitles", "a.txt"], "name a file in .srt or .vtt"),
+            (["a.wav", "--to", "fra", "--stretch-seconds", "0.5"], "stretches of 0.5 s are too short"),
+            (["a.wav", "--to", "fra", "--max-seconds", "nan"], "--max-seconds is nan"),
             (["rows.jsonl", "--to", "fra", "--output", "out"], "rows.jsonl"),
         ],
     )
@@ -158,18 +164,26 @@ class TestOne:
         status, _, err = _run(capsys, tmp_path, "a cat", "--text", "--from", "eng", "--to", "fra")
         assert status == 2 and str(tmp_path) in err and err.count("\n") == 1
 
-    def test_speech_that_is_too_long_or_short(
+    def test_speech_that_is_too_short_or_none(
         self, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        sound = tmp_path / "long.flac"
-        soundfile.write(sound, np.random.default_rng(0).uniform(-0.1, 0.1, 51 * 16_000), 16_000)
-        status, _, err = _run(capsys, model, sound, "--to", "fra")
-        assert status == 2 and "is 51.0 s, more than 50; cut it, or raise --max-seconds" in err
-        soundfile.write(sound, np.random.default_rng(0).uniform(-0.1, 0.1, 2 * 16_000), 16_000)
-        assert "is 2.0 s, more than 1.9" in _run(capsys, model, sound, "--to", "fra", "--max-seconds", 1.9)[2]
-        assert _run(capsys, model, sound, "--to", "fra", "--max-seconds", 2)[0] == 0
-        soundfile.write(sound, np.random.default_rng(0).uniform(-0.1, 0.1, 500), 16_000)
-        assert "too_short" in _run(capsys, model, sound, "--to", "fra")[2]
+        sound = tmp_path / "short.flac"
+        for samples, told in ((np.zeros(16_000), "no speech is found in it"), (np.ones(500) / 9, "too_short")):
+            soundfile.write(sound, samples, 16_000)
+            status, out, err = _run(capsys, model, sound, "--to", "fra")
+            assert (status, out, err.count("\n")) == (2, "", 1) and told in err
+        sound.write_bytes(b"fLaC no sound")
+        status, _, err = _run(capsys, model, sound, "--to", "fra", "--subtitles", tmp_path / "out.srt")
+        assert status == 2 and "truncated" in err and not (tmp_path / "out.srt").exists()
+
+    def test_a_row_of_a_table_that_is_too_long_is_set_aside(
+        self, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        soundfile.write(tmp_path / "a.flac", np.random.default_rng(0).uniform(-0.1, 0.1, 2 * 16_000), 16_000)
+        (tmp_path / "in.tsv").write_text("path\na.flac\n")
+        options = ("--to", "fra", "--text-only", "--max-seconds", 1.9, "--output", tmp_path / "out")
+        status, _, err = _run(capsys, model, tmp_path / "in.tsv", *options)
+        assert status == 3 and "is 2.0 s, more than 1.9; cut it, or raise --max-seconds" in err
 
 
 class TestTables:
