@@ -139,7 +139,7 @@ def resolve_language(code: str, known: Collection[str]) -> str:
 
 def pcm_of(samples: Float32) -> npt.NDArray[np.int16]:
     """Samples of 16 bits, clipped to full scale."""
-    return np.clip(np.rint(samples * np.float32(32768)), -32768, 32767).astype(np.int16)
+    return np.asarray(np.clip(np.rint(samples * np.float32(32768)), -32768, 32767), np.int16)
 
 
 def wav_bytes(samples: Float32) -> bytes:
