@@ -211,8 +211,8 @@ def unreached(config: UnityTrainingConfig) -> list[str]:
     found = []
     if not speech:
         found.append("speech_encoder")
-    if speech == tasks and not (loss.t2tt or loss.kd):
-        found.append("text_encoder")
+    if speech == tasks and not (loss.t2tt or (loss.kd and loss.teacher_learns)):
+        found.append("text_encoder")  # it may teach, but does not learn
     if not (units and loss.t2u):
         found.append("t2u")
     return found

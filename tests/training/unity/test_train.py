@@ -212,6 +212,8 @@ class TestTraining:
             (["s2st", "t2tt"], {}, []),
             (["s2tt", "asr"], {}, ["t2u"]),
             (["s2tt"], {"t2tt": 0, "kd": 0}, ["text_encoder", "t2u"]),
+            (["asr"], {"t2tt": 0}, ["text_encoder", "t2u"]),
+            (["asr"], {"t2tt": 0, "teacher_learns": True}, ["t2u"]),
             (["t2u"], {}, ["speech_encoder"]),
             (["t2tt", "t2st"], {"t2u": 0}, ["speech_encoder", "t2u"]),
         ],
