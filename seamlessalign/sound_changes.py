@@ -1,11 +1,24 @@
 """What may be done to speech: another speed, gain, noise. All randomness comes from the generator given."""
 
+import io
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 
 from seamlessalign.rows import SAMPLE_RATE
 
 Float32 = npt.NDArray[np.float32]
+Codec = Literal["phone", "gsm", "mp3", "vorbis", "opus"]
+
+# rate, and the format and coding of soundfile's; phone: G.711, μ-law
+_CODECS: dict[Codec, tuple[int, str, str | None]] = {
+    "phone": (8000, "WAV", "ULAW"),
+    "gsm": (8000, "WAV", "GSM610"),
+    "mp3": (SAMPLE_RATE, "MP3", None),
+    "vorbis": (SAMPLE_RATE, "OGG", "VORBIS"),
+    "opus": (SAMPLE_RATE, "OGG", "OPUS"),
+}
 
 
 def change_speed(waveform: Float32, speed: float) -> Float32:
@@ -25,9 +38,13 @@ def add_noise(waveform: Float32, snr_db: float, colour: float, rng: np.random.Ge
     """
     spectrum = np.fft.rfft(rng.standard_normal(len(waveform)))
     spectrum /= np.maximum(np.arange(len(spectrum)), 1) ** (colour / 2)
-    noise = np.fft.irfft(spectrum, len(waveform))
+    return mixed(waveform, np.fft.irfft(spectrum, len(waveform)), snr_db)
+
+
+def mixed(waveform: Float32, noise: npt.NDArray[np.floating], snr_db: float) -> Float32:
+    """Speech with a noise as long as it, at a power that is `snr_db` below that of the whole waveform."""
     level = np.sqrt(np.mean(np.square(waveform, dtype=np.float64)) / 10 ** (snr_db / 10))
-    power = np.sqrt(np.mean(np.square(noise)))
+    power = np.sqrt(np.mean(np.square(noise, dtype=np.float64)))
     return np.asarray(waveform + noise * (level / max(float(power), 1e-12)), np.float32)
 
 
@@ -59,6 +76,22 @@ def convolved(waveform: Float32, response: Float32) -> Float32:
     before = np.sqrt(np.mean(np.square(waveform, dtype=np.float64)))
     after = np.sqrt(np.mean(np.square(made)))
     return np.asarray(made * (before / max(float(after), 1e-12)), np.float32)
+
+
+def coded(waveform: Float32, codec: Codec) -> Float32:
+    """A waveform as it is heard behind a codec, as long as before; those of telephones leave what is below 4 kHz."""
+    import soundfile
+    import soxr
+
+    rate, form, subtype = _CODECS[codec]
+    file = io.BytesIO()
+    sent = waveform if rate == SAMPLE_RATE else soxr.resample(waveform, SAMPLE_RATE, rate)
+    soundfile.write(file, np.clip(sent, -1, 1), rate, format=form, subtype=subtype)
+    file.seek(0)
+    heard, rate_heard = soundfile.read(file, dtype="float32")
+    if rate_heard != SAMPLE_RATE:
+        heard = soxr.resample(heard, rate_heard, SAMPLE_RATE)
+    return np.asarray(np.pad(heard, (0, max(0, len(waveform) - len(heard))))[: len(waveform)], np.float32)
 
 
 def coloured(waveform: Float32, gains_db: npt.NDArray[np.float64]) -> Float32:

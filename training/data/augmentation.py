@@ -1,13 +1,22 @@
 """What is done to speech that is learnt, and to its features. All randomness comes from the generator given."""
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
+import soundfile
+import soxr
 
 from seamlessalign import sound_changes
 from seamlessalign.embedders.sonar.features import NUM_BINS
+from seamlessalign.errors import InputError, UnreadableError
+from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.training.data.settings import AugmentSettings
+from seamlessalign.typed_config import digest
 
 Float32 = npt.NDArray[np.float32]
+
+_SOUNDS = (".flac", ".mp3", ".ogg", ".opus", ".wav")
 
 
 def slowest_speed(settings: AugmentSettings) -> float:
@@ -15,8 +24,55 @@ def slowest_speed(settings: AugmentSettings) -> float:
     return round((1 - settings.speed) * 100) / 100
 
 
-def changed(waveform: Float32, settings: AugmentSettings, rng: np.random.Generator) -> Float32:
-    """A waveform with its changes: speed, a room, noise, gain.
+class Noises:
+    """Recordings of noise, of which stretches are read as they are wanted."""
+
+    def __init__(self, folder: str) -> None:
+        """Look at all sound files in a folder. Raises InputError where there is none, or one that cannot be read."""
+        files = [file for file in sorted(Path(folder).rglob("*")) if file.suffix.lower() in _SOUNDS]
+        if not files:
+            raise InputError(f"augment.noises: {folder} holds no sound files ({', '.join(_SOUNDS)})")
+        self._files: list[tuple[Path, int, int]] = []  # each with its frames and rate
+        for file in files:
+            try:
+                about = soundfile.info(file)
+            except (soundfile.LibsndfileError, OSError) as error:
+                raise InputError(f"augment.noises: {file} cannot be read: {error}") from error
+            if about.frames < 1:
+                raise InputError(f"augment.noises: {file} is empty; remove it")
+            self._files.append((file, about.frames, about.samplerate))
+
+    @property
+    def digest(self) -> str:
+        """Changes with the names, lengths and rates of the files."""
+        return digest([[file.name, frames, rate] for file, frames, rate in self._files])
+
+    def stretch(self, length: int, which: float, where: float) -> Float32:
+        """`(length,)` samples of one recording, round and round where it is shorter.
+
+        which, where: of all recordings and of the places to begin at, from 0 to 1.
+
+        Raises UnreadableError where the file cannot be read any more.
+        """
+        file, frames, rate = self._files[int(which * len(self._files))]
+        wanted = -(-length * rate // SAMPLE_RATE) + 1
+        try:
+            with soundfile.SoundFile(file) as opened:
+                opened.seek(int(where * max(1, frames - wanted)))
+                found = opened.read(wanted, dtype="float32", always_2d=True).mean(axis=1)
+        except (soundfile.LibsndfileError, OSError) as error:
+            raise UnreadableError("noise_unreadable", f"{file}: {error}") from error
+        if frames <= wanted:
+            found = np.roll(found, -int(where * len(found)))
+        if rate != SAMPLE_RATE:
+            found = soxr.resample(found, rate, SAMPLE_RATE)
+        return np.resize(np.asarray(found, np.float32), length)
+
+
+def changed(
+    waveform: Float32, settings: AugmentSettings, rng: np.random.Generator, noises: Noises | None = None
+) -> Float32:
+    """A waveform with its changes: speed, a room, noise, gain, a codec. Noise is made where there are no `noises`.
 
     All choices are drawn, whether they are used or not, so that one share does not move the others.
     """
@@ -26,12 +82,20 @@ def changed(waveform: Float32, settings: AugmentSettings, rng: np.random.Generat
     direct = float(rng.uniform(0, 12))
     snr = float(rng.uniform(settings.min_snr_db, settings.max_snr_db))
     tilt, gain = float(rng.uniform(0, 2)), float(rng.uniform(-settings.gain_db, settings.gain_db))
+    which, where, codec, kind = rng.random(4)
     samples = sound_changes.change_speed(waveform, speed)
     if reverb < settings.reverb:
         samples = sound_changes.convolved(samples, sound_changes.room_response(seconds, direct, rng))
     if noise < settings.noise:
-        samples = sound_changes.add_noise(samples, snr, tilt, rng)
-    return sound_changes.change_gain(samples, gain) if gain else samples
+        if noises is not None:
+            samples = sound_changes.mixed(samples, noises.stretch(len(samples), which, where), snr)
+        else:
+            samples = sound_changes.add_noise(samples, snr, tilt, rng)
+    if gain:
+        samples = sound_changes.change_gain(samples, gain)
+    if codec < settings.codec:
+        samples = sound_changes.coded(samples, settings.codecs[int(kind * len(settings.codecs))])
+    return samples
 
 
 def masked(features: Float32, settings: AugmentSettings, rng: np.random.Generator) -> Float32:

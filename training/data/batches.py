@@ -9,7 +9,7 @@ import numpy.typing as npt
 from seamlessalign.embedders.sonar import features as sonar_features
 from seamlessalign.errors import InputError, UnreadableError
 from seamlessalign.speech_sources import load_sound
-from seamlessalign.training.data.augmentation import changed, masked, slowest_speed
+from seamlessalign.training.data.augmentation import Noises, changed, masked, slowest_speed
 from seamlessalign.training.data.epochs import EpochPlan, plan_epoch, split
 from seamlessalign.training.data.examples import Example, Item, Task, TextTokens, UnitTokens, UnityBatch, collate
 from seamlessalign.training.data.limits import ALONE, OFFERS, SPOKEN, WITH_UNITS, Items, most_frames
@@ -123,6 +123,7 @@ class UnityBatches:
         self._settings, self._augment, self._seed = settings, augment, seed
         self._rank, self._world = rank, world
         self._slowest = 1.0 if augment is None else slowest_speed(augment)
+        self.noises = Noises(augment.noises) if augment is not None and augment.noises else None
         self._plans: dict[int, EpochPlan] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -178,7 +179,7 @@ class UnityBatches:
         augment = self._augment
         key = int(example.key, 16)
         if augment is not None:
-            waveform = changed(waveform, augment, self._random(_CHANGES, epoch, key, time))
+            waveform = changed(waveform, augment, self._random(_CHANGES, epoch, key, time), self.noises)
         found = _features(waveform, example.place)
         most = int(most_frames(np.array([example.src_seconds]), self._slowest)[0])
         if len(found) > most:

@@ -105,12 +105,13 @@ def prepare_data(
     mixture = mix(learnt, data.train, data.tasks, data.mixing)
     if folder is not None:
         _write(folder / ACCOUNT_FILE, mixture, told)
+    train = batches(part, mixture, augment)
     return PreparedData(
-        batches(part, mixture, augment),
+        train,
         batches(other, each_once(held.where(np.flatnonzero(kept))), None),
         sum(told.values(), Counter[str]()),
         told,
-        digest(part.index.digest, other.index.digest),
+        digest(part.index.digest, other.index.digest, *([train.noises.digest] if train.noises else [])),
     )
 
 
@@ -199,6 +200,7 @@ def _any(augment: AugmentSettings) -> bool:
         or augment.noise
         or augment.gain_db
         or augment.reverb
+        or augment.codec
         or augment.frequency_masks
         or augment.time_masks
     )

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, Posi
 from seamlessalign.config import Lang
 from seamlessalign.errors import ConfigError
 from seamlessalign.languages import find_language
+from seamlessalign.sound_changes import Codec
 from seamlessalign.training_settings import SoundChangeSettings
 from seamlessalign.typed_config import Section, beside
 
@@ -236,12 +237,21 @@ class AugmentSettings(SoundChangeSettings):
 
     reverb: float = Field(0.0, ge=0, le=1)  # share that is heard in a room
     max_reverb_seconds: float = Field(0.8, gt=0)  # time in which its sound falls by 60 dB, at most
+    noises: str | None = None  # folder of recordings that are the noise, such as MUSAN; without, it is made
+    codec: float = Field(0.0, ge=0, le=1)  # share that is heard behind a codec
+    codecs: list[Codec] = Field(["phone", "gsm", "mp3", "opus"], min_length=1)  # one of them, each alike
     # SpecAugment (Park et al. 2019): stretches that are hidden
     frequency_masks: NonNegativeInt = 0
     frequency_width: PositiveInt = 27  # of 80 mel bins, at most
     time_masks: NonNegativeInt = 0
     time_width: PositiveInt = 100  # frames of 10 ms, at most
     time_share: float = Field(1.0, gt=0, le=1)  # of the utterance, that one stretch may hide
+
+    @model_validator(mode="after")
+    def _heard(self) -> Self:
+        if self.noises and not self.noise:
+            raise ValueError("noises are heard in the share `noise` of speech, which is 0")
+        return self
 
 
 def _tasks(value: object) -> object:
@@ -268,6 +278,8 @@ class TranslationData(Section):
         update: dict[str, Any] = {
             part: [source.beside(file) for source in getattr(self, part)] for part in ("train", "validation")
         }
+        if self.augment.noises:
+            update["augment"] = self.augment.model_copy(update={"noises": beside(file, self.augment.noises)})
         return self.model_copy(update=update)
 
 

@@ -236,7 +236,7 @@ def open_hub(settings: HubSource) -> RowSource:
 def _split_of(splits: Mapping[str, Any], settings: HubSource) -> Any:
     """The split that is named, or the only one."""
     named = settings.split or (next(iter(splits)) if len(splits) == 1 else None)
-    if named not in splits:
+    if named is None or named not in splits:
         raise InputError(f"{settings.path}: has the splits {', '.join(splits)}; name one as split")
     return splits[named]
 

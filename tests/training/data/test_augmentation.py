@@ -1,13 +1,18 @@
 """What is done to speech and features: by the generator alone, within the limits, and only what was asked for."""
 
+import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seamlessalign.training.data.augmentation import changed, masked, slowest_speed
+from seamlessalign.errors import InputError
+from seamlessalign.rows import SAMPLE_RATE
+from seamlessalign.training.data.augmentation import Noises, changed, masked, slowest_speed
 from seamlessalign.training.data.settings import AugmentSettings
 from tests.ground.sounds import noise
 
@@ -18,7 +23,7 @@ class TestSound:
     def test_nothing_is_done_unless_it_is_asked_for(self) -> None:
         np.testing.assert_array_equal(changed(SPEECH, AugmentSettings(), np.random.default_rng(0)), SPEECH)
 
-    @pytest.mark.parametrize("name", ["speed", "noise", "gain_db", "reverb"])
+    @pytest.mark.parametrize("name", ["speed", "noise", "gain_db", "reverb", "codec"])
     def test_each_change_by_itself(self, name: str) -> None:
         value: Any = {"speed": 0.2, "gain_db": 6}.get(name, 1.0)
         augment = AugmentSettings(**{name: value})
@@ -26,6 +31,36 @@ class TestSound:
         np.testing.assert_array_equal(first, again)
         assert len(first) != len(other) or np.abs(first - other).max() > 1e-3
         assert (len(first) != len(SPEECH)) == (name == "speed")
+
+    def test_noise_may_be_recordings(self, tmp_path: Path) -> None:
+        """A tone, at other rates, is all that is added, as strong as it is asked for, all along."""
+        for rate in (8000, 16000, 44100):
+            tone = np.sin(2 * np.pi * 440 * np.arange(rate // 5) / rate).astype(np.float32)
+            (tmp_path / str(rate)).mkdir()
+            soundfile.write(tmp_path / str(rate) / "tone.wav", np.stack([tone, tone], axis=1), rate)
+        augment = AugmentSettings(noise=1, min_snr_db=6, max_snr_db=6, noises=str(tmp_path))
+        noises = Noises(str(tmp_path))
+        heard = set()
+        for seed in range(8):
+            first, again = (changed(SPEECH, augment, np.random.default_rng(seed), noises) for _ in range(2))
+            np.testing.assert_array_equal(first, again)
+            added = (first - SPEECH).astype(np.float64)
+            assert 10 * np.log10(np.mean(SPEECH.astype(np.float64) ** 2) / np.mean(added**2)) == pytest.approx(
+                6, abs=0.01
+            )
+            power = np.abs(np.fft.rfft(added)) ** 2
+            hertz = np.arange(len(power)) * SAMPLE_RATE / len(added)
+            assert power[np.abs(hertz - 440) < 40].sum() > 0.9 * power.sum()
+            heard.add(added.tobytes())
+        assert len(heard) == 8  # other places of other recordings
+        assert pickle.loads(pickle.dumps(noises)).digest == noises.digest  # noqa: S301
+
+    def test_a_folder_without_noise_is_told(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"augment\.noises: .* holds no sound files"):
+            Noises(str(tmp_path))
+        (tmp_path / "a.wav").write_bytes(b"no sound")
+        with pytest.raises(InputError, match=r"a\.wav cannot be read"):
+            Noises(str(tmp_path))
 
     @given(st.floats(0, 0.49))
     def test_no_speed_is_below_the_slowest(self, most: float) -> None:

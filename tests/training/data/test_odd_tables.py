@@ -72,7 +72,8 @@ def tables(draw: st.DrawFn) -> list[pa.Table]:
         given = draw(st.lists(rows, max_size=6))
         made = {}
         for name in draw(st.permutations(list(TYPES))):
-            of, values = draw(st.sampled_from(TYPES[name])), [row[name] for row in given]
+            of = draw(st.sampled_from(TYPES[name]))
+            values: list[Any] = [row[name] for row in given]
             if pa.types.is_struct(of):
                 values = [None if one is None else {"bytes": one, "path": "x.wav"} for one in values]
             plain = pa.array(values, pa.string() if pa.types.is_dictionary(of) else of)
@@ -94,7 +95,7 @@ def _offers(row: dict[str, Any]) -> int:
         *[said and meant] * 2,  # t2tt, both ways
         said and units,  # t2u; s2st is never there, since the other side has no units
     ]
-    return max(1, sum(found))
+    return max(1, sum(map(bool, found)))
 
 
 def _prepared(folder: Path, **more: Any) -> PreparedData:

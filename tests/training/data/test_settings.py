@@ -43,6 +43,8 @@ def _told(**keys: Any) -> str:
         ({"tasks": {"asr": {"langs": ["eng"]}}}, "unknown key 'tasks.asr.langs'"),
         ({"tasks": []}, "tasks: dictionary should have at least 1 item"),
         ({"choice": {"max_hours": {"eng": 3}}}, "choice.max_hours.eng"),
+        ({"augment": {"noises": "musan"}}, "augment: noises are heard in the share `noise` of speech, which is 0"),
+        ({"augment": {"codecs": ["mp4"]}}, "augment.codecs.0: input should be 'phone', 'gsm'"),
         ({"limits": {"min_seconds": 60}}, "limits: min_seconds 60 is above max_seconds 50"),
     ],
 )
@@ -62,7 +64,9 @@ def test_paths_are_beside_the_file(tmp_path: Path) -> None:
         hub | {"path": "set"},
         hub | {"path": "google/fleurs"},
     ]
-    data = data_of(*sources, validation=[CORPUS]).beside(tmp_path / "a.yaml")
+    augment = {"noise": 0.5, "noises": "musan"}
+    data = data_of(*sources, validation=[CORPUS], augment=augment).beside(tmp_path / "a.yaml")
+    assert data.augment.noises == f"{tmp_path}/musan"
     assert [source.path for source in data.train] == [f"{tmp_path}/run", f"{tmp_path}/set", "google/fleurs"]
     assert [getattr(source, "units", None) for source in data.train] == [f"{tmp_path}/units", None, None]
     assert data.validation[0].path == f"{tmp_path}/run"
