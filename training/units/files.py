@@ -22,6 +22,7 @@ from seamlessalign.typed_config import Section, checked, digest
 Float32 = npt.NDArray[np.float32]
 
 CARD_FILE = "units.json"
+FINGERPRINT, NUM_UNITS = "seamlessalign.units", "seamlessalign.num_units"  # in the schema's metadata of tables of units
 CENTROIDS_FILE = "centroids.safetensors"
 _TENSOR, _DEVIATIONS = "centroids", "deviations"
 

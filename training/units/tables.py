@@ -18,6 +18,7 @@ from seamlessalign.errors import InputError, UnreadableError
 from seamlessalign.speech_rows import SetAside, SpeechRow, UsableSpeech, recorded_rows, usable
 from seamlessalign.speech_sources import load_sound
 from seamlessalign.training.units.extractor import UnitExtractor
+from seamlessalign.training.units.files import FINGERPRINT, NUM_UNITS
 from seamlessalign.training.units.repeats import reduce_units
 from seamlessalign.training_settings import SpeechSource
 
@@ -71,7 +72,7 @@ def write_units(source: SpeechSource, extractor: UnitExtractor, target: str, kee
     schema = pa.schema([pa.field(name, kind) for name, kind in {**_OURS, **kept}.items()])
     card, written = extractor.card, Written()
     aside = SetAside(written.set_aside)
-    metadata = {"seamlessalign.units": card.fingerprint, "seamlessalign.num_units": str(card.units)}
+    metadata = {FINGERPRINT: card.fingerprint, NUM_UNITS: str(card.units)}
     tables = (
         pa.Table.from_pylist(rows, schema=schema) for rows in _rows(source, extractor, keep, aside, written) if rows
     )

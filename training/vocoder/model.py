@@ -1,7 +1,7 @@
 """A taught vocoder: its directory, which transformers' SeamlessM4TCodeHifiGan loads too, and what it says.
 
 `config.json` and `model.safetensors` are of that class, weight normalisation worked in. `vocoder.json` says what the
-rows of its tables are: languages and speakers.
+rows of its tables are, languages and speakers, and of which centroids its units are.
 """
 
 import json
@@ -52,6 +52,7 @@ class VocoderModel:
     generator: Any  # SeamlessM4TCodeHifiGan, in evaluation
     languages: Sequence[str]  # ISO 639-3
     speakers: Sequence[str]  # an empty name where nobody was named
+    centroids: str | None = None  # fingerprint of what its units are the numbers of, where that is known
 
     def speak(
         self, units: Sequence[int], lang: str, speaker: str | None = None, durations: Sequence[int] | None = None
@@ -100,6 +101,7 @@ def load_vocoder(directory: str | Path, device: str = "cpu") -> VocoderModel:
         about = json.loads((folder / ABOUT_FILE).read_text(encoding="utf-8"))
         languages = [get_language(str(lang)).iso639_3 for lang in about["languages"]]
         speakers = [str(name) for name in about["speakers"]]
+        centroids = about.get("centroids")
     except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
         told = " ".join(str(error).split())[:300]
         raise ModelError(f"{folder / ABOUT_FILE}: cannot be read, so this is no vocoder's folder: {told}") from error
@@ -109,15 +111,25 @@ def load_vocoder(directory: str | Path, device: str = "cpu") -> VocoderModel:
         told = f"{len(languages)} languages and {len(speakers)} speakers for tables of {rows[0]} and {rows[1]}"
         raise ModelError(f"{folder / ABOUT_FILE}: names {told}")
     generator = load_pretrained(SeamlessM4TCodeHifiGan, folder, config)
-    return VocoderModel(generator.to(device).eval(), languages, speakers)
+    return VocoderModel(generator.to(device).eval(), languages, speakers, centroids)
 
 
 def save_vocoder(
-    generator: Any, languages: Sequence[str], speakers: Sequence[str], folder: Path, *, half: bool = False
+    generator: Any,
+    languages: Sequence[str],
+    speakers: Sequence[str],
+    folder: Path,
+    *,
+    half: bool = False,
+    centroids: str | None = None,
 ) -> None:
-    """Write a generator, with weight normalisation or without, each file whole or not at all; float16 where `half`."""
+    """Write a generator, with weight normalisation or without, each file whole or not at all; float16 where `half`.
+
+    centroids: fingerprint of those that its units are the numbers of.
+    """
     save_weights(folder, plain(generator), half=half)
-    text = json.dumps({"languages": list(languages), "speakers": list(speakers)}, indent=1, ensure_ascii=False)
+    about = {"languages": list(languages), "speakers": list(speakers), "centroids": centroids}
+    text = json.dumps(about, indent=1, ensure_ascii=False)
     storage.write_bytes_atomic(str(folder / ABOUT_FILE), f"{text}\n".encode())
 
 

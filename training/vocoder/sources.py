@@ -13,7 +13,8 @@ import numpy.typing as npt
 from seamlessalign.errors import InputError, UnreadableError
 from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.speech_rows import SetAside, SpeechRow, recorded_rows, usable
-from seamlessalign.speech_sources import Sound, parquet_rows
+from seamlessalign.speech_sources import Sound, open_parquet, parquet_files, parquet_rows
+from seamlessalign.training.units.files import FINGERPRINT, NUM_UNITS
 from seamlessalign.training.units.repeats import reduce_units
 from seamlessalign.training.vocoder.config import VocoderData, VocoderSource
 from seamlessalign.training.vocoder.sizes import UNIT_SAMPLES
@@ -67,6 +68,32 @@ def read_utterances(
         if len(found) == before:
             raise aside.nothing_usable([source.path])
     return found
+
+
+def centroids_of(places: Sequence[str], num_units: int) -> str | None:
+    """The fingerprint of the centroids whose units some tables hold, Parquet, where these say it.
+
+    Raises InputError where two tables have units of other centroids, or one those of more or fewer than `num_units`.
+    """
+    first: dict[str, Path] = {}
+    for file in (file for place in places for file in parquet_files(place)):
+        about = open_parquet(file).schema_arrow.metadata or {}
+        count, fingerprint = (about.get(name.encode()) for name in (NUM_UNITS, FINGERPRINT))
+        if count is not None and count.decode() != str(num_units):
+            raise InputError(f"{file}: holds units of {count.decode()} centroids, not of {num_units} (model.units)")
+        if fingerprint is not None:
+            first.setdefault(fingerprint.decode(), file)
+    if len(first) > 1:
+        one, other, *_ = first.values()
+        raise InputError(f"{one} and {other} hold units of different centroids; make both with one model")
+    return next(iter(first), None)
+
+
+def tables_of(source: VocoderSource) -> list[str]:
+    """Where the tables of units of a source are; a manifest has none."""
+    if source.kind == "run":
+        return [source.units or str(Path(source.path) / "units")]
+    return [source.path] if source.kind == "parquet" else []
 
 
 def split_utterances(utterances: Sequence[Utterance], share: float) -> tuple[list[Utterance], list[Utterance]]:
@@ -145,11 +172,12 @@ def _rows(source: VocoderSource) -> Iterator[tuple[SpeechRow, Any, Any]]:
 def _run_rows(source: VocoderSource) -> Iterator[tuple[SpeechRow, Any, Any]]:
     """Sides of a run's pairs that have sound, of those sides that units were made of."""
     corpus = Path(source.path) / "corpus"
-    units_of = _unit_table(source.units or str(Path(source.path) / "units"))
+    (table,) = tables_of(source)
+    units_of = _unit_table(table)
     found = 0
     for side in sorted({side for _, side in units_of}):
         if side not in _SIDES:
-            raise InputError(f"{source.units or source.path}: units of a side {side!r}; there are src and tgt")
+            raise InputError(f"{table}: units of a side {side!r}; there are src and tgt")
         audio, lang = f"{side}_audio", f"{side}_lang"
         rows = source.model_copy(
             update={"kind": "parquet", "path": str(corpus), "audio": audio, "lang_column": lang, "max_items": None}

@@ -16,7 +16,7 @@ from seamlessalign.speech_rows import SetAside
 from seamlessalign.speech_sources import parquet_rows
 from seamlessalign.training.units.repeats import reduce_units
 from seamlessalign.training.vocoder.model import Float32, VocoderModel
-from seamlessalign.training.vocoder.sources import frames_of
+from seamlessalign.training.vocoder.sources import centroids_of, frames_of
 
 MANIFEST = "speech.jsonl"
 _NAMES = ("id", "pair_id", "side", "key")  # columns that say what a row is, which the manifest repeats
@@ -55,11 +55,14 @@ def speak_table(
         timed: units last as long as the table says (without `durations`, 20 ms); else as long as the vocoder finds.
 
     Raises:
-        InputError: no such table, one without units or without a row that can be said, a language or speaker that the
-            vocoder has not, or a folder that has a manifest already.
+        InputError: no such table, one without units or without a row that can be said, or with units of other centroids
+            than the vocoder's; a language or speaker that it has not; or a folder that has a manifest already.
     """
     if (folder / MANIFEST).exists():
         raise InputError(f"{folder}: holds speech already, by its {MANIFEST}; name another folder")
+    theirs = centroids_of([place], vocoder.generator.config.unit_hifi_gan_vocab_size)
+    if None not in (theirs, vocoder.centroids) and theirs != vocoder.centroids:
+        raise InputError(f"{place}: holds units of other centroids than this vocoder was taught with")
     of_all = {} if lang is None else {"lang": _language(lang, vocoder)}
     if speaker is not None and speaker not in vocoder.speakers:
         raise InputError(f"this vocoder has the speakers {', '.join(vocoder.speakers)}, not {speaker}")

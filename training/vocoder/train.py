@@ -24,7 +24,13 @@ from seamlessalign.training.vocoder.learner import VocoderBatch, VocoderLearner
 from seamlessalign.training.vocoder.model import VocoderModel, load_vocoder, save_vocoder
 from seamlessalign.training.vocoder.pictures import mel_svg
 from seamlessalign.training.vocoder.segments import Float32, SegmentBatches, sound_of
-from seamlessalign.training.vocoder.sources import Utterance, read_utterances, split_utterances
+from seamlessalign.training.vocoder.sources import (
+    Utterance,
+    centroids_of,
+    read_utterances,
+    split_utterances,
+    tables_of,
+)
 from seamlessalign.training_folder import TrainingFolder
 from seamlessalign.training_loop import BatchLoss, Counts, Trained, Trainer
 from seamlessalign.typed_config import digest
@@ -73,6 +79,8 @@ class VocoderTraining(Trainer):
         """The utterances to learn from; those held out, languages and speakers are kept here."""
         config, aside = self.config, Counter[str]()
         units = config.model.units
+        sources = [*config.data.train, *config.data.validation]
+        self._centroids = centroids_of([place for one in sources for place in tables_of(one)], units)
         found = read_utterances(config.data.train, config.data, units, aside)
         if config.data.validation:
             learnt, held = found, read_utterances(config.data.validation, config.data, units, aside)
@@ -191,8 +199,10 @@ class VocoderTraining(Trainer):
     def save_best(self) -> None:
         """Write the generator, and of some utterances what it says and how that looks."""
         generator = self.module.generator
-        save_vocoder(generator, self.languages, self.speakers, self.model_folder, half=self.config.half_weights)
-        model, folder = VocoderModel(generator.eval(), self.languages, self.speakers), self.folder.root / "samples"
+        tables = self.languages, self.speakers
+        half = self.config.half_weights
+        save_vocoder(generator, *tables, self.model_folder, half=half, centroids=self._centroids)
+        model, folder = VocoderModel(generator.eval(), *tables), self.folder.root / "samples"
         for number, (one, speech) in enumerate(self._read(self.held_out[: self.config.validation.samples])):
             said = model.speak(one.units.tolist(), one.lang, one.speaker)
             for name, samples in (("true", speech), ("made", said)):

@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -90,7 +91,11 @@ def test_a_folder_with_a_manifest(units: Path, tmp_path: Path, capsys: pytest.Ca
 
 def test_of_a_manifest_the_sound_itself_can_be_kept(units: Path, tmp_path: Path) -> None:
     """So that a vocoder can be taught by the table alone; and what JSON has besides texts."""
-    lines = [{"path": "é.flac", "speaker": 3}, {"path": "sub/b.wav", "speaker": ["a", "ü"]}, {"path": "c.wav"}]
+    lines: list[dict[str, Any]] = [
+        {"path": "é.flac", "speaker": 3},
+        {"path": "sub/b.wav", "speaker": ["a", "ü"]},
+        {"path": "c.wav"},
+    ]
     (tmp_path / "in" / "sub").mkdir(parents=True)
     for i, line in enumerate(lines):
         soundfile.write(tmp_path / "in" / str(line["path"]), sound(1.0, i), SAMPLE_RATE)

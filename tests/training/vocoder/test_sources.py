@@ -14,7 +14,7 @@ import pytest
 from seamlessalign.audio import encode
 from seamlessalign.errors import ConfigError, InputError
 from seamlessalign.rows import CORPUS
-from seamlessalign.training.vocoder.sources import Utterance, read_utterances, split_utterances
+from seamlessalign.training.vocoder.sources import Utterance, centroids_of, read_utterances, split_utterances
 from tests.training.vocoder.tone_world import UNITS, parsed, rows, sing, tune, vocoder_config, write
 
 
@@ -54,6 +54,22 @@ class TestRows:
         for one, row in zip(found, content[10:], strict=True):
             assert one.units.tolist() == row["units"] and one.durations.tolist() == row["durations"]
             assert (one.lang, one.speaker) == (row["lang"], row["speaker"])
+
+    def test_units_of_one_table_are_those_of_another(self, tmp_path: Path) -> None:
+        """By what `seamlessalign units` and runs write into the schema; what says nothing is believed."""
+
+        def table(name: str, fingerprint: str, count: int = UNITS) -> str:
+            made = pa.Table.from_pylist(rows(2))
+            about = {"seamlessalign.units": fingerprint, "seamlessalign.num_units": str(count)}
+            pq.write_table(made.replace_schema_metadata(about) if fingerprint else made, tmp_path / name)
+            return str(tmp_path / name)
+
+        one, same, none = table("a.parquet", "f1"), table("b.parquet", "f1"), table("c.parquet", "")
+        assert centroids_of([one, same, none], UNITS) == "f1" and centroids_of([none], UNITS) is None
+        with pytest.raises(InputError, match=r"a\.parquet and .*d\.parquet hold units of different centroids"):
+            centroids_of([one, table("d.parquet", "f2")], UNITS)
+        with pytest.raises(InputError, match=r"e\.parquet: holds units of 9 centroids, not of 6 \(model\.units\)"):
+            centroids_of([table("e.parquet", "f1", 9)], UNITS)
 
     def test_nothing_usable_says_why(self, tmp_path: Path) -> None:
         content = rows(3)

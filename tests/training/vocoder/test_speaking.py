@@ -34,7 +34,7 @@ def vocoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = make_generator(parsed(vocoder_config(folder)).model, 2, 2).eval()
     with torch.no_grad():  # so that durations are not all 1, and not those of the table
         made.dur_predictor.proj.bias += 2.0
-    save_vocoder(made, ["eng", "fra"], ["Anna", "Jürgen"], folder)
+    save_vocoder(made, ["eng", "fra"], ["Anna", "Jürgen"], folder, centroids="f1")
     return folder
 
 
@@ -69,6 +69,17 @@ def test_every_row_is_said_or_counted(
         assert (len(found) == 320 * sum(durations)) == timed
     assert len(list((tmp_path / "out").iterdir())) == 3
     assert cli.main(command) == 2 and "holds speech already" in capsys.readouterr().err
+
+
+def test_units_of_other_centroids_are_not_said(
+    vocoder: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for fingerprint, status in (("f1", 3), ("f2", 2)):
+        about = {"seamlessalign.units": fingerprint, "seamlessalign.num_units": str(UNITS)}
+        pq.write_table(pq.read_table(table).replace_schema_metadata(about), tmp_path / "units.parquet")
+        command = ["speak", str(tmp_path / "units.parquet"), "--vocoder", str(vocoder)]
+        assert cli.main([*command, "--to", str(tmp_path / fingerprint)]) == status
+    assert "holds units of other centroids than this vocoder was taught with" in capsys.readouterr().err
 
 
 def test_language_and_speaker_of_all_rows(vocoder: Path, table: Path, tmp_path: Path) -> None:

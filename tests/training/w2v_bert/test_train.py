@@ -138,7 +138,7 @@ def test_batches_of_a_step_are_one_of_all_their_rows(world: Path) -> None:
     found = []
     for plan in ([[0, 1, 2, 3]], [[0], [1, 2, 3]]):
         trainer = W2vBertTraining(parsed(w2v_bert_keys(world, "apart", gvq__diversity=0.0)))
-        trainer.batches._planned = (0, plan)
+        trainer.batches._planned = (0, plan)  # type: ignore[attr-defined]
         batches = [trainer.batches[0, place] for place in range(len(plan))]
         told = 0.0
         for batch, counts in zip(batches, trainer.counts(batches), strict=True):
