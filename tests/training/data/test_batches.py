@@ -21,6 +21,8 @@ from seamlessalign.training.data.examples import Task
 from seamlessalign.training.data.prepared import PreparedData, prepare_data
 from seamlessalign.training.data.sources import reduced
 from seamlessalign.training.data.table_sources import ParquetRows
+from seamlessalign.training_loading import load
+from seamlessalign.training_settings import TrainingResources
 from tests.ground.sounds import noise
 from tests.training.data.data_world import (
     corpus_row,
@@ -58,6 +60,21 @@ def _rows(batches: UnityBatches, epoch: int = 0) -> list[list[tuple[str, Task]]]
     for place in range(batches.num_batches(epoch)):
         batch = batches[epoch, place]
         found.append([] if batch is None else list(zip(batch.keys, batch.tasks, strict=True)))
+    return found
+
+
+def _content(batches: UnityBatches, epoch: int) -> list[list[tuple[Any, ...]]]:
+    """All that each row of each batch holds, without padding."""
+    found = []
+    for place in range(batches.num_batches(epoch)):
+        batch, rows = batches[epoch, place], []
+        for at in range(0 if batch is None else len(batch)):
+            assert batch is not None and batch.features is not None and batch.feature_mask is not None
+            assert batch.src_tokens is not None
+            heard = batch.features[at, : int(batch.feature_mask[at].sum())].numpy().tobytes()
+            tokens = [tuple(_unpadded(part[at], 0)) for part in (batch.src_tokens, batch.tgt_tokens)]
+            rows.append((batch.keys[at], batch.tasks[at], heard, *tokens))
+        found.append(rows)
     return found
 
 
@@ -181,8 +198,9 @@ class TestContent:
 class TestProcesses:
     @pytest.mark.parametrize("world", [2, 3, 13])
     def test_their_parts_make_up_the_batches_of_one(self, run: Path, world: int, tmp_path: Path) -> None:
-        whole = _rows(_prepared(run, folder=tmp_path).train, 1)
-        parts = [_rows(_prepared(run, rank, world, tmp_path).train, 1) for rank in range(world)]
+        changes = {"speed": 0.1, "noise": 0.5}
+        whole = _content(_prepared(run, folder=tmp_path, augment=changes).train, 1)
+        parts = [_content(_prepared(run, rank, world, tmp_path, augment=changes).train, 1) for rank in range(world)]
         joined = [[row for part in parts for row in part[place]] for place in range(len(whole))]
         assert joined == whole
         assert world < 13 or all(any(not part[place] for part in parts) for place in range(len(whole)))
@@ -202,22 +220,21 @@ class TestProcesses:
             assert torch.equal(ours.features, theirs.features)
 
     @pytest.mark.slow
-    def test_workers_make_the_same(self, run: Path, tmp_path: Path) -> None:
-        from torch.utils.data import DataLoader
-
-        batches = _prepared(run, folder=tmp_path, augment={"speed": 0.1}).train
-        places = [(0, place) for place in range(batches.num_batches(0))]
-        loading: Any = DataLoader(
-            batches,  # type: ignore[arg-type]
-            batch_size=None,
-            sampler=places,
-            num_workers=2,
-            multiprocessing_context="spawn",
-        )
-        for where, theirs in zip(places, loading, strict=True):
+    @pytest.mark.parametrize("workers", [0, 1, 3])
+    def test_a_training_that_goes_on_gets_what_is_left_of_the_epoch(
+        self, run: Path, tmp_path: Path, workers: int
+    ) -> None:
+        """From the middle of an epoch into the next, whatever loads them; here of the second of two processes."""
+        batches = _prepared(run, 1, 2, tmp_path, augment={"speed": 0.1}).train
+        count = batches.num_batches(0)
+        places = [(0, place) for place in range(count // 2, count)] + [(1, 0), (1, 1)]
+        loaded = load(batches, *places[0], TrainingResources(device="cpu", workers=workers), torch.device("cpu"))
+        for where, theirs in zip(places, loaded, strict=False):
             ours = batches[where]
-            assert ours is not None and ours.keys == theirs.keys
-            assert ours.features is not None and torch.equal(ours.features, theirs.features)
+            assert (ours is None) == (theirs is None)
+            if ours is not None:
+                assert ours.keys == theirs.keys and torch.equal(ours.tgt_tokens, theirs.tgt_tokens)
+                assert ours.features is not None and torch.equal(ours.features, theirs.features)
 
 
 class TestReading:
@@ -237,6 +254,18 @@ class TestReading:
         assert len(set(plan.windows.tolist())) == 4  # of ten groups, three in a window
         _rows(batches)
         assert set(batches.reader.opened.reads.values()) == {1}
+
+    @pytest.mark.parametrize("workers", [1, 3])
+    def test_a_worker_reads_no_row_group_twice(self, run: Path, workers: int, tmp_path: Path) -> None:
+        """Each process that loads has each of its batches: of a window of several groups, any may be in any batch."""
+        reads = Counter[Any]()
+        for worker in range(workers):
+            batches = _prepared(run, folder=tmp_path, tasks=["t2tt"], batches=SMALL | {"max_rows": 4}).train
+            for place in range(worker, batches.num_batches(0), workers):
+                assert batches[0, place] is not None
+            assert set(batches.reader.opened.reads.values()) == {1}
+            reads.update(batches.reader.opened.reads.keys())
+        assert len(reads) == COUNT // 4 and max(reads.values()) <= workers
 
     def test_processes_read_about_their_share(self, run: Path, tmp_path: Path) -> None:
         reads = []

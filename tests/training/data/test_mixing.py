@@ -144,6 +144,21 @@ class TestDraw:
                 assert counts.max() - counts.min() <= 1
         assert mixture.repeated - mixture.left_over == mixture.counts.sum() - len(group)
 
+    def test_over_many_epochs_shares_are_the_formula(self) -> None:
+        """p ∝ weight · n^(1/T), counted; an epoch's whole numbers are within one item of it."""
+        sizes, epochs = [200, 50, 7], 40
+        lang = [(0, 1)] * sizes[0] + [(1, 0)] * sizes[1] + [(2, 0)] * sizes[2]
+        index = made_index([1.0] * sum(sizes), [(3, 3)] * sum(sizes), lang=lang)
+        tasks: Any = {"s2tt": TaskChoice()}
+        made = mix(items_of(index, ("s2tt", 0)), [MINED], tasks, MixingSettings(temperature=3, epoch_items=100))
+        seen = Counter[int]()
+        for epoch in range(epochs):
+            seen.update(index.rows["lang"][made.items.rows[made.draw(1, epoch)[0]], 0].tolist())
+        wanted = [size ** (1 / 3) for size in sizes]
+        for number, one in enumerate(wanted):
+            assert abs(seen[number] / epochs - 100 * one / sum(wanted)) < 1
+        assert sum(seen.values()) == 100 * epochs
+
     def test_epochs_have_other_orders(self) -> None:
         items = items_of(made_index([1.0] * 50, [(3, 3)] * 50), ("s2tt", 0))
         orders = [each_once(items).draw(seed, epoch)[0].tolist() for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0))]
