@@ -163,6 +163,14 @@ def test_nothing_is_written_where_there_is_no_speech(folder: Path, tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["hum.wav"]
 
 
+def test_no_file_is_left_where_the_model_says_nothing(folder: Path, tmp_path: Path) -> None:
+    nothing = SearchOptions(1, per_source=0, constant=1)  # `</s>` at once
+    files = {"output": str(tmp_path / "said.wav"), "subtitles": str(tmp_path / "said.srt")}
+    with pytest.raises(InputError, match="the model makes no speech of its text"):
+        _translate(_job(folder, unit_search=nothing), folder / "talk.flac", **files)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 @pytest.mark.speech
 def test_peoples_speech_is_cut_at_pauses(folder: Path, tmp_path: Path) -> None:
