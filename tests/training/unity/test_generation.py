@@ -105,12 +105,12 @@ class TestTranslator:
                 table.weight[end] = 0
         greedy: dict[str, Any] = {
             "text_search": SearchOptions(1, constant=20),
-            "unit_search": replace(UNIT_SEARCH, beam=1),
+            "unit_search": replace(UNIT_SEARCH, beam=1, constant=5),
         }
-        sources = [Source("fra", waveform=_waveform(0.5, 1)), Source("fra", "a cat", "eng")]
-        tokens = len(text.source("a cat", "eng"))
+        sources = [Source("fra", waveform=_waveform(0.5, 1)), Source("fra", "a", "eng")]
+        tokens = len(text.source("a", "eng"))
         spoken, written = Translator(unity, text, units, **greedy).translate_rows(sources, units=True)
-        for found, most in ((spoken, 16 * (24 // 8 + 1) + 50), (written, 50 * tokens + 50)):
+        for found, most in ((spoken, 16 * (24 // 8 + 1) + 5), (written, 50 * tokens + 5)):
             assert found.at_limit and found.units_at_limit
             assert len(found.units or ()) + 1 == most
 
