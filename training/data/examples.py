@@ -86,6 +86,7 @@ class UnityBatch:
     places: list[str]  # file and row of each, for people
     src_langs: list[str]  # ISO 639-3
     tgt_langs: list[str]
+    tgt_texts: list[str]  # as the source has them: what a vocabulary cannot write is there too
     rejects: dict[str, str] = field(default_factory=dict)  # place of a row that could not be used → reason
 
     def __len__(self) -> int:
@@ -156,6 +157,7 @@ def collate(
         places=[example.place for example in examples],
         src_langs=[example.src_lang for example in examples],
         tgt_langs=[example.tgt_lang for example in examples],
+        tgt_texts=[_text(example) for example in examples],
         rejects=dict(rejects or {}),
     )
 

@@ -36,6 +36,7 @@ class FrameNorm1d(nn.BatchNorm1d):  # type: ignore[misc]
         variance = summed((centred.square() * real).sum((0, 2))) / count
         with torch.no_grad():
             momentum = self.momentum if self.momentum is not None else 0.1
+            momentum = momentum * (sums[-1] > 0).to(mean.dtype)  # where nothing counts at all, statistics stay
             self.running_mean.lerp_(mean.detach(), momentum)
             self.running_var.lerp_(variance.detach() * count / (count - 1).clamp_min(1), momentum)
             self.num_batches_tracked += 1

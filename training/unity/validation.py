@@ -101,7 +101,7 @@ class HeldOut:
         return self._chosen
 
     def _said(self, learner: UnityLearner, accelerator: Any, chosen: set[str]) -> list[tuple[_Direction, str, str]]:
-        """Translations of the rows of this process that were chosen: direction, translation, reference."""
+        """Translations of the rows of this process that were chosen: direction, translation, reference as given."""
         unity, found = learner.unity, []
         translator = Translator(unity, self._text, text_search=_GREEDY)
         for batch in self._here([]):
@@ -118,8 +118,7 @@ class HeldOut:
                     states, mask = unity.encode_text(batch.src_tokens[rows], batch.src_mask[rows])
                 made = translator.find_text(states, mask, [ways[i][2] for i in rows])
             for i, one in zip(rows, made, strict=True):
-                reference = self._text.decode(batch.tgt_tokens[i].tolist())
-                found.append((ways[i], self._text.decode(one.tokens), reference))
+                found.append((ways[i], self._text.decode(one.tokens), batch.tgt_texts[i]))
         return found
 
     def _scores(self, said: Sequence[tuple[_Direction, str, str]], directions: dict[str, Any]) -> dict[str, float]:

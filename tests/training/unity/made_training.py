@@ -19,7 +19,8 @@ from seamlessalign.training.unity.config import UnityTrainingConfig
 from seamlessalign.training.unity.model import save_unity
 from seamlessalign.training.unity.train import UnityTraining
 from seamlessalign.training.unity.validation import HeldOut
-from tests.training.unity.tiny_unity import batch_of, item, text_vocabulary, tiny_unity, unit_vocabulary
+from tests.training.tiny_unity import tiny_text, tiny_units
+from tests.training.unity.made_rows import batch_of, item, made_unity
 
 # of each batch: task, and numbers of its rows; the last but one has a row for one process only
 BATCHES: Sequence[tuple[Task, Sequence[int]]] = (
@@ -61,7 +62,7 @@ class MadeTraining(UnityTraining):
 
 def start_of(folder: Path, **changes: Any) -> str:
     """A folder with the smallest model, to start from."""
-    save_unity(folder, tiny_unity(**changes), text_vocabulary(), unit_vocabulary())
+    save_unity(folder, made_unity(**changes), tiny_text(), tiny_units())
     return str(folder)
 
 

@@ -13,7 +13,7 @@ from seamlessalign.training.unity.frame_norm import with_frame_norms
 from seamlessalign.training.unity.freezing import choose_trained
 from seamlessalign.training.unity.learner import FOUND, UnityLearner
 from seamlessalign.training.unity.train import PARTS
-from tests.training.unity.tiny_unity import batch_of, item, tiny_unity
+from tests.training.unity.made_rows import batch_of, item, made_unity
 
 LOSSES = UnityLosses(s2tt=0.7, t2tt=0.4, kd=1.5, t2u=0.9, label_smoothing=0.2)
 
@@ -73,7 +73,7 @@ class TestLoss:
         ids=["speech-and-text", "speech", "text", "speech-and-units", "text-and-units"],
     )
     def test_it_is_that_of_its_rows_one_by_one(self, tasks: list[Task], source_text: bool) -> None:
-        unity = tiny_unity(initializer_range=0.4).eval()  # both sides say something, and not the same
+        unity = made_unity(initializer_range=0.4).eval()  # both sides say something, and not the same
         items = [item(task, 3 * i + 1, source_text=source_text) for i, task in enumerate(tasks)]
         totals: dict[str, float] = {}
         counts = {"text": 0, "units": 0}
@@ -109,7 +109,7 @@ class TestLoss:
             ]
 
     def test_what_weighs_nothing_is_not_computed(self) -> None:
-        unity = tiny_unity().eval()
+        unity = made_unity().eval()
         batch = batch_of([item("s2st", 1), item("s2st", 2)])
         with torch.no_grad():
             _, found = UnityLearner(unity, UnityLosses(s2tt=0, t2tt=0, kd=0)).eval()(batch)
@@ -120,7 +120,7 @@ class TestLoss:
         found = []
         for at_once in (1000, 3):
             monkeypatch.setattr(module, "_TOKENS_AT_ONCE", at_once)
-            learner = UnityLearner(tiny_unity(), LOSSES).train()
+            learner = UnityLearner(made_unity(), LOSSES).train()
             loss, rows = learner(batch_of([item("s2st", i) for i in range(3)]), 20, 9)
             loss.backward()
             found.append((loss.detach(), rows, {name: p.grad for name, p in learner.named_parameters()}))
@@ -131,7 +131,7 @@ class TestGradients:
     def test_parts_of_a_batch_add_up_to_it(self) -> None:
         """As processes have them: rows of unequal number and length, and none."""
         items = [item("s2st", i) for i in range(5)]
-        learner = UnityLearner(tiny_unity(), LOSSES).train()
+        learner = UnityLearner(made_unity(), LOSSES).train()
         learner(batch_of(items), 50, 40)[0].backward()
         whole = {name: p.grad.clone() for name, p in learner.named_parameters() if p.grad is not None}
         learner.zero_grad()
@@ -141,7 +141,7 @@ class TestGradients:
             torch.testing.assert_close(p.grad, whole.get(name), rtol=1e-4, atol=1e-6, msg=name)
 
     def test_every_parameter_that_learns_has_one(self) -> None:
-        unity = tiny_unity()
+        unity = made_unity()
         chosen = choose_trained(unity.model, PARTS, None, ["vocoder", "text_encoder"])
         learner = UnityLearner(unity, LOSSES).train()
         assert unity.text_decoder.training and not any(module.training for module in unity.text_encoder.modules())
@@ -154,7 +154,7 @@ class TestGradients:
         batch = batch_of([item("s2tt", 1), item("s2tt", 2)])
         moved = {}
         for learns in (False, True):
-            unity = tiny_unity()
+            unity = made_unity()
             losses = UnityLosses(s2tt=0, t2tt=0, kd=1, t2u=0, teacher_learns=learns)
             UnityLearner(unity, losses).train()(batch, 5)[0].backward()
             moved[learns] = max(float(p.grad.abs().max()) for p in unity.text_encoder.layers.parameters())
@@ -162,7 +162,7 @@ class TestGradients:
         assert moved[False] == 0 < moved[True]
 
     def test_units_teach_the_text_decoder(self) -> None:
-        unity = tiny_unity()
+        unity = made_unity()
         losses = UnityLosses(s2tt=0, t2tt=0, kd=0, t2u=1)
         UnityLearner(unity, losses).train()(batch_of([item("s2st", 1)]), 1, 5)[0].backward()
         for part in (unity.text_decoder.layers, unity.speech_encoder.encoder, unity.t2u):
@@ -173,7 +173,7 @@ class TestModes:
     def test_frozen_norms_go_by_what_they_have(self) -> None:
         batch = batch_of([item("asr", 1), item("asr", 2)])
         for frozen in (True, False):
-            unity = tiny_unity() if frozen else with_frame_norms(tiny_unity())
+            unity = made_unity() if frozen else with_frame_norms(made_unity())
             learner = UnityLearner(unity, LOSSES, frozen_norms=frozen).train()
             before = {name: value.clone() for name, value in unity.named_buffers() if "running" in name}
             learner(batch, 9)
@@ -182,7 +182,7 @@ class TestModes:
             assert unity.text_encoder.training
 
     def test_layers_are_left_out_by_the_draw_alone(self) -> None:
-        unity = tiny_unity(speech_encoder_layers=4, speech_encoder_layerdrop=0.5)
+        unity = made_unity(speech_encoder_layers=4, speech_encoder_layerdrop=0.5)
         learner = UnityLearner(unity, LOSSES, layer_drop=0.5).train()
         ran: list[int] = []
         for number, layer in enumerate(unity.speech_encoder.encoder.layers):

@@ -22,6 +22,8 @@ from seamlessalign.training.unity.model import load_unity
 from seamlessalign.training.unity.train import PARTS
 from seamlessalign.training_loop import BatchLoss
 from tests.ground.trainings import assert_same, metrics_of, start_ranks, state_of, wait_for
+from tests.training.tiny_unity import SENTENCES
+from tests.training.unity.made_rows import batch_of, item
 from tests.training.unity.made_training import (
     MadeBatches,
     MadeTraining,
@@ -30,7 +32,6 @@ from tests.training.unity.made_training import (
     settings,
     start_of,
 )
-from tests.training.unity.tiny_unity import SENTENCES, batch_of, item
 
 pytest.importorskip("accelerate", reason="needs accelerate of the extra 'train'")
 
@@ -175,6 +176,29 @@ class TestTraining:
         assert len(names) == 5 and names[0] == "s2st fra-eng made row 0 (00000000)"
         assert found.frames == sum(12 + 5 * n for n in range(5)) and found.items > 5
 
+    def test_half_precision_is_for_what_is_multiplied_alone(
+        self, tmp_path: Path, start: str, half_precision: str
+    ) -> None:
+        """Losses, gradients and weights are float32."""
+        keys = settings(tmp_path, start)
+        keys["resources"]["precision"] = half_precision.split("=")[1]
+        trainer = MadeTraining(UnityTrainingConfig.model_validate(keys))
+        trainer.learner.eval()  # without dropout
+        seen: set[Any] = set()
+        trainer.unity.text_decoder.layers[0].ffn.fc1.register_forward_hook(lambda *made: seen.add(made[2].dtype))
+        batch = trainer.batches[0, 0]
+        (counts,) = trainer.counts([batch])
+        found = trainer.batch_loss(batch, 0, 0, counts)
+        trainer.accelerator.backward(found.loss)
+        with torch.no_grad():
+            whole, _ = UnityLearner(trainer.unity, UnityLosses()).eval()(
+                batch, counts.step["text"], counts.step["units"]
+            )
+        assert seen == {torch.bfloat16, torch.float32} and found.loss.dtype == torch.float32
+        assert 0 < abs(float(found.loss.detach()) / float(whole) - 1) < 0.02
+        learning = [p for p in trainer.unity.parameters() if p.requires_grad]
+        assert all(p.dtype == p.grad.dtype == torch.float32 and bool(p.grad.isfinite().all()) for p in learning)
+
     def test_the_command_trains_on_texts_and_speech(
         self, tmp_path: Path, start: str, half_precision: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -186,7 +210,7 @@ class TestTraining:
         data = {
             "train": [{"kind": "text"} | pairs, {"kind": "espeak", "max_rows": 3} | pairs],
             "tasks": ["t2tt", "s2tt"],
-            "validation_share": 0.3,
+            "validation_share": 0.5,
         }
         keys = settings(tmp_path / "out", start, data=data, optimiser={"steps": 4}, validation={"every": 4})
         (tmp_path / "unity.yaml").write_text(yaml.safe_dump(keys))
