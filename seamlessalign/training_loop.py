@@ -433,4 +433,7 @@ def _accelerator(resources: TrainingResources, all_used: bool) -> Any:
     if resources.device == "cuda" and not torch.cuda.is_available():
         raise InputError("resources.device is cuda, but torch sees no CUDA device")
     parallel = DistributedDataParallelKwargs(find_unused_parameters=not all_used)
-    return Accelerator(mixed_precision=resources.precision, cpu=resources.device == "cpu", kwargs_handlers=[parallel])
+    made = Accelerator(mixed_precision=resources.precision, cpu=resources.device == "cpu", kwargs_handlers=[parallel])
+    if resources.precision == "fp16" and made.device.type == "cpu":  # which accelerate would take for float32
+        raise InputError("resources.precision is fp16, which needs a GPU; on processors there are bf16 and no")
+    return made

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from seamlessalign.errors import ConfigError, ModelError, NotFiniteError, StorageError
+from seamlessalign.errors import ConfigError, InputError, ModelError, NotFiniteError, StorageError
 from seamlessalign.training_loop import BatchLoss, Trained
 from tests.ground.line_trainer import LineSettings, LineTrainer, PointBatches, far, train_line
 from tests.ground.trainings import assert_same, metrics_of, start_ranks, state_of, wait_for, wait_until
 
 pytest.importorskip("accelerate", reason="needs accelerate of the extra 'train'")
+from accelerate.state import AcceleratorState
 
 
 def _keys(output: Path, **more: Any) -> dict[str, Any]:
@@ -142,6 +143,17 @@ class TestSteps:
         keys = _keys(tmp_path, optimiser={"lr": 1e30, "last_lr": 0, "warmup": 0}, validation={"every": 1})
         with pytest.raises(ModelError, match=r"step 1: error of what is held out is (inf|nan)"):
             train_line(**keys)
+
+
+def test_half_precision_that_processors_lack_is_told(tmp_path: Path) -> None:
+    keys = _keys(tmp_path) | {"resources": {"device": "cpu", "precision": "fp16"}}
+    AcceleratorState._reset_state(reset_partial_state=True)  # it has one precision in a process
+    try:
+        with pytest.raises(InputError, match="precision is fp16, which needs a GPU; on processors there are bf16"):
+            train_line(**keys)
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    assert not (tmp_path / "training.json").exists()
 
 
 class TestValidation:

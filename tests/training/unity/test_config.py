@@ -1,5 +1,6 @@
 """Configurations of the stages, and what is told of those that are wrong."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,15 @@ def _file(folder: Path, **keys: Any) -> str:
     file = folder / "config.yaml"
     file.write_text(yaml.safe_dump({key: value for key, value in whole.items() if value is not None}))
     return str(file)
+
+
+def test_the_page_names_tests_that_are_there() -> None:
+    root = Path(__file__).parents[3]
+    page = (root / "docs" / "unity_training.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", page)
+    assert len(named) >= 20
+    for file, test in named:
+        assert f"def {test}(" in (root / "tests" / file).read_text(encoding="utf-8"), (file, test)
 
 
 class TestStages:

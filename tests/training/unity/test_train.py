@@ -22,7 +22,7 @@ from seamlessalign.training.unity.model import load_unity
 from seamlessalign.training.unity.train import PARTS
 from seamlessalign.training_loop import BatchLoss
 from tests.ground.trainings import assert_same, metrics_of, start_ranks, state_of, wait_for
-from tests.training.tiny_unity import SENTENCES
+from tests.training.tiny_unity import SENTENCES, tiny_text
 from tests.training.unity.made_rows import batch_of, item
 from tests.training.unity.made_training import (
     MadeBatches,
@@ -153,6 +153,53 @@ class TestTraining:
         assert moved and all(name.endswith("q_proj.weight") for name in moved)
         assert (tmp_path / "adapters" / "adapter_model.safetensors").is_file()
         assert all("lora_" in name for name in state_of(tmp_path)["model"])
+
+    @pytest.mark.parametrize(
+        "how",
+        [
+            {"freeze": ["text_encoder", "text_decoder", "t2u"]},
+            {"lora": {"rank": 2, "layers": ["speech_encoder.*.linear_q"]}},
+        ],
+        ids=["frozen", "adapters"],
+    )
+    def test_to_learn_to_transcribe_english_changes_no_other_direction(
+        self, tmp_path: Path, start: str, how: dict[str, Any]
+    ) -> None:
+        """From text, into any language: bit for bit. From speech it does change, or nothing would be learnt."""
+        keys = settings(tmp_path, start, tasks=["asr"], **how)
+        trainer = MadeTraining(UnityTrainingConfig.model_validate(keys))
+        trainer.batches = MadeBatches(0, 1, [("asr", (0, 1, 2)), ("asr", (3, 4))])
+        trainer.run()
+        before, after = load_unity(start)[0].eval(), load_unity(tmp_path / "model")[0].eval()
+        for lang in ("fra", "eng"):
+            row = batch_of([item("s2st", 5)])
+            tokens = row.tgt_tokens.clone()
+            tokens[:, 1] = tiny_text().languages[lang]
+            found = []
+            with torch.no_grad():
+                for unity in (before, after):
+                    from_text = unity.decode_text(tokens, *unity.encode_text(row.src_tokens, row.src_mask))
+                    from_speech = unity.decode_text(tokens, *unity.encode_speech(row.features, row.feature_mask))
+                    found.append((unity.logits(from_text), unity.logits(from_speech)))
+            assert torch.equal(found[0][0], found[1][0]) and not torch.equal(found[0][1], found[1][1])
+
+    def test_the_seed_is_what_a_new_model_and_its_training_begin_with(self, tmp_path: Path) -> None:
+        tiny_text().save(tmp_path / "vocabulary")
+
+        def begun(seed: int) -> tuple[Any, float]:
+            torch.rand(seed + 3)  # whatever was drawn before
+            keys = settings(tmp_path, "", seed=seed) | {"start": None}
+            keys["model"] = {"size": "tiny", "vocabulary": str(tmp_path / "vocabulary"), "num_units": 12}
+            trainer = MadeTraining(UnityTrainingConfig.model_validate(keys))
+            batch = trainer.batches[0, 0]
+            (counts,) = trainer.counts([batch])
+            weights = trainer.unity.model.text_decoder.layers[0].ffn.fc1.weight.detach()
+            return weights, float(trainer.batch_loss(batch, 0, 0, counts).loss.detach())  # with dropout
+
+        first, loss = begun(3)
+        again, same = begun(3)
+        other, _ = begun(4)
+        assert torch.equal(first, again) and loss == same and not torch.equal(first, other)
 
     def test_adapters_begin_as_the_seed_says(self, tmp_path: Path, start: str) -> None:
         def begun(seed: int) -> Any:
