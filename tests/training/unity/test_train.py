@@ -250,7 +250,7 @@ class TestTraining:
         self, tmp_path: Path, start: str, half_precision: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """Texts, and speech that espeak makes of them: in tasks that share batches by what these have."""
-        lines = [{"fra": SENTENCES[3 + i % 3], "eng": f"{SENTENCES[i % 3]} {i}"} for i in range(8)]
+        lines = [{"fra": f"{SENTENCES[3 + i % 3]} {i}", "eng": f"{SENTENCES[i % 3]} {i}"} for i in range(8)]
         written = [json.dumps(line) for line in [*lines, {"fra": "", "eng": "nothing to read"}]]
         (tmp_path / "lines.jsonl").write_text("\n".join(written))
         pairs = {"path": "lines.jsonl", "pairs": [["fra", "eng"]], "both_ways": False}
