@@ -207,6 +207,10 @@ TRAININGS: Mapping[str, Training | Fitting] = {
 # Units of speech that no run has
 
 
+def _say(line: str) -> None:
+    print(f"seamlessalign: {line}", file=sys.stderr, flush=True)
+
+
 def _add_units(commands: Any) -> None:
     units = commands.add_parser("units", help="speech as discrete units, with what `train units` found")
     units.add_argument(
@@ -247,7 +251,7 @@ def _units(arguments: argparse.Namespace) -> int:
     models = dict(given.split("=", 1) for given in arguments.models)
     extractor = UnitExtractor.load(arguments.model, models, device_of(arguments.device), arguments.threads)
     source = source_of(arguments.input, arguments.audio_column, arguments.lang, arguments.lang_column)
-    done = write_units(source, extractor, arguments.to, arguments.keep)
+    done = write_units(source, extractor, arguments.to, arguments.keep, _say)
     print(f"units: {arguments.to}, {done.rows:,} rows, {done.frames / 50 / 3600:.3f} h")
     for reason, count in sorted(done.set_aside.items()):
         print(f"seamlessalign: {count:,} set aside: {reason}", file=sys.stderr)
@@ -288,6 +292,7 @@ def _speak(arguments: argparse.Namespace) -> int:
         lang=arguments.lang,
         speaker=arguments.speaker,
         timed=arguments.timed,
+        say=_say,
     )
     print(f"speech: {arguments.to}, {done.rows:,} rows, {done.seconds / 3600:.3f} h")
     for reason, count in sorted(done.set_aside.items()):
@@ -386,10 +391,6 @@ def _translate(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         write_speech(arguments.output, translation)
     return 0
-
-
-def _say(line: str) -> None:
-    print(f"seamlessalign: {line}", file=sys.stderr, flush=True)
 
 
 def _translate_recording(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ The file is whole or not there at all; what is too much to be made in one go is 
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from seamlessalign.training.units.repeats import reduce_units
 from seamlessalign.training_settings import SpeechSource
 
 _AT_ONCE = 16  # rows that are decoded and heard together
+_TELL_EVERY = 1000  # rows after which it is told how many there are
 _MANIFESTS = (".tsv", ".jsonl")
 _SOUND = "audio"  # column into which the sound of a manifest's files is kept
 _OURS = {
@@ -58,7 +59,13 @@ def source_of(place: str, audio: str | None = None, lang: str | None = None, lan
     return SpeechSource(kind=kind, path=place, audio=audio, lang=lang, lang_column=lang_column)
 
 
-def write_units(source: SpeechSource, extractor: UnitExtractor, target: str, keep: Sequence[str] = ()) -> Written:
+def write_units(
+    source: SpeechSource,
+    extractor: UnitExtractor,
+    target: str,
+    keep: Sequence[str] = (),
+    say: Callable[[str], None] = lambda _: None,
+) -> Written:
     """Write the units of every row of a source, in order, beside columns of the source that are kept.
 
     Of a manifest `audio` is the sound itself, as its files have it, so that the table can be learnt from by itself.
@@ -73,10 +80,17 @@ def write_units(source: SpeechSource, extractor: UnitExtractor, target: str, kee
     card, written = extractor.card, Written()
     aside = SetAside(written.set_aside)
     metadata = {FINGERPRINT: card.fingerprint, NUM_UNITS: str(card.units)}
-    tables = (
-        pa.Table.from_pylist(rows, schema=schema) for rows in _rows(source, extractor, keep, aside, written) if rows
-    )
-    storage.write_tables(target, _some(tables, aside, source), schema, metadata)
+
+    def tables() -> Iterator[pa.Table]:
+        told = 0
+        for rows in _rows(source, extractor, keep, aside, written):
+            if rows:
+                yield pa.Table.from_pylist(rows, schema=schema)
+            if written.rows >= told + _TELL_EVERY:
+                told = written.rows
+                say(f"{written.rows:,} rows, {written.frames / 50 / 3600:.2f} h so far")
+
+    storage.write_tables(target, _some(tables(), aside, source), schema, metadata)
     return written
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from seamlessalign.training.vocoder.model import Float32, VocoderModel
 from seamlessalign.training.vocoder.sources import centroids_of, frames_of
 
 MANIFEST = "speech.jsonl"
+_TELL_EVERY = 1000  # rows after which it is told how many there are
 _NAMES = ("id", "pair_id", "side", "key")  # columns that say what a row is, which the manifest repeats
 _OPTIONAL = ("durations", "lang", "speaker")
 
@@ -40,6 +41,7 @@ def speak_table(
     lang: str | None = None,
     speaker: str | None = None,
     timed: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Spoken:
     """Say every row of a Parquet file, of those in a folder or of a pattern; the manifest is written when all is said.
 
@@ -81,6 +83,8 @@ def speak_table(
         told = {key: about[key] for key in ("speaker", *_NAMES) if about.get(key) is not None}
         lines.append({"path": name, "lang": said_in, "seconds": seconds} | told)
         done.rows, done.seconds = done.rows + 1, done.seconds + seconds
+        if done.rows % _TELL_EVERY == 0:
+            say(f"{done.rows:,} rows, {done.seconds / 3600:.2f} h so far")
     if not lines:
         raise aside.nothing_usable([place])
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

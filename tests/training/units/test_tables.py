@@ -51,13 +51,19 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_row_has_its_units_and_the_rest_is_counted(
-    units: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    units: Path,
+    table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr("seamlessalign.training.units.tables._TELL_EVERY", 2)
     target, extractor = tmp_path / "units.parquet", UnitExtractor.load(str(units))
     command = ["units", str(table), "--model", str(units), "--to", str(target), "--keep", "speaker", "--keep", "audio"]
     assert cli.main(command) == 3
     told = capsys.readouterr()
     assert f"units: {target}, 3 rows, 0.001 h" in told.out
+    assert "seamlessalign: 3 rows, 0.00 h so far" in told.err.splitlines()
     said = [line for line in told.err.splitlines() if "set aside" in line]
     assert said == [f"seamlessalign: 1 set aside: {why}" for why in ("not_audio", "too_short", "unknown_language")]
     made = pq.read_table(target)

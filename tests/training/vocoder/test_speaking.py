@@ -82,9 +82,18 @@ def test_units_of_other_centroids_are_not_said(
     assert "holds units of other centroids than this vocoder was taught with" in capsys.readouterr().err
 
 
-def test_language_and_speaker_of_all_rows(vocoder: Path, table: Path, tmp_path: Path) -> None:
+def test_language_and_speaker_of_all_rows(
+    vocoder: Path,
+    table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("seamlessalign.training.vocoder.speaking._TELL_EVERY", 2)
     command = ["speak", str(table), "--vocoder", str(vocoder), "--to", str(tmp_path), "--lang", "eng"]
     assert cli.main([*command, "--speaker", "Anna"]) == 3
+    told = [line for line in capsys.readouterr().err.splitlines() if "so far" in line]
+    assert told == ["seamlessalign: 2 rows, 0.00 h so far", "seamlessalign: 4 rows, 0.00 h so far"]
     lines = [json.loads(line) for line in (tmp_path / "speech.jsonl").read_text().splitlines()]
     assert [(line["key"], line["lang"], line["speaker"]) for line in lines] == [
         (key, "eng", "Anna") for key in "acde"
