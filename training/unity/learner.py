@@ -99,7 +99,7 @@ class UnityLearner(nn.Module):  # type: ignore[misc]
         heard = spoken if hears else None
         read = written if reads else None
         if heard is not None or read is not None:
-            sums, seen = self._texts(heard, read, labels, real)
+            sums, seen = self._texts(heard, read, labels)
             loss = loss + sums / num_text
             found += seen
         if units and batch.unit_tokens is not None:
@@ -109,9 +109,9 @@ class UnityLearner(nn.Module):  # type: ignore[misc]
             found += seen
         return loss, found, spoken is not None
 
-    def _texts(self, heard: Any, read: Any, labels: Any, real: Any) -> tuple[Any, Any]:
+    def _texts(self, heard: Any, read: Any, labels: Any) -> tuple[Any, Any]:
         """The weighted sum of losses of target text, decoded from speech, from text, or both."""
-        weights = self.losses
+        weights, learnt = self.losses, _learnt(labels, TEXT_PAD)
 
         def head(heard: Any, read: Any, labels: Any) -> tuple[Any, Any]:
             logits = [None if hidden is None else self.unity.logits(hidden) for hidden in (heard, read)]
@@ -128,13 +128,13 @@ class UnityLearner(nn.Module):  # type: ignore[misc]
                 columns[:, 6:] = torch.stack([apart.detach(), torch.ones_like(apart)], 1)
             return total, columns
 
-        heard, read = (None if hidden is None else hidden[real] for hidden in (heard, read))
-        return _by_rows(*_in_parts(head, heard, read, labels[real]), real, 0)
+        heard, read = (None if hidden is None else hidden[learnt] for hidden in (heard, read))
+        return _by_rows(*_in_parts(head, heard, read, labels[learnt]), learnt, 0)
 
     def _units(self, states: Any, real: Any, tokens: Any) -> tuple[Any, Any]:
         weights, labels = self.losses, tokens[:, 1:]
         logits = self.unity.decode_units(states, real.long(), tokens[:, :-1])
-        there = labels != UNIT_PAD
+        there = _learnt(labels, UNIT_PAD)
         of = token_losses(logits[there], labels[there], weights.label_smoothing, weights.smoothing_over)
         seen = torch.stack([of.nll, of.right, torch.ones_like(of.nll)], 1)
         return _by_rows(of.loss.sum(), seen, there, 8)
@@ -172,9 +172,19 @@ class UnityLearner(nn.Module):  # type: ignore[misc]
 def amounts(batch: UnityBatch, losses: UnityLosses) -> tuple[int, int, int]:
     """Tokens of target text and units of a batch that have a loss, and its frames of speech."""
     hears, reads, units = _sides(batch, losses)
-    text = int((batch.tgt_tokens[:, 1:] != TEXT_PAD).sum()) if hears or reads else 0
-    spoken = 0 if batch.unit_tokens is None or not units else int((batch.unit_tokens[:, 1:] != UNIT_PAD).sum())
+    text = int(_learnt(batch.tgt_tokens[:, 1:], TEXT_PAD).sum()) if hears or reads else 0
+    spoken = 0 if batch.unit_tokens is None or not units else int(_learnt(batch.unit_tokens[:, 1:], UNIT_PAD).sum())
     return text, spoken, 0 if batch.feature_mask is None else int(batch.feature_mask.sum())
+
+
+def _learnt(labels: Any, pad: int) -> Any:
+    """Which labels `(rows, tokens)`, `[tag] pieces </s>`, have a loss: all but padding and the tag.
+
+    Whoever translates says the tag; speech or text alone does not tell it. Meta's fine-tuning leaves it out likewise.
+    """
+    found = labels != pad
+    found[:, 0] = False
+    return found
 
 
 def _sides(batch: UnityBatch, losses: UnityLosses) -> tuple[bool, bool, bool]:

@@ -47,16 +47,16 @@ def _alone(unity: Any, one: Any) -> dict[str, tuple[float, int]]:
     for name, (encoded, mask) in sides:
         hidden = unity.decode_text(inputs, encoded, mask)
         states.append(hidden)
-        logs[name] = _logs(unity.logits(hidden)[0])
-        found[name] = (_smoothed(logs[name], labels), len(labels))
+        logs[name] = _logs(unity.logits(hidden)[0])[1:]  # the tag is given
+        found[name] = (_smoothed(logs[name], labels[1:]), len(labels) - 1)
     if len(logs) == 2:
         gaps = np.exp(logs["t2tt"]) * (logs["t2tt"] - logs["s2tt"])
-        found["kd"] = (float(gaps.sum()), len(labels))
+        found["kd"] = (float(gaps.sum()), len(labels) - 1)
     if batch.unit_tokens is not None:
         everything = torch.ones(states[0].shape[:2], dtype=torch.long)
         logits = unity.decode_units(states[0], everything, batch.unit_tokens[:, :-1])
         units = batch.unit_tokens[0, 1:].tolist()
-        found["t2u"] = (_smoothed(_logs(logits[0]), units), len(units))
+        found["t2u"] = (_smoothed(_logs(logits[0])[1:], units[1:]), len(units) - 1)
     return found
 
 
@@ -105,7 +105,7 @@ class TestLoss:
         assert sums["t2u_tokens"] == counts["units"] and 0 <= sums["t2u_right"] <= counts["units"]
         if totals.get("s2tt"):
             assert found[:, FOUND.index("s2tt_tokens")].tolist() == [
-                len(batch_of([one]).tgt_tokens[0]) - 1 for one in items
+                len(batch_of([one]).tgt_tokens[0]) - 2 for one in items
             ]
 
     def test_what_weighs_nothing_is_not_computed(self) -> None:

@@ -332,8 +332,8 @@ class TestSteps:
         choose_trained(unity.model, PARTS, None, ["vocoder"])
         learner = UnityLearner(unity, weights).train()
         rows = [(task, batch_of([item(task, number)])) for task, numbers in batches for number in numbers]
-        text = sum(len(row.tgt_tokens[0]) - 1 for task, row in rows if weights.t2tt or task != "t2st")
-        units = sum(len(row.unit_tokens[0]) - 1 for task, row in rows if row.unit_tokens is not None)
+        text = sum(len(row.tgt_tokens[0]) - 2 for task, row in rows if weights.t2tt or task != "t2st")
+        units = sum(len(row.unit_tokens[0]) - 2 for task, row in rows if row.unit_tokens is not None)
         total = 0.0
         for _, row in rows:
             share, _ = learner(row, text, units)
