@@ -264,7 +264,7 @@ class TranslationData(Section):
 
     train: list[DataSource] = Field(min_length=1)
     validation: list[DataSource] = Field(default_factory=list)  # by default a share of `train`, by text
-    validation_share: float = Field(0.02, gt=0, lt=1)
+    validation_share: float = Field(0.01, gt=0, lt=1)  # of texts; a row is held out where one of its texts is
     validation_items: PositiveInt = 500  # of each task and direction, at most
     tasks: Annotated[dict[TaskName, TaskChoice], BeforeValidator(_tasks)] = Field(min_length=1)
     limits: LimitSettings = LimitSettings()

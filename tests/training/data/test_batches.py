@@ -168,7 +168,7 @@ class TestContent:
         assert learnt and held and not learnt & held and len(learnt | held) == COUNT
 
     def test_nor_is_one_that_other_rows_share(self, tmp_path: Path) -> None:
-        """An English text that two French ones mean: where one of these is held out, the other may not be learnt."""
+        """An English text that three French ones mean: where one of these is held out, it may not be learnt."""
         lines = [{"eng": f"the cat {i // 3}", "fra": f"le chat {i}"} for i in range(60)]
         path = write_lines(tmp_path / "t.jsonl", lines)
         source = {"kind": "text", "path": str(path), "pairs": [["eng", "fra"]]}
@@ -187,7 +187,7 @@ class TestContent:
             {"kind": "text", "path": str(path), "pairs": [["eng", "fra"]]},
             {"kind": "espeak", "path": str(path), "pairs": [["fra", "eng"]], "max_rows": 3},
         ]
-        data = data_of(*sources, tasks=["s2tt", "t2tt"], batches=SMALL)
+        data = data_of(*sources, tasks=["s2tt", "t2tt"], batches=SMALL, validation_share=0.1)
         made = prepare_data(data, text, units, 0)
         tasks = Counter(task for batch in _rows(made.train) + _rows(made.validation) for _, task in batch)
         assert tasks == {"s2tt": COUNT + 2 * 3, "t2tt": 2 * (COUNT + 9 + 3)}
