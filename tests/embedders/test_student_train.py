@@ -1,7 +1,6 @@
 """Training: it learns, goes on after being killed as if nothing had happened, and is the same in several processes."""
 
 import json
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,12 +25,11 @@ from tests.ground.tiny_whisper import save_directory, tiny_model
 from tests.ground.trainings import (
     assert_close,
     assert_same,
+    kill_midway,
     metrics_of,
-    start,
     start_ranks,
     state_of,
     wait_for,
-    wait_until,
 )
 
 pytest.importorskip("accelerate", reason="needs accelerate of the extra 'train'")
@@ -93,12 +91,8 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(world: Path, tmp_path: 
     if backbone == "cached-whisper":
         killed["cache"] = str(tmp_path / "another-cache")
     train(parsed(straight))
-    program = start([*_program(killed, tmp_path / "killed.yaml"), "checkpoint_every=4"])
     folder = world / f"killed-{backbone}"
-    wait_until(6, folder, [program])  # a checkpoint is there, and lines of steps after it
-    program.send_signal(signal.SIGKILL)
-    assert program.wait() == -signal.SIGKILL
-    assert 0 < state_of(folder)["progress"]["step"] < 12
+    kill_midway([*_program(killed, tmp_path / "killed.yaml"), "checkpoint_every=4"], folder, 6, 12)
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 7, "lo')  # as when the kill came while a line was written
     train(parsed(killed))

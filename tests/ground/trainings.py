@@ -26,13 +26,15 @@ def state_of(folder: Path) -> dict[str, Any]:
     return dict(torch.load(max((folder / "checkpoints").glob("step-*.pt")), weights_only=True))
 
 
-def assert_same(ours: Path, theirs: Path) -> None:
-    """Two trainings ended alike: lines, place, and weights to the bit."""
+def assert_same(ours: Path, theirs: Path, *files: str) -> None:
+    """Two trainings ended alike: lines, place, and weights to the bit; and these files of their folders."""
     assert metrics_of(ours) == metrics_of(theirs)
     first, second = state_of(ours), state_of(theirs)
     assert first["progress"] == second["progress"] and first["model"].keys() == second["model"].keys()
     for name, value in second["model"].items():
         assert torch.equal(first["model"][name], value), name
+    for file in files:
+        assert (ours / file).read_bytes() == (theirs / file).read_bytes(), file
 
 
 def assert_close(ours: Path, theirs: Path, keys: Sequence[str] = ("loss", "grad_norm"), rel: float = 1e-5) -> None:
@@ -86,6 +88,15 @@ def wait_until(step: int, folder: Path, programs: Sequence[subprocess.Popen[str]
         ended = [program for program in programs if program.poll() is not None]
         assert not ended and time.monotonic() < end, [program.stderr and program.stderr.read() for program in ended]
         time.sleep(0.005)
+
+
+def kill_midway(command: list[str], folder: Path, behind: int, most: int) -> None:
+    """SIGKILL a training that has a line of step `behind` and a checkpoint, which is of a step before `most`."""
+    program = start(command)
+    wait_until(behind, folder, [program])
+    program.send_signal(signal.SIGKILL)
+    assert program.wait() == -signal.SIGKILL
+    assert 0 < state_of(folder)["progress"]["step"] < most
 
 
 def tell_one_of_two_to_stop(command: list[str], folder: Path, told: int, most: int) -> None:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,12 @@ from seamlessalign.lid.train import train_lid
 from tests.ground.trainings import (
     assert_close,
     assert_same,
+    kill_midway,
     metrics_of,
-    start,
     start_ranks,
     state_of,
     tell_one_of_two_to_stop,
     wait_for,
-    wait_until,
 )
 from tests.lid.spoken_world import LANGUAGES, lid_config, make_languages, parsed, sing
 
@@ -56,15 +54,16 @@ def _program(config: dict[str, Any], file: Path, *more: str) -> list[str]:
 def test_a_killed_training_goes_on_as_if_it_had_not_been(world: Path, tmp_path: Path) -> None:
     straight, killed = lid_config(world, "straight"), lid_config(world, "killed")
     train_lid(parsed(straight))
-    program = start(_program(killed, tmp_path / "k.yaml"))
-    wait_until(6, world / "killed", [program])  # a checkpoint is there, and lines of steps after it
-    program.send_signal(signal.SIGKILL)
-    assert program.wait() == -signal.SIGKILL
-    assert 0 < state_of(world / "killed")["progress"]["step"] < 12
+    kill_midway(_program(killed, tmp_path / "k.yaml"), world / "killed", 6, 12)
     train_lid(parsed(killed))
-    assert_same(world / "killed", world / "straight")
-    for name in ("model/model.safetensors", "model/calibration.yaml", "confusion-1s.svg", "rejection.svg"):
-        assert (world / "killed" / name).read_bytes() == (world / "straight" / name).read_bytes(), name
+    assert_same(
+        world / "killed",
+        world / "straight",
+        "model/model.safetensors",
+        "model/calibration.yaml",
+        "confusion-1s.svg",
+        "rejection.svg",
+    )
 
 
 @pytest.mark.slow

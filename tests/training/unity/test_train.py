@@ -21,7 +21,7 @@ from seamlessalign.training.unity.learner import UnityLearner
 from seamlessalign.training.unity.model import load_unity
 from seamlessalign.training.unity.train import PARTS
 from seamlessalign.training_loop import BatchLoss
-from tests.ground.trainings import assert_same, metrics_of, start_ranks, state_of, wait_for
+from tests.ground.trainings import assert_same, kill_midway, metrics_of, start_ranks, state_of, wait_for
 from tests.training.tiny_unity import SENTENCES, tiny_text
 from tests.training.unity.made_rows import batch_of, item
 from tests.training.unity.made_training import (
@@ -348,6 +348,21 @@ def _assert_gradients(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     assert ours.keys() == theirs.keys() and largest > 1e-3
     for name, gradient in theirs.items():
         assert float((ours[name] - gradient).abs().max()) <= 1e-6 * max(1.0, largest), name
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    """Of accumulated batches of mixed tasks, with dropout."""
+    start, more = start_of(tmp_path / "start", dropout=0.1), {"steps": 24, "accumulate": 3}
+    straight, killed = (
+        settings(tmp_path / name, start, optimiser=more, validation={"every": 12}) for name in ("straight", "killed")
+    )
+    _train(straight)
+    (tmp_path / "killed.json").write_text(json.dumps(killed))
+    program = [sys.executable, "-m", "tests.training.unity.made_training", str(tmp_path / "killed.json")]
+    kill_midway([*program, str(tmp_path / "gradients")], tmp_path / "killed", 5, 24)
+    _train(killed)
+    assert_same(tmp_path / "killed", tmp_path / "straight", "model/model.safetensors", "model/config.json")
 
 
 @pytest.mark.slow

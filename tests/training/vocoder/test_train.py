@@ -1,7 +1,6 @@
 """Training a vocoder: it learns, goes on after being killed, and is the same in several processes."""
 
 import json
-import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,12 +24,11 @@ from seamlessalign.training.vocoder.train import VocoderTraining, train_vocoder
 from tests.ground.trainings import (
     assert_close,
     assert_same,
+    kill_midway,
     metrics_of,
-    start,
     start_ranks,
     state_of,
     wait_for,
-    wait_until,
 )
 from tests.training.vocoder.tone_world import parsed, rows, vocoder_config, write
 
@@ -239,15 +237,16 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(world: Path, tmp_path: 
     changes: dict[str, Any] = {"model__duration_dropout": 0.5, "losses": {"mel_only_steps": 5}}
     straight, killed = (vocoder_config(world, name, **changes) for name in ("straight", "killed"))
     train_vocoder(parsed(straight))
-    program = start(_program(killed, tmp_path / "k.yaml"))
-    wait_until(7, world / "killed", [program])
-    program.send_signal(signal.SIGKILL)
-    assert program.wait() == -signal.SIGKILL
-    assert 0 < state_of(world / "killed")["progress"]["step"] < 12
+    kill_midway(_program(killed, tmp_path / "k.yaml"), world / "killed", 7, 12)
     train_vocoder(parsed(killed))
-    assert_same(world / "killed", world / "straight")
-    for name in ("model/model.safetensors", "model/vocoder.json", "evaluation.json", "samples/0-made.wav"):
-        assert (world / "killed" / name).read_bytes() == (world / "straight" / name).read_bytes(), name
+    assert_same(
+        world / "killed",
+        world / "straight",
+        "model/model.safetensors",
+        "model/vocoder.json",
+        "evaluation.json",
+        "samples/0-made.wav",
+    )
 
 
 @pytest.mark.slow

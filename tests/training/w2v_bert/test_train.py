@@ -1,7 +1,6 @@
 """Pre-training: it learns, goes on after being killed, is the same in two processes, and ends in a model."""
 
 import json
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,11 @@ from seamlessalign.training.w2v_bert.train import W2vBertTraining, train_w2v_ber
 from tests.ground.trainings import (
     assert_close,
     assert_same,
+    kill_midway,
     metrics_of,
-    start,
     start_ranks,
     state_of,
     wait_for,
-    wait_until,
 )
 from tests.lid.spoken_world import make_languages
 from tests.training.w2v_bert.speech_world import parsed, w2v_bert_keys
@@ -155,15 +153,16 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(world: Path, tmp_path: 
     """To the bit, with the noise of the codes and dropout."""
     straight, killed = (w2v_bert_keys(world, name, model__dropout=0.1) for name in ("straight", "killed"))
     train_w2v_bert(parsed(straight))
-    program = start(_program(killed, tmp_path / "k.yaml"))
-    wait_until(6, world / "killed", [program])  # a checkpoint is there, and lines of steps after it
-    program.send_signal(signal.SIGKILL)
-    assert program.wait() == -signal.SIGKILL
-    assert 0 < state_of(world / "killed")["progress"]["step"] < 12
+    kill_midway(_program(killed, tmp_path / "k.yaml"), world / "killed", 6, 12)
     train_w2v_bert(parsed(killed))
-    assert_same(world / "killed", world / "straight")
-    for name in ("model/model.safetensors", "model/pretraining.safetensors", "model/config.json", "evaluation.json"):
-        assert (world / "killed" / name).read_bytes() == (world / "straight" / name).read_bytes(), name
+    assert_same(
+        world / "killed",
+        world / "straight",
+        "model/model.safetensors",
+        "model/pretraining.safetensors",
+        "model/config.json",
+        "evaluation.json",
+    )
 
 
 @pytest.mark.slow
