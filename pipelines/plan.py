@@ -283,7 +283,8 @@ def _stage_line(stage: StageCost) -> str:
     gpu = "-" if stage.gpu_hours is None else _number(stage.gpu_hours)
     cost = "-" if stage.cost is None else f"{stage.cost:,.2f}"
     return (
-        f"{stage.stage:<8} {stage.tasks:>9,} {_number(stage.core_hours):>12} {gpu:>10} {_number(stage.wall_hours):>11} "
+        f"{stage.stage} {stage.tasks:>{17 - len(stage.stage)},} "
+        f"{_number(stage.core_hours):>12} {gpu:>10} {_number(stage.wall_hours):>11} "
         f"{size_text(stage.read):>11} {size_text(stage.shuffled):>12} {size_text(stage.written):>11} "
         f"{size_text(stage.memory):>10} {cost:>12}"
     )

@@ -117,8 +117,8 @@ def _stage_line(stage: str, numbers: dict[str, Any]) -> str:
     speed = (recent or overall)["shards_per_hour"] or overall["shards_per_hour"]
     left = numbers["eta_seconds"]
     return (
-        f"{stage:<7} {done:>13} {len(numbers['running']) or '':>7} {len(numbers['failed']) or '':>6} {hours[0]:>9} "
-        f"{hours[1]:>9} {f'{speed:.1f}' if speed else '':>9} {clock(left) if left else '':>9}"
+        f"{stage} {done:>{20 - len(stage)}} {len(numbers['running']) or '':>7} {len(numbers['failed']) or '':>6} "
+        f"{hours[0]:>9} {hours[1]:>9} {f'{speed:.1f}' if speed else '':>9} {clock(left) if left else '':>9}"
     ).rstrip()
 
 
