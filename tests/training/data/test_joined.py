@@ -165,6 +165,11 @@ class TestRules:
         assert {one.machine_texts for one in found if one.key != written} == {(True, True)}
         assert [one.machine_texts for one in found if one.key == written] == [(True, False)]
         assert not any(one.human for one in found)  # whatever the source is
+        # where they are not learnt, it is as if there were none
+        reader = _prepared(run, ["s2st"], human=True, transcripts_for=["asr"]).train.reader
+        ((one, _),) = [reader.example(number) for number in range(len(reader._items))]
+        assert (one.src_text, one.tgt_text, one.machine_texts) == (None, "the green hills", (False, False))
+        assert one.human
         reader = _prepared(run, ["asr"], human=True).train.reader
         assert [(one.human, one.machine_texts) for one in (reader.example(0)[0],)] == [(True, (False, False))]
 
