@@ -13,13 +13,14 @@ import transformers
 from seamlessalign.audio import encode
 from seamlessalign.cli import main
 from seamlessalign.embedders.sonar.tags import TAGS
+from seamlessalign.rows import TRANSCRIPTS
 from seamlessalign.training.unity import train
 from seamlessalign.training.unity.generation import Source, load_translator
 from seamlessalign.training.unity.model import load_unity
 from seamlessalign.training.unity.search import SearchOptions
 from tests.ground.sounds import noise
 from tests.ground.trainings import metrics_of
-from tests.training.data.data_world import corpus_row, sentence, units_of, write_corpus
+from tests.training.data.data_world import corpus_row, sentence, units_of, write_corpus, write_units
 from tests.training.tiny_unity import pieces
 
 STAGES = Path(train.__file__).parent / "stages"
@@ -31,27 +32,32 @@ def _clip(number: int) -> bytes:
 
 
 def _write_data(folder: Path) -> None:
-    """What the stages name, beside them: a run, transcribed speech, speech mined with speech, and units of both."""
-    write_corpus(folder / "mined", [corpus_row(i) for i in range(COUNT)])
+    """What the stages name, beside them: a run with its units and transcripts, transcribed speech, and its units.
+
+    The run has English text with French speech, and French speech with English speech, which nobody wrote down.
+    """
+    rows = [corpus_row(i) for i in range(COUNT)]
+    spoken: list[dict[str, Any]] = []
+    for i in range(COUNT):
+        clip = {"bytes": _clip(i), "path": f"{i}.flac"}
+        sides = {"src_lang": "fra", "tgt_lang": "eng", "src_text": None, "tgt_text": None, "src_audio": clip}
+        spoken.append(corpus_row(100 + i) | sides | {"src_start": 0, "src_end": 6000 + 400 * i})
+    write_corpus(folder / "mined", [*rows, *spoken])
+    write_units(folder / "mined", spoken)
+    heard = [
+        {"pair_id": row["pair_id"], "side": "tgt", "lang": "eng", "text": sentence(700 + i), "avg_logprob": -0.3}
+        for i, row in enumerate(spoken)
+    ]
+    (folder / "mined" / "transcripts").mkdir()
+    pq.write_table(pa.Table.from_pylist(heard, TRANSCRIPTS), folder / "mined" / "transcripts" / "part-0.parquet")
     ids = [f"row {i}" for i in range(COUNT)]
     langs = ["eng" if i % 2 else "fra" for i in range(COUNT)]
     clips = [{"bytes": _clip(i), "path": f"{i}.flac"} for i in range(COUNT)]
     said = [sentence(i + 500) for i in range(COUNT)]
     tables: dict[str, dict[str, list[Any]]] = {
         "transcribed": {"id": ids, "lang": langs, "audio": clips, "text": said},
-        "speech_to_speech": {
-            "pair_id": [f"pair {i}" for i in range(COUNT)],
-            "margin": [1 + i / 100 for i in range(COUNT)],
-            "src_lang": ["fra"] * COUNT,
-            "src_audio": clips,
-            "tgt_lang": ["eng"] * COUNT,
-            "tgt_audio": clips[::-1],
-            "tgt_text": said,
-        },
+        "units": {"pair_id": ids, "side": ["src"] * COUNT, "units": [units_of(i) for i in range(COUNT)]},
     }
-    names = [*ids, *tables["speech_to_speech"]["pair_id"]]
-    sides = ["src"] * COUNT + ["tgt"] * COUNT
-    tables["units"] = {"pair_id": names, "side": sides, "units": [units_of(i) for i in range(2 * COUNT)]}
     for name, columns in tables.items():
         (folder / name).mkdir()
         pq.write_table(pa.table(columns), folder / name / "part-0.parquet", row_group_size=5)
