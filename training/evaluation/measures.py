@@ -1,0 +1,107 @@
+"""What a measure is: numbers of each row that are summed, and a score that follows from the sums.
+
+BLEU is made of counts of n-grams, an error rate of edits and words, a mean of values and ones. Because sums are enough,
+any measure is resampled in the same way: rows are drawn, their numbers summed, and the score taken of the sums.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from seamlessalign.errors import InputError
+
+Float64 = npt.NDArray[np.float64]
+
+
+class Measure(Protocol):
+    """A measure of rows that have a hypothesis and one or more references."""
+
+    @property
+    def name(self) -> str:
+        """As in tables: `BLEU`, `chrF2++`, `WER`."""
+
+    def signature(self, num_references: int = 1) -> str:
+        """All settings on which a score depends, and versions, as `key:value` between bars."""
+
+    @property
+    def higher_is_better(self) -> bool: ...
+
+    def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Float64:
+        """Numbers of each row, `(num_rows, num_statistics)`; references: of each row one or more."""
+
+    def score(self, sums: Float64) -> float:
+        """The score of the rows whose numbers have these sums, `(num_statistics,)`; nan where it has none."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number with what is needed to believe it."""
+
+    measure: str
+    value: float
+    signature: str
+    rows: int  # that count, those without an output included
+    missing: int = 0  # of them without an output: scored as if it were empty
+    low: float | None = None  # of the interval of 95 % by bootstrap
+    high: float | None = None
+    higher_is_better: bool = True
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        told = f"{self.measure} {self.value:.2f}"
+        if self.low is not None and self.high is not None:
+            told += f" ({self.low:.2f} to {self.high:.2f})"
+        told += f", {self.rows} rows"
+        if self.missing:
+            told += f" ({self.missing} without an output)"
+        return f"{told}, {self.signature}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; a number that is not there is null."""
+        return {
+            "measure": self.measure,
+            "score": _plain(self.value),
+            "low": _plain(self.low),
+            "high": _plain(self.high),
+            "rows": self.rows,
+            "missing": self.missing,
+            "higher_is_better": self.higher_is_better,
+            "signature": self.signature,
+            **({"details": self.details} if self.details else {}),
+        }
+
+
+def _plain(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+@dataclass(frozen=True)
+class RowMean:
+    """The mean of a value of each row, `(num_rows,)`, as a measure; rows whose value is nan do not count."""
+
+    name: str
+    signature: str
+    higher_is_better: bool = True
+    factor: float = 1.0  # 100 for a share in per cent
+
+    def of(self, values: npt.ArrayLike) -> Float64:
+        """The statistics of values."""
+        found = np.asarray(values, np.float64)
+        there = np.isfinite(found)
+        return np.stack([np.where(there, found, 0.0), there.astype(np.float64)], axis=1)
+
+    def score(self, sums: Float64) -> float:
+        return float(self.factor * sums[0] / sums[1]) if sums[1] else float("nan")
+
+
+def check_rows(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    """Raise InputError unless there are as many hypotheses as references, some, and each row has as many references."""
+    if len(hypotheses) != len(references):
+        raise InputError(f"{len(hypotheses)} hypotheses have {len(references)} references: give one for each row")
+    if not len(hypotheses):
+        raise InputError("there are no rows to measure")
+    if len({len(some) for some in references}) != 1 or not references[0]:
+        raise InputError("each row needs references, and all rows as many")

@@ -1,0 +1,190 @@
+"""Measures of text: BLEU, chrF and error rates, with the settings that the SeamlessM4T paper has for each language.
+
+BLEU and chrF are sacrebleu's own: it counts n-grams and computes the score of sums. Error rates are edits over words,
+or over characters where a language is written without spaces, of texts that went through Whisper's normalisers.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from seamlessalign.errors import InputError, MissingPackageError
+from seamlessalign.languages import get_language
+from seamlessalign.training.evaluation.measures import Float64, Measure, check_rows
+
+# Written without spaces between words: BLEU of characters, and an error rate of characters
+UNSPACED = ("cmn", "jpn", "lao", "mya", "tha")
+
+TEXT_MEASURES = ("bleu", "spbleu", "chrf", "chrf++", "error_rate", "wer", "cer")
+
+Normaliser = Callable[[str], str]
+
+
+def text_measure(name: str, lang: str, *, sentencepiece: str | None = None) -> Measure:
+    """A measure by its name, as the paper has it for a language.
+
+    name: `bleu`, `spbleu` (with the file `sentencepiece`), `chrf`, `chrf++`, `error_rate`, which is WER or CER, and
+    `wer`, `cer`, which are what they say. lang: ISO 639-3. Raises InputError for another name, MissingPackageError.
+    """
+    unspaced = get_language(lang).iso639_3 in UNSPACED
+    match name:
+        case "bleu":
+            return Bleu("char" if unspaced else "13a")
+        case "spbleu":
+            if sentencepiece is None:
+                raise InputError("spbleu needs the SentencePiece file of FLORES-200: give sentencepiece")
+            return Bleu("none", sentencepiece=sentencepiece)
+        case "chrf" | "chrf++":
+            return Chrf(word_order=2 if name == "chrf++" else 0)
+        case "error_rate":
+            return ErrorRate("cer" if unspaced else "wer", lang)
+        case "wer":
+            return ErrorRate("wer", lang)
+        case "cer":
+            return ErrorRate("cer", lang)
+    raise InputError(f"there is no measure of text {name!r}; there are {', '.join(TEXT_MEASURES)}")
+
+
+# BLEU and chrF
+
+
+class _Sacrebleu:
+    """A measure that sacrebleu counts and scores."""
+
+    higher_is_better = True
+
+    def __init__(self, metric: Any) -> None:
+        self._metric = metric
+
+    def _prepared(self, text: str) -> str:
+        return text
+
+    def signature(self, num_references: int = 1) -> str:
+        """sacrebleu's own."""
+        self._metric.num_refs = num_references
+        return str(self._metric.get_signature())
+
+    def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Float64:
+        check_rows(hypotheses, references)
+        streams = [[self._prepared(text) for text in stream] for stream in zip(*references, strict=True)]
+        made = [self._prepared(text) for text in hypotheses]
+        return np.array(self._metric._extract_corpus_statistics(made, streams), np.float64)
+
+    def score(self, sums: Float64) -> float:
+        # whole numbers, on which BLEU's smoothing works
+        return float(self._metric._compute_score_from_stats([int(value) for value in sums]).score)
+
+
+class Bleu(_Sacrebleu):
+    """BLEU of a corpus, mixed case, exponential smoothing. Of pieces of `sentencepiece` it is spBLEU."""
+
+    def __init__(self, tokenizer: str, *, sentencepiece: str | None = None, sentence: bool = False) -> None:
+        """sentence: of each sentence by itself, with as many orders of n-grams as it has (`eff:yes`).
+
+        Raises InputError for a file that is no model of SentencePiece.
+        """
+        bleu = _package("sacrebleu.metrics.bleu").BLEU
+        # force: texts that end in " ." are as somebody wrote them
+        super().__init__(bleu(tokenize=tokenizer, force=True, effective_order=sentence))
+        self.name = "BLEU" if sentencepiece is None else "spBLEU"
+        self._pieces = None if sentencepiece is None else _sentencepiece(sentencepiece)
+
+    def _prepared(self, text: str) -> str:
+        return text if self._pieces is None else " ".join(self._pieces[0].encode(text.rstrip(), out_type=str))
+
+    def signature(self, num_references: int = 1) -> str:
+        told = super().signature(num_references)
+        return told if self._pieces is None else told.replace("tok:none", f"tok:spm-{self._pieces[1]}")
+
+
+class Chrf(_Sacrebleu):
+    """chrF of up to 6 characters, with `word_order: 2` chrF++."""
+
+    def __init__(self, word_order: int = 2) -> None:
+        super().__init__(_package("sacrebleu.metrics.chrf").CHRF(word_order=word_order))
+        self.name = f"chrF{self._metric.beta}" + "+" * word_order
+
+
+@cache
+def _sentencepiece(path: str) -> tuple[Any, str]:
+    """The model of a file, and what names it: the first digits of the file's SHA-256."""
+    pieces = _package("sentencepiece").SentencePieceProcessor()
+    try:
+        content = Path(path).read_bytes()
+        pieces.LoadFromSerializedProto(content)
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{path}: is no SentencePiece model that can be read: {error}") from error
+    return pieces, hashlib.sha256(content).hexdigest()[:8]
+
+
+def _package(name: str) -> Any:
+    import importlib
+
+    try:
+        found = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(name.split(".")[0], "evaluate", "measures of text") from error
+    logging.getLogger("sacrebleu").setLevel(logging.ERROR)  # what it would say of languages is settled here
+    return found
+
+
+# Error rates
+
+
+class ErrorRate:
+    """Edits over words or characters of the reference, in per cent, after Whisper's normaliser.
+
+    English has its own, which writes numbers and spellings in one way; others have the one that takes away case,
+    punctuation and marks. Of several references the one with the fewest edits counts, of these the longest. Characters
+    are counted without the spaces between words.
+    """
+
+    higher_is_better = False
+
+    def __init__(self, unit: Literal["wer", "cer"], lang: str, *, normalised: bool = True) -> None:
+        """normalised: False compares texts as they are."""
+        self.unit, self.name = unit, unit.upper()
+        self._kind = (
+            ("whisper-english" if get_language(lang).iso639_3 == "eng" else "whisper-basic") if normalised else "no"
+        )
+        self._normalise = normaliser(lang) if normalised else str
+
+    def signature(self, num_references: int = 1) -> str:
+        told = f"version:whisper_normalizer-{version('whisper_normalizer')}" if self._kind != "no" else "version:1"
+        unit = "char" if self.unit == "cer" else "word"
+        return f"nrefs:{num_references}|unit:{unit}|norm:{self._kind}|{told}"
+
+    def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Float64:
+        """Edits, and words or characters of the reference: `(num_rows, 2)`."""
+        check_rows(hypotheses, references)
+        distance = _package("rapidfuzz.distance.Levenshtein").distance
+        found = np.empty((len(hypotheses), 2))
+        for row, (made, wanted) in enumerate(zip(hypotheses, references, strict=True)):
+            ours = self._units(made)
+            theirs = [self._units(text) for text in wanted]
+            edits, minus = min((distance(ours, units), -len(units)) for units in theirs)
+            found[row] = edits, -minus
+        return found
+
+    def score(self, sums: Float64) -> float:
+        return float(100 * sums[0] / sums[1]) if sums[1] else float("nan")
+
+    def _units(self, text: str) -> list[str]:
+        words = self._normalise(text).split()
+        return list("".join(words)) if self.unit == "cer" else words
+
+
+@cache
+def normaliser(lang: str) -> Normaliser:
+    """Whisper's, for English or for any other language (ISO 639-3)."""
+    if get_language(lang).iso639_3 == "eng":
+        english: Normaliser = _package("whisper_normalizer.english").EnglishTextNormalizer()
+        return english
+    basic: Normaliser = _package("whisper_normalizer.basic").BasicTextNormalizer()
+    return basic
