@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seamlessalign.errors import ConfigError, InputError
-from seamlessalign.languages import get_language
+from seamlessalign.languages import find_language
 from seamlessalign.speech_sources import Sound, manifest_of, manifest_rows, parquet_rows
 
 _NAMED = 3  # ids that an error names
@@ -216,7 +216,7 @@ def _language(value: Any, given: str | None, where: str) -> str:
     if code is None:
         raise InputError(f"{where} is not there: add the column, or give the language of all rows")
     try:
-        return get_language(code).iso639_3
+        return find_language(code).iso639_3
     except ConfigError as error:
         if value is None:
             raise

@@ -1,0 +1,100 @@
+"""Intervals and comparisons against sacrebleu, slow references, and what must not change them."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.significance import PairedTest
+
+from seamlessalign.errors import InputError
+from seamlessalign.training.evaluation import resampling
+from seamlessalign.training.evaluation.measures import RowMean, Score
+from seamlessalign.training.evaluation.resampling import bootstrap, interval, paired_bootstrap, paired_randomisation
+from seamlessalign.training.evaluation.text import text_measure
+
+Float64 = npt.NDArray[np.float64]
+MEAN = RowMean("mean", "version:1")
+
+
+def _values(seed: int, rows: int = 40) -> Float64:
+    return np.asarray(np.random.default_rng(seed).normal(size=rows))
+
+
+@given(st.integers(1, 60), st.integers(1, 30), st.integers(1, 5000))
+@settings(max_examples=40, deadline=None)
+def test_draws_by_hand_whatever_the_block(rows: int, samples: int, block: int) -> None:
+    values = _values(rows, rows)
+    drawn = np.random.default_rng(7).choice(rows, size=(samples, rows), replace=True)  # as sacrebleu draws
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resampling, "_BLOCK", block)
+        found = bootstrap(MEAN.of(values), MEAN.score, samples, seed=7)
+    assert np.allclose(found, values[drawn].mean(1))
+
+
+def test_the_interval_holds_the_truth_nineteen_times_of_twenty() -> None:
+    held = 0
+    for seed in range(300):
+        low, high = interval(bootstrap(MEAN.of(_values(seed, 60)), MEAN.score, 400, seed))
+        held += low <= 0 <= high
+    assert 0.90 <= held / 300 <= 0.98
+
+
+def test_rows_without_a_value_do_not_count() -> None:
+    assert MEAN.score(MEAN.of([1.0, np.nan, 3.0]).sum(0)) == 2
+    assert np.isnan(MEAN.score(MEAN.of([np.nan]).sum(0)))
+
+
+class TestComparisons:
+    made = {"first": [f"the cat {i} sat on a mat" for i in range(30)],
+            "second": [f"the cat {i} sat on {'the' if i % 2 else 'a'} mat" for i in range(30)]}  # fmt: skip
+    wanted = [f"the cat {i} sat on the mat" for i in range(30)]
+
+    def _statistics(self) -> tuple[Float64, Float64]:
+        measure = text_measure("bleu", "eng")
+        wanted = [[text] for text in self.wanted]
+        return measure.statistics(self.made["first"], wanted), measure.statistics(self.made["second"], wanted)
+
+    def test_paired_bootstrap_is_that_of_sacrebleu(self) -> None:
+        measure = text_measure("bleu", "eng")
+        ours = paired_bootstrap(*self._statistics(), measure.score)
+        _, theirs = PairedTest(list(self.made.items()), {"BLEU": BLEU(force=True)}, [self.wanted], "bs", 1000)()
+        assert ours.p_value == pytest.approx(theirs["BLEU"][1].p_value, abs=1e-9)
+        assert ours.difference == pytest.approx(theirs["BLEU"][1].score - theirs["BLEU"][0].score)
+
+    def test_randomisation_agrees_with_every_exchange(self) -> None:
+        first, second = MEAN.of(_values(1, 10)), MEAN.of(_values(2, 10) + 0.5)
+        found = abs(MEAN.score(second.sum(0)) - MEAN.score(first.sum(0)))
+        away = []
+        for mask in range(1 << 10):
+            exchanged = np.array([mask >> i & 1 for i in range(10)], bool)[:, None]
+            a, b = np.where(exchanged, second, first).sum(0), np.where(exchanged, first, second).sum(0)
+            away.append(abs(MEAN.score(b) - MEAN.score(a)))
+        exact = np.mean(np.array(away) > found + 1e-12)
+        assert paired_randomisation(first, second, MEAN.score).p_value == pytest.approx(exact, abs=0.015)
+
+    def test_a_system_and_itself(self) -> None:
+        first, _ = self._statistics()
+        for test in (paired_bootstrap, paired_randomisation):
+            found = test(first, first, text_measure("bleu", "eng").score, samples=50)
+            assert (found.difference, found.low, found.high) == (0, 0, 0)
+            assert found.p_value == 1 / 51  # as sacrebleu: no draw is farther from none than none
+
+    def test_other_rows(self) -> None:
+        with pytest.raises(InputError, match="have 3 and 4 rows"):
+            paired_bootstrap(MEAN.of([1.0] * 3), MEAN.of([1.0] * 4), MEAN.score)
+
+
+@given(st.permutations(list(range(12))))
+@settings(max_examples=20, deadline=None)
+def test_the_score_does_not_depend_on_the_order_of_rows(order: list[int]) -> None:
+    values = _values(3, 12)
+    assert MEAN.score(MEAN.of(values[order]).sum(0)) == pytest.approx(MEAN.score(MEAN.of(values).sum(0)))
+
+
+def test_a_score_as_text_and_json() -> None:
+    score = Score("BLEU", 12.345, "nrefs:1", rows=9, missing=2, low=10.0, high=14.0)
+    assert str(score) == "BLEU 12.35 (10.00 to 14.00), 9 rows (2 without an output), nrefs:1"
+    assert score.to_json()["low"] == 10.0
+    assert Score("WER", float("nan"), "x", rows=1).to_json()["score"] is None
