@@ -1,0 +1,105 @@
+"""The configuration of an evaluation: one YAML file, checked strictly, with overrides."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from seamlessalign.training.evaluation.rows import Columns
+from seamlessalign.typed_config import Section, apply_override, beside, checked, read_yaml
+
+TextMeasure = Literal["bleu", "spbleu", "chrf", "chrf++", "error_rate", "wer", "cer"]
+
+
+class ColumnNames(Section):
+    """Columns of a table that are called otherwise."""
+
+    id: str = "id"
+    src_lang: str = "src_lang"
+    tgt_lang: str = "tgt_lang"
+    references: str = "reference"  # a text, or a list of texts
+    src_text: str = "src_text"
+    src_audio: str = "src_audio"
+    reference_audio: str = "reference_audio"
+    group: str = "group"  # rows with the same one say the same, by several speakers
+    masculine: str = "reference_masculine"
+    feminine: str = "reference_feminine"
+    text: str = "text"  # of an output
+    audio: str = "audio"  # of an output
+
+    def columns(self) -> Columns:
+        return Columns(**self.model_dump())
+
+
+class TestSet(Section):
+    """The rows that are asked for: a Parquet file or a folder of them, JSON lines or tab-separated values."""
+
+    __test__ = False  # no test of pytest's
+
+    path: str
+    src_lang: str | None = None  # of all rows, where no column says
+    tgt_lang: str | None = None
+    columns: ColumnNames = ColumnNames()
+
+
+class System(Section):
+    """What a system made of the rows, by their ids, or line by line where there are none."""
+
+    path: str
+    columns: ColumnNames = ColumnNames()
+
+
+class Measures(Section):
+    """What is measured."""
+
+    text: list[TextMeasure] = ["bleu", "chrf++"]  # error_rate: WER, or CER where a language has no spaces
+    sentencepiece: str | None = None  # the file of spbleu
+
+
+class Resampling(Section):
+    """How intervals and comparisons are made."""
+
+    samples: PositiveInt = 1000
+    seed: NonNegativeInt = 12345
+    test: Literal["bootstrap", "randomisation"] = "bootstrap"  # of systems against the baseline
+    exchanges: PositiveInt = 10_000  # of randomisation
+
+
+class EvaluationConfig(Section):
+    """A whole evaluation."""
+
+    output: str
+    rows: TestSet
+    systems: dict[str, System] = Field(min_length=1)
+    baseline: str | None = None  # the system that the others are compared with; by default the first
+    measures: Measures = Measures()
+    resampling: Resampling = Resampling()
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if self.baseline is not None and self.baseline not in self.systems:
+            raise ValueError(f"baseline is {self.baseline!r}, which is none of systems: {', '.join(self.systems)}")
+        if "spbleu" in self.measures.text and self.measures.sentencepiece is None:
+            raise ValueError("measures.text has spbleu, which needs measures.sentencepiece")
+        return self
+
+    def beside(self, file: Path) -> Self:
+        """Paths of inputs relative to the folder of the configuration's file."""
+        systems = {name: one.model_copy(update={"path": beside(file, one.path)}) for name, one in self.systems.items()}
+        rows = self.rows.model_copy(update={"path": beside(file, self.rows.path)})
+        pieces = self.measures.sentencepiece
+        measures = self.measures.model_copy(update={"sentencepiece": beside(file, pieces) if pieces else None})
+        return self.model_copy(update={"systems": systems, "rows": rows, "measures": measures})
+
+
+def load_evaluation_config(path: str, overrides: Sequence[str] = ()) -> EvaluationConfig:
+    """Read a YAML file and apply `key.sub=value` overrides. Paths are relative to the file's folder, the output's to
+    where the program runs.
+
+    Raises ConfigError with one line that names the file, the key and what is wrong.
+    """
+    raw = read_yaml(path, "'output', 'rows' and 'systems'")
+    for override in overrides:
+        apply_override(raw, override)
+    return checked(EvaluationConfig, raw, path).beside(Path(path))

@@ -1,0 +1,202 @@
+"""An evaluation: every measure of every system and direction, with intervals, comparisons, and what was missing."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from seamlessalign import storage
+from seamlessalign.errors import InputError
+from seamlessalign.training.evaluation import resampling
+from seamlessalign.training.evaluation.config import EvaluationConfig, Resampling
+from seamlessalign.training.evaluation.measures import Float64, Score
+from seamlessalign.training.evaluation.resampling import Comparison, ScoreOf
+from seamlessalign.training.evaluation.rows import SystemOutputs, TestRow, by_direction, read_outputs, read_test_rows
+from seamlessalign.training.evaluation.text import text_measure
+from seamlessalign.typed_config import digest
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a measure finds in rows of one direction that a system translated."""
+
+    measure: str
+    signature: str
+    higher_is_better: bool
+    statistics: Float64  # (num_rows, num_statistics)
+    score: ScoreOf  # of sums of statistics
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the result: a score, and how it differs from the baseline's."""
+
+    system: str
+    direction: str
+    score: Score
+    comparison: Comparison | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All lines, and what did not fit."""
+
+    lines: list[Line]
+    rows: int
+    missing: dict[str, list[str]]  # system → ids of rows for which it has nothing
+    not_asked: dict[str, int]  # system → outputs of ids that the test set has not
+    baseline: str
+
+
+def evaluate(config: EvaluationConfig) -> Evaluation:
+    """Measure, and write `evaluation.json` and `statistics.parquet` to the output's folder.
+
+    Raises InputError for rows and outputs that do not fit together.
+    """
+    rows = read_test_rows(
+        config.rows.path,
+        config.rows.columns.columns(),
+        src_lang=config.rows.src_lang,
+        tgt_lang=config.rows.tgt_lang,
+    )
+    systems = {
+        name: read_outputs(name, system.path, rows, system.columns.columns()) for name, system in config.systems.items()
+    }
+    baseline = config.baseline or next(iter(systems))
+    found = {name: measure_system(config, rows, outputs) for name, outputs in systems.items()}
+    lines = []
+    for name, measured in found.items():
+        for (direction, measure), one in measured.items():
+            missing = set(systems[name].missing)
+            places = by_direction(rows)[direction]
+            score = scored(one, sum(rows[i].id in missing for i in places), config.resampling)
+            other = found[baseline].get((direction, measure)) if name != baseline else None
+            lines.append(Line(name, direction, score, other and compared(other, one, config.resampling)))
+    result = Evaluation(
+        lines,
+        len(rows),
+        {name: one.missing for name, one in systems.items()},
+        {name: one.not_asked for name, one in systems.items()},
+        baseline,
+    )
+    _write(config, rows, found, result)
+    return result
+
+
+def measure_system(
+    config: EvaluationConfig, rows: Sequence[TestRow], outputs: SystemOutputs
+) -> dict[tuple[str, str], Measured]:
+    """(direction, measure) → what is found."""
+    texts, found = outputs.texts(), {}
+    for direction, places in by_direction(rows).items():
+        references = [rows[i].references for i in places]
+        empty = [rows[i].id for i in places if not rows[i].references]
+        if empty and config.measures.text:
+            raise InputError(f"{config.rows.path}: {len(empty)} rows have no reference, such as {empty[0]}")
+        for name in config.measures.text:
+            measure = text_measure(name, direction.partition("-")[2], sentencepiece=config.measures.sentencepiece)
+            statistics = measure.statistics([texts[i] for i in places], references)
+            found[direction, measure.name] = Measured(
+                measure.name,
+                measure.signature(len(references[0])),
+                measure.higher_is_better,
+                statistics,
+                measure.score,
+            )
+    return found
+
+
+def scored(measured: Measured, missing: int, settings: Resampling) -> Score:
+    """A score with its interval."""
+    draws = resampling.bootstrap(measured.statistics, measured.score, settings.samples, settings.seed)
+    low, high = resampling.interval(draws)
+    return Score(
+        measured.measure,
+        measured.score(measured.statistics.sum(0)),
+        f"{measured.signature}|bs:{settings.samples}|seed:{settings.seed}",
+        rows=len(measured.statistics),
+        missing=missing,
+        low=low,
+        high=high,
+        higher_is_better=measured.higher_is_better,
+        details=measured.details,
+    )
+
+
+def compared(baseline: Measured, system: Measured, settings: Resampling) -> Comparison:
+    """How a system differs from the baseline. Raises InputError where they were not measured in the same way."""
+    if baseline.signature != system.signature:
+        raise InputError(f"{system.measure}: {baseline.signature} and {system.signature} cannot be compared")
+    rows = baseline.statistics, system.statistics
+    if settings.test == "randomisation":
+        return resampling.paired_randomisation(*rows, system.score, settings.exchanges, settings.seed)
+    return resampling.paired_bootstrap(*rows, system.score, settings.samples, settings.seed)
+
+
+def table(result: Evaluation) -> str:
+    """A Markdown table for people."""
+    lines = ["| system | direction | measure | score (95 %) | rows | missing | against " + result.baseline + " |"]
+    lines.append("|---" * 7 + "|")
+    for line in result.lines:
+        score, other = line.score, line.comparison
+        told = f"{score.value:.2f} ({score.low:.2f} to {score.high:.2f})"
+        cells = [line.system, line.direction, score.measure, told, str(score.rows), str(score.missing)]
+        cells.append(
+            f"{other.difference:+.2f} ({other.low:+.2f} to {other.high:+.2f}), p = {other.p_value:.3f}" if other else ""
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    signatures = dict.fromkeys(f"{line.score.measure}: {line.score.signature}" for line in result.lines)
+    told = [
+        f"{name}: {number} outputs of ids that were not asked for"
+        for name, number in result.not_asked.items()
+        if number
+    ]
+    return "\n".join([*lines, "", *signatures, *told])
+
+
+# Files
+
+
+def _write(
+    config: EvaluationConfig,
+    rows: Sequence[TestRow],
+    found: dict[str, dict[tuple[str, str], Measured]],
+    result: Evaluation,
+) -> None:
+    """`evaluation.json` has what is told, `statistics.parquet` the numbers of each row, of which scores are made."""
+    places, lines = by_direction(rows), []
+    for system, measured in found.items():
+        for (direction, measure), one in measured.items():
+            for place, numbers in zip(places[direction], one.statistics.tolist(), strict=True):
+                lines.append(
+                    {
+                        "system": system,
+                        "direction": direction,
+                        "measure": measure,
+                        "id": rows[place].id,
+                        "statistics": numbers,
+                    }
+                )
+    storage.write_table(storage.join(config.output, "statistics.parquet"), pa.Table.from_pylist(lines))
+    told = {
+        "rows": result.rows,
+        "digest of rows": digest([(row.id, row.src_lang, row.tgt_lang, row.references) for row in rows]),
+        "baseline": result.baseline,
+        "systems": {
+            name: {"missing": result.missing[name], "not_asked": result.not_asked[name]} for name in config.systems
+        },
+        "scores": [
+            {
+                "system": line.system,
+                "direction": line.direction,
+                **line.score.to_json(),
+                **({"against_baseline": vars(line.comparison)} if line.comparison else {}),
+            }
+            for line in result.lines
+        ],
+    }
+    text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+    storage.write_bytes_atomic(storage.join(config.output, "evaluation.json"), text.encode())
