@@ -48,6 +48,7 @@ def add_training_commands(commands: Any) -> None:
     _add_units(commands)
     _add_speak(commands)
     _add_translate(commands)
+    _add_evaluate(commands)
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -209,6 +210,36 @@ TRAININGS: Mapping[str, Training | Fitting] = {
 
 def _say(line: str) -> None:
     print(f"seamlessalign: {line}", file=sys.stderr, flush=True)
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = commands.add_parser("evaluate", help="measure what systems made of a test set, with intervals")
+    evaluate.add_argument("config", nargs="?", metavar="CONFIG.yaml")
+    evaluate.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="set a key of the configuration, such as resampling.seed=1"
+    )
+    evaluate.add_argument(
+        "--compare",
+        nargs=2,
+        metavar=("A", "B"),
+        help="compare two evaluations instead: their folders, or FOLDER:SYSTEM",
+    )
+    evaluate.set_defaults(command=_evaluate)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    if (arguments.config is None) == (arguments.compare is None):
+        raise ConfigError("evaluate wants either CONFIG.yaml or --compare A B")
+    if arguments.compare:
+        from seamlessalign.training.evaluation import compare
+
+        print(compare.table(*arguments.compare, compare.compare(*arguments.compare)))
+        return 0
+    from seamlessalign.training.evaluation import evaluate
+    from seamlessalign.training.evaluation.config import load_evaluation_config
+
+    print(evaluate.table(evaluate.evaluate(load_evaluation_config(arguments.config, arguments.overrides))))
+    return 0
 
 
 def _add_units(commands: Any) -> None:

@@ -22,7 +22,8 @@ from seamlessalign.typed_config import digest
 class Measured:
     """What a measure finds in rows of one direction that a system translated."""
 
-    measure: str
+    kind: str  # as configurations call the measure
+    measure: str  # as tables do
     signature: str
     higher_is_better: bool
     statistics: Float64  # (num_rows, num_statistics)
@@ -34,6 +35,7 @@ class Measured:
 class Line:
     """A line of the result: a score, and how it differs from the baseline's."""
 
+    kind: str
     system: str
     direction: str
     score: Score
@@ -74,7 +76,7 @@ def evaluate(config: EvaluationConfig) -> Evaluation:
             places = by_direction(rows)[direction]
             score = scored(one, sum(rows[i].id in missing for i in places), config.resampling)
             other = found[baseline].get((direction, measure)) if name != baseline else None
-            lines.append(Line(name, direction, score, other and compared(other, one, config.resampling)))
+            lines.append(Line(one.kind, name, direction, score, other and compared(other, one, config.resampling)))
     result = Evaluation(
         lines,
         len(rows),
@@ -91,15 +93,16 @@ def measure_system(
 ) -> dict[tuple[str, str], Measured]:
     """(direction, measure) → what is found."""
     texts, found = outputs.texts(), {}
+    empty = [row.id for row in rows if not row.references]
+    if empty and config.measures.text:
+        raise InputError(f"{config.rows.path}: {len(empty)} rows have no reference, such as {empty[0]}")
     for direction, places in by_direction(rows).items():
         references = [rows[i].references for i in places]
-        empty = [rows[i].id for i in places if not rows[i].references]
-        if empty and config.measures.text:
-            raise InputError(f"{config.rows.path}: {len(empty)} rows have no reference, such as {empty[0]}")
         for name in config.measures.text:
             measure = text_measure(name, direction.partition("-")[2], sentencepiece=config.measures.sentencepiece)
             statistics = measure.statistics([texts[i] for i in places], references)
             found[direction, measure.name] = Measured(
+                name,
                 measure.name,
                 measure.signature(len(references[0])),
                 measure.higher_is_better,
@@ -138,23 +141,26 @@ def compared(baseline: Measured, system: Measured, settings: Resampling) -> Comp
 
 def table(result: Evaluation) -> str:
     """A Markdown table for people."""
-    lines = ["| system | direction | measure | score (95 %) | rows | missing | against " + result.baseline + " |"]
+    lines = [f"| system | direction | measure | score (95 %) | rows | missing | against {result.baseline} |"]
     lines.append("|---" * 7 + "|")
     for line in result.lines:
-        score, other = line.score, line.comparison
+        score = line.score
         told = f"{score.value:.2f} ({score.low:.2f} to {score.high:.2f})"
-        cells = [line.system, line.direction, score.measure, told, str(score.rows), str(score.missing)]
-        cells.append(
-            f"{other.difference:+.2f} ({other.low:+.2f} to {other.high:+.2f}), p = {other.p_value:.3f}" if other else ""
-        )
+        other = "" if line.comparison is None else difference(line.comparison)
+        cells = [line.system, line.direction, score.measure, told, str(score.rows), str(score.missing), other]
         lines.append("| " + " | ".join(cells) + " |")
     signatures = dict.fromkeys(f"{line.score.measure}: {line.score.signature}" for line in result.lines)
-    told = [
-        f"{name}: {number} outputs of ids that were not asked for"
+    others = [
+        f"{name}: {number} outputs have ids that the rows have not"
         for name, number in result.not_asked.items()
         if number
     ]
-    return "\n".join([*lines, "", *signatures, *told])
+    return "\n".join([*lines, "", *signatures, *others])
+
+
+def difference(found: Comparison) -> str:
+    """A comparison for people."""
+    return f"{found.difference:+.2f} ({found.low:+.2f} to {found.high:+.2f}), p = {found.p_value:.3f}"
 
 
 # Files
@@ -192,6 +198,7 @@ def _write(
             {
                 "system": line.system,
                 "direction": line.direction,
+                "kind": line.kind,
                 **line.score.to_json(),
                 **({"against_baseline": vars(line.comparison)} if line.comparison else {}),
             }

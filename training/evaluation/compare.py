@@ -1,0 +1,112 @@
+"""Evaluations that were made apart, compared row by row: the numbers of each row are kept, so nothing is made again."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seamlessalign import storage
+from seamlessalign.errors import InputError
+from seamlessalign.training.evaluation.config import Resampling
+from seamlessalign.training.evaluation.evaluate import difference
+from seamlessalign.training.evaluation.measures import Float64
+from seamlessalign.training.evaluation.resampling import Comparison, paired_bootstrap, paired_randomisation
+from seamlessalign.training.evaluation.text import Bleu, text_measure
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A measure of a direction in two evaluations."""
+
+    direction: str
+    measure: str
+    first: float
+    second: float
+    signature: str
+    comparison: Comparison  # of the second with the first
+
+
+@dataclass(frozen=True)
+class _Kept:
+    told: dict[str, Any]  # evaluation.json
+    system: str
+    rows: dict[tuple[str, str], dict[str, list[float]]]  # direction, measure → id → statistics
+
+
+def compare(first: str, second: str, settings: Resampling | None = None) -> list[Pair]:
+    """Compare two evaluations, each a folder, or `FOLDER:SYSTEM` where it has several systems.
+
+    Raises InputError for folders that hold no evaluation, other rows, and measures none of which have the same
+    settings.
+    """
+    settings = settings or Resampling()
+    one, other = _read(first), _read(second)
+    if one.told["digest of rows"] != other.told["digest of rows"]:
+        raise InputError(f"{first} and {second} were made of different rows: evaluate both on the same")
+    found, differ = [], []
+    for key in one.rows.keys() & other.rows.keys():
+        a, b = _score_of(one, *key), _score_of(other, *key)
+        if a["signature"] != b["signature"]:
+            differ.append(f"{key[1]}: {a['signature']} and {b['signature']}")
+            continue
+        ids = list(one.rows[key])
+        rows = [np.array([kept.rows[key][name] for name in ids], np.float64) for kept in (one, other)]
+        found.append(_pair(key, a, b, rows[0], rows[1], settings))
+    if not found:
+        told = f": {differ[0]}" if differ else ""
+        raise InputError(f"{first} and {second} have no measure with the same settings{told}")
+    return sorted(found, key=lambda pair: (pair.direction, pair.measure))
+
+
+def table(first: str, second: str, pairs: list[Pair]) -> str:
+    """A Markdown table for people."""
+    lines = [f"| direction | measure | {first} | {second} | difference (95 %) |", "|---" * 5 + "|"]
+    for pair in pairs:
+        cells = [pair.direction, pair.measure, f"{pair.first:.2f}", f"{pair.second:.2f}", difference(pair.comparison)]
+        lines.append("| " + " | ".join(cells) + " |")
+    signatures = dict.fromkeys(f"{pair.measure}: {pair.signature}" for pair in pairs)
+    return "\n".join([*lines, "", *signatures, pairs[0].comparison.test])
+
+
+def _pair(
+    key: tuple[str, str], a: dict[str, Any], b: dict[str, Any], first: Float64, second: Float64, settings: Resampling
+) -> Pair:
+    lang = key[0].partition("-")[2]
+    measure = Bleu("none") if a["kind"] == "spbleu" else text_measure(a["kind"], lang)  # pieces are counted already
+    if settings.test == "randomisation":
+        found = paired_randomisation(first, second, measure.score, settings.exchanges, settings.seed)
+    else:
+        found = paired_bootstrap(first, second, measure.score, settings.samples, settings.seed)
+    return Pair(*key, measure.score(first.sum(0)), measure.score(second.sum(0)), a["signature"], found)
+
+
+def _score_of(kept: _Kept, direction: str, measure: str) -> dict[str, Any]:
+    for score in kept.told["scores"]:
+        if (score["system"], score["direction"], score["measure"]) == (kept.system, direction, measure):
+            return dict(score)
+    raise InputError(f"evaluation.json lacks {measure} of {kept.system}, {direction}: evaluate again")
+
+
+def _read(place: str) -> _Kept:
+    folder, system = place, ""
+    if not storage.exists(storage.join(folder, "evaluation.json")):
+        folder, _, system = place.rpartition(":")
+    file = storage.join(folder, "evaluation.json")
+    if not folder or not storage.exists(file):
+        raise InputError(f"{place}: is no folder of an evaluation, which has evaluation.json")
+    try:
+        told = json.loads(storage.read_bytes(file))
+        systems = list(told["systems"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: is not what `seamlessalign evaluate` writes") from error
+    if not system and len(systems) > 1:
+        raise InputError(f"{place}: has several systems: say {folder}:{systems[0]}, or :{', :'.join(systems[1:])}")
+    system = system or systems[0]
+    if system not in systems:
+        raise InputError(f"{folder}: has no system {system!r}, but {', '.join(systems)}")
+    rows: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for row in storage.read_table(storage.join(folder, "statistics.parquet")).to_pylist():
+        if row["system"] == system:
+            rows.setdefault((row["direction"], row["measure"]), {})[row["id"]] = row["statistics"]
+    return _Kept(told, system, rows)
