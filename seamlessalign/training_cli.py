@@ -233,7 +233,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.compare:
         from seamlessalign.training.evaluation import compare
 
-        print(compare.table(*arguments.compare, compare.compare(*arguments.compare)))
+        first, second = arguments.compare
+        print(compare.table(first, second, compare.compare(first, second)))
         return 0
     from seamlessalign.training.evaluation import evaluate
     from seamlessalign.training.evaluation.config import load_evaluation_config

@@ -76,7 +76,8 @@ def evaluate(config: EvaluationConfig) -> Evaluation:
             places = by_direction(rows)[direction]
             score = scored(one, sum(rows[i].id in missing for i in places), config.resampling)
             other = found[baseline].get((direction, measure)) if name != baseline else None
-            lines.append(Line(one.kind, name, direction, score, other and compared(other, one, config.resampling)))
+            against = None if other is None else compared(other, one, config.resampling)
+            lines.append(Line(one.kind, name, direction, score, against))
     result = Evaluation(
         lines,
         len(rows),

@@ -1,5 +1,7 @@
 """Intervals and comparisons against sacrebleu, slow references, and what must not change them."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -59,6 +61,7 @@ class TestComparisons:
     def test_paired_bootstrap_is_that_of_sacrebleu(self) -> None:
         measure = text_measure("bleu", "eng")
         ours = paired_bootstrap(*self._statistics(), measure.score)
+        theirs: Any
         _, theirs = PairedTest(list(self.made.items()), {"BLEU": BLEU(force=True)}, [self.wanted], "bs", 1000)()
         assert ours.p_value == pytest.approx(theirs["BLEU"][1].p_value, abs=1e-9)
         assert ours.difference == pytest.approx(theirs["BLEU"][1].score - theirs["BLEU"][0].score)

@@ -1,9 +1,13 @@
 """Measures of text against sacrebleu, jiwer and numbers computed by hand."""
 
+import hashlib
+from pathlib import Path
+
 import jiwer
 import numpy as np
 import pytest
 import sacrebleu
+import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics.bleu import BLEU
@@ -63,9 +67,24 @@ class TestSacrebleu:
         assert scores.mean() == pytest.approx(found._mean, rel=1e-6)  # they sum in float32
         assert (ordered[-6] - ordered[5]) / 2 == pytest.approx(found._ci, rel=1e-6)
 
-    def test_sentencepiece(self, tmp_path: object) -> None:
+    def test_pieces_of_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "texts.txt").write_text("\n".join([*MADE, *WANTED] * 20))
+        settings = {"input": tmp_path / "texts.txt", "model_prefix": tmp_path / "spm", "vocab_size": 40}
+        sentencepiece.SentencePieceTrainer.train(**settings, minloglevel=2)
+        pieces = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "spm.model"))
+        cut = [[" ".join(pieces.encode(text, out_type=str)) for text in texts] for texts in (MADE, WANTED)]
+        measure = text_measure("spbleu", "eng", sentencepiece=str(tmp_path / "spm.model"))
+        found = measure.score(measure.statistics(MADE, [[text] for text in WANTED]).sum(0))
+        assert found == sacrebleu.corpus_bleu(cut[0], [cut[1]], tokenize="none", force=True).score
+        sha256 = hashlib.sha256((tmp_path / "spm.model").read_bytes()).hexdigest()
+        assert f"|tok:spm-{sha256[:8]}|" in measure.signature()
+
+    def test_a_file_that_holds_no_pieces(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="give sentencepiece"):
             text_measure("spbleu", "eng")
+        (tmp_path / "spm.model").write_text("no model")
+        with pytest.raises(InputError, match="is no SentencePiece model"):
+            text_measure("spbleu", "eng", sentencepiece=str(tmp_path / "spm.model"))
 
 
 class TestErrorRates:
