@@ -69,8 +69,9 @@ class TestSacrebleu:
 
     def test_pieces_of_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "texts.txt").write_text("\n".join([*MADE, *WANTED] * 20))
-        settings = {"input": tmp_path / "texts.txt", "model_prefix": tmp_path / "spm", "vocab_size": 40}
-        sentencepiece.SentencePieceTrainer.train(**settings, minloglevel=2)
+        sentencepiece.SentencePieceTrainer.train(
+            input=str(tmp_path / "texts.txt"), model_prefix=str(tmp_path / "spm"), vocab_size=40, minloglevel=2
+        )
         pieces = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "spm.model"))
         cut = [[" ".join(pieces.encode(text, out_type=str)) for text in texts] for texts in (MADE, WANTED)]
         measure = text_measure("spbleu", "eng", sentencepiece=str(tmp_path / "spm.model"))
