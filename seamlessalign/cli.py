@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from seamlessalign import __version__
 from seamlessalign.errors import ConfigError, SeamlessAlignError
+from seamlessalign.models_cli import add_model_commands
 from seamlessalign.secrets import log_redacted, redact
 from seamlessalign.training_cli import add_training_commands
 
@@ -170,6 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     export.set_defaults(command=_export)
 
     add_training_commands(commands)
+    add_model_commands(commands)
 
     models = commands.add_parser("models", help="names of models, where each would come from, fingerprints")
     models.set_defaults(command=_models)

@@ -37,7 +37,7 @@ HEAVY = (
     "onnxruntime",
     "submitit",
 )
-COMMAND_LINE = ("seamlessalign/cli.py", "seamlessalign/training_cli.py")
+COMMAND_LINE = ("seamlessalign/cli.py", "seamlessalign/training_cli.py", "seamlessalign/models_cli.py")
 DATA = (".tsv", ".yaml", ".json", ".safetensors", ".html", ".css", ".js")
 
 
