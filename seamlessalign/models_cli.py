@@ -301,5 +301,5 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from seamlessalign.training.evaluation import evaluate
     from seamlessalign.training.evaluation.config import load_evaluation_config
 
-    print(evaluate.table(evaluate.evaluate(load_evaluation_config(arguments.config, arguments.overrides))))
+    print(evaluate.table(evaluate.evaluate(load_evaluation_config(arguments.config, arguments.overrides), _say)))
     return 0

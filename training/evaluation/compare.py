@@ -73,7 +73,8 @@ def _pair(
     key: tuple[str, str], a: dict[str, Any], b: dict[str, Any], first: Float64, second: Float64, settings: Resampling
 ) -> Pair:
     lang = key[0].partition("-")[2]
-    measure = Bleu("none") if a["kind"] == "spbleu" else text_measure(a["kind"], lang)  # pieces are counted already
+    kind = a["kind"].removeprefix("asr_")  # what was heard is counted already, as pieces are
+    measure = Bleu("none") if kind == "spbleu" else text_measure(kind, lang)
     if settings.test == "randomisation":
         found = paired_randomisation(first, second, measure.score, settings.exchanges, settings.seed)
     else:

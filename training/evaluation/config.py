@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from seamlessalign.training.evaluation.rows import Columns
 from seamlessalign.typed_config import Section, apply_override, beside, checked, read_yaml
 
+SpeechMeasure = Literal["asr_bleu", "asr_chrf++", "asr_error_rate"]
 TextMeasure = Literal["bleu", "spbleu", "chrf", "chrf++", "error_rate", "wer", "cer"]
 
 
@@ -50,11 +51,23 @@ class System(Section):
     columns: ColumnNames = ColumnNames()
 
 
+class Asr(Section):
+    """What hears the speech that systems made; it is part of the signature."""
+
+    whisper: str = "whisper-base"  # or whisper-large-v3, or whisper, any size, with a directory
+    directory: str | None = None  # where its files lie
+    function: str | None = None  # package.module:name instead: (waveforms, lang) -> texts
+    device: str = "cpu"
+    kept: str | None = None  # folder of what was heard before; by default asr/ of the output
+
+
 class Measures(Section):
-    """What is measured."""
+    """What is measured: of text that systems made, where one made any, and of speech, likewise."""
 
     text: list[TextMeasure] = ["bleu", "chrf++"]  # error_rate: WER, or CER where a language has no spaces
+    speech: list[SpeechMeasure] = ["asr_bleu"]  # of what is heard in it
     sentencepiece: str | None = None  # the file of spbleu
+    asr: Asr = Asr()
 
 
 class Resampling(Section):
@@ -89,7 +102,14 @@ class EvaluationConfig(Section):
         systems = {name: one.model_copy(update={"path": beside(file, one.path)}) for name, one in self.systems.items()}
         rows = self.rows.model_copy(update={"path": beside(file, self.rows.path)})
         pieces = self.measures.sentencepiece
-        measures = self.measures.model_copy(update={"sentencepiece": beside(file, pieces) if pieces else None})
+        asr = self.measures.asr
+        near = {key: beside(file, value) for key in ("directory", "kept") if (value := getattr(asr, key)) is not None}
+        measures = self.measures.model_copy(
+            update={
+                "sentencepiece": beside(file, pieces) if pieces else None,
+                "asr": asr.model_copy(update=near),
+            }
+        )
         return self.model_copy(update={"systems": systems, "rows": rows, "measures": measures})
 
 

@@ -1,20 +1,31 @@
 """An evaluation: every measure of every system and direction, with intervals, comparisons, and what was missing."""
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from seamlessalign import storage
 from seamlessalign.errors import InputError
+from seamlessalign.speech_sources import Sound
 from seamlessalign.training.evaluation import resampling
+from seamlessalign.training.evaluation.asr import (
+    FunctionRecogniser,
+    HeardSounds,
+    Recogniser,
+    WhisperRecogniser,
+    hear_sounds,
+)
 from seamlessalign.training.evaluation.config import EvaluationConfig, Resampling
-from seamlessalign.training.evaluation.measures import Float64, Score
+from seamlessalign.training.evaluation.measures import Float64, Measure, Score
 from seamlessalign.training.evaluation.resampling import Comparison, ScoreOf
 from seamlessalign.training.evaluation.rows import SystemOutputs, TestRow, by_direction, read_outputs, read_test_rows
-from seamlessalign.training.evaluation.text import text_measure
+from seamlessalign.training.evaluation.text import heard_measure, text_measure
 from seamlessalign.typed_config import digest
 
 
@@ -28,6 +39,7 @@ class Measured:
     higher_is_better: bool
     statistics: Float64  # (num_rows, num_statistics)
     score: ScoreOf  # of sums of statistics
+    missing: int = 0  # rows without an output: they count as if it were empty
     details: dict[str, Any] = field(default_factory=dict)
 
 
@@ -53,10 +65,10 @@ class Evaluation:
     baseline: str
 
 
-def evaluate(config: EvaluationConfig) -> Evaluation:
+def evaluate(config: EvaluationConfig, say: Callable[[str], None] = lambda _: None) -> Evaluation:
     """Measure, and write `evaluation.json` and `statistics.parquet` to the output's folder.
 
-    Raises InputError for rows and outputs that do not fit together.
+    say: is told how far it is. Raises InputError for rows and outputs that do not fit together.
     """
     rows = read_test_rows(
         config.rows.path,
@@ -68,13 +80,12 @@ def evaluate(config: EvaluationConfig) -> Evaluation:
         name: read_outputs(name, system.path, rows, system.columns.columns()) for name, system in config.systems.items()
     }
     baseline = config.baseline or next(iter(systems))
-    found = {name: measure_system(config, rows, outputs) for name, outputs in systems.items()}
+    measuring = _Measuring(config, rows, say)
+    found = {name: measuring.system(outputs) for name, outputs in systems.items()}
     lines = []
     for name, measured in found.items():
         for (direction, measure), one in measured.items():
-            missing = set(systems[name].missing)
-            places = by_direction(rows)[direction]
-            score = scored(one, sum(rows[i].id in missing for i in places), config.resampling)
+            score = scored(one, config.resampling)
             other = found[baseline].get((direction, measure)) if name != baseline else None
             against = None if other is None else compared(other, one, config.resampling)
             lines.append(Line(one.kind, name, direction, score, against))
@@ -89,31 +100,76 @@ def evaluate(config: EvaluationConfig) -> Evaluation:
     return result
 
 
-def measure_system(
-    config: EvaluationConfig, rows: Sequence[TestRow], outputs: SystemOutputs
-) -> dict[tuple[str, str], Measured]:
-    """(direction, measure) → what is found."""
-    texts, found = outputs.texts(), {}
-    empty = [row.id for row in rows if not row.references]
-    if empty and config.measures.text:
-        raise InputError(f"{config.rows.path}: {len(empty)} rows have no reference, such as {empty[0]}")
-    for direction, places in by_direction(rows).items():
-        references = [rows[i].references for i in places]
-        for name in config.measures.text:
-            measure = text_measure(name, direction.partition("-")[2], sentencepiece=config.measures.sentencepiece)
-            statistics = measure.statistics([texts[i] for i in places], references)
-            found[direction, measure.name] = Measured(
-                name,
-                measure.name,
-                measure.signature(len(references[0])),
-                measure.higher_is_better,
-                statistics,
-                measure.score,
-            )
-    return found
+class _Measuring:
+    """Measuring one system after the other, with one recogniser."""
+
+    def __init__(self, config: EvaluationConfig, rows: Sequence[TestRow], say: Callable[[str], None]) -> None:
+        self._config, self._rows, self._say = config, rows, say
+        empty = [row.id for row in rows if not row.references]
+        if empty:
+            raise InputError(f"{config.rows.path}: {len(empty)} rows have no reference, such as {empty[0]}")
+
+    @cached_property
+    def _recogniser(self) -> Recogniser:
+        asr = self._config.measures.asr
+        if asr.function is not None:
+            return FunctionRecogniser(asr.function)
+        return WhisperRecogniser(asr.whisper, asr.directory, asr.device)
+
+    def system(self, outputs: SystemOutputs) -> dict[tuple[str, str], Measured]:
+        """(direction, measure) → what is found, of text and of speech where the system made some."""
+        measures, found = self._config.measures, {}
+        texts, sounds = outputs.texts(), outputs.sounds()
+        for direction, places in by_direction(self._rows).items():
+            lang, measured = direction.partition("-")[2], []
+            if any(text is not None for text in texts):
+                some = [texts[i] for i in places]
+                for name in measures.text:
+                    measure = text_measure(name, lang, sentencepiece=measures.sentencepiece)
+                    measured.append(self._measured(name, measure, some, places))
+            if measures.speech and any(sound is not None for sound in sounds):
+                heard = self._heard(outputs.name, direction, [sounds[i] for i in places])
+                for name in measures.speech:
+                    measure = heard_measure(name, lang, self._recogniser.signature)
+                    measured.append(
+                        self._measured(name, measure, heard.texts, places, dict(Counter(heard.failed.values())))
+                    )
+            found |= {(direction, one.measure): one for one in measured}
+        return found
+
+    def _heard(self, name: str, direction: str, sounds: Sequence[Sound | None]) -> HeardSounds:
+        kept = Path(storage.local_path(self._config.measures.asr.kept or storage.join(self._config.output, "asr")))
+        done = 0
+
+        def progress(more: int) -> None:
+            nonlocal done
+            done += more
+            self._say(f"{name}, {direction}: {done} of {len(sounds)} outputs heard")
+
+        return hear_sounds(sounds, direction.partition("-")[2], self._recogniser, kept, progress)
+
+    def _measured(
+        self,
+        kind: str,
+        measure: Measure,
+        texts: Sequence[str | None],
+        places: Sequence[int],
+        failed: dict[str, int] | None = None,
+    ) -> Measured:
+        references = [self._rows[i].references for i in places]
+        return Measured(
+            kind,
+            measure.name,
+            measure.signature(len(references[0])),
+            measure.higher_is_better,
+            measure.statistics([text or "" for text in texts], references),
+            measure.score,
+            missing=sum(text is None for text in texts),
+            details={"failed": failed} if failed else {},
+        )
 
 
-def scored(measured: Measured, missing: int, settings: Resampling) -> Score:
+def scored(measured: Measured, settings: Resampling) -> Score:
     """A score with its interval."""
     draws = resampling.bootstrap(measured.statistics, measured.score, settings.samples, settings.seed)
     low, high = resampling.interval(draws)
@@ -122,7 +178,7 @@ def scored(measured: Measured, missing: int, settings: Resampling) -> Score:
         measured.score(measured.statistics.sum(0)),
         f"{measured.signature}|bs:{settings.samples}|seed:{settings.seed}",
         rows=len(measured.statistics),
-        missing=missing,
+        missing=measured.missing,
         low=low,
         high=high,
         higher_is_better=measured.higher_is_better,

@@ -73,9 +73,11 @@ class SystemOutputs:
     missing: list[str]  # ids of rows for which there is nothing
     not_asked: int = 0  # outputs of ids that the test set has not
 
-    def texts(self) -> list[str]:
-        """Hypotheses; empty where there is none."""
-        return [one.text or "" for one in self.outputs]
+    def texts(self) -> list[str | None]:
+        return [one.text for one in self.outputs]
+
+    def sounds(self) -> list[Sound | None]:
+        return [one.sound for one in self.outputs]
 
 
 # Reading

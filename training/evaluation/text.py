@@ -150,9 +150,7 @@ class ErrorRate:
     def __init__(self, unit: Literal["wer", "cer"], lang: str, *, normalised: bool = True) -> None:
         """normalised: False compares texts as they are."""
         self.unit, self.name = unit, unit.upper()
-        self._kind = (
-            ("whisper-english" if get_language(lang).iso639_3 == "eng" else "whisper-basic") if normalised else "no"
-        )
+        self._kind = normaliser_name(lang) if normalised else "no"
         self._normalise = normaliser(lang) if normalised else str
 
     def signature(self, num_references: int = 1) -> str:
@@ -180,6 +178,10 @@ class ErrorRate:
         return list("".join(words)) if self.unit == "cer" else words
 
 
+def normaliser_name(lang: str) -> str:
+    return "whisper-english" if get_language(lang).iso639_3 == "eng" else "whisper-basic"
+
+
 @cache
 def normaliser(lang: str) -> Normaliser:
     """Whisper's, for English or for any other language (ISO 639-3)."""
@@ -188,3 +190,39 @@ def normaliser(lang: str) -> Normaliser:
         return english
     basic: Normaliser = _package("whisper_normalizer.basic").BasicTextNormalizer()
     return basic
+
+
+# What is heard
+
+
+class Heard:
+    """A measure of text, of what was heard: both sides go through Whisper's normaliser first."""
+
+    def __init__(self, measure: Measure, lang: str, recogniser: str) -> None:
+        """recogniser: its signature."""
+        self._measure, self._normalise, self._recogniser = measure, normaliser(lang), recogniser
+        self._kind = normaliser_name(lang)
+        self.name = f"ASR-{measure.name}"
+        self.higher_is_better = measure.higher_is_better
+
+    def signature(self, num_references: int = 1) -> str:
+        told = f"norm:{self._kind}-{version('whisper_normalizer')}"
+        return f"{self._measure.signature(num_references)}|{told}|{self._recogniser}"
+
+    def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Float64:
+        made = [self._normalise(text) for text in hypotheses]
+        return self._measure.statistics(made, [[self._normalise(text) for text in some] for some in references])
+
+    def score(self, sums: Float64) -> float:
+        return self._measure.score(sums)
+
+
+def heard_measure(name: str, lang: str, recogniser: str) -> Measure:
+    """`asr_bleu`, `asr_chrf++` or `asr_error_rate` of a language (ISO 639-3), with what a recogniser heard.
+
+    Error rates are normalised once, as they are of text. Raises InputError for another name.
+    """
+    measure = text_measure(name.removeprefix("asr_"), lang)
+    if isinstance(measure, ErrorRate):
+        measure = ErrorRate(measure.unit, lang, normalised=False)
+    return Heard(measure, lang, recogniser)

@@ -86,14 +86,14 @@ class TestOutputs:
                 read_outputs("ours", place, ROWS)
             return
         found = read_outputs("ours", place, ROWS)
-        assert found.texts() == [f"made {i}" if i in order[:there] else "" for i in range(4)]
+        assert found.texts() == [f"made {i}" if i in order[:there] else None for i in range(4)]
         assert found.missing == [str(i) for i in range(4) if i not in order[:there]]
         assert found.not_asked == 1
 
     def test_null_is_missing_and_empty_is_not(self, tmp_path: Path) -> None:
         made: list[dict[str, Any]] = [{"id": "0", "text": None}, {"id": "1", "text": ""}, {"id": "2", "text": "null"}]
         found = read_outputs("ours", _jsonl(tmp_path, made), ROWS)
-        assert (found.texts(), found.missing) == (["", "", "null", ""], ["0", "3"])
+        assert (found.texts(), found.missing) == ([None, "", "null", None], ["0", "3"])
 
     def test_by_place_where_there_are_no_ids(self, tmp_path: Path) -> None:
         lines = [{"text": str(i)} for i in range(4)]
