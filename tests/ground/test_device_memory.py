@@ -1,7 +1,9 @@
 """Batches that are halved where a GPU is out of memory. There is none here: what raises its error is a fake."""
 
+import itertools
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +83,10 @@ def test_whisper_hears_the_same_in_smaller_batches(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(whisper, "_encode", patched)
     again, heard_again, frames_again = all_three()
     assert max(sizes) == 7 and sizes.count(2) >= 3
-    assert heard_again == heard and sum(told) == pytest.approx(14.0)
+    assert sum(told) == pytest.approx(14.0)
+    for once, twice in zip(itertools.chain(*heard), itertools.chain(*heard_again), strict=True):
+        assert replace(once, logprob=0.0) == replace(twice, logprob=0.0)
+        assert once.logprob == pytest.approx(twice.logprob, rel=1e-5)
     for one, other in zip(languages, again, strict=True):
         assert one == pytest.approx(other, abs=1e-5)
     for values, same in zip(frames, frames_again, strict=True):
