@@ -118,7 +118,8 @@ class _Measuring:
 
     def system(self, outputs: SystemOutputs) -> dict[tuple[str, str], Measured]:
         """(direction, measure) → what is found, of text and of speech where the system made some."""
-        measures, found = self._config.measures, {}
+        measures = self._config.measures
+        found: dict[tuple[str, str], Measured] = {}
         texts, sounds = outputs.texts(), outputs.sounds()
         for direction, places in by_direction(self._rows).items():
             lang, measured = direction.partition("-")[2], []
@@ -129,8 +130,8 @@ class _Measuring:
                     measured.append(self._measured(name, measure, some, places))
             if measures.speech and any(sound is not None for sound in sounds):
                 heard = self._heard(outputs.name, direction, [sounds[i] for i in places])
-                for name in measures.speech:
-                    measure = heard_measure(name, lang, self._recogniser.signature)
+                for spoken in measures.speech:
+                    measure = heard_measure(spoken, lang, self._recogniser.signature)
                     measured.append(
                         self._measured(name, measure, heard.texts, places, dict(Counter(heard.failed.values())))
                     )
