@@ -132,9 +132,8 @@ class _Measuring:
                 heard = self._heard(outputs.name, direction, [sounds[i] for i in places])
                 for spoken in measures.speech:
                     measure = heard_measure(spoken, lang, self._recogniser.signature)
-                    measured.append(
-                        self._measured(name, measure, heard.texts, places, dict(Counter(heard.failed.values())))
-                    )
+                    failed = dict(Counter(heard.failed.values()))
+                    measured.append(self._measured(spoken, measure, heard.texts, places, failed))
             found |= {(direction, one.measure): one for one in measured}
         return found
 
