@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 DEMO_OUTPUT ?= runs/demo
 # tests of a file run one after the other, files side by side
 TESTS_AT_ONCE ?= $(shell nproc 2> /dev/null || echo 2)
-# of the slow ones one more: those of stores and Slurm mostly wait
-SLOW_AT_ONCE ?= $(shell expr $(TESTS_AT_ONCE) + 1)
+# of the slow ones two more: those of stores and Slurm mostly wait
+SLOW_AT_ONCE ?= $(shell expr $(TESTS_AT_ONCE) + 2)
 # those whose files take longest begin first
 LONGEST := $(addprefix tests/,faults/test_s3.py faults/test_slurm_faults.py pipelines/test_demo.py pipelines/test_beam_run.py)
 PYTEST := $(BIN)/python -m pytest --dist loadfile -n

@@ -425,6 +425,7 @@ class Trainer(ABC):
 def _accelerator(resources: TrainingResources, all_used: bool) -> Any:
     try:
         from accelerate import Accelerator, DistributedDataParallelKwargs
+        from accelerate.state import AcceleratorState
     except ImportError as error:
         raise MissingPackageError("accelerate", "train", "training") from error
 
@@ -432,6 +433,8 @@ def _accelerator(resources: TrainingResources, all_used: bool) -> Any:
         torch.set_num_threads(resources.threads)
     if resources.device == "cuda" and not torch.cuda.is_available():
         raise InputError("resources.device is cuda, but torch sees no CUDA device")
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != resources.precision:
+        AcceleratorState._reset_state()  # of a training that this process did before; it has room for one precision
     parallel = DistributedDataParallelKwargs(find_unused_parameters=not all_used)
     made = Accelerator(mixed_precision=resources.precision, cpu=resources.device == "cpu", kwargs_handlers=[parallel])
     if resources.precision == "fp16" and made.device.type == "cpu":  # which accelerate would take for float32

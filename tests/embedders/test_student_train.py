@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +100,7 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(world: Path, tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", ["scratch", "whisper"])
+@pytest.mark.parametrize("backbone", ["scratch", pytest.param("whisper", marks=pytest.mark.thorough)])
 def test_two_processes_are_one(world: Path, tmp_path: Path, backbone: str) -> None:
     """Two ranks over gloo learn what one process learns from the same batches, dropout aside."""
     changes: dict[str, Any] = {"student__pooler__dropout": 0.0, "optimiser__steps": 8, "optimiser__batch": 7}
@@ -203,16 +202,6 @@ class TestCache:
         assert sorted(cache.folder.rglob("*.safetensors")) == files
 
 
-@pytest.fixture
-def fresh_accelerate() -> Iterator[None]:
-    """A process has one precision; here several are tried."""
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
 @pytest.mark.parametrize(
     ("backbone", "pooler", "precision"),
     [
@@ -223,7 +212,7 @@ def fresh_accelerate() -> Iterator[None]:
     ],
 )
 def test_other_backbones_poolers_and_precisions(
-    world: Path, tmp_path: Path, backbone: str, pooler: str, precision: str, fresh_accelerate: None
+    world: Path, tmp_path: Path, backbone: str, pooler: str, precision: str
 ) -> None:
     changes = _cached(world, tmp_path) if backbone == "whisper-decoder" else {}
     if backbone == "w2v-bert":

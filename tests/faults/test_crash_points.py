@@ -35,7 +35,7 @@ def test_killed_once_at_every_kind_of_call(tiny: Tiny, counted: Counter[str]) ->
 def test_killed_at_any_call(tiny: Tiny, counted: Counter[str]) -> None:
     """At a sample of all calls; at every one of them with `make test-thorough`."""
     calls = range(1, len(tiny.whole()[1]) + 1)
-    tried = sampled(calls, 160)
+    tried = sampled(calls, 110)
     met = sum(tiny.crash(Fault(KILL, number), counted) is not None for number in tried)
     assert met > len(tried) * 0.9  # a slow run tells more often how far it is, a fast one less often
     if len(tried) == len(calls):

@@ -56,7 +56,7 @@ def _named(file: str) -> str:
 @pytest.mark.parametrize("error", [FULL, BROKEN, READ_ONLY])
 @pytest.mark.parametrize("mode", [FAIL_ONCE, FAIL_ON])
 def test_an_error_at_any_change(tiny: Tiny, counted: Counter[str], error: int, mode: int) -> None:
-    numbers = sampled(moments(tiny.whole()[1]), 30)
+    numbers = sampled(moments(tiny.whole()[1]), 20)
     tried = sum(_fail(tiny, Fault(mode, number, error), counted) for number in numbers)
     # a folder that is read-only for one call lets pass what is done to a file that is open
     assert tried == len(numbers) or ((error, mode) == (READ_ONLY, FAIL_ONCE) and tried >= len(numbers) // 4)

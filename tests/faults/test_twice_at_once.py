@@ -15,7 +15,7 @@ _VARIANT = ["mining.reduce.dim=4", "resources.mining_tasks=3"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("late", [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_every_shard_is_done_by_two_processes_at_once(tiny: Tiny, counted: Counter[str], late: bool) -> None:
     whole, _ = tiny.whole(*_VARIANT)
     for seed in range(15):

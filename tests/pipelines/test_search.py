@@ -371,7 +371,11 @@ def number(row: dict[str, Any], side: str) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("num", "cuts", "mining"),
-    [(30_000, (2, 1), {}), (60_000, (2, 1), {}), (30_000, (2, 2), {"k": 300, "near_duplicates": None})],
+    [
+        pytest.param(30_000, (2, 1), {}, marks=pytest.mark.thorough),
+        pytest.param(60_000, (2, 1), {}, marks=pytest.mark.thorough),
+        (30_000, (2, 2), {"k": 300, "near_duplicates": None}),
+    ],
 )
 def test_the_plan_is_what_happens(tmp_path: Path, num: int, cuts: tuple[int, int], mining: dict[str, Any]) -> None:
     """Tasks and bytes exactly, memory not above, time within a factor of two and a half; also where columns are cut."""

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +45,6 @@ def _train(keys: dict[str, Any]) -> MadeTraining:
     trainer = MadeTraining(UnityTrainingConfig.model_validate(keys))
     trainer.run()
     return trainer
-
-
-@pytest.fixture
-def half_precision() -> Iterator[str]:
-    """A training in bfloat16; accelerate has one precision in a process, until it is told to forget it."""
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield "resources.precision=bf16"
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 class TestTraining:
@@ -223,12 +213,10 @@ class TestTraining:
         assert len(names) == 5 and names[0] == "s2st fra-eng made row 0 (00000000)"
         assert found.frames == sum(12 + 5 * n for n in range(5)) and found.items > 5
 
-    def test_half_precision_is_for_what_is_multiplied_alone(
-        self, tmp_path: Path, start: str, half_precision: str
-    ) -> None:
+    def test_half_precision_is_for_what_is_multiplied_alone(self, tmp_path: Path, start: str) -> None:
         """Losses, gradients and weights are float32."""
         keys = settings(tmp_path, start)
-        keys["resources"]["precision"] = half_precision.split("=")[1]
+        keys["resources"]["precision"] = "bf16"
         trainer = MadeTraining(UnityTrainingConfig.model_validate(keys))
         trainer.learner.eval()  # without dropout
         seen: set[Any] = set()
