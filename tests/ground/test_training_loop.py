@@ -148,8 +148,8 @@ def test_half_precision_that_processors_lack_is_told(tmp_path: Path) -> None:
     keys = _keys(tmp_path) | {"resources": {"device": "cpu", "precision": "fp16"}}
     with pytest.raises(InputError, match="precision is fp16, which needs a GPU; on processors there are bf16"):
         train_line(**keys)
-    assert train_line(**(keys | {"resources": {"device": "cpu"}})).finished  # and in the same process
     assert not (tmp_path / "training.json").exists()
+    assert train_line(**(keys | {"resources": {"device": "cpu"}})).finished  # and in the same process
 
 
 class TestValidation:

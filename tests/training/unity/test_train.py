@@ -235,7 +235,7 @@ class TestTraining:
         assert all(p.dtype == p.grad.dtype == torch.float32 and bool(p.grad.isfinite().all()) for p in learning)
 
     def test_the_command_trains_on_texts_and_speech(
-        self, tmp_path: Path, start: str, half_precision: str, capsys: pytest.CaptureFixture[str]
+        self, tmp_path: Path, start: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """Texts, and speech that espeak makes of them: in tasks that share batches by what these have."""
         lines = [{"fra": f"{SENTENCES[3 + i % 3]} {i}", "eng": f"{SENTENCES[i % 3]} {i}"} for i in range(8)]
@@ -249,7 +249,7 @@ class TestTraining:
         }
         keys = settings(tmp_path / "out", start, data=data, optimiser={"steps": 4}, validation={"every": 4})
         (tmp_path / "unity.yaml").write_text(yaml.safe_dump(keys))
-        command = ["train", "unity", str(tmp_path / "unity.yaml"), half_precision]
+        command = ["train", "unity", str(tmp_path / "unity.yaml"), "resources.precision=bf16"]
         assert main([*command, "log_every=2"]) == 0
         told = capsys.readouterr()
         assert f"translation model: {tmp_path / 'out'}/model, best" in told.out
