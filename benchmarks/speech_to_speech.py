@@ -1,7 +1,7 @@
 """Speech to speech, from end to end: French prompts that people speak become English speech, which is transcribed.
 
     python -m benchmarks.vocoder --cache .cache          units and a vocoder of English speech by espeak-ng
-    python -m benchmarks.speech_to_speech --cache .cache --vocoder runs/vocoder/fbank-500-400 [--pairs 64]
+    python -m benchmarks.speech_to_speech --cache .cache --vocoder runs/vocoder/fbank-1000-1200 [--pairs 32]
 
 The English texts of some of Asterisk's French prompts are said by the voice that the vocoder has learnt, and become
 units. A `tiny` UnitY learns French speech into English text and units; then it translates the prompts that it learnt,
@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cache", type=Path, required=True, help="where fetched packages are kept")
     parser.add_argument("--vocoder", type=Path, required=True, help="folder that benchmarks.vocoder has worked in")
     parser.add_argument("--output", type=Path, default=Path("runs/speech-to-speech"))
-    parser.add_argument("--pairs", type=int, default=64, help="that are learnt; as many others are translated too")
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--pairs", type=int, default=32, help="that are learnt; as many others are translated too")
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)

@@ -46,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--units", choices=["whisper", "fbank"], default="fbank", help="what is clustered (default: %(default)s)"
     )
-    parser.add_argument("--clusters", type=int, default=500, help="kinds of units (default: %(default)s)")
-    parser.add_argument("--sentences", type=int, default=400, help="that are learnt (default: %(default)s)")
+    parser.add_argument("--clusters", type=int, default=1000, help="kinds of units (default: %(default)s)")
+    parser.add_argument("--sentences", type=int, default=1200, help="that are learnt (default: %(default)s)")
     parser.add_argument("--held-out", type=int, default=40, help="that are measured (default: %(default)s)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the recipe")
     options = parser.parse_args(arguments)
