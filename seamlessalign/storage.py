@@ -382,9 +382,23 @@ def read_batches(uri: str, columns: list[str] | None = None, rows: int = 1 << 16
     try:
         with open_read(uri) as file:
             parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER, page_checksum_verification=True)
-            yield from parquet.iter_batches(rows, columns=columns, use_threads=False)
+            yield from batches_of(parquet, rows, columns)
     except (pa.ArrowException, OSError) as error:
         raise StorageError(f"{uri}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
+
+
+def batches_of(parquet: pq.ParquetFile, rows: int, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """All rows of a Parquet file, some at a time.
+
+    Raises ArrowInvalid where there are fewer than the file tells: a damaged header of a page can make it one of no
+    rows, at which Arrow would end without a word.
+    """
+    found = 0
+    for batch in parquet.iter_batches(rows, columns=columns, use_threads=False):
+        found += len(batch)
+        yield batch
+    if found != parquet.metadata.num_rows:
+        raise pa.ArrowInvalid(f"{found} of {parquet.metadata.num_rows} rows can be read")
 
 
 def read_rows(uri: str, first: int, last: int) -> pa.Table:

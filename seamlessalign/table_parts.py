@@ -72,7 +72,7 @@ def _batches(
         return
     try:
         with pq.ParquetFile(io.BytesIO(fetched.result()), page_checksum_verification=True) as parquet:
-            for batch in parquet.iter_batches(rows, columns=columns, use_threads=False):
+            for batch in storage.batches_of(parquet, rows, columns):
                 yield uri, batch
     except (pa.ArrowException, OSError) as error:
         raise StorageError(f"{uri}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error

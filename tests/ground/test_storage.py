@@ -407,3 +407,24 @@ def test_rows_are_read_from_their_row_groups_only(tmp_path: Path, first: int, la
         storage.read_rows(str(path), first, last).replace_schema_metadata(None).equals(table.slice(first, last - first))
     )
     assert storage.footer(str(path)) == (10, {"a": "b"})
+
+
+def test_a_flipped_bit_loses_no_rows_unsaid(tmp_path: Path) -> None:
+    """A damaged header can make a page one of no rows, at which reading in batches would just end."""
+    file, told = tmp_path / "table.parquet", 0
+    storage.write_table(
+        str(file), pa.table({"text": ["x", "y", "z"], "none": pa.array([None, "q", None]), "n": [1, 2, 3]})
+    )
+    good, group = file.read_bytes(), pq.read_metadata(file).row_group(0)
+    for number in range(3):
+        column = group.column(number)
+        first = column.dictionary_page_offset or column.data_page_offset
+        for place in range(8 * first, 8 * (first + column.total_compressed_size)):
+            bad = bytearray(good)
+            bad[place // 8] ^= 1 << place % 8
+            file.write_bytes(bad)
+            try:
+                assert sum(map(len, storage.read_batches(str(file)))) == 3
+            except StorageError as error:
+                told += "of 3 rows can be read" in str(error)
+    assert told
