@@ -13,26 +13,6 @@ SpeechMeasure = Literal["asr_bleu", "asr_chrf++", "asr_error_rate"]
 TextMeasure = Literal["bleu", "spbleu", "chrf", "chrf++", "error_rate", "wer", "cer"]
 
 
-class ColumnNames(Section):
-    """Columns of a table that are called otherwise."""
-
-    id: str = "id"
-    src_lang: str = "src_lang"
-    tgt_lang: str = "tgt_lang"
-    references: str = "reference"  # a text, or a list of texts
-    src_text: str = "src_text"
-    src_audio: str = "src_audio"
-    reference_audio: str = "reference_audio"
-    group: str = "group"  # rows with the same one say the same, by several speakers
-    masculine: str = "reference_masculine"
-    feminine: str = "reference_feminine"
-    text: str = "text"  # of an output
-    audio: str = "audio"  # of an output
-
-    def columns(self) -> Columns:
-        return Columns(**self.model_dump())
-
-
 class TestSet(Section):
     """The rows that are asked for: a Parquet file or a folder of them, JSON lines or tab-separated values."""
 
@@ -41,14 +21,14 @@ class TestSet(Section):
     path: str
     src_lang: str | None = None  # of all rows, where no column says
     tgt_lang: str | None = None
-    columns: ColumnNames = ColumnNames()
+    columns: Columns = Columns()
 
 
 class System(Section):
     """What a system made of the rows, by their ids, or line by line where there are none."""
 
     path: str
-    columns: ColumnNames = ColumnNames()
+    columns: Columns = Columns()
 
 
 class Asr(Section):

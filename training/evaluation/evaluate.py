@@ -72,13 +72,11 @@ def evaluate(config: EvaluationConfig, say: Callable[[str], None] = lambda _: No
     """
     rows = read_test_rows(
         config.rows.path,
-        config.rows.columns.columns(),
+        config.rows.columns,
         src_lang=config.rows.src_lang,
         tgt_lang=config.rows.tgt_lang,
     )
-    systems = {
-        name: read_outputs(name, system.path, rows, system.columns.columns()) for name, system in config.systems.items()
-    }
+    systems = {name: read_outputs(name, system.path, rows, system.columns) for name, system in config.systems.items()}
     baseline = config.baseline or next(iter(systems))
     measuring = _Measuring(config, rows, say)
     found = {name: measuring.system(outputs) for name, outputs in systems.items()}

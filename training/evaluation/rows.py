@@ -13,6 +13,7 @@ from typing import Any
 from seamlessalign.errors import ConfigError, InputError
 from seamlessalign.languages import find_language
 from seamlessalign.speech_sources import Sound, manifest_of, manifest_rows, parquet_rows
+from seamlessalign.typed_config import Section
 
 _NAMED = 3  # ids that an error names
 
@@ -46,9 +47,8 @@ class Output:
     sound: Sound | None = None
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Columns of a table of rows or outputs. Those that are not named are read where they are there."""
+class Columns(Section):
+    """Columns of a table of rows or outputs, as a configuration names them. They are read where they are there."""
 
     id: str = "id"
     src_lang: str = "src_lang"
@@ -57,11 +57,14 @@ class Columns:
     src_text: str = "src_text"
     src_audio: str = "src_audio"
     reference_audio: str = "reference_audio"
-    group: str = "group"
+    group: str = "group"  # rows with the same one say the same, by several speakers
     masculine: str = "reference_masculine"
     feminine: str = "reference_feminine"
     text: str = "text"  # of an output
     audio: str = "audio"  # of an output
+
+
+USUAL = Columns()
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class SystemOutputs:
 
 
 def read_test_rows(
-    place: str, columns: Columns = Columns(), *, src_lang: str | None = None, tgt_lang: str | None = None
+    place: str, columns: Columns = USUAL, *, src_lang: str | None = None, tgt_lang: str | None = None
 ) -> list[TestRow]:
     """Rows of a Parquet file, a folder of them, JSON lines or tab-separated values.
 
@@ -118,7 +121,7 @@ def read_test_rows(
     return rows
 
 
-def read_outputs(name: str, place: str, rows: Sequence[TestRow], columns: Columns = Columns()) -> SystemOutputs:
+def read_outputs(name: str, place: str, rows: Sequence[TestRow], columns: Columns = USUAL) -> SystemOutputs:
     """What a system made of rows, by id, or by place in the table where it has no column of ids.
 
     Raises InputError for ids that are there twice, or of which the test set has none; and for a table without ids that
