@@ -224,7 +224,7 @@ class TestSpeech:
             with torch.no_grad():
                 theirs, _ = unity.vocoder(ids, torch.tensor([[0]]), language)
             assert len(sound) == theirs.shape[-1] >= 320 * len(said)
-            np.testing.assert_allclose(sound, theirs.reshape(-1).numpy(), atol=1e-5)
+            np.testing.assert_allclose(sound, theirs.reshape(-1).numpy(), atol=1e-4)  # sums of other order; ±1
 
     def test_no_units_are_no_sound(self) -> None:
         unity, text, units = taught()
