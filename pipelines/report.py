@@ -4,11 +4,11 @@ The page has no script and forbids itself every request, so that what strangers 
 """
 
 from importlib.resources import files
-from string import Template
 
 from seamlessalign import storage
 from seamlessalign.errors import InputError
-from seamlessalign.pipelines.markup import escape, join
+from seamlessalign.html_page import html_page
+from seamlessalign.markup import join
 from seamlessalign.pipelines.report_numbers import read_run
 from seamlessalign.pipelines.report_page import sections_of, title_of
 from seamlessalign.pipelines.report_samples import choose_samples
@@ -25,12 +25,11 @@ def build_report(run_dir: str, *, samples_per_direction: int = 6) -> str:
         raise InputError(f"samples_per_direction must be 0 or more, not {samples_per_direction}")
     numbers = read_run(run_dir)
     samples = choose_samples(run_dir, samples_per_direction) if samples_per_direction else {}
-    templates = files("seamlessalign.pipelines")
-    page = Template(templates.joinpath("report_page.html").read_text("utf-8")).substitute(
-        title=escape(title_of(numbers)),
-        style=templates.joinpath("report_page.css").read_text("utf-8"),
-        body=join(*sections_of(numbers, samples, read_spans(run_dir))),
+    page = html_page(
+        title_of(numbers),
+        join(*sections_of(numbers, samples, read_spans(run_dir))),
+        styles=[files("seamlessalign.pipelines").joinpath("report_page.css").read_text("utf-8")],
     )
     uri = storage.join(run_dir, "report.html")
-    storage.write_bytes_atomic(uri, page.encode("utf-8"))
+    storage.write_bytes_atomic(uri, page)
     return uri

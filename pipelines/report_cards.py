@@ -2,7 +2,7 @@
 
 from base64 import b64encode
 
-from seamlessalign.pipelines.markup import Markup, tag
+from seamlessalign.markup import Markup, tag
 from seamlessalign.pipelines.report_samples import Sample, Side
 from seamlessalign.rows import SAMPLE_RATE
 

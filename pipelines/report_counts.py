@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seamlessalign.pipelines.charts import Bin, Step
+from seamlessalign.charts import Bin, Step
 
 _FINE_BIN = 0.001  # width of the bins that margins are first counted in
 _SHOWN_BINS = 48  # at most so many bars in a histogram

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from seamlessalign.pipelines.charts import Reliability, curve_over_cut, histogram, reliability_diagram
-from seamlessalign.pipelines.markup import Markup, tag
+from seamlessalign.charts import Reliability, curve_over_cut, histogram, reliability_diagram
+from seamlessalign.html_page import row_of, table_of
+from seamlessalign.markup import Markup, tag
 from seamlessalign.pipelines.report_numbers import DirectionNumbers
-from seamlessalign.pipelines.report_parts import figure, hours, row_of, table_of, tidy
+from seamlessalign.pipelines.report_parts import figure, hours, tidy
 
 _CROWDED = 12  # how many times taller the tallest bar may be than the tallest kept part before a second chart is drawn
 _CUTS = (0.5, 0.8, 0.9, 0.95)  # estimated precisions at which it is said what would be left

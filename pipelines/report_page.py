@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from seamlessalign.pipelines.charts import Bar, horizontal_bars
+from seamlessalign.charts import Bar, horizontal_bars
+from seamlessalign.html_page import row_of, table_of
+from seamlessalign.markup import Markup, tag
 from seamlessalign.pipelines.folder import SIDE_STAGES
-from seamlessalign.pipelines.markup import Markup, tag
 from seamlessalign.pipelines.report_cards import sample_section
 from seamlessalign.pipelines.report_directions import directions_section, evaluation_section
 from seamlessalign.pipelines.report_numbers import LanguageHours, RunNumbers
-from seamlessalign.pipelines.report_parts import hours, row_of, table_of, tidy
+from seamlessalign.pipelines.report_parts import hours, tidy
 from seamlessalign.pipelines.report_samples import Sample
 from seamlessalign.pipelines.report_spans import RunSpans, spans_section
 from seamlessalign.rows import SAMPLE_RATE, LedgerLine

@@ -10,10 +10,11 @@ import pyarrow.compute as pc
 
 from seamlessalign import storage
 from seamlessalign.errors import ConfigError
+from seamlessalign.html_page import row_of, table_of
+from seamlessalign.markup import Markup, tag
 from seamlessalign.pipelines.folder import RunFolder
-from seamlessalign.pipelines.markup import Markup, tag
 from seamlessalign.pipelines.report_numbers import batches_of, parts_of
-from seamlessalign.pipelines.report_parts import hours, row_of, table_of
+from seamlessalign.pipelines.report_parts import hours
 from seamlessalign.pipelines.span_counts import FRAMES_TABLE, configured, fragment_settings, kept_frames, spans_of
 from seamlessalign.pipelines.span_picture import span_picture
 from seamlessalign.rows import SAMPLE_RATE

@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from seamlessalign.pipelines.charts import nice_ticks
-from seamlessalign.pipelines.markup import Markup, tag
+from seamlessalign.charts import nice_ticks
+from seamlessalign.markup import Markup, tag
 from seamlessalign.rows import SAMPLE_RATE
 
 _WIDTH, _MARGIN, _LANE, _BAR = 960.0, 12.0, 6.0, 4.0

@@ -21,7 +21,8 @@ from seamlessalign.pipelines.report_parts import hours
 from seamlessalign.pipelines.run import RunResult
 from seamlessalign.pipelines.summary import summary_text
 from seamlessalign.rows import LedgerLine
-from tests.pipelines.fake_run import FakeRun, Page
+from tests.ground.page import Page
+from tests.pipelines.fake_run import FakeRun
 
 HOUR = 16_000 * 3600
 

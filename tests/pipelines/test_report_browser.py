@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from seamlessalign.pipelines.report import build_report
-from tests.pipelines.browser import CHROMIUM, browser
+from tests.ground.browser import CHROMIUM, browser
 from tests.pipelines.fake_run import FakeRun
 
 

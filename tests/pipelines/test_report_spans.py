@@ -11,7 +11,8 @@ import yaml
 from seamlessalign.pipelines.report import build_report
 from seamlessalign.pipelines.report_parts import hours
 from seamlessalign.rows import SAMPLE_RATE
-from tests.pipelines.fake_run import FRAGMENTS, HOSTILE_URI, FakeRun, Page, span_samples
+from tests.ground.page import Page
+from tests.pipelines.fake_run import FRAGMENTS, HOSTILE_URI, FakeRun, span_samples
 
 NOTE = "With speech.vad.keep_probabilities: true"
 

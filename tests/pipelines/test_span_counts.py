@@ -17,7 +17,7 @@ from seamlessalign.pipelines.report_parts import hours
 from seamlessalign.pipelines.span_counts import SpanCounts, count_spans, spans_of
 from seamlessalign.pipelines.span_picture import span_picture
 from seamlessalign.rows import RECORDINGS, SAMPLE_RATE
-from tests.pipelines.fake_run import Page
+from tests.ground.page import Page
 from tests.pipelines.small_corpus import SmallRun, mine, need_models, write_corpus
 
 KEPT = ("speech.vad.keep_probabilities=true", "speech.spans.max_gap_seconds=2")  # more than pauses between sentences

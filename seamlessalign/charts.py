@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from seamlessalign.pipelines.markup import Markup, tag
+from seamlessalign.markup import Markup, tag
 
 WIDTH = 400.0  # units of every viewBox; the text is 11 units high
 
