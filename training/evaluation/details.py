@@ -1,0 +1,85 @@
+"""What a measure tells besides its score, in forms that the page of an evaluation draws.
+
+`Measured.details` is plain JSON. Its keys `curves`, `bins` and `tables` are lists of what the classes here hold, as
+`details` writes them: curves and bins become pictures, tables become tables. Any other key whose value is a number, a
+text, or a dictionary of such, as `{"failed": {"asr_failed": 2}}`, is shown as a count. What else there is stays in
+`evaluation.json` and is not shown.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+Numbers = Sequence[float] | npt.NDArray[Any]
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One quantity over another, such as F1 over a threshold, or a score over the signal-to-noise ratio.
+
+    Curves of the same title and labels are drawn in one picture, those of all systems together.
+    """
+
+    name: str  # which curve of a system it is, "precision", "recall"; empty where a system has one
+    x_label: str
+    y_label: str
+    x: Numbers
+    y: Numbers  # as many; nan where there is no value
+    low: Numbers | None = None  # an interval of y
+    high: Numbers | None = None
+    chosen: float | None = None  # the x that was chosen, which is marked
+    title: str = ""  # of the picture; by default "y_label over x_label"
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Rows whose estimated probability lies in `[low, high)`, how many of them are right: a point of reliability."""
+
+    low: float
+    high: float
+    count: int
+    estimate: float  # the mean of what was estimated, from 0 to 1
+    right: float  # the share that is right, from 0 to 1
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers by something. Tables of one title and the same columns are shown as one, with all systems in it."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]  # each as long as columns
+
+
+def details(
+    curves: Sequence[Curve] = (), bins: Sequence[Bin] = (), tables: Sequence[Table] = (), **others: Any
+) -> dict[str, Any]:
+    """Details of a measure as plain JSON, without those that are empty; a number that is not finite is null."""
+    found = {
+        "curves": [_without_none(asdict(curve)) for curve in curves],
+        "bins": [asdict(one) for one in bins],
+        "tables": [asdict(table) for table in tables],
+        **others,
+    }
+    plain = {key: _plain(value) for key, value in found.items()}
+    return {key: value for key, value in plain.items() if value not in ([], {}, None)}
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None and not (key == "title" and not value)}
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # of numpy
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
