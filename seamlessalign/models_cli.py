@@ -298,8 +298,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         first, second = arguments.compare
         print(compare.table(first, second, compare.compare(first, second)))
         return 0
-    from seamlessalign.training.evaluation import evaluate
+    from seamlessalign.training.evaluation import evaluate, results
     from seamlessalign.training.evaluation.config import load_evaluation_config
 
-    print(evaluate.table(evaluate.evaluate(load_evaluation_config(arguments.config, arguments.overrides), _say)))
+    print(results.table(evaluate.evaluate(load_evaluation_config(arguments.config, arguments.overrides), _say)))
     return 0

@@ -9,17 +9,21 @@ import numpy as np
 from seamlessalign import storage
 from seamlessalign.errors import InputError
 from seamlessalign.training.evaluation.config import Resampling
-from seamlessalign.training.evaluation.evaluate import difference
 from seamlessalign.training.evaluation.measures import Float64
-from seamlessalign.training.evaluation.resampling import Comparison, paired_bootstrap, paired_randomisation
-from seamlessalign.training.evaluation.text import Bleu, text_measure
+from seamlessalign.training.evaluation.resampling import Comparison, compared
+from seamlessalign.training.evaluation.results import difference
+from seamlessalign.training.evaluation.scores import score_of
+
+Key = tuple[str, str, str, str]  # task, direction, condition, measure
 
 
 @dataclass(frozen=True)
 class Pair:
     """A measure of a direction in two evaluations."""
 
+    task: str
     direction: str
+    condition: str
     measure: str
     first: float
     second: float
@@ -31,7 +35,7 @@ class Pair:
 class _Kept:
     told: dict[str, Any]  # evaluation.json
     system: str
-    rows: dict[tuple[str, str], dict[str, list[float]]]  # direction, measure → id → statistics
+    rows: dict[Key, dict[str, list[float]]]  # id → statistics
 
 
 def compare(first: str, second: str, settings: Resampling | None = None) -> list[Pair]:
@@ -42,13 +46,16 @@ def compare(first: str, second: str, settings: Resampling | None = None) -> list
     """
     settings = settings or Resampling()
     one, other = _read(first), _read(second)
-    if one.told["digest of rows"] != other.told["digest of rows"]:
+    if one.told.get("digest of rows") != other.told.get("digest of rows"):
         raise InputError(f"{first} and {second} were made of different rows: evaluate both on the same")
     found, differ = [], []
     for key in one.rows.keys() & other.rows.keys():
-        a, b = _score_of(one, *key), _score_of(other, *key)
+        a, b = _score_of(one, key), _score_of(other, key)
         if a["signature"] != b["signature"]:
-            differ.append(f"{key[1]}: {a['signature']} and {b['signature']}")
+            differ.append(f"{key[-1]}: {a['signature']} and {b['signature']}")
+            continue
+        if one.rows[key].keys() != other.rows[key].keys():
+            differ.append(f"{key[-1]}: rows with other ids")
             continue
         ids = list(one.rows[key])
         rows = [np.array([kept.rows[key][name] for name in ids], np.float64) for kept in (one, other)]
@@ -56,37 +63,33 @@ def compare(first: str, second: str, settings: Resampling | None = None) -> list
     if not found:
         told = f": {differ[0]}" if differ else ""
         raise InputError(f"{first} and {second} have no measure with the same settings{told}")
-    return sorted(found, key=lambda pair: (pair.direction, pair.measure))
+    return sorted(found, key=lambda pair: (pair.task, pair.direction, pair.condition, pair.measure))
 
 
 def table(first: str, second: str, pairs: list[Pair]) -> str:
     """A Markdown table for people."""
     lines = [f"| direction | measure | {first} | {second} | difference (95 %) |", "|---" * 5 + "|"]
     for pair in pairs:
-        cells = [pair.direction, pair.measure, f"{pair.first:.2f}", f"{pair.second:.2f}", difference(pair.comparison)]
+        measure = f"{pair.measure}, {pair.condition}" if pair.condition else pair.measure
+        cells = [pair.direction, measure, f"{pair.first:.2f}", f"{pair.second:.2f}", difference(pair.comparison)]
         lines.append("| " + " | ".join(cells) + " |")
     signatures = dict.fromkeys(f"{pair.measure}: {pair.signature}" for pair in pairs)
     return "\n".join([*lines, "", *signatures, pairs[0].comparison.test])
 
 
 def _pair(
-    key: tuple[str, str], a: dict[str, Any], b: dict[str, Any], first: Float64, second: Float64, settings: Resampling
+    key: Key, a: dict[str, Any], b: dict[str, Any], first: Float64, second: Float64, settings: Resampling
 ) -> Pair:
-    lang = key[0].partition("-")[2]
-    kind = a["kind"].removeprefix("asr_")  # what was heard is counted already, as pieces are
-    measure = Bleu("none") if kind == "spbleu" else text_measure(kind, lang)
-    if settings.test == "randomisation":
-        found = paired_randomisation(first, second, measure.score, settings.exchanges, settings.seed)
-    else:
-        found = paired_bootstrap(first, second, measure.score, settings.samples, settings.seed)
-    return Pair(*key, measure.score(first.sum(0)), measure.score(second.sum(0)), a["signature"], found)
+    score = score_of(a["kind"])
+    return Pair(*key, a["score"], b["score"], a["signature"], compared(first, second, score, settings))
 
 
-def _score_of(kept: _Kept, direction: str, measure: str) -> dict[str, Any]:
+def _score_of(kept: _Kept, key: Key) -> dict[str, Any]:
     for score in kept.told["scores"]:
-        if (score["system"], score["direction"], score["measure"]) == (kept.system, direction, measure):
+        found = (score["task"], score["direction"], score.get("condition", ""), score["measure"])
+        if score["system"] == kept.system and found == key:
             return dict(score)
-    raise InputError(f"evaluation.json lacks {measure} of {kept.system}, {direction}: evaluate again")
+    raise InputError(f"evaluation.json lacks {key[-1]} of {kept.system}, {key[1]}: evaluate again")
 
 
 def _read(place: str) -> _Kept:
@@ -98,7 +101,7 @@ def _read(place: str) -> _Kept:
         raise InputError(f"{place}: is no folder of an evaluation, which has evaluation.json")
     try:
         told = json.loads(storage.read_bytes(file))
-        systems = list(told["systems"])
+        systems = list(dict.fromkeys(score["system"] for score in told["scores"]))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file}: is not what `seamlessalign evaluate` writes") from error
     if not system and len(systems) > 1:
@@ -106,8 +109,9 @@ def _read(place: str) -> _Kept:
     system = system or systems[0]
     if system not in systems:
         raise InputError(f"{folder}: has no system {system!r}, but {', '.join(systems)}")
-    rows: dict[tuple[str, str], dict[str, list[float]]] = {}
+    rows: dict[Key, dict[str, list[float]]] = {}
     for row in storage.read_table(storage.join(folder, "statistics.parquet")).to_pylist():
         if row["system"] == system:
-            rows.setdefault((row["direction"], row["measure"]), {})[row["id"]] = row["statistics"]
+            key = (row["task"], row["direction"], row["condition"], row["measure"])
+            rows.setdefault(key, {})[row["id"]] = row["statistics"]
     return _Kept(told, system, rows)

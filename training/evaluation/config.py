@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from seamlessalign.training.evaluation.rows import Columns
 from seamlessalign.typed_config import Section, apply_override, beside, checked, read_yaml
 
 SpeechMeasure = Literal["asr_bleu", "asr_chrf++", "asr_error_rate"]
+# keys under which something other than translations is measured
+TASKS: tuple[str, ...] = ()
 TextMeasure = Literal["bleu", "spbleu", "chrf", "chrf++", "error_rate", "wer", "cer"]
 
 
@@ -63,24 +65,34 @@ class EvaluationConfig(Section):
     """A whole evaluation."""
 
     output: str
-    rows: TestSet
-    systems: dict[str, System] = Field(min_length=1)
+    rows: TestSet | None = None  # of translations
+    systems: dict[str, System] = {}
     baseline: str | None = None  # the system that the others are compared with; by default the first
     measures: Measures = Measures()
     resampling: Resampling = Resampling()
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
+        if (self.rows is None) != (not self.systems):
+            raise ValueError("rows and systems go together: give both, or neither")
+        if self.rows is None and not self.tasks():
+            raise ValueError(
+                f"there is nothing to evaluate: give rows and systems{''.join(f', or {name}' for name in TASKS)}"
+            )
         if self.baseline is not None and self.baseline not in self.systems:
             raise ValueError(f"baseline is {self.baseline!r}, which is none of systems: {', '.join(self.systems)}")
         if "spbleu" in self.measures.text and self.measures.sentencepiece is None:
             raise ValueError("measures.text has spbleu, which needs measures.sentencepiece")
         return self
 
+    def tasks(self) -> list[str]:
+        """What is measured other than translations."""
+        return [name for name in TASKS if getattr(self, name) is not None]
+
     def beside(self, file: Path) -> Self:
         """Paths of inputs relative to the folder of the configuration's file."""
         systems = {name: one.model_copy(update={"path": beside(file, one.path)}) for name, one in self.systems.items()}
-        rows = self.rows.model_copy(update={"path": beside(file, self.rows.path)})
+        rows = None if self.rows is None else self.rows.model_copy(update={"path": beside(file, self.rows.path)})
         pieces = self.measures.sentencepiece
         asr = self.measures.asr
         near = {key: beside(file, value) for key in ("directory", "kept") if (value := getattr(asr, key)) is not None}

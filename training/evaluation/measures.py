@@ -4,7 +4,7 @@ BLEU is made of counts of n-grams, an error rate of edits and words, a mean of v
 any measure is resampled in the same way: rows are drawn, their numbers summed, and the score taken of the sums.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from seamlessalign.errors import InputError
 
 Float64 = npt.NDArray[np.float64]
+ScoreOf = Callable[[Float64], float]
 
 
 class Measure(Protocol):
@@ -34,6 +35,31 @@ class Measure(Protocol):
 
     def score(self, sums: Float64) -> float:
         """The score of the rows whose numbers have these sums, `(num_statistics,)`; nan where it has none."""
+
+    def row_score(self, numbers: Float64) -> float:
+        """The score of one row by itself, `(num_statistics,)`; nan where it has none."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a measure finds in rows that one system answered, in one direction and under one condition."""
+
+    kind: str  # as configurations call the measure; says how a score follows from sums (`scores.score_of`)
+    measure: str  # as tables do
+    signature: str
+    higher_is_better: bool
+    ids: Sequence[str]  # what each row of the statistics is: a row of the test set, or a group of them
+    statistics: Float64  # (num_rows, num_statistics)
+    score: ScoreOf  # of sums of statistics
+    row_score: ScoreOf | None = None  # of the numbers of one row, where that is not `score`
+    condition: str = ""  # under which the system answered, such as noise:10
+    missing: int = 0  # rows without an output: they count as if it were empty
+    details: dict[str, Any] = field(default_factory=dict)  # plain values
+    behind: Sequence[dict[str, Any]] = ()  # the rows behind a count: id, what, and what is to be read there
+
+    def row_scores(self) -> list[float]:
+        """The score of each row by itself; nan where it has none."""
+        return [(self.row_score or self.score)(numbers) for numbers in self.statistics]
 
 
 @dataclass(frozen=True)
@@ -94,7 +120,17 @@ class RowMean:
         return np.stack([np.where(there, found, 0.0), there.astype(np.float64)], axis=1)
 
     def score(self, sums: Float64) -> float:
-        return float(self.factor * sums[0] / sums[1]) if sums[1] else float("nan")
+        return self.factor * ratio(sums)
+
+
+def ratio(sums: Float64) -> float:
+    """The first sum over the second: a mean of values and ones, a rate of errors and words; nan over nothing."""
+    return float(sums[0] / sums[1]) if sums[1] else float("nan")
+
+
+def percentage(sums: Float64) -> float:
+    """`ratio` in per cent."""
+    return 100 * ratio(sums)
 
 
 def check_rows(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:

@@ -6,16 +6,14 @@ came times the numbers. Which rows a draw has follows from their number, the num
 sacrebleu, whose draws they are: systems that are compared have the same.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from seamlessalign.errors import InputError
-
-Float64 = npt.NDArray[np.float64]
-ScoreOf = Callable[[Float64], float]
+from seamlessalign.training.evaluation.config import Resampling
+from seamlessalign.training.evaluation.measures import Float64, ScoreOf
 
 SAMPLES = 1000
 SEED = 12345  # sacrebleu's
@@ -78,6 +76,13 @@ def paired_randomisation(
     low, high = interval(differences)
     told = f"paired approximate randomisation|ar:{samples}|seed:{seed}"
     return Comparison(found, low, high, _p_value(np.array(away), abs(found)), told)
+
+
+def compared(baseline: Float64, system: Float64, score: ScoreOf, settings: Resampling) -> Comparison:
+    """Compare as a configuration says."""
+    if settings.test == "randomisation":
+        return paired_randomisation(baseline, system, score, settings.exchanges, settings.seed)
+    return paired_bootstrap(baseline, system, score, settings.samples, settings.seed)
 
 
 def _p_value(away: Float64, found: float) -> float:

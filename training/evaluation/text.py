@@ -6,7 +6,7 @@ or over characters where a language is written without spaces, of texts that wen
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,8 @@ import numpy as np
 
 from seamlessalign.errors import InputError, MissingPackageError
 from seamlessalign.languages import get_language
-from seamlessalign.training.evaluation.measures import Float64, Measure, check_rows
+from seamlessalign.training.evaluation.measures import Float64, Measure, Measured, check_rows, percentage
+from seamlessalign.training.evaluation.subjects import Subject, Tools
 
 # Written without spaces between words: BLEU of characters, and an error rate of characters
 UNSPACED = ("cmn", "jpn", "lao", "mya", "tha")
@@ -24,6 +25,14 @@ UNSPACED = ("cmn", "jpn", "lao", "mya", "tha")
 TEXT_MEASURES = ("bleu", "spbleu", "chrf", "chrf++", "error_rate", "wer", "cer")
 
 Normaliser = Callable[[str], str]
+
+
+def measured(subject: Subject, tools: Tools) -> Iterator[Measured]:
+    """`measures.text` of what a system wrote."""
+    if subject.wrote:
+        for name in tools.config.measures.text:
+            measure = text_measure(name, subject.tgt_lang, sentencepiece=tools.config.measures.sentencepiece)
+            yield subject.measured(name, measure, subject.texts())
 
 
 def text_measure(name: str, lang: str, *, sentencepiece: str | None = None) -> Measure:
@@ -77,26 +86,37 @@ class _Sacrebleu:
         return np.array(self._metric._extract_corpus_statistics(made, streams), np.float64)
 
     def score(self, sums: Float64) -> float:
-        # whole numbers, on which BLEU's smoothing works
-        return float(self._metric._compute_score_from_stats([int(value) for value in sums]).score)
+        return _score_of(self._metric, sums)
+
+    def row_score(self, numbers: Float64) -> float:
+        return self.score(numbers)
+
+
+def _score_of(metric: Any, sums: Float64) -> float:
+    # whole numbers, on which BLEU's smoothing works
+    return float(metric._compute_score_from_stats([int(value) for value in sums]).score)
 
 
 class Bleu(_Sacrebleu):
-    """BLEU of a corpus, mixed case, exponential smoothing. Of pieces of `sentencepiece` it is spBLEU."""
+    """BLEU of a corpus, mixed case, exponential smoothing. Of pieces of `sentencepiece` it is spBLEU.
 
-    def __init__(self, tokenizer: str, *, sentencepiece: str | None = None, sentence: bool = False) -> None:
-        """sentence: of each sentence by itself, with as many orders of n-grams as it has (`eff:yes`).
+    A row by itself has as many orders of n-grams as it is long (`eff:yes`), as sacrebleu's BLEU of sentences.
+    """
 
-        Raises InputError for a file that is no model of SentencePiece.
-        """
+    def __init__(self, tokenizer: str, *, sentencepiece: str | None = None) -> None:
+        """Raises InputError for a file that is no model of SentencePiece."""
         bleu = _package("sacrebleu.metrics.bleu").BLEU
         # force: texts that end in " ." are as somebody wrote them
-        super().__init__(bleu(tokenize=tokenizer, force=True, effective_order=sentence))
+        super().__init__(bleu(tokenize=tokenizer, force=True))
+        self._of_a_row = bleu(tokenize=tokenizer, force=True, effective_order=True)
         self.name = "BLEU" if sentencepiece is None else "spBLEU"
         self._pieces = None if sentencepiece is None else _sentencepiece(sentencepiece)
 
     def _prepared(self, text: str) -> str:
         return text if self._pieces is None else " ".join(self._pieces[0].encode(text.rstrip(), out_type=str))
+
+    def row_score(self, numbers: Float64) -> float:
+        return _score_of(self._of_a_row, numbers)
 
     def signature(self, num_references: int = 1) -> str:
         told = super().signature(num_references)
@@ -171,7 +191,10 @@ class ErrorRate:
         return found
 
     def score(self, sums: Float64) -> float:
-        return float(100 * sums[0] / sums[1]) if sums[1] else float("nan")
+        return percentage(sums)
+
+    def row_score(self, numbers: Float64) -> float:
+        return percentage(numbers)
 
     def _units(self, text: str) -> list[str]:
         words = self._normalise(text).split()
@@ -190,39 +213,3 @@ def normaliser(lang: str) -> Normaliser:
         return english
     basic: Normaliser = _package("whisper_normalizer.basic").BasicTextNormalizer()
     return basic
-
-
-# What is heard
-
-
-class Heard:
-    """A measure of text, of what was heard: both sides go through Whisper's normaliser first."""
-
-    def __init__(self, measure: Measure, lang: str, recogniser: str) -> None:
-        """recogniser: its signature."""
-        self._measure, self._normalise, self._recogniser = measure, normaliser(lang), recogniser
-        self._kind = normaliser_name(lang)
-        self.name = f"ASR-{measure.name}"
-        self.higher_is_better = measure.higher_is_better
-
-    def signature(self, num_references: int = 1) -> str:
-        told = f"norm:{self._kind}-{version('whisper_normalizer')}"
-        return f"{self._measure.signature(num_references)}|{told}|{self._recogniser}"
-
-    def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Float64:
-        made = [self._normalise(text) for text in hypotheses]
-        return self._measure.statistics(made, [[self._normalise(text) for text in some] for some in references])
-
-    def score(self, sums: Float64) -> float:
-        return self._measure.score(sums)
-
-
-def heard_measure(name: str, lang: str, recogniser: str) -> Measure:
-    """`asr_bleu`, `asr_chrf++` or `asr_error_rate` of a language (ISO 639-3), with what a recogniser heard.
-
-    Error rates are normalised once, as they are of text. Raises InputError for another name.
-    """
-    measure = text_measure(name.removeprefix("asr_"), lang)
-    if isinstance(measure, ErrorRate):
-        measure = ErrorRate(measure.unit, lang, normalised=False)
-    return Heard(measure, lang, recogniser)

@@ -51,7 +51,7 @@ def test_scores_are_those_of_sacrebleu_by_direction(config: Path, capsys: pytest
     assert main(["evaluate", str(config), "measures.text=[bleu, chrf++, error_rate]"]) == 0
     out = capsys.readouterr().out
     told = _told(config.parent / "out")
-    assert (told["rows"], told["baseline"]) == (5, "good")
+    assert (told["rows"], told["baselines"]) == (5, {"translation": "good"})
     scores = {(line["system"], line["direction"], line["measure"]): line for line in told["scores"]}
     assert len(scores) == 2 * 2 * 3
     for system, texts in MADE.items():
@@ -142,3 +142,25 @@ def test_what_cannot_be_compared(config: Path, capsys: pytest.CaptureFixture[str
         assert told in capsys.readouterr().err
     assert main(["evaluate"]) == 2
     assert "either CONFIG.yaml or --compare" in capsys.readouterr().err
+
+
+def test_each_row_has_its_score_and_its_texts(config: Path) -> None:
+    assert main(["evaluate", str(config), "measures.text=[bleu, chrf++]"]) == 0
+    rows = pq.read_table(config.parent / "out/statistics.parquet").to_pylist()
+    texts = {
+        (row["system"], row["id"]): row for row in pq.read_table(config.parent / "out/translations.parquet").to_pylist()
+    }
+    assert len(texts) == 10 and len(rows) == 20
+    sentence: dict[str, Any] = {"BLEU": sacrebleu.sentence_bleu, "chrF2++": lambda a, b: sacrebleu.sentence_chrf(a, b, word_order=2)}
+    for row in rows:
+        text = texts[row["system"], row["id"]]
+        wanted = sentence[row["measure"]](text["text"], text["references"]).score
+        assert row["score"] == pytest.approx(wanted), row
+
+
+def test_what_cannot_be_written_as_utf_8_is_still_told(config: Path) -> None:
+    lines = [json.loads(line) for line in (config.parent / "good.jsonl").read_text().splitlines()]
+    lines[0]["id"] = "half \ud83d"
+    (config.parent / "good.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["evaluate", str(config)]) == 0
+    assert _told(config.parent / "out")["systems"]["good"]["not_asked"] == 1

@@ -1,0 +1,54 @@
+"""Measures of speech by what a recogniser hears in it: ASR-BLEU, ASR-chrF++ and error rates."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+
+from seamlessalign.training.evaluation.measures import Float64, Measure, Measured
+from seamlessalign.training.evaluation.subjects import Subject, Tools
+from seamlessalign.training.evaluation.text import ErrorRate, normaliser, normaliser_name, text_measure
+
+
+def measured(subject: Subject, tools: Tools) -> Iterator[Measured]:
+    """`measures.speech` of what a system said."""
+    if subject.spoke and tools.config.measures.speech:
+        heard = subject.heard()
+        for name in tools.config.measures.speech:
+            measure = heard_measure(name, subject.tgt_lang, tools.recogniser.signature)
+            yield subject.measured(name, measure, heard.texts, dict(Counter(heard.failed.values())))
+
+
+class Heard:
+    """A measure of text, of what was heard: both sides go through Whisper's normaliser first."""
+
+    def __init__(self, measure: Measure, lang: str, recogniser: str) -> None:
+        """recogniser: its signature."""
+        self._measure, self._normalise, self._recogniser = measure, normaliser(lang), recogniser
+        self._kind = normaliser_name(lang)
+        self.name = f"ASR-{measure.name}"
+        self.higher_is_better = measure.higher_is_better
+
+    def signature(self, num_references: int = 1) -> str:
+        told = f"norm:{self._kind}-{version('whisper_normalizer')}"
+        return f"{self._measure.signature(num_references)}|{told}|{self._recogniser}"
+
+    def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Float64:
+        made = [self._normalise(text) for text in hypotheses]
+        return self._measure.statistics(made, [[self._normalise(text) for text in some] for some in references])
+
+    def score(self, sums: Float64) -> float:
+        return self._measure.score(sums)
+
+    def row_score(self, numbers: Float64) -> float:
+        return self._measure.row_score(numbers)
+
+
+def heard_measure(name: str, lang: str, recogniser: str) -> Measure:
+    """`asr_bleu`, `asr_chrf++` or `asr_error_rate` of a language (ISO 639-3), with what a recogniser heard.
+
+    Error rates are normalised once, as they are of text. Raises InputError for another name.
+    """
+    measure = text_measure(name.removeprefix("asr_"), lang)
+    if isinstance(measure, ErrorRate):
+        measure = ErrorRate(measure.unit, lang, normalised=False)
+    return Heard(measure, lang, recogniser)

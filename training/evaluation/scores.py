@@ -1,0 +1,26 @@
+"""How a score follows from the sums of rows' numbers, by the kind of its measure: kept numbers give it again."""
+
+from collections.abc import Callable
+
+from seamlessalign.errors import InputError
+from seamlessalign.training.evaluation.measures import ScoreOf, percentage
+from seamlessalign.training.evaluation.text import Bleu, Chrf
+
+# kind → what gives the function; what is heard has the kind of what is written, with asr_ before it
+SCORES: dict[str, Callable[[], ScoreOf]] = {
+    "bleu": lambda: Bleu("none").score,
+    "spbleu": lambda: Bleu("none").score,  # pieces are counted already
+    "chrf": lambda: Chrf(word_order=0).score,
+    "chrf++": lambda: Chrf(word_order=2).score,
+    "error_rate": lambda: percentage,
+    "wer": lambda: percentage,
+    "cer": lambda: percentage,
+}
+
+
+def score_of(kind: str) -> ScoreOf:
+    """The score of sums `(num_statistics,)` of a measure's rows. Raises InputError for a kind that is not known."""
+    try:
+        return SCORES[kind.removeprefix("asr_")]()
+    except KeyError:
+        raise InputError(f"there is no measure {kind!r}; there are {', '.join(SCORES)}") from None
