@@ -18,6 +18,7 @@ from seamlessalign.training.evaluation.measures import Float64, ScoreOf
 SAMPLES = 1000
 SEED = 12345  # sacrebleu's
 _BLOCK = 4_000_000  # numbers that are held at once, about
+_WORD = 32  # numpy draws so many yes or no at once: of blocks with a multiple the draws are those of one large block
 
 
 def bootstrap(statistics: Float64, score: ScoreOf, samples: int = SAMPLES, seed: int = SEED) -> Float64:
@@ -27,10 +28,14 @@ def bootstrap(statistics: Float64, score: ScoreOf, samples: int = SAMPLES, seed:
 
 
 def interval(scores: Float64, level: float = 0.95) -> tuple[float, float]:
-    """The percentiles between which a share `level` of the draws lies; nan where a draw has no score."""
-    edge = (1 - level) / 2
-    low, high = np.quantile(scores, [edge, 1 - edge])
-    return float(low), float(high)
+    """The scores between which a share `level` of the draws lies, those that sacrebleu takes: as many are left out
+    below as above. Of draws that have a score; nan where none has.
+    """
+    ordered = np.sort(scores[np.isfinite(scores)])
+    if not len(ordered):
+        return float("nan"), float("nan")
+    outside = int(len(ordered) * (1 - level) / 2)
+    return float(ordered[outside]), float(ordered[len(ordered) - outside - 1])
 
 
 @dataclass(frozen=True)
@@ -49,33 +54,39 @@ def paired_bootstrap(
 ) -> Comparison:
     """Compare by draws of the same rows of both.
 
-    p: how often the difference of a draw is farther from the mean difference of all draws than the difference that was
-    found is from none (Riezler and Maxwell 2005, figure 2), counted as (c + 1) / (samples + 1).
+    p: how often the size of a draw's difference, less the mean size of all, is more than the size that was found
+    (Riezler and Maxwell 2005, figure 2), counted as (c + 1) / (samples + 1), as sacrebleu does. Where systems differ
+    this is half of what a test of both sides would say; `paired_randomisation` keeps what it promises.
     """
     first, second = _pair(baseline, system)
     found = score(second.sum(0)) - score(first.sum(0))
     differences = bootstrap(second, score, samples, seed) - bootstrap(first, score, samples, seed)
-    away = np.abs(differences - differences.mean())
+    sizes = np.abs(differences)
+    there = sizes[np.isfinite(sizes)]
     low, high = interval(differences)
-    return Comparison(found, low, high, _p_value(away, abs(found)), f"paired bootstrap|bs:{samples}|seed:{seed}")
+    p_value = _p_value(sizes - (there.mean() if len(there) else 0.0), found)
+    return Comparison(found, low, high, p_value, f"paired bootstrap|bs:{samples}|seed:{seed}")
 
 
 def paired_randomisation(
     baseline: Float64, system: Float64, score: ScoreOf, samples: int = 10_000, seed: int = SEED
 ) -> Comparison:
-    """Compare by exchanging the two outputs of each row or not, at random (Riezler and Maxwell 2005, figure 1)."""
+    """Compare by exchanging the two outputs of each row or not, at random (Riezler and Maxwell 2005, figure 1).
+
+    The exchanges are sacrebleu's for the same seed, and so is p. The interval is that of the paired bootstrap.
+    """
     first, second = _pair(baseline, system)
     sums, both = first.sum(0), first.sum(0) + second.sum(0)
     found = score(second.sum(0)) - score(sums)
     random, more, away = np.random.default_rng(seed), second - first, []
-    for count in _blocks(len(first), samples):
-        exchanged = random.random((count, len(first))) < 0.5
+    for count in _blocks(len(first), samples, _WORD):
+        exchanged = random.integers(2, size=(count, len(first)), dtype=bool)
         for moved in exchanged.astype(np.float64) @ more:
             away.append(abs(score(both - sums - moved) - score(sums + moved)))
     differences = bootstrap(second, score, SAMPLES, seed) - bootstrap(first, score, SAMPLES, seed)
     low, high = interval(differences)
     told = f"paired approximate randomisation|ar:{samples}|seed:{seed}"
-    return Comparison(found, low, high, _p_value(np.array(away), abs(found)), told)
+    return Comparison(found, low, high, _p_value(np.array(away), found), told)
 
 
 def compared(baseline: Float64, system: Float64, score: ScoreOf, settings: Resampling) -> Comparison:
@@ -86,7 +97,16 @@ def compared(baseline: Float64, system: Float64, score: ScoreOf, settings: Resam
 
 
 def _p_value(away: Float64, found: float) -> float:
-    return float((np.sum(away > found) + 1) / (len(away) + 1))
+    """How probable a difference as large as the one found is, by how large chance made it; nan where none was found.
+
+    Two systems that do not differ at all have 1, where sacrebleu has the least that there is. A draw without a score
+    counts against a difference.
+    """
+    if np.isnan(found):
+        return float("nan")
+    if found == 0:
+        return 1.0
+    return float((np.sum(~(away <= abs(found))) + 1) / (len(away) + 1))
 
 
 def _draws(num_rows: int, samples: int, seed: int) -> Iterator[Float64]:
@@ -99,8 +119,8 @@ def _draws(num_rows: int, samples: int, seed: int) -> Iterator[Float64]:
         yield counts.reshape(count, num_rows).astype(np.float64)
 
 
-def _blocks(num_rows: int, samples: int) -> Iterator[int]:
-    step = max(1, _BLOCK // num_rows)
+def _blocks(num_rows: int, samples: int, multiple: int = 1) -> Iterator[int]:
+    step = max(1, _BLOCK // num_rows // multiple) * multiple
     for start in range(0, samples, step):
         yield min(step, samples - start)
 

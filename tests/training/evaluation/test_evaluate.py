@@ -151,7 +151,10 @@ def test_each_row_has_its_score_and_its_texts(config: Path) -> None:
         (row["system"], row["id"]): row for row in pq.read_table(config.parent / "out/translations.parquet").to_pylist()
     }
     assert len(texts) == 10 and len(rows) == 20
-    sentence: dict[str, Any] = {"BLEU": sacrebleu.sentence_bleu, "chrF2++": lambda a, b: sacrebleu.sentence_chrf(a, b, word_order=2)}
+    sentence: dict[str, Any] = {
+        "BLEU": sacrebleu.sentence_bleu,
+        "chrF2++": lambda a, b: sacrebleu.sentence_chrf(a, b, word_order=2),
+    }
     for row in rows:
         text = texts[row["system"], row["id"]]
         wanted = sentence[row["measure"]](text["text"], text["references"]).score

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.significance import PairedTest
 
 from seamlessalign.errors import InputError
@@ -43,6 +44,13 @@ def test_the_interval_holds_the_truth_nineteen_times_of_twenty() -> None:
     assert 0.90 <= held / 300 <= 0.98
 
 
+def test_the_interval_leaves_out_as_many_below_as_above() -> None:
+    scores = np.random.default_rng(0).permutation(np.arange(1000.0))
+    assert interval(scores) == (25, 974)
+    assert interval(np.append(scores, np.nan)) == (25, 974)
+    assert interval(scores[:39]) == (scores[:39].min(), scores[:39].max())
+
+
 def test_rows_without_a_value_do_not_count() -> None:
     assert MEAN.score(MEAN.of([1.0, np.nan, 3.0]).sum(0)) == 2
     assert np.isnan(MEAN.score(MEAN.of([np.nan]).sum(0)))
@@ -58,13 +66,31 @@ class TestComparisons:
         wanted = [[text] for text in self.wanted]
         return measure.statistics(self.made["first"], wanted), measure.statistics(self.made["second"], wanted)
 
-    def test_paired_bootstrap_is_that_of_sacrebleu(self) -> None:
-        measure = text_measure("bleu", "eng")
-        ours = paired_bootstrap(*self._statistics(), measure.score)
-        theirs: Any
-        _, theirs = PairedTest(list(self.made.items()), {"BLEU": BLEU(force=True)}, [self.wanted], "bs", 1000)()
-        assert ours.p_value == pytest.approx(theirs["BLEU"][1].p_value, abs=1e-9)
-        assert ours.difference == pytest.approx(theirs["BLEU"][1].score - theirs["BLEU"][0].score)
+    @pytest.mark.parametrize("rows", [7, 61])
+    @pytest.mark.parametrize("block", [50, 4_000_000])
+    def test_p_is_that_of_sacrebleu(self, rows: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(resampling, "_BLOCK", block)
+        random = np.random.default_rng(rows)
+        words = [f"w{i}" for i in range(40)]
+        wanted = [" ".join(random.choice(words, 12)) for _ in range(rows)]
+        made = {
+            name: [
+                " ".join(w if random.random() > q else str(random.choice(words)) for w in text.split())
+                for text in wanted
+            ]
+            for name, q in (("first", 0.35), ("second", 0.32))
+        }
+        for kind, theirs in (("bleu", BLEU(force=True)), ("chrf++", CHRF(word_order=2))):
+            measure = text_measure(kind, "eng")
+            statistics = [measure.statistics(texts, [[text] for text in wanted]) for texts in made.values()]
+            for test, name in ((paired_bootstrap, "bs"), (paired_randomisation, "ar")):
+                ours = test(statistics[0], statistics[1], measure.score, samples=400)
+                _, found = PairedTest(list(made.items()), {kind: theirs}, [wanted], name, 400)()
+                results: Any = list(found.values())[-1]
+                first, second = results
+                assert ours.p_value == second.p_value
+                assert ours.difference == pytest.approx(second.score - first.score)
+                assert 1 / 401 < ours.p_value < 1  # else little was compared
 
     def test_randomisation_agrees_with_every_exchange(self) -> None:
         first, second = MEAN.of(_values(1, 10)), MEAN.of(_values(2, 10) + 0.5)
@@ -81,8 +107,25 @@ class TestComparisons:
         first, _ = self._statistics()
         for test in (paired_bootstrap, paired_randomisation):
             found = test(first, first, text_measure("bleu", "eng").score, samples=50)
-            assert (found.difference, found.low, found.high) == (0, 0, 0)
-            assert found.p_value == 1 / 51  # as sacrebleu: no draw is farther from none than none
+            assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+
+    def test_exchanges_promise_what_they_keep(self) -> None:
+        told = [
+            paired_randomisation(MEAN.of(_values(2 * i)), MEAN.of(_values(2 * i + 1)), MEAN.score, 200).p_value
+            for i in range(300)
+        ]
+        assert 0.02 <= np.mean(np.array(told) < 0.05) <= 0.09  # of systems that do not differ
+
+    def test_draws_without_a_score_are_against_a_difference(self) -> None:
+        first, second = MEAN.of([1.0, *[np.nan] * 5]), MEAN.of([2.0, *[np.nan] * 5])
+        found = paired_bootstrap(first, second, MEAN.score, samples=200)
+        drawn = np.random.default_rng(12345).choice(6, size=(200, 6), replace=True)
+        without = int((~(drawn == 0).any(1)).sum())
+        assert without > 20
+        assert (found.difference, found.low, found.high) == (1, 1, 1)
+        assert found.p_value == (without + 1) / 201
+        nothing = paired_bootstrap(MEAN.of([np.nan]), MEAN.of([1.0]), MEAN.score, samples=20)
+        assert np.isnan([nothing.difference, nothing.low, nothing.high, nothing.p_value]).all()
 
     def test_other_rows(self) -> None:
         with pytest.raises(InputError, match="have 3 and 4 rows"):
