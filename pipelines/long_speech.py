@@ -23,7 +23,8 @@ from seamlessalign.errors import ConfigError, InputError, UnreadableError
 from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.segmentation import detect_speech
 from seamlessalign.training.unity.generation import Source, Translation, Translator
-from seamlessalign.training.unity.translate import TranslationJob, load_job, pcm_of
+from seamlessalign.training.unity.translate import TranslationJob, load_job
+from seamlessalign.training.unity.translation_folder import pcm_of
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]

@@ -27,20 +27,31 @@ def slowest_speed(settings: AugmentSettings) -> float:
 class Noises:
     """Recordings of noise, of which stretches are read as they are wanted."""
 
-    def __init__(self, folder: str) -> None:
-        """Look at all sound files in a folder. Raises InputError where there is none, or one that cannot be read."""
+    def __init__(self, folder: str, key: str = "augment.noises", unreadable: dict[str, str] | None = None) -> None:
+        """Look at all sound files in a folder.
+
+        key: of the configuration that names it. unreadable: gets what is wrong with files that cannot be read, and
+        these are left out; where it is None, one raises InputError. So does a folder without any that can.
+        """
+        self._unreadable = unreadable
         files = [file for file in sorted(Path(folder).rglob("*")) if file.suffix.lower() in _SOUNDS]
         if not files:
-            raise InputError(f"augment.noises: {folder} holds no sound files ({', '.join(_SOUNDS)})")
+            raise InputError(f"{key}: {folder} holds no sound files ({', '.join(_SOUNDS)})")
         self._files: list[tuple[Path, int, int]] = []  # each with its frames and rate
         for file in files:
             try:
                 about = soundfile.info(file)
+                wrong = "" if about.frames > 0 else "is empty; remove it"
             except (soundfile.LibsndfileError, OSError) as error:
-                raise InputError(f"augment.noises: {file} cannot be read: {error}") from error
-            if about.frames < 1:
-                raise InputError(f"augment.noises: {file} is empty; remove it")
-            self._files.append((file, about.frames, about.samplerate))
+                wrong = f"cannot be read: {error}"
+            if not wrong:
+                self._files.append((file, about.frames, about.samplerate))
+            elif unreadable is None:
+                raise InputError(f"{key}: {file} {wrong}")
+            else:
+                unreadable[str(file)] = wrong
+        if not self._files:
+            raise InputError(f"{key}: of {len(files)} sound files in {folder} none can be read")
 
     @property
     def digest(self) -> str:
@@ -61,6 +72,8 @@ class Noises:
                 opened.seek(int(where * max(1, frames - wanted)))
                 found = opened.read(wanted, dtype="float32", always_2d=True).mean(axis=1)
         except (soundfile.LibsndfileError, OSError) as error:
+            if self._unreadable is not None:
+                self._unreadable[str(file)] = f"cannot be read: {error}"
             raise UnreadableError("noise_unreadable", f"{file}: {error}") from error
         if frames <= wanted:
             found = np.roll(found, -int(where * len(found)))

@@ -32,6 +32,7 @@ class TestRow:
     src_sound: Sound | None = None
     reference_sound: Sound | None = None
     group: str | None = None  # rows that say the same, by several speakers
+    speaker: str | None = None
     references_by_gender: Mapping[str, str] = field(default_factory=dict)  # masculine, feminine
 
     @property
@@ -58,6 +59,7 @@ class Columns(Section):
     src_audio: str = "src_audio"
     reference_audio: str = "reference_audio"
     group: str = "group"  # rows with the same one say the same, by several speakers
+    speaker: str = "speaker"
     masculine: str = "reference_masculine"
     feminine: str = "reference_feminine"
     text: str = "text"  # of an output
@@ -110,6 +112,7 @@ def read_test_rows(
                 src_sound=_sound(values, columns.src_audio, base),
                 reference_sound=_sound(values, columns.reference_audio, base),
                 group=_text(values.get(columns.group)),
+                speaker=_text(values.get(columns.speaker)),
                 references_by_gender={
                     gender: text
                     for gender, column in (("masculine", columns.masculine), ("feminine", columns.feminine))

@@ -1,33 +1,18 @@
-"""Translating a whole table into a folder, a chunk at a time: a job that was killed goes on where it was.
-
-The folder is the state: `translation.json` says what is done, `parts/` has a table for each chunk that is done, in the
-order of the input, `speech/` the sound of each row, and `translations.parquet` or `.jsonl` is there once all is done.
-"""
+"""Translating with a UnitY model: a text, or a whole table into a folder, where a job that was killed goes on."""
 
 import contextlib
 import difflib
-import fcntl
-import io
-import json
-import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-
 from seamlessalign import storage
 from seamlessalign.embedders.sonar.features import MIN_SAMPLES
-from seamlessalign.errors import ConfigError, InputError, StorageError, UnreadableError
+from seamlessalign.errors import ConfigError, InputError, UnreadableError
 from seamlessalign.languages import find_language
-from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.training.unity.generation import (
     BatchLimits,
-    Float32,
     Precision,
     Source,
     Translation,
@@ -36,26 +21,16 @@ from seamlessalign.training.unity.generation import (
 )
 from seamlessalign.training.unity.search import SearchOptions
 from seamlessalign.training.unity.source_tables import SourceTable, TableRow, load_waveform
-
-_PLAN = "translation.json"
+from seamlessalign.training.unity.translation_folder import (
+    Translated,
+    told_of,
+    translate_into,
+    wav_bytes,
+    write_sound,
+)
 
 MAX_SECONDS = 50.0  # of speech in one piece; what the published models learnt from is no longer
 MAX_TOKENS = 1024  # of a text in one piece
-
-TRANSLATIONS = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("src_lang", pa.string()),  # as the table has it; null where it does not say
-        pa.field("tgt_lang", pa.string()),
-        pa.field("hypothesis", pa.string(), nullable=False),  # empty where there is none
-        pa.field("score", pa.float64()),
-        pa.field("at_limit", pa.bool_()),  # whether text or units ended because they had become as long as they may be
-        pa.field("units", pa.list_(pa.int32())),
-        pa.field("speech", pa.string()),  # path of a WAV file in this folder
-        pa.field("reason", pa.string()),  # why there is no translation, or no speech
-        pa.field("detail", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -66,6 +41,7 @@ class TranslationJob:
     tgt_lang: str | None = None  # None: rows say
     src_lang: str | None = None
     speak: bool = False
+    spoken_only: bool = True  # rows of languages that it does not speak are set aside; else they have text, no speech
     speaker: int = 0
     vocoder: str | None = None  # folder of one that speaks in place of the model's own
     text_search: SearchOptions = field(default_factory=SearchOptions)
@@ -76,16 +52,6 @@ class TranslationJob:
     device: str = "auto"
     precision: Precision = "no"
     batches: BatchLimits = field(default_factory=BatchLimits)
-
-
-@dataclass(frozen=True)
-class Translated:
-    """What became of a table."""
-
-    path: str  # of the translations
-    rows: int
-    set_aside: dict[str, int]  # reason → rows
-    first: dict[str, str]  # reason → the first of them
 
 
 def translate_table(
@@ -109,15 +75,16 @@ def translate_table(
         raise InputError(f"{table.place}: has no column of languages to translate into; give --to")
     if job.src_lang is None and "text" in table.columns and "src_lang" not in table.columns:
         raise InputError(f"{table.place}: has no column of the texts' languages; give --from")
-    folder, plan = Path(output), _plan(table, job)
-    _check_same(folder, plan)
-    finished = folder / f"translations.{job.format}"
-    parts = [folder / "parts" / f"part-{number:05}.parquet" for number in range(len(table.chunks(job.chunk)))]
-    if not finished.is_file():
-        _translate_parts(table, folder, plan, parts, job, progress or (lambda line: None))
-        _join(parts, finished)
-    storage.remove(str(folder / "parts"))
-    return _summary(finished)
+    read = {"input": {file: storage.version(file) for file in table.files}, "columns": table.columns}
+    return translate_into(
+        Path(output),
+        table,
+        read | plan_of(job),
+        lambda: load_worker(job),
+        chunk=job.chunk,
+        kind=job.format,
+        progress=progress,
+    )
 
 
 def resolve_language(code: str, known: Collection[str]) -> str:
@@ -137,50 +104,9 @@ def resolve_language(code: str, known: Collection[str]) -> str:
     raise ConfigError(f"language {code!r}{name}: is none of the model's {len(known)}; the nearest is {near[0]!r}")
 
 
-def pcm_of(samples: Float32) -> npt.NDArray[np.int16]:
-    """Samples of 16 bits, clipped to full scale."""
-    return np.asarray(np.clip(np.rint(samples * np.float32(32768)), -32768, 32767), np.int16)
-
-
-def wav_bytes(samples: Float32) -> bytes:
-    """Samples at 16 kHz as a WAV file of 16 bits."""
-    import soundfile
-
-    buffer = io.BytesIO()
-    soundfile.write(buffer, pcm_of(samples), SAMPLE_RATE, format="WAV", subtype="PCM_16")
-    return buffer.getvalue()
-
-
-def _translate_parts(
-    table: SourceTable,
-    folder: Path,
-    plan: dict[str, Any],
-    parts: Sequence[Path],
-    job: TranslationJob,
-    progress: Callable[[str], None],
-) -> None:
-    """Translate the chunks that are not there yet."""
-    chunks = table.chunks(job.chunk)
-    left = [(chunk, part) for chunk, part in zip(chunks, parts, strict=True) if not part.is_file()]
-    if not left:
-        return
-    storage.remove_unfinished(str(folder))
-    worker = _Worker(_translator(job), job)
-    if not (folder / _PLAN).is_file():
-        storage.write_bytes_atomic(str(folder / _PLAN), (json.dumps(plan, indent=1) + "\n").encode())
-    done = table.num_rows - sum(chunk.last - chunk.first for chunk, _ in left)
-    began, before = time.monotonic(), done
-    with _alone(folder):
-        for chunk, part in left:
-            rows = worker.translate(table.read(chunk), chunk.before, folder)
-            storage.write_table(str(part), pa.Table.from_pylist(rows, TRANSLATIONS))
-            done += len(rows)
-            rate = (done - before) / max(time.monotonic() - began, 1e-9)
-            progress(f"{done:,} of {table.num_rows:,} rows, {rate:.1f} a second")
-
-
-def _translator(job: TranslationJob) -> Translator:
-    return load_translator(
+def load_worker(job: TranslationJob) -> "ModelWorker":
+    """A job's model, loaded. Raises ModelError; ConfigError for a language or speaker that it does not have."""
+    translator = load_translator(
         job.model,
         device=job.device,
         precision=job.precision,
@@ -189,9 +115,10 @@ def _translator(job: TranslationJob) -> Translator:
         unit_search=job.unit_search,
         batches=job.batches,
     )
+    return ModelWorker(translator, job)
 
 
-class _Worker:
+class ModelWorker:
     """A job with its model."""
 
     def __init__(self, translator: Translator, job: TranslationJob) -> None:
@@ -199,39 +126,51 @@ class _Worker:
         self.job, self.translator = job, translator
         self.known = set(translator.text.languages)
         given = {code: resolve_language(code, self.known) for code in (job.tgt_lang, job.src_lang) if code is not None}
-        if job.speak:
+        if job.speak and job.spoken_only:
             translator.check_spoken([given[job.tgt_lang]] if job.tgt_lang is not None else [], job.speaker)
 
     def translate(self, rows: Sequence[TableRow], before: int, folder: Path) -> list[dict[str, Any]]:
         """Rows of `TRANSLATIONS`, with their sound written; `before` rows of the table come before these."""
         sources: list[Source] = []
         places: list[int] = []
-        lines = [_line(row, self.job) for row in rows]
+        lines = [told_of(row, self.job.src_lang, self.job.tgt_lang) for row in rows]
         for i, row in enumerate(rows):
             try:
                 sources.append(self.source(row))
                 places.append(i)
             except UnreadableError as error:
                 lines[i] |= {"reason": error.reason, "detail": error.detail}
-        translations = self.translator.translate_rows(sources, speak=self.job.speak, speaker=self.job.speaker)
+        translations = self._translations(sources)
         for i, source, translation in zip(places, sources, translations, strict=True):
             lines[i] |= _told(translation) | {"tgt_lang": source.tgt_lang}
             if source.src_lang is not None:
                 lines[i]["src_lang"] = source.src_lang
             if translation.waveform is None:
-                continue
-            if not len(translation.waveform):
+                if self.job.speak:
+                    told = f"{rows[i].place}: the model does not speak {source.tgt_lang}"
+                    lines[i] |= {"reason": "not_spoken", "detail": told}
+            elif not len(translation.waveform):
                 lines[i] |= {"reason": "no_units", "detail": f"{rows[i].place}: the model makes no speech of its text"}
-                continue
-            name = f"speech/{before + i:08}.wav"
-            storage.write_bytes_atomic(str(folder / name), wav_bytes(translation.waveform))
-            lines[i]["speech"] = name
+            else:
+                lines[i]["speech"] = write_sound(folder, before + i, translation.waveform)
         return lines
+
+    def _translations(self, sources: Sequence[Source]) -> list[Translation]:
+        """In their order, spoken in languages that the model speaks."""
+        made: dict[int, Translation] = {}
+        for speak in (True, False):
+            some = [i for i, source in enumerate(sources) if self._speaks(source.tgt_lang) == speak]
+            found = self.translator.translate_rows([sources[i] for i in some], speak=speak, speaker=self.job.speaker)
+            made |= dict(zip(some, found, strict=True))
+        return [made[i] for i in range(len(sources))]
+
+    def _speaks(self, lang: str) -> bool:
+        return self.job.speak and lang in self.translator.spoken_languages
 
     def source(self, row: TableRow) -> Source:
         """What of a row is translated. Raises UnreadableError where it cannot be."""
         tgt_lang = self._language(self.job.tgt_lang or row.tgt_lang, row.place)
-        if self.job.speak and tgt_lang not in self.translator.spoken_languages:
+        if self.job.speak and self.job.spoken_only and not self._speaks(tgt_lang):
             raise UnreadableError("not_spoken", f"{row.place}: the model does not speak {tgt_lang}")
         if row.sound is not None:
             return Source(tgt_lang, waveform=load_waveform(row, MIN_SAMPLES, self.job.max_seconds))
@@ -271,7 +210,7 @@ def translate_one(job: TranslationJob, text: str) -> Translation:
     """
     if job.tgt_lang is None or job.src_lang is None:
         raise ConfigError(f"give {'--to' if job.tgt_lang is None else '--from'}: the language of the text")
-    worker = _Worker(_translator(job), job)
+    worker = load_worker(job)
     try:
         source = worker.source(TableRow("the text", "", None, None, text, None))
     except UnreadableError as error:
@@ -281,7 +220,7 @@ def translate_one(job: TranslationJob, text: str) -> Translation:
 
 def load_job(job: TranslationJob) -> tuple[Translator, str]:
     """A job's model, and its own code for the language that is translated into. Raises ModelError, ConfigError."""
-    worker = _Worker(_translator(job), job)
+    worker = load_worker(job)
     return worker.translator, resolve_language(job.tgt_lang or "", worker.known)
 
 
@@ -290,12 +229,6 @@ def write_speech(path: str, translation: Translation) -> None:
     if translation.waveform is None or not len(translation.waveform):
         raise InputError(f"{path}: is not written: the model makes no speech of its text")
     storage.write_bytes_atomic(path, wav_bytes(translation.waveform))
-
-
-def _line(row: TableRow, job: TranslationJob) -> dict[str, Any]:
-    """What is told of a row that is not translated."""
-    languages = {"src_lang": job.src_lang or row.src_lang, "tgt_lang": job.tgt_lang or row.tgt_lang}
-    return {"id": row.id, **languages, "hypothesis": ""}
 
 
 def _told(translation: Translation) -> dict[str, Any]:
@@ -307,15 +240,10 @@ def _told(translation: Translation) -> dict[str, Any]:
     }
 
 
-# The folder
-
-
-def _plan(table: SourceTable, job: TranslationJob) -> dict[str, Any]:
-    """What changes what is written."""
+def plan_of(job: TranslationJob) -> dict[str, Any]:
+    """What of a job changes what is written. Raises ConfigError where a folder of a model is none."""
     left_out = ("model", "vocoder", "device", "batches")
     return {
-        "input": {file: storage.version(file) for file in table.files},
-        "columns": table.columns,
         "model": model_digests(job.model),
         "vocoder": None if job.vocoder is None else model_digests(job.vocoder),
         "job": {key: value for key, value in asdict(job).items() if key not in left_out},
@@ -328,73 +256,3 @@ def model_digests(directory: str) -> dict[str, str]:
     if not folder.is_dir():
         raise ConfigError(f"{directory}: is no folder of a model")
     return {file.name: storage.sha256_of(file) for file in sorted(folder.iterdir()) if file.is_file()}
-
-
-def _check_same(folder: Path, wanted: dict[str, Any]) -> None:
-    """Raise ConfigError where a folder holds something else than what was done so far of the same."""
-    plan = folder / _PLAN
-    if not plan.is_file():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ConfigError(f"{folder}: holds something, but no translation; name another output")
-        return
-    try:
-        kept = dict(json.loads(plan.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise StorageError(f"{plan}: is damaged: {error}; name another output") from error
-    for key, value in json.loads(json.dumps(wanted)).items():
-        if kept.get(key) != value:
-            told = f"{folder}: holds a translation with another {key}{_difference(kept.get(key), value)}"
-            raise ConfigError(f"{told}; go on with the same, or name another output")
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep others out of a folder for as long as this process lives in here. Raises ConfigError where one is in."""
-    with (folder / _PLAN).open("rb") as plan:
-        try:
-            fcntl.flock(plan, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(f"{folder}: another process is translating into it") from error
-        yield
-
-
-def _difference(kept: Any, wanted: Any) -> str:
-    """The first key that differs, for people."""
-    if not isinstance(kept, dict) or not isinstance(wanted, dict):
-        return f": {kept!r}, not {wanted!r}"
-    key = next(key for key in sorted(kept.keys() | wanted.keys()) if kept.get(key) != wanted.get(key))
-    if isinstance(kept.get(key), str) and len(kept[key]) == 64:  # SHA-256 says nothing to people
-        return f" {key}"
-    return f" {key}{_difference(kept.get(key), wanted.get(key))}"
-
-
-def _join(parts: Sequence[Path], finished: Path) -> None:
-    """Write all parts as one file."""
-    if finished.suffix == ".parquet":
-        storage.write_tables(str(finished), (storage.read_table(str(part)) for part in parts), TRANSLATIONS, {})
-        return
-    with storage.atomic_local(str(finished)) as path, path.open("w", encoding="utf-8") as file:
-        for part in parts:
-            for row in storage.read_table(str(part)).to_pylist():
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def _rows(finished: Path) -> Iterator[dict[str, Any]]:
-    if finished.suffix == ".parquet":
-        for batch in storage.read_batches(str(finished), ["reason", "detail"]):
-            yield from batch.to_pylist()
-        return
-    with finished.open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
-
-
-def _summary(finished: Path) -> Translated:
-    rows, counts = 0, Counter[str]()
-    first: dict[str, str] = {}
-    for row in _rows(finished):
-        rows += 1
-        if row["reason"] is not None:
-            counts[row["reason"]] += 1
-            first.setdefault(row["reason"], row["detail"])
-    return Translated(str(finished), rows, dict(counts.most_common()), first)
