@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
+from seamlessalign.training.evaluation.responsible_config import Gender, Toxicity
 from seamlessalign.training.evaluation.rows import Columns
 from seamlessalign.typed_config import Section, apply_override, beside, checked, read_yaml
 
@@ -50,6 +51,14 @@ class Measures(Section):
     speech: list[SpeechMeasure] = ["asr_bleu"]  # of what is heard in it
     sentencepiece: str | None = None  # the file of spbleu
     asr: Asr = Asr()
+    toxicity: Toxicity | None = None
+    gender: Gender | None = None
+
+    @property
+    def need_references(self) -> bool:
+        """Whether anything is asked for that compares outputs with the references of all rows."""
+        others = type(self).model_fields.keys() - {"toxicity", "gender", "asr", "sentencepiece"}
+        return any(getattr(self, name) for name in others)
 
 
 class Resampling(Section):
@@ -100,6 +109,7 @@ class EvaluationConfig(Section):
             update={
                 "sentencepiece": beside(file, pieces) if pieces else None,
                 "asr": asr.model_copy(update=near),
+                "toxicity": self.measures.toxicity and self.measures.toxicity.beside(file),
             }
         )
         return self.model_copy(update={"systems": systems, "rows": rows, "measures": measures})

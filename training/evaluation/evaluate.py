@@ -1,16 +1,16 @@
 """An evaluation: every measure of every system and direction, with intervals, comparisons, and what was missing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from seamlessalign.errors import InputError
-from seamlessalign.training.evaluation import heard, resampling, text
+from seamlessalign.training.evaluation import gender, heard, resampling, text, toxicity
 from seamlessalign.training.evaluation.config import EvaluationConfig, Resampling
 from seamlessalign.training.evaluation.files import write_evaluation
 from seamlessalign.training.evaluation.measures import Measured, Score
 from seamlessalign.training.evaluation.resampling import Comparison
 from seamlessalign.training.evaluation.results import Evaluation, Line
-from seamlessalign.training.evaluation.rows import by_direction, read_outputs, read_test_rows
+from seamlessalign.training.evaluation.rows import TestRow, by_direction, read_outputs, read_test_rows
 from seamlessalign.training.evaluation.subjects import Subject, Tools, Translations
 
 # system → direction and what is measured there
@@ -18,7 +18,14 @@ Found = dict[str, list[tuple[str, Measured]]]
 
 
 # measures of translations: each gives what the configuration asks of it
-FAMILIES: tuple[Callable[[Subject, Tools], Iterator[Measured]], ...] = (text.measured, heard.measured)
+FAMILIES: tuple[Callable[[Subject, Tools], Iterator[Measured]], ...] = (
+    text.measured,
+    heard.measured,
+    toxicity.measured,
+    gender.measured,
+)
+# what can be told of rows before anything is measured: each raises InputError
+CHECKS: tuple[Callable[[Sequence[TestRow], EvaluationConfig], None], ...] = (toxicity.check, gender.check)
 # what else is measured, by its key of a configuration: each gets its section
 TASKS: dict[str, Callable[[Any, Tools], Found]] = {}
 
@@ -50,8 +57,10 @@ def _read_translations(config: EvaluationConfig) -> Translations:
     place = config.rows.path
     rows = read_test_rows(place, config.rows.columns, src_lang=config.rows.src_lang, tgt_lang=config.rows.tgt_lang)
     empty = [row.id for row in rows if not row.references]
-    if empty:
+    if empty and config.measures.need_references:
         raise InputError(f"{place}: {len(empty)} rows have no reference, such as {empty[0]}")
+    for check in CHECKS:
+        check(rows, config)
     systems = {name: read_outputs(name, system.path, rows, system.columns) for name, system in config.systems.items()}
     return Translations(rows, systems)
 

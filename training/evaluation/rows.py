@@ -33,6 +33,7 @@ class TestRow:
     reference_sound: Sound | None = None
     group: str | None = None  # rows that say the same, by several speakers
     speaker: str | None = None
+    gender: str | None = None  # of whom the source speaks: masculine, feminine
     references_by_gender: Mapping[str, str] = field(default_factory=dict)  # masculine, feminine
 
     @property
@@ -60,6 +61,7 @@ class Columns(Section):
     reference_audio: str = "reference_audio"
     group: str = "group"  # rows with the same one say the same, by several speakers
     speaker: str = "speaker"
+    gender: str = "gender"  # of whom the source speaks: masculine, feminine
     masculine: str = "reference_masculine"
     feminine: str = "reference_feminine"
     text: str = "text"  # of an output
@@ -113,6 +115,7 @@ def read_test_rows(
                 reference_sound=_sound(values, columns.reference_audio, base),
                 group=_text(values.get(columns.group)),
                 speaker=_text(values.get(columns.speaker)),
+                gender=_text(values.get(columns.gender)),
                 references_by_gender={
                     gender: text
                     for gender, column in (("masculine", columns.masculine), ("feminine", columns.feminine))

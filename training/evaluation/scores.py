@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from seamlessalign.errors import InputError
+from seamlessalign.training.evaluation.gender import delta
 from seamlessalign.training.evaluation.measures import ScoreOf, percentage
 from seamlessalign.training.evaluation.text import Bleu, Chrf
 
@@ -15,6 +16,10 @@ SCORES: dict[str, Callable[[], ScoreOf]] = {
     "error_rate": lambda: percentage,
     "wer": lambda: percentage,
     "cer": lambda: percentage,
+    "toxicity": lambda: percentage,
+    "gender": lambda: delta(Chrf(word_order=0).score),
+    "gender_masculine": lambda: Chrf(word_order=0).score,
+    "gender_feminine": lambda: Chrf(word_order=0).score,
 }
 
 

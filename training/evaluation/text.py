@@ -110,7 +110,7 @@ class Bleu(_Sacrebleu):
         super().__init__(bleu(tokenize=tokenizer, force=True))
         self._of_a_row = bleu(tokenize=tokenizer, force=True, effective_order=True)
         self.name = "BLEU" if sentencepiece is None else "spBLEU"
-        self._pieces = None if sentencepiece is None else _sentencepiece(sentencepiece)
+        self._pieces = None if sentencepiece is None else sentencepiece_model(sentencepiece)
 
     def _prepared(self, text: str) -> str:
         return text if self._pieces is None else " ".join(self._pieces[0].encode(text.rstrip(), out_type=str))
@@ -132,7 +132,7 @@ class Chrf(_Sacrebleu):
 
 
 @cache
-def _sentencepiece(path: str) -> tuple[Any, str]:
+def sentencepiece_model(path: str) -> tuple[Any, str]:
     """The model of a file, and what names it: the first digits of the file's SHA-256."""
     pieces = _package("sentencepiece").SentencePieceProcessor()
     try:
