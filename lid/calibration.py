@@ -21,7 +21,7 @@ from pydantic import Field
 from seamlessalign import storage
 from seamlessalign.config import Lang
 from seamlessalign.errors import ConfigError, InputError
-from seamlessalign.lid.measures import UNKNOWN
+from seamlessalign.label_measures import UNKNOWN
 from seamlessalign.typed_config import Section, checked, read_yaml
 
 Float64 = npt.NDArray[np.float64]

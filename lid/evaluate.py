@@ -16,8 +16,9 @@ from typing import Any
 
 from seamlessalign import storage
 from seamlessalign.errors import InputError, SeamlessAlignError, UnreadableError
+from seamlessalign.label_measures import Measures, measure
 from seamlessalign.lid.calibration import Calibration, best
-from seamlessalign.lid.measures import Measures, measure, rejection_curve
+from seamlessalign.lid.measures import rejection_curve
 from seamlessalign.lid.pictures import confusion_svg, rejection_svg
 from seamlessalign.lid.sources import Crops, read_clips
 from seamlessalign.lid.speech import SpeechLid, load_speech_lid

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from html import escape
 
-from seamlessalign.lid.measures import CurvePoint, confusion
+from seamlessalign.label_measures import confusion
+from seamlessalign.lid.measures import CurvePoint
 
 _CELL, _SIDE, _TOP = 26.0, 64.0, 64.0
 

@@ -14,10 +14,10 @@ import torch
 from torch.nn import functional
 
 from seamlessalign.errors import InputError
+from seamlessalign.label_measures import measure
 from seamlessalign.lid.calibration import CALIBRATION_FILE, fit_calibration, save_calibration
 from seamlessalign.lid.ecapa import EcapaNetwork, read_tensors, save_ecapa
 from seamlessalign.lid.evaluate import LengthResult, evaluation_of, write_evaluation
-from seamlessalign.lid.measures import measure
 from seamlessalign.lid.sources import Crops, read_clips, split_clips
 from seamlessalign.lid.training_config import LidTrainingConfig
 from seamlessalign.model_files import find_model

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seamlessalign.errors import ConfigError, InputError
+from seamlessalign.label_measures import UNKNOWN, measure
 from seamlessalign.lid.calibration import (
     Calibration,
     ScoreModel,
@@ -19,7 +20,6 @@ from seamlessalign.lid.calibration import (
     log_odds,
     save_calibration,
 )
-from seamlessalign.lid.measures import UNKNOWN, measure
 
 Scores = list[dict[str, float]]
 

@@ -99,14 +99,14 @@ def read_test_rows(
     and languages that are unknown or missing; ConfigError for a language given that is unknown.
     """
     rows: list[TestRow] = []
-    for number, (where, values, base) in enumerate(_values(place)):
+    for number, (where, values, base) in enumerate(table_lines(place)):
         langs = []
         for column, given in ((columns.src_lang, src_lang), (columns.tgt_lang, tgt_lang)):
-            langs.append(_language(values.get(column), given, f"{where}: {column}"))
+            langs.append(language_of(values.get(column), given, f"{where}: {column}"))
         references = values.get(columns.references)
         rows.append(
             TestRow(
-                id=_id(values, columns.id, number, where),
+                id=id_of(values, columns.id, number, where),
                 src_lang=langs[0],
                 tgt_lang=langs[1],
                 references=tuple(_texts(references, where)),
@@ -123,7 +123,7 @@ def read_test_rows(
                 },
             )
         )
-    _check_ids([row.id for row in rows], place)
+    check_ids([row.id for row in rows], place)
     return rows
 
 
@@ -135,10 +135,10 @@ def read_outputs(name: str, place: str, rows: Sequence[TestRow], columns: Column
     """
     found: dict[str, Output] = {}
     ids, with_ids = [], None
-    for number, (where, values, base) in enumerate(_values(place)):
+    for number, (where, values, base) in enumerate(table_lines(place)):
         with_ids = columns.id in values if with_ids is None else with_ids
         if with_ids:
-            key = _id(values, columns.id, number, where)
+            key = id_of(values, columns.id, number, where)
         elif number < len(rows):
             key = rows[number].id
         else:
@@ -149,7 +149,7 @@ def read_outputs(name: str, place: str, rows: Sequence[TestRow], columns: Column
             raise InputError(f"{where}: has neither {columns.text} nor {columns.audio}, but {', '.join(values)}")
         ids.append(key)
         found[key] = Output(_text(values.get(columns.text)), _sound(values, columns.audio, base))
-    _check_ids(ids, place)
+    check_ids(ids, place)
     if with_ids is False and len(ids) < len(rows):
         raise InputError(
             f"{place}: has no column {columns.id}, and {len(ids)} lines for the {len(rows)} of the test set"
@@ -157,7 +157,7 @@ def read_outputs(name: str, place: str, rows: Sequence[TestRow], columns: Column
     outputs = [found.get(row.id, Output()) for row in rows]
     known = {row.id for row in rows}
     if not known & found.keys():
-        raise InputError(f"{place}: has none of the test set's ids, such as {_some([row.id for row in rows])}")
+        raise InputError(f"{place}: has none of the test set's ids, such as {named([row.id for row in rows])}")
     missing = [row.id for row, one in zip(rows, outputs, strict=True) if one.text is None and one.sound is None]
     return SystemOutputs(name, outputs, missing, len(found.keys() - known))
 
@@ -166,7 +166,7 @@ def check_one_direction(rows: Sequence[TestRow], place: str) -> tuple[str, str]:
     """Both languages of rows that all have the same. Raises InputError where they have not."""
     there = sorted({(row.src_lang, row.tgt_lang) for row in rows})
     if len(there) != 1:
-        raise InputError(f"{place}: rows are of {len(there)} directions: {_some(['-'.join(pair) for pair in there])}")
+        raise InputError(f"{place}: rows are of {len(there)} directions: {named(['-'.join(pair) for pair in there])}")
     return there[0]
 
 
@@ -181,7 +181,7 @@ def by_direction(rows: Sequence[TestRow]) -> dict[str, list[int]]:
 # Values
 
 
-def _values(place: str) -> Iterator[tuple[str, dict[str, Any], tuple[str, int]]]:
+def table_lines(place: str) -> Iterator[tuple[str, dict[str, Any], tuple[str, int]]]:
     """Lines of a table: where they are for people, their values, and file and row where sound is in them."""
     if place.endswith((".jsonl", ".tsv")):
         manifest = manifest_of(Path(place))
@@ -201,7 +201,7 @@ def _sound(values: Mapping[str, Any], column: str, base: tuple[str, int]) -> Sou
     return Sound(str(Path(file).parent / str(value)))
 
 
-def _id(values: Mapping[str, Any], column: str, number: int, where: str) -> str:
+def id_of(values: Mapping[str, Any], column: str, number: int, where: str) -> str:
     value = values.get(column)
     if value is None or value == "":
         raise InputError(f"{where}: has no {column}: every row needs one")
@@ -222,7 +222,7 @@ def _texts(value: Any, where: str) -> list[str]:
     return [str(value)]
 
 
-def _language(value: Any, given: str | None, where: str) -> str:
+def language_of(value: Any, given: str | None, where: str) -> str:
     code = given if value is None else str(value)
     if code is None:
         raise InputError(f"{where} is not there: add the column, or give the language of all rows")
@@ -234,13 +234,13 @@ def _language(value: Any, given: str | None, where: str) -> str:
         raise InputError(f"{where}: {error}") from error
 
 
-def _check_ids(ids: Sequence[str], place: str) -> None:
+def check_ids(ids: Sequence[str], place: str) -> None:
     if not ids:
         raise InputError(f"{place}: has no rows")
     twice = [key for key, count in Counter(ids).items() if count > 1]
     if twice:
-        raise InputError(f"{place}: {len(twice)} ids are there more than once: {_some(twice)}")
+        raise InputError(f"{place}: {len(twice)} ids are there more than once: {named(twice)}")
 
 
-def _some(names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + (" …" if len(names) > _NAMED else "")
