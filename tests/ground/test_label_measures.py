@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seamlessalign.label_measures import (
@@ -58,8 +58,9 @@ PAIRS = st.lists(st.tuples(st.sampled_from(LANGS), st.sampled_from([*LANGS, "ita
 
 
 @given(PAIRS)
+@settings(deadline=None)  # the first loads it
 def test_it_is_what_scikit_learn_says(pairs: list[tuple[str, str]]) -> None:
-    peer = pytest.importorskip("sklearn.metrics", reason="needs scikit-learn, which librosa brings")
+    peer = pytest.importorskip("sklearn.metrics", reason="needs scikit-learn, which sentence-transformers brings")
     truth, answers = [a for a, _ in pairs], [b for _, b in pairs]
     langs = sorted(set(truth))
     counts = label_counts(truth, answers, langs).sum(0)
