@@ -2,10 +2,13 @@
 
 Row i of one side means the same as row i of the other. A row is found when the best row of the other side is its
 counterpart, or says the same as it (`labels`). xsim is the share that is not found by the ratio margin over k = 4
-neighbours, as LASER and SONAR report it (Duquenne et al. 2023, section 4.1).
+neighbours (Duquenne et al. 2023, section 4.1): here of all rows of the other side, while LASER's program lets the
+margin choose among the k nearest alone (`best_of_each` with `among`), which finds a point less or so.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +17,8 @@ from seamlessalign.errors import InputError
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
+
+Retrieving = Literal["forward", "backward", "intersect", "max"]
 
 _SCORES = 1 << 24  # cosines held at once: 64 MiB
 
@@ -34,6 +39,15 @@ class Retrieval:
         return 1 - self.forward_margin
 
 
+@dataclass(frozen=True)
+class Best:
+    """Each row's best of the other side, `(num_rows,)`: -1 where the row, or every row there, is zero or not finite."""
+
+    cosine: Int64  # by cosine
+    margin: Int64  # by cos / ((mean around the row + mean around the other) / 2), means over the k nearest
+    score: npt.NDArray[np.float64]  # that margin; nan where there is none
+
+
 def retrieval(src: Float32, tgt: Float32, k: int = 4, labels: npt.ArrayLike | None = None) -> Retrieval:
     """Measure two sides (num_rows, dim) of any norm, row by row counterparts.
 
@@ -45,23 +59,87 @@ def retrieval(src: Float32, tgt: Float32, k: int = 4, labels: npt.ArrayLike | No
         raise InputError(
             f"sides have shapes {src.shape} and {tgt.shape}: row i of one is the counterpart of the other's"
         )
-    x, y = _unit(src, "source"), _unit(tgt, "target")
-    same = np.arange(len(x)) if labels is None else np.unique(np.asarray(labels), return_inverse=True)[1]
-    k = min(k, len(x))
+    for rows, side in ((src, "source"), (tgt, "target")):
+        bad = np.flatnonzero(~_usable(rows))
+        if len(bad):
+            raise InputError(f"{side} row {bad[0]} is zero or not finite: leave it out on both sides")
+    same = np.arange(len(src)) if labels is None else np.unique(np.asarray(labels), return_inverse=True)[1]
+    shares = [
+        (float(np.mean(same[best.cosine] == same)), float(np.mean(same[best.margin] == same)))
+        for best in best_of_each(src, tgt, k)
+    ]
+    return Retrieval(len(src), shares[0][0], shares[1][0], shares[0][1], shares[1][1])
+
+
+def best_of_each(src: Float32, tgt: Float32, k: int = 4, among: int | None = None) -> tuple[Best, Best]:
+    """The best target of each source, and the best source of each target, of sides `(num_src, dim)`, `(num_tgt, dim)`.
+
+    Rows have any norm; those that are zero or not finite find nothing and are found by nothing. among: the margin
+    chooses among so many nearest by cosine, as LASER's xsim does with k; by default among all. Raises InputError for
+    sides whose rows have not as many dimensions.
+    """
+    if src.ndim != 2 or tgt.ndim != 2 or src.shape[1] != tgt.shape[1]:
+        raise InputError(f"sides have shapes {src.shape} and {tgt.shape}: rows of both need the same dimensions")
+    if k < 1 or (among is not None and among < 1):
+        raise InputError(f"k is {k} and among {among}: give 1 or more")
+    there = np.flatnonzero(_usable(src)), np.flatnonzero(_usable(tgt))
+    if not (len(there[0]) and len(there[1])):
+        return _nothing(len(src)), _nothing(len(tgt))
+    x, y = _unit(src[there[0]]), _unit(tgt[there[1]])
     around_x, around_y = _mean_of_nearest(x, y, k), _mean_of_nearest(y, x, k)
-    shares = []
-    for ours, theirs, mine, other in ((x, y, around_x, around_y), (y, x, around_y, around_x)):
-        plain, margin = _best(ours, theirs, mine, other)
-        shares.append((float(np.mean(same[plain] == same)), float(np.mean(same[margin] == same))))
-    return Retrieval(len(x), shares[0][0], shares[1][0], shares[0][1], shares[1][1])
+    forward, backward = _best(x, y, around_x, around_y, among), _best(y, x, around_y, around_x, among)
+    return _placed(forward, *there, len(src)), _placed(backward, *there[::-1], len(tgt))
 
 
-def _unit(rows: Float32, side: str) -> Float32:
+def mine_best(src: Float32, tgt: Float32, k: int = 4, how: Retrieving = "max") -> tuple[Int64, Int64, Float32]:
+    """Pairs of two sides by margin among the k nearest: sources, targets, margins, from the best down.
+
+    `forward` has the best target of each source, `backward` the best source of each target, `intersect` the pairs that
+    are both. `max` walks through both from the best down and takes what has neither row in a pair already, as LASER's
+    `mine_bitexts` does (Artetxe and Schwenk 2019, "Margin-based parallel corpus mining", section 4.3).
+    """
+    forward, backward = best_of_each(src, tgt, k, among=k)
+    pairs: dict[tuple[int, int], float] = {}
+    if how != "backward":
+        pairs |= {(i, int(j)): float(forward.score[i]) for i, j in enumerate(forward.margin) if j >= 0}
+    if how in ("backward", "max"):
+        pairs |= {(int(i), j): float(backward.score[j]) for j, i in enumerate(backward.margin) if i >= 0}
+    if how == "intersect":
+        pairs = {(i, j): score for (i, j), score in pairs.items() if backward.margin[j] == i}
+    order = sorted(pairs, key=lambda pair: (-pairs[pair], pair))
+    if how == "max":
+        order = list(_first_of_each(order))
+    rows = np.array(order, np.int64).reshape(-1, 2)
+    return rows[:, 0], rows[:, 1], np.array([pairs[pair] for pair in order], np.float32)
+
+
+def _first_of_each(pairs: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    taken: tuple[set[int], set[int]] = (set(), set())
+    for i, j in pairs:
+        if i not in taken[0] and j not in taken[1]:
+            taken[0].add(i)
+            taken[1].add(j)
+            yield i, j
+
+
+def _usable(rows: Float32) -> npt.NDArray[np.bool_]:
     norms = np.linalg.norm(rows.astype(np.float64), axis=1)
-    bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
-    if len(bad):
-        raise InputError(f"{side} row {bad[0]} is zero or not finite: leave it out on both sides")
-    return np.asarray(rows / norms[:, None], np.float32)
+    return np.asarray(np.isfinite(norms) & (norms > 0))
+
+
+def _unit(rows: Float32) -> Float32:
+    return np.asarray(rows / np.linalg.norm(rows.astype(np.float64), axis=1)[:, None], np.float32)
+
+
+def _nothing(num_rows: int) -> Best:
+    return Best(np.full(num_rows, -1), np.full(num_rows, -1), np.full(num_rows, np.nan))
+
+
+def _placed(best: Best, ours: Int64, theirs: Int64, num_rows: int) -> Best:
+    """What rows that are usable found, among all rows."""
+    whole = _nothing(num_rows)
+    whole.cosine[ours], whole.margin[ours], whole.score[ours] = theirs[best.cosine], theirs[best.margin], best.score
+    return whole
 
 
 def _blocks(num_rows: int, others: int) -> list[slice]:
@@ -70,16 +148,26 @@ def _blocks(num_rows: int, others: int) -> list[slice]:
 
 
 def _mean_of_nearest(rows: Float32, others: Float32, k: int) -> Float32:
-    """The mean cosine of each row with its k nearest of the other side, (num_rows,)."""
-    means = [np.sort(rows[part] @ others.T, axis=1)[:, -k:].mean(1) for part in _blocks(len(rows), len(others))]
+    """The mean cosine of each row with its k nearest of the other side, all of them where it has fewer, (num_rows,)."""
+    k = min(k, len(others))
+    means = []
+    for part in _blocks(len(rows), len(others)):
+        nearest = np.partition(rows[part] @ others.T, -k, axis=1)[:, -k:]
+        means.append(np.sort(nearest, axis=1).mean(1))
     return np.concatenate(means)
 
 
-def _best(rows: Float32, others: Float32, around: Float32, around_others: Float32) -> tuple[Int64, Int64]:
-    """Each row's best of the other side, by cosine and by cos / ((mean around it + mean around the other) / 2)."""
-    plain, margin = [], []
+def _best(rows: Float32, others: Float32, around: Float32, around_others: Float32, among: int | None) -> Best:
+    plain, margin, scores = [], [], []
     for part in _blocks(len(rows), len(others)):
         cosine = rows[part] @ others.T
         plain.append(cosine.argmax(1))
-        margin.append((cosine / ((around[part, None] + around_others[None]) / 2)).argmax(1))
-    return np.concatenate(plain), np.concatenate(margin)
+        ratio = cosine / ((around[part, None] + around_others[None]) / 2)
+        if among is not None and among < len(others):
+            near = np.argpartition(-cosine, among - 1, axis=1)[:, :among]
+            far = np.ones(cosine.shape, bool)
+            np.put_along_axis(far, near, values=False, axis=1)
+            ratio[far] = -np.inf
+        margin.append(ratio.argmax(1))
+        scores.append(np.take_along_axis(ratio, margin[-1][:, None], axis=1)[:, 0])
+    return Best(np.concatenate(plain), np.concatenate(margin), np.concatenate(scores).astype(np.float64))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seamlessalign.embedders import measures
-from seamlessalign.embedders.measures import retrieval
+from seamlessalign.embedders.measures import best_of_each, mine_best, retrieval
 from seamlessalign.errors import InputError
 
 
@@ -74,3 +74,75 @@ def test_what_cannot_be_compared_is_told() -> None:
         wrong[1] = bad
         with pytest.raises(InputError, match="target row 1 is zero or not finite"):
             retrieval(rows, wrong)
+
+
+def _slow_best(src: np.ndarray, tgt: np.ndarray, k: int, among: int) -> list[tuple[int, int, float]]:
+    """Row by row as LASER's xsim does it: by cosine, by margin among the nearest, and that margin."""
+    unit = [[row / np.linalg.norm(row) for row in side.astype(np.float64)] for side in (src, tgt)]
+    around = [
+        [np.mean(sorted((a @ b for b in other), reverse=True)[:k]) for a in one] for one, other in (unit, unit[::-1])
+    ]
+    found = []
+    for i, a in enumerate(unit[0]):
+        near = sorted(range(len(unit[1])), key=lambda j: -(a @ unit[1][j]))[:among]
+        margin = {j: (a @ unit[1][j]) / ((around[0][i] + around[1][j]) / 2) for j in near}
+        best = max(near, key=lambda j: margin[j])
+        found.append((near[0], best, margin[best]))
+    return found
+
+
+@given(st.integers(1, 15), st.integers(1, 25), st.integers(1, 5), st.integers(1, 6), st.integers(0, 2**32 - 1))
+def test_the_best_of_each_among_the_nearest_is_what_a_slow_search_finds(
+    num_src: int, num_tgt: int, k: int, among: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    src = (rng.standard_normal((num_src, 6)) + 1).astype(np.float32)
+    tgt = (rng.standard_normal((num_tgt, 6)) + 1).astype(np.float32)
+    for (one, other), found in zip(((src, tgt), (tgt, src)), best_of_each(src, tgt, k, among), strict=True):
+        wanted = _slow_best(one, other, k, among)
+        assert list(zip(found.cosine.tolist(), found.margin.tolist(), strict=True)) == [row[:2] for row in wanted]
+        assert found.score == pytest.approx([row[2] for row in wanted], rel=1e-4)
+
+
+def test_rows_that_are_nothing_find_nothing_and_change_nothing() -> None:
+    rng = np.random.default_rng(2)
+    src, tgt = (rng.standard_normal((20, 8)).astype(np.float32) + 1 for _ in range(2))
+    whole = best_of_each(src, tgt, among=4)
+    wider = [np.insert(side, [0, 5, 5], np.array([[0], [np.nan], [np.inf]]), axis=0) for side in (src, tgt)]
+    for found, before in zip(best_of_each(wider[0], wider[1], among=4), whole, strict=True):
+        there = np.delete(np.arange(23), [0, 6, 7])  # where the rows of before are now
+        for now, then in ((found.cosine, before.cosine), (found.margin, before.margin)):
+            assert now[there].tolist() == there[then].tolist()
+            assert now[[0, 6, 7]].tolist() == [-1, -1, -1]
+    nothing = np.zeros((3, 8), np.float32)
+    assert best_of_each(src, nothing)[0].margin.tolist() == [-1] * 20
+    assert mine_best(src, nothing)[0].tolist() == []
+    with pytest.raises(InputError, match="same dimensions"):
+        best_of_each(src, tgt[:, :4])
+    with pytest.raises(InputError, match="give 1 or more"):
+        best_of_each(src, tgt, k=0)
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**32 - 1))
+def test_mined_pairs_are_what_a_slow_walk_takes(num_src: int, num_tgt: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    src = (rng.standard_normal((num_src, 6)) + 1).astype(np.float32)
+    tgt = (rng.standard_normal((num_tgt, 6)) + 1).astype(np.float32)
+    forward = {(i, j): score for i, (_, j, score) in enumerate(_slow_best(src, tgt, 4, 4))}
+    backward = {(i, j): score for j, (_, i, score) in enumerate(_slow_best(tgt, src, 4, 4))}
+    both = sorted((forward | backward).items(), key=lambda pair: -pair[1])
+    taken: list[tuple[int, int]] = []
+    for (i, j), _ in both:
+        if all(i != a and j != b for a, b in taken):
+            taken.append((i, j))
+    for how, wanted in (
+        ("forward", set(forward)),
+        ("backward", set(backward)),
+        ("intersect", set(forward) & set(backward)),
+        ("max", set(taken)),
+    ):
+        rows, others, margins = mine_best(src, tgt, how=how)  # type: ignore[arg-type]
+        pairs = list(zip(rows.tolist(), others.tolist(), strict=True))
+        assert set(pairs) == wanted and len(pairs) == len(wanted)
+        assert margins == pytest.approx([(forward | backward)[pair] for pair in pairs], rel=1e-4)
+        assert np.all(np.diff(margins) <= 0)
