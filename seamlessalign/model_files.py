@@ -112,6 +112,12 @@ KNOWN_MODELS = {
             ("config.json", "tokenizer.json"),
         ),
         KnownModel(
+            "whisper-ctranslate2",
+            "any Whisper in CTranslate2's format, from a directory: transcripts by faster-whisper",
+            ("model.bin",),
+            ("config.json", "tokenizer.json"),
+        ),
+        KnownModel(
             "e5-small",
             "multilingual E5 small: text embeddings of 384 dimensions (4 bit in its package)",
             ("model.safetensors",),
@@ -240,6 +246,16 @@ def find_model(name: str, directory: str | None = None, *, online: bool = True) 
         if downloaded is not None:
             return _in_directory(model, downloaded, "hub", str(model.hub))
     raise ModelError(f"model {name!r} was not found: {_advice(model)}")
+
+
+def packaged_model(name: str) -> ModelFiles | None:
+    """The files of a model that installed packages bring, whatever else there is of it; None where none does.
+
+    Raises ModelError for an unknown name, and for packages whose weights have another SHA-256.
+    """
+    if name not in KNOWN_MODELS:
+        raise ModelError(f"model {name!r} is not known; there are {', '.join(_groups())}")
+    return _in_packages(KNOWN_MODELS[name])
 
 
 def place_of(name: str, places: Mapping[str, str]) -> str | None:

@@ -217,7 +217,7 @@ def test_known_models_say_where_they_can_come_from() -> None:
             or model.packages
             or model.url
             or model.bundled
-            or name in ("sentence-transformers", "student", "ecapa", "whisper")
+            or name in ("sentence-transformers", "student", "ecapa", "whisper", "whisper-ctranslate2")
         )
         assert bool(model.packages) == (model.package_sha256 is not None and len(model.package_sha256) == 64)
 

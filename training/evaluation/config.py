@@ -11,6 +11,9 @@ from seamlessalign.training.evaluation.rows import Columns
 from seamlessalign.typed_config import Section, apply_override, beside, checked, read_yaml
 
 SpeechMeasure = Literal["asr_bleu", "asr_chrf++", "asr_error_rate"]
+ComputeType = Literal[
+    "float32", "float16", "bfloat16", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16"
+]
 # keys under which something other than translations is measured
 TASKS: tuple[str, ...] = ()
 TextMeasure = Literal["bleu", "spbleu", "chrf", "chrf++", "error_rate", "wer", "cer"]
@@ -37,11 +40,25 @@ class System(Section):
 class Asr(Section):
     """What hears the speech that systems made; it is part of the signature."""
 
+    engine: Literal["transformers", "faster-whisper"] = "transformers"
     whisper: str = "whisper-base"  # or whisper-large-v3, or whisper, any size, with a directory
-    directory: str | None = None  # where its files lie
+    directory: str | None = None  # where its files lie: of transformers, or in CTranslate2's format
     function: str | None = None  # package.module:name instead: (waveforms, lang) -> texts
-    device: str = "cpu"
+    device: str = "cpu"  # or cuda, cuda:1
     kept: str | None = None  # folder of what was heard before; by default asr/ of the output
+    # of faster-whisper
+    compute_type: ComputeType | None = None  # by default float32 on the processor, float16 elsewhere
+    beam: PositiveInt | None = None  # by default 1: greedy
+    batch: PositiveInt | None = None  # windows of 30 s that are heard together; by default 16
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        mine = self.model_fields_set
+        if self.engine != "faster-whisper" and (given := mine & {"compute_type", "beam", "batch"}):
+            raise ValueError(f"asr.{min(given)} is of engine faster-whisper: say engine, or leave it out")
+        if self.function is not None and (given := mine - {"function", "kept"}):
+            raise ValueError(f"asr has both function and {min(given)}: give one of them")
+        return self
 
 
 class Measures(Section):

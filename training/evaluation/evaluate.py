@@ -62,6 +62,8 @@ def _read_translations(config: EvaluationConfig) -> Translations:
     for check in CHECKS:
         check(rows, config)
     systems = {name: read_outputs(name, system.path, rows, system.columns) for name, system in config.systems.items()}
+    if any(one.sound is not None for system in systems.values() for one in system.outputs):
+        heard.check_languages(config, rows)
     return Translations(rows, systems)
 
 

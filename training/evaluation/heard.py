@@ -2,9 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 
+from seamlessalign.errors import InputError
+from seamlessalign.languages import to_model_code
+from seamlessalign.training.evaluation.config import EvaluationConfig
 from seamlessalign.training.evaluation.measures import Float64, Measure, Measured
+from seamlessalign.training.evaluation.rows import TestRow
 from seamlessalign.training.evaluation.subjects import Subject, Tools
 from seamlessalign.training.evaluation.text import ErrorRate, normaliser, normaliser_name, text_measure
 
@@ -12,10 +17,24 @@ from seamlessalign.training.evaluation.text import ErrorRate, normaliser, normal
 def measured(subject: Subject, tools: Tools) -> Iterator[Measured]:
     """`measures.speech` of what a system said."""
     if subject.spoke and tools.config.measures.speech:
-        heard = subject.heard()
-        for name in tools.config.measures.speech:
+        heard, ids = subject.heard(), subject.ids()
+        behind = [{"id": ids[place], "what": reason} for place, reason in heard.failed.items()]
+        for number, name in enumerate(tools.config.measures.speech):
             measure = heard_measure(name, subject.tgt_lang, tools.recogniser.signature)
-            yield subject.measured(name, measure, heard.texts, dict(Counter(heard.failed.values())))
+            one = subject.measured(name, measure, heard.texts, dict(Counter(heard.failed.values())))
+            told = {"trouble": heard.trouble} if heard.trouble else {}
+            yield replace(one, details=one.details | told, behind=[] if number else behind)
+
+
+def check_languages(config: EvaluationConfig, rows: Sequence[TestRow]) -> None:
+    """Raise InputError where Whisper is to hear a language that no Whisper knows, before anything is heard."""
+    if config.measures.speech and config.measures.asr.function is None:
+        unknown = sorted({row.tgt_lang for row in rows if to_model_code(row.tgt_lang, "whisper") is None})
+        if unknown:
+            raise InputError(
+                f"Whisper does not know {', '.join(unknown)}: evaluate these rows apart with measures.speech=[], or "
+                "give measures.asr.function"
+            )
 
 
 class Heard:

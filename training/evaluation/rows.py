@@ -10,12 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from seamlessalign import storage
 from seamlessalign.errors import ConfigError, InputError
 from seamlessalign.languages import find_language
-from seamlessalign.speech_sources import Sound, manifest_of, manifest_rows, parquet_rows
+from seamlessalign.speech_sources import Sound, manifest_rows, open_parquet, parquet_files, text_lines
 from seamlessalign.typed_config import Section
 
 _NAMED = 3  # ids that an error names
+_MANIFESTS = (".jsonl", ".tsv")
+_BATCH = 64  # rows of a Parquet file that are read at once: they may hold sound
 
 
 @dataclass(frozen=True)
@@ -99,27 +104,28 @@ def read_test_rows(
     and languages that are unknown or missing; ConfigError for a language given that is unknown.
     """
     rows: list[TestRow] = []
-    for number, (where, values, base) in enumerate(table_lines(place)):
-        langs = []
-        for column, given in ((columns.src_lang, src_lang), (columns.tgt_lang, tgt_lang)):
-            langs.append(language_of(values.get(column), given, f"{where}: {column}"))
-        references = values.get(columns.references)
+    sounds = columns.src_audio, columns.reference_audio
+    for number, (where, values, base) in enumerate(table_lines(place, columns, *sounds)):
+        langs = [
+            language_of(values.get(column), given, f"{where}: {column}")
+            for column, given in ((columns.src_lang, src_lang), (columns.tgt_lang, tgt_lang))
+        ]
         rows.append(
             TestRow(
                 id=id_of(values, columns.id, number, where),
                 src_lang=langs[0],
                 tgt_lang=langs[1],
-                references=tuple(_texts(references, where)),
-                src_text=_text(values.get(columns.src_text)),
-                src_sound=_sound(values, columns.src_audio, base),
-                reference_sound=_sound(values, columns.reference_audio, base),
-                group=_text(values.get(columns.group)),
-                speaker=_text(values.get(columns.speaker)),
-                gender=_text(values.get(columns.gender)),
+                references=tuple(_texts(values.get(columns.references), columns.references, where)),
+                src_text=_text(values.get(columns.src_text), columns.src_text, where),
+                src_sound=_sound(values, columns.src_audio, base, where),
+                reference_sound=_sound(values, columns.reference_audio, base, where),
+                group=_name(values.get(columns.group), columns.group, where),
+                speaker=_name(values.get(columns.speaker), columns.speaker, where),
+                gender=_text(values.get(columns.gender), columns.gender, where) or None,
                 references_by_gender={
                     gender: text
                     for gender, column in (("masculine", columns.masculine), ("feminine", columns.feminine))
-                    if (text := _text(values.get(column))) is not None
+                    if (text := _text(values.get(column), column, where))
                 },
             )
         )
@@ -130,13 +136,20 @@ def read_test_rows(
 def read_outputs(name: str, place: str, rows: Sequence[TestRow], columns: Columns = USUAL) -> SystemOutputs:
     """What a system made of rows, by id, or by place in the table where it has no column of ids.
 
-    Raises InputError for ids that are there twice, or of which the test set has none; and for a table without ids that
-    has more or fewer lines than the test set.
+    Raises InputError for ids that are there twice, or of which the test set has none; for a table without ids that
+    has more or fewer lines than the test set; and where the table says another language than the test set.
     """
     found: dict[str, Output] = {}
-    ids, with_ids = [], None
-    for number, (where, values, base) in enumerate(table_lines(place)):
-        with_ids = columns.id in values if with_ids is None else with_ids
+    by_id = {row.id: row for row in rows}
+    ids: list[str] = []
+    seen: dict[str, None] = {}  # columns, in order
+    with_ids = None
+    for number, (where, values, base) in enumerate(table_lines(place, columns, columns.audio)):
+        seen |= dict.fromkeys(values)
+        here = columns.id in values
+        with_ids = here if with_ids is None else with_ids
+        if here != with_ids:
+            raise InputError(f"{where}: has {'an' if here else 'no'} {columns.id}, unlike the rows before it")
         if with_ids:
             key = id_of(values, columns.id, number, where)
         elif number < len(rows):
@@ -145,21 +158,32 @@ def read_outputs(name: str, place: str, rows: Sequence[TestRow], columns: Column
             raise InputError(
                 f"{place}: has no column {columns.id}, and more lines than the {len(rows)} of the test set"
             )
-        if not values.keys() & {columns.text, columns.audio}:
-            raise InputError(f"{where}: has neither {columns.text} nor {columns.audio}, but {', '.join(values)}")
         ids.append(key)
-        found[key] = Output(_text(values.get(columns.text)), _sound(values, columns.audio, base))
+        if key in by_id:
+            _check_languages(by_id[key], values, columns, where)
+        text = _text(values.get(columns.text), columns.text, where)
+        found[key] = Output(text, _sound(values, columns.audio, base, where))
     check_ids(ids, place)
+    if not seen.keys() & {columns.text, columns.audio}:
+        there = (
+            list(seen) if Path(place).suffix in _MANIFESTS else open_parquet(parquet_files(place)[0]).schema_arrow.names
+        )
+        raise InputError(f"{place}: has neither {columns.text} nor {columns.audio}, but {', '.join(there)}")
     if with_ids is False and len(ids) < len(rows):
         raise InputError(
             f"{place}: has no column {columns.id}, and {len(ids)} lines for the {len(rows)} of the test set"
         )
-    outputs = [found.get(row.id, Output()) for row in rows]
-    known = {row.id for row in rows}
-    if not known & found.keys():
+    if not by_id.keys() & found.keys():
         raise InputError(f"{place}: has none of the test set's ids, such as {named([row.id for row in rows])}")
+    outputs = [found.get(row.id, Output()) for row in rows]
     missing = [row.id for row, one in zip(rows, outputs, strict=True) if one.text is None and one.sound is None]
-    return SystemOutputs(name, outputs, missing, len(found.keys() - known))
+    return SystemOutputs(name, outputs, missing, len(found.keys() - by_id.keys()))
+
+
+def _check_languages(row: TestRow, values: Mapping[str, Any], columns: Columns, where: str) -> None:
+    for column, wanted in ((columns.src_lang, row.src_lang), (columns.tgt_lang, row.tgt_lang)):
+        if values.get(column) not in (None, "") and language_of(values[column], None, f"{where}: {column}") != wanted:
+            raise InputError(f"{where}: {column} is {values[column]}, and {wanted} in the test set (id {row.id})")
 
 
 def check_one_direction(rows: Sequence[TestRow], place: str) -> tuple[str, str]:
@@ -181,65 +205,152 @@ def by_direction(rows: Sequence[TestRow]) -> dict[str, list[int]]:
 # Values
 
 
-def table_lines(place: str) -> Iterator[tuple[str, dict[str, Any], tuple[str, int]]]:
-    """Lines of a table: where they are for people, their values, and file and row where sound is in them."""
-    if place.endswith((".jsonl", ".tsv")):
-        manifest = manifest_of(Path(place))
-        for number, values in enumerate(manifest_rows(manifest)):
-            yield f"{manifest} row {number}", values, (str(manifest), -1)
+def table_lines(
+    place: str, columns: Columns | None = None, *sounds: str
+) -> Iterator[tuple[str, dict[str, Any], tuple[str, int]]]:
+    """Lines of a table: where they are for people, their values, and file and row where sound is in them.
+
+    columns: those that are read, by default all. sounds: of these it is enough to know whether something is there,
+    which is told as True.
+    """
+    used = None if columns is None else set(columns.model_dump().values())
+    match Path(place).suffix:
+        case ".jsonl":
+            for number, values in enumerate(manifest_rows(Path(place))):
+                yield f"{place} row {number}", values, (place, -1)
+        case ".tsv":
+            for number, values in enumerate(_tab_separated(place)):
+                yield f"{place} row {number}", values, (place, -1)
+        case ".csv" | ".json" | ".txt" as suffix:
+            raise InputError(f"{place}: tables are .parquet, .jsonl or .tsv, not {suffix}")
+        case _:
+            for file in parquet_files(place):
+                names = list(open_parquet(file).schema_arrow.names)
+                if len(set(names)) < len(names):
+                    raise InputError(f"{file}: has columns of the same name: {named(_twice(names))}")
+                row = 0
+                for batch in storage.read_batches(
+                    str(file), [name for name in names if used is None or name in used], _BATCH
+                ):
+                    for values in _plain(batch, sounds):
+                        yield f"{file} row {row}", values, (str(file), row)
+                        row += 1
+
+
+def _plain(batch: pa.RecordBatch, sounds: Sequence[str]) -> Iterator[dict[str, Any]]:
+    found = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        found[name] = (
+            [there or None for there in column.is_valid().to_pylist()] if name in sounds else column.to_pylist()
+        )
+    for number in range(len(batch)):
+        yield {name: values[number] for name, values in found.items()}
+
+
+def _tab_separated(place: str) -> Iterator[dict[str, Any]]:
+    """Lines as they are: no quotes, and an empty line is an empty text where there is one column."""
+    lines = text_lines(place)
+    if not lines:
         return
-    for file, row, values in parquet_rows(place, lambda _, names: list(names)):
-        yield f"{file} row {row}", values, (str(file), row)
+    names = lines[0].split("\t")
+    if len(set(names)) < len(names):
+        raise InputError(f"{place}: has columns of the same name: {named(_twice(names))}")
+    for number, line in enumerate(lines[1:], start=2):
+        fields = line.split("\t")
+        if len(fields) != len(names):
+            raise InputError(
+                f"{place} line {number}: has {len(fields)} fields, and the header {len(names)}: texts with tabs need "
+                ".jsonl or .parquet"
+            )
+        yield dict(zip(names, fields, strict=True))
 
 
-def _sound(values: Mapping[str, Any], column: str, base: tuple[str, int]) -> Sound | None:
+def _sound(values: Mapping[str, Any], column: str, base: tuple[str, int], where: str) -> Sound | None:
     value, (file, row) = values.get(column), base
-    if value is None:
+    if value is None or value == "":  # a cell of a tab-separated table cannot hold null
         return None
     if row >= 0:
         return Sound(file, row, column)
-    return Sound(str(Path(file).parent / str(value)))
+    if not isinstance(value, str):
+        raise InputError(f"{where}: {column} is {_told(value)}, and must be the path of a sound, or null")
+    return Sound(str(Path(file).parent / value))
 
 
 def id_of(values: Mapping[str, Any], column: str, number: int, where: str) -> str:
-    value = values.get(column)
-    if value is None or value == "":
+    found = _name(values.get(column), column, where)
+    if found is None:
         raise InputError(f"{where}: has no {column}: every row needs one")
-    return str(value)
+    return found
 
 
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+def _name(value: Any, column: str, where: str) -> str | None:
+    """An id or a group: a text or a whole number; None where there is none, or an empty text."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise InputError(f"{where}: {column} is {_told(value)}, and must be a text or a whole number")
+    return writable(str(value))
 
 
-def _texts(value: Any, where: str) -> list[str]:
+def _text(value: Any, column: str, where: str) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise InputError(f"{where}: {column} is {_told(value)}, and must be a text, or null")
+    return writable(value)
+
+
+def _texts(value: Any, column: str, where: str) -> list[str]:
     if value is None:
         return []
-    if isinstance(value, list):
-        if not value or any(text is None for text in value):
-            raise InputError(f"{where}: a list of references is empty or has nulls")
-        return [str(text) for text in value]
-    return [str(value)]
+    several = value if isinstance(value, list) else [value]
+    texts = [_text(text, column, where) for text in several]
+    if not texts or any(text is None for text in texts):
+        raise InputError(f"{where}: a list of references is empty or has nulls")
+    return [text for text in texts if text is not None]
+
+
+def writable(text: str) -> str:
+    """A text with U+FFFD for halves of characters (lone surrogates), which JSON can hold and nothing can write."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def language_of(value: Any, given: str | None, where: str) -> str:
-    code = given if value is None else str(value)
-    if code is None:
-        raise InputError(f"{where} is not there: add the column, or give the language of all rows")
+    """given: of all rows. Raises InputError, or ConfigError where that is none."""
+    whole = None if given is None else find_language(given).iso639_3
+    if value is None or value == "":
+        if whole is None:
+            raise InputError(f"{where} is not there: add the column, or give the language of all rows")
+        return whole
+    if not isinstance(value, str):
+        raise InputError(f"{where} is {_told(value)}, and must be a language's code")
     try:
-        return find_language(code).iso639_3
+        found = find_language(value).iso639_3
     except ConfigError as error:
-        if value is None:
-            raise
         raise InputError(f"{where}: {error}") from error
+    if whole is not None and whole != found:
+        raise InputError(f"{where} is {found}, and the language given for all rows is {whole}")
+    return found
+
+
+def _told(value: Any) -> str:
+    return f"{str(value)[:40]!r}, of type {type(value).__name__}"
 
 
 def check_ids(ids: Sequence[str], place: str) -> None:
     if not ids:
         raise InputError(f"{place}: has no rows")
-    twice = [key for key, count in Counter(ids).items() if count > 1]
+    twice = _twice(ids)
     if twice:
         raise InputError(f"{place}: {len(twice)} ids are there more than once: {named(twice)}")
+
+
+def _twice(names: Sequence[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def named(names: Sequence[str]) -> str:

@@ -8,15 +8,10 @@ from typing import Any, TypeVar, cast
 
 from seamlessalign import storage
 from seamlessalign.speech_sources import Sound
-from seamlessalign.training.evaluation.asr import (
-    FunctionRecogniser,
-    HeardSounds,
-    Recogniser,
-    WhisperRecogniser,
-    hear_sounds,
-)
+from seamlessalign.training.evaluation.asr import HeardSounds, hear_sounds
 from seamlessalign.training.evaluation.config import EvaluationConfig
 from seamlessalign.training.evaluation.measures import Measure, Measured
+from seamlessalign.training.evaluation.recognisers import Recogniser, load_recogniser
 from seamlessalign.training.evaluation.rows import Output, SystemOutputs, TestRow
 
 Thing = TypeVar("Thing")
@@ -33,10 +28,7 @@ class Tools:
     @cached_property
     def recogniser(self) -> Recogniser:
         """What hears the speech that systems made. Raises ModelError, ConfigError where there is no such thing."""
-        asr = self.config.measures.asr
-        if asr.function is not None:
-            return FunctionRecogniser(asr.function)
-        return WhisperRecogniser(asr.whisper, asr.directory, asr.device)
+        return load_recogniser(self.config.measures.asr)
 
     def hear(self, sounds: Sequence[Sound | None], lang: str, what: str) -> HeardSounds:
         """What is said in sounds of a language (ISO 639-3), kept for the next time. what: for people."""

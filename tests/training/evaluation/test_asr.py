@@ -13,7 +13,8 @@ from seamlessalign.cli import main
 from seamlessalign.errors import ConfigError
 from seamlessalign.espeak import speak_afresh
 from seamlessalign.speech_sources import Sound
-from seamlessalign.training.evaluation.asr import Float32, FunctionRecogniser, WhisperRecogniser, hear_sounds
+from seamlessalign.training.evaluation.asr import hear_sounds
+from seamlessalign.training.evaluation.recognisers import Float32, FunctionRecogniser, WhisperRecogniser
 from seamlessalign.training.evaluation.text import normaliser
 
 SAID = ["The weather is very nice today.", "We are going to the market tomorrow morning.", "Please close the door."]

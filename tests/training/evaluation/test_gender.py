@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seamlessalign.cli import main
-from seamlessalign.training.evaluation.asr import Float32
 from seamlessalign.training.evaluation.gender import delta
 from seamlessalign.training.evaluation.measures import Float64
+from seamlessalign.training.evaluation.recognisers import Float32
 from seamlessalign.training.evaluation.text import Chrf
 
 # masculine and feminine references, and what the system made: of eng-spa

@@ -11,8 +11,8 @@ import pytest
 import soundfile
 
 from seamlessalign.cli import main
-from seamlessalign.training.evaluation.asr import Float32
 from seamlessalign.training.evaluation.config import load_evaluation_config
+from seamlessalign.training.evaluation.recognisers import Float32
 from tests.test_house import HOUSE
 
 ROWS = [  # id, source, what the system wrote: of eng-fra
