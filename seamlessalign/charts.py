@@ -131,11 +131,13 @@ def horizontal_bars(bars: Sequence[Bar], *, title: str, x_label: str, label_widt
     return _svg(title, height, parts)
 
 
-def reliability_diagram(points: Sequence[Reliability], *, title: str, x_label: str, y_label: str) -> Markup:
+def reliability_diagram(
+    points: Sequence[Reliability], *, title: str, x_label: str, y_label: str, unit: str = "pairs"
+) -> Markup:
     """Share that is right over the estimate, with intervals; on the diagonal the estimate holds.
 
     A point is larger the more pairs it stands for, and their number is written below it. `points` are in order and not
-    empty.
+    empty; `unit`: what they are points of.
     """
     left, right, top, bottom = 46.0, 10.0, 24.0, 58.0
     side = WIDTH - left - right  # the diagonal rises at 45 degrees
@@ -158,8 +160,9 @@ def reliability_diagram(points: Sequence[Reliability], *, title: str, x_label: s
     for point in points:
         x, radius = x_of(point.estimate), 3.0 + 5.0 * math.sqrt(point.pairs / most)
         told = (
-            f"{point.pairs:,} pairs estimated at {point.low:.4g} to {point.high:.4g}, {point.estimate:.3f} on average: "
-            f"{point.right:.3f} right ({point.right_low:.3f} to {point.right_high:.3f})"
+            f"{point.pairs:,} {unit} estimated at {point.low:.4g} to {point.high:.4g}, "
+            f"{point.estimate:.3f} on average: {point.right:.3f} right "
+            f"({point.right_low:.3f} to {point.right_high:.3f})"
         )
         parts.append(
             tag(
@@ -172,7 +175,7 @@ def reliability_diagram(points: Sequence[Reliability], *, title: str, x_label: s
             )
         )
         parts.append(_text(short_count(point.pairs), x_of((point.low + point.high) / 2), foot + 31, "middle", "count"))
-    parts.append(_text("pairs", left - 5, foot + 31, "end", "count"))
+    parts.append(_text(unit, left - 5, foot + 31, "end", "count"))
     parts.append(_text(x_label, left + side / 2, height - 6, "middle", "label"))
     parts.append(_text(y_label, 4, 11, "start", "label"))
     return _svg(title, height, parts)

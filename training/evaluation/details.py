@@ -7,7 +7,7 @@ text, or a dictionary of such, as `{"failed": {"asr_failed": 2}}`, is shown as a
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -67,6 +67,62 @@ def details(
     }
     plain = {key: _plain(value) for key, value in found.items()}
     return {key: value for key, value in plain.items() if value not in ([], {}, None)}
+
+
+# Read again
+
+
+def curves_of(told: Mapping[str, Any]) -> list[Curve]:
+    """Curves of details; null is nan. Raises ValueError, TypeError or KeyError for what is none."""
+    found = []
+    for one in told.get("curves", ()):
+        x, y = _numbers(one["x"]), _numbers(one["y"])
+        low, high = (None if one.get(key) is None else _numbers(one[key]) for key in ("low", "high"))
+        if any(values is not None and len(values) != len(x) for values in (y, low, high)):
+            raise ValueError("the numbers of a curve are not as many as its x")
+        name, x_label, y_label, title = (str(one.get(key, "")) for key in ("name", "x_label", "y_label", "title"))
+        chosen = None if one.get("chosen") is None else float(one["chosen"])
+        found.append(Curve(name, x_label, y_label, x, y, low, high, chosen, title))
+    return found
+
+
+def bins_of(told: Mapping[str, Any]) -> list[Bin]:
+    """Bins of details that have rows. Raises as `curves_of`."""
+    return [
+        Bin(float(one["low"]), float(one["high"]), int(one["count"]), float(one["estimate"]), float(one["right"]))
+        for one in told.get("bins", ())
+        if one["count"]
+    ]
+
+
+def tables_of(told: Mapping[str, Any]) -> list[Table]:
+    """Tables of details. Raises as `curves_of`."""
+    found = []
+    for one in told.get("tables", ()):
+        table = Table(str(one["title"]), [str(name) for name in one["columns"]], [list(row) for row in one["rows"]])
+        if any(len(row) != len(table.columns) for row in table.rows):
+            raise ValueError(f"rows of the table {table.title!r} are not as long as its head")
+        found.append(table)
+    return found
+
+
+def counts_of(told: Mapping[str, Any]) -> dict[str, Cell]:
+    """Other details that are numbers or texts, `key` or `key: inner` → value."""
+    found: dict[str, Cell] = {}
+    for key, value in told.items():
+        if isinstance(value, dict):
+            found |= {f"{key}: {inner}": one for inner, one in value.items() if _is_cell(one)}
+        elif _is_cell(value):
+            found[str(key)] = value
+    return found
+
+
+def _is_cell(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
+
+
+def _numbers(values: Any) -> list[float]:
+    return [float("nan") if value is None else float(value) for value in values]
 
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,125 @@
+"""Scores of a measure put together: by place, and as means over directions that are like each other.
+
+A mean is taken of directions that all systems have a score for and that were measured with the same settings; others
+are in no mean, and named.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from seamlessalign.training.evaluation.page_parts import group_of, verdict
+from seamlessalign.training.evaluation.written import Written, WrittenScore
+
+GROUPS = ("X → eng", "eng → X", "others")
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class MeasureScores:
+    """All scores of one measure of one task."""
+
+    task: str
+    measure: str
+    baseline: str
+    scores: Sequence[WrittenScore]
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.scores[0].higher_is_better
+
+    def systems(self) -> list[str]:
+        return list(dict.fromkeys(one.system for one in self.scores))
+
+    def conditions(self) -> list[str]:
+        return list(dict.fromkeys(one.condition for one in self.scores))
+
+    def signatures(self) -> list[str]:
+        return list(dict.fromkeys(one.signature for one in self.scores))
+
+    def by_place(self) -> dict[tuple[str, str], dict[str, WrittenScore]]:
+        """(direction, condition) → system → score, in order of directions."""
+        found: dict[tuple[str, str], dict[str, WrittenScore]] = {}
+        for one in self.scores:
+            found.setdefault((one.direction, one.condition), {})[one.system] = one
+        order = {condition: number for number, condition in enumerate(self.conditions())}
+        return dict(sorted(found.items(), key=lambda item: (item[0][0], order[item[0][1]])))
+
+
+@dataclass(frozen=True)
+class Average:
+    """The mean of a measure over directions."""
+
+    group: str  # one of GROUPS, or ALL
+    condition: str
+    signature: str
+    directions: Sequence[str]
+    means: Mapping[str, float]  # by system
+    better: Mapping[str, int]  # directions in which a system is better than the baseline, by more than chance
+    worse: Mapping[str, int]
+    left_out: Sequence[str]  # directions of the group that are in no mean: of a system without a score, or alone
+
+
+def measures_of(written: Written) -> list[MeasureScores]:
+    """Scores by task and measure, in order."""
+    found: dict[tuple[str, str], list[WrittenScore]] = {}
+    for one in written.scores:
+        found.setdefault((one.task, one.measure), []).append(one)
+    return [
+        MeasureScores(task, measure, written.baselines.get(task, scores[0].system), scores)
+        for (task, measure), scores in found.items()
+    ]
+
+
+def averages(measure: MeasureScores) -> list[Average]:
+    """Means of all directions and, where there are several, of the groups in which papers average."""
+    found = []
+    for condition in measure.conditions():
+        places = {place[0]: some for place, some in measure.by_place().items() if place[1] == condition}
+        groups: dict[str, list[str]] = {}
+        for direction in places:
+            groups.setdefault(group_of(direction), []).append(direction)
+        names = [name for name in GROUPS if name in groups]
+        for name in [ALL, *names] if len(names) > 1 else [ALL]:
+            found += _averages(measure, condition, name, places, list(places) if name == ALL else groups[name])
+    return found
+
+
+def _averages(
+    measure: MeasureScores,
+    condition: str,
+    group: str,
+    places: Mapping[str, Mapping[str, WrittenScore]],
+    directions: Sequence[str],
+) -> list[Average]:
+    systems = measure.systems()
+    alike: dict[str, list[str]] = {}
+    for direction in directions:
+        some = places[direction]
+        signatures = {one.signature for one in some.values()}
+        if all(name in some and some[name].score is not None for name in systems) and len(signatures) == 1:
+            alike.setdefault(signatures.pop(), []).append(direction)
+    meant = {signature: names for signature, names in alike.items() if len(names) > 1}
+    inside = {direction for names in meant.values() for direction in names}
+    left_out = [direction for direction in directions if direction not in inside]
+    found = []
+    for signature, names in meant.items():
+        better, worse = dict.fromkeys(systems, 0), dict.fromkeys(systems, 0)
+        for direction in names:
+            for name, one in places[direction].items():
+                told = verdict(one.comparison, one.higher_is_better) if one.comparison else ""
+                better[name] += told == "better"
+                worse[name] += told == "worse"
+        means = {name: _mean([places[direction][name].score for direction in names]) for name in systems}
+        found.append(Average(group, condition, signature, names, means, better, worse, left_out))
+    return found
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there)
+
+
+def telling_part(signature: str, all_signatures: Sequence[str]) -> str:
+    """What of a signature others of the same measure do not have."""
+    common = set.intersection(*(set(one.split("|")) for one in all_signatures))
+    return "|".join(part for part in signature.split("|") if part not in common)

@@ -1,0 +1,256 @@
+"""Rows to read on the page of an evaluation: translations on which systems differ or fail, and rows behind counts."""
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.compute as pc
+
+from seamlessalign import storage
+from seamlessalign.errors import InputError
+from seamlessalign.html_page import row_of, table_of
+from seamlessalign.markup import Markup, join, tag
+from seamlessalign.training.evaluation.page_parts import decimals, html_lang, names_of, written
+from seamlessalign.training.evaluation.text import UNSPACED
+from seamlessalign.training.evaluation.written import Written
+
+# which measure says how good a row is, the first that is there: chrF says most of one sentence
+_KINDS = (
+    "chrf++", "chrf", "bleu", "spbleu", "error_rate", "wer", "cer",
+    "asr_chrf++", "asr_bleu", "asr_error_rate",
+)  # fmt: skip
+_MOST_EXAMPLES = 240
+_MOST_EACH = 5  # of a direction, where systems differ and where they fail
+_MOST_LETTERS = 700
+_MOST_BEHIND = 40  # of a measure and system
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row of the test set as systems translated it."""
+
+    id: str
+    why: str
+    direction: str
+    measure: str
+    src_text: str | None
+    references: Sequence[str]
+    texts: Mapping[str, str | None]  # by system; what was heard, where nothing was written
+    scores: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Scores of rows of one direction: id → system → score."""
+
+    measure: str
+    higher_is_better: bool
+    scores: dict[str, dict[str, float | None]]
+
+
+def choose_examples(evaluation: Written) -> list[Example]:
+    """Rows of each direction on which systems differ most, and those that come out worst.
+
+    Raises StorageError, InputError for files that are damaged.
+    """
+    texts_file = storage.join(evaluation.folder, "translations.parquet")
+    if not storage.exists(texts_file):
+        return []
+    directions = _scores_of_rows(evaluation)
+    each = max(1, min(_MOST_EACH, _MOST_EXAMPLES // (2 * max(len(directions), 1))))
+    chosen: list[tuple[str, str, str]] = []  # direction, id, why
+    for direction, rows in directions.items():
+        chosen += [(direction, key, why) for key, why in _chosen(rows, each)]
+    texts = _texts(texts_file, {key for _, key, _ in chosen})
+    examples = []
+    for direction, key, why in chosen:
+        some = texts.get(key)
+        if some is None:
+            raise InputError(f"{texts_file}: has no row {key}, of which there are scores")
+        first = next(iter(some.values()))
+        shown = {name: row["heard"] if row["text"] is None else row["text"] for name, row in some.items()}
+        rows = directions[direction]
+        examples.append(
+            Example(key, why, direction, rows.measure, first["src_text"], first["references"], shown, rows.scores[key])
+        )
+    return examples
+
+
+def _scores_of_rows(evaluation: Written) -> dict[str, _Rows]:
+    """Of each direction of translations the scores of rows by the measure that says most."""
+    best: dict[str, tuple[int, str, bool]] = {}
+    for one in evaluation.scores:
+        if one.task == "translation" and not one.condition and one.kind in _KINDS:
+            found = _KINDS.index(one.kind), one.measure, one.higher_is_better
+            best[one.direction] = min(best.get(one.direction, found), found)
+    if not best:
+        return {}
+    file = storage.join(evaluation.folder, "statistics.parquet")
+    table = storage.read_table(file, ["task", "system", "direction", "condition", "measure", "id", "score"])
+    names = sorted({measure for _, measure, _ in best.values()})
+    wanted = pc.and_(pc.equal(table["task"], "translation"), pc.equal(table["condition"], ""))
+    wanted = pc.and_(wanted, pc.is_in(table["measure"], value_set=_strings(names)))
+    table = table.filter(wanted)
+    directions = {direction: _Rows(measure, higher, {}) for direction, (_, measure, higher) in sorted(best.items())}
+    columns = (table[name].to_pylist() for name in ("direction", "measure", "system", "id", "score"))
+    for direction, measure, system, key, score in zip(*columns, strict=True):
+        rows = directions.get(direction)
+        if rows is not None and rows.measure == measure:
+            rows.scores.setdefault(key, {})[system] = score
+    return directions
+
+
+def _chosen(rows: _Rows, each: int) -> list[tuple[str, str]]:
+    """Ids and why: those on which systems differ most, then those that are worst on average."""
+    there = {
+        key: [score for score in some.values() if score is not None]
+        for key, some in rows.scores.items()
+        if any(score is not None for score in some.values())
+    }
+    apart = sorted(there, key=lambda key: (min(there[key]) - max(there[key]), key))
+    found = [(key, "systems differ most") for key in apart[:each] if max(there[key]) > min(there[key])]
+    taken = {key for key, _ in found}
+    sign = 1 if rows.higher_is_better else -1
+    worst = sorted(there, key=lambda key: (sign * sum(there[key]) / len(there[key]), key))
+    return found + [(key, "worst on average") for key in worst if key not in taken][:each]
+
+
+def _texts(file: str, ids: set[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Id → system → row of `translations.parquet`."""
+    table = storage.read_table(file)
+    table = table.filter(pc.is_in(table["id"], value_set=_strings(sorted(ids))))
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in table.to_pylist():
+        found.setdefault(row["id"], {})[row["system"]] = row
+    return found
+
+
+def _strings(values: Sequence[str]) -> Any:
+    import pyarrow as pa
+
+    return pa.array(values, pa.string())
+
+
+# The page
+
+
+def examples_section(examples: Sequence[Example]) -> list[Markup]:
+    """Examples by direction, each system's words that the reference lacks underlined."""
+    if not examples:
+        return []
+    by_direction: dict[str, list[Example]] = {}
+    for one in examples:
+        by_direction.setdefault(one.direction, []).append(one)
+    about = (
+        "Of each direction the rows on which systems differ most, and those that are worst on average, by the score of "
+        "the row. Words that no reference has are underlined."
+    )
+    pieces = [tag("p", about, class_="about")]
+    for direction, some in by_direction.items():
+        names = names_of(direction)
+        heading = tag("summary", tag("bdi", direction), f" {names}" if names else "", f" ({len(some)})")
+        opened = {"open": ""} if len(by_direction) == 1 else {}
+        pieces.append(tag("details", heading, *(_example(one) for one in some), class_="by-direction", **opened))
+    return pieces
+
+
+def _example(one: Example) -> Markup:
+    src, _, tgt = one.direction.partition("-")
+    places = decimals(one.scores.values())
+    rows = []
+    if one.src_text is not None:
+        rows.append(_line("source", "", tag("bdi", _cut(one.src_text), lang=html_lang(src))))
+    for text in one.references:
+        rows.append(_line("reference", "", tag("bdi", _cut(text), lang=html_lang(tgt))))
+    for name, made in one.texts.items():
+        shown = tag("i", "no output") if made is None else _marked(made, one.references, tgt)
+        rows.append(_line(name, written(one.scores.get(name), places) if name in one.scores else "", shown))
+    head = [
+        tag("th", "", scope="col"),
+        tag("th", one.measure, scope="col", class_="number"),
+        tag("th", "", scope="col"),
+    ]
+    caption = tag("caption", tag("code", tag("bdi", one.id)), f" {one.why}")
+    table = tag("table", caption, tag("thead", tag("tr", *head)), tag("tbody", *rows))
+    return tag("div", table, class_="scroll example", tabindex=0)
+
+
+def _line(label: str, score: str, text: Markup) -> Markup:
+    heading = tag("th", tag("bdi", label), scope="row")
+    return tag("tr", heading, tag("td", score, class_="number"), tag("td", text, class_="long"))
+
+
+def _marked(text: str, references: Sequence[str], lang: str) -> Markup:
+    """A text with what the nearest reference lacks underlined: words, or letters where there are no spaces."""
+    text = _cut(text)
+    if not text:
+        return tag("i", "empty")
+    separator = "" if lang in UNSPACED else " "
+    words = list(text) if not separator else text.split(" ")
+    matchers = []
+    for reference in references:
+        other = _cut(reference)
+        matchers.append(difflib.SequenceMatcher(None, list(other) if not separator else other.split(" "), words, False))
+    nearest = max(matchers, key=lambda one: one.ratio())
+    pieces: list[str] = []
+    for what, _, _, start, end in nearest.get_opcodes():
+        if start < end:
+            some = separator.join(words[start:end])
+            pieces += [some if what == "equal" else tag("ins", some), separator]
+    return tag("bdi", *pieces[:-1], lang=html_lang(lang))
+
+
+def _cut(text: str) -> str:
+    if len(text) <= _MOST_LETTERS:
+        return text
+    return f"{text[:_MOST_LETTERS]}… ({len(text):,} characters)"
+
+
+def behind_section(evaluation: Written) -> list[Markup]:
+    """Rows behind counts, by measure. Raises InputError for a damaged file."""
+    file = storage.join(evaluation.folder, "behind.jsonl")
+    if not storage.exists(file):
+        return []
+    groups: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
+    try:
+        for line in storage.read_bytes(file).decode("utf-8").split("\n"):
+            if line:
+                row = json.loads(line)
+                place = groups.setdefault((str(row.pop("task")), str(row.pop("measure"))), {})
+                place.setdefault(str(row.pop("system")), []).append(row)
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(f"{file}: is not what `seamlessalign evaluate` writes: {error!r}") from error
+    return [_behind(measure, systems) for (_, measure), systems in groups.items()]
+
+
+def _behind(measure: str, systems: Mapping[str, Sequence[dict[str, Any]]]) -> Markup:
+    pieces: list[Markup] = []
+    for system, rows in systems.items():
+        shown = [
+            row_of(
+                " · ".join(str(part) for part in (row.get("direction"), row.get("condition")) if part),
+                tag("code", tag("bdi", str(row.get("id", "")))),
+                str(row.get("what", "")),
+                join(*(_told(key, value) for key, value in row.items() if key not in _HEAD)),
+            )
+            for row in rows[:_MOST_BEHIND]
+        ]
+        pieces.append(tag("h3", tag("bdi", system), f": {len(rows):,} rows"))
+        pieces.append(table_of(("direction", "row", "what", ""), shown, long=(3,)))
+        if len(rows) > _MOST_BEHIND:
+            note = f"The first {_MOST_BEHIND} of {len(rows):,} are shown; behind.jsonl has all."
+            pieces.append(tag("p", note, class_="note"))
+    total = sum(len(rows) for rows in systems.values())
+    return tag("details", tag("summary", f"{measure} ({total:,})"), *pieces)
+
+
+_HEAD = ("direction", "condition", "id", "what")
+
+
+def _told(key: str, value: Any) -> Markup:
+    if isinstance(value, list):
+        value = ", ".join(str(one) for one in value)
+    text = "–" if value is None else f"{value:.4g}" if isinstance(value, float) else _cut(str(value))
+    return tag("div", tag("small", f"{key.replace('_', ' ')}: "), tag("bdi", text))

@@ -1,0 +1,111 @@
+"""What the pages of evaluations write in one way: directions, numbers, differences, and systems with their marks."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from seamlessalign.errors import ConfigError
+from seamlessalign.languages import get_language
+from seamlessalign.markup import Markup, escape, tag
+from seamlessalign.training.evaluation.resampling import Comparison
+from seamlessalign.training.evaluation.written import WrittenScore
+
+SIGNIFICANT = 0.05  # a p below it is called a difference
+_ENGLISH = "eng"
+
+
+def language_name(code: str) -> str | None:
+    """The English name of a language (ISO 639-3); None for what is no language."""
+    try:
+        return get_language(code).name
+    except ConfigError:
+        return None
+
+
+def html_lang(code: str) -> str | None:
+    """What HTML calls a language, for fonts and for those who hear a page."""
+    try:
+        language = get_language(code)
+    except ConfigError:
+        return None
+    return language.iso639_1 or language.iso639_3
+
+
+def names_of(direction: str) -> str:
+    """A direction in words, `French → English`; nothing where it is none of languages."""
+    names = [language_name(code) for code in direction.split("-")]
+    return " → ".join(name for name in names if name) if all(names) else ""
+
+
+def group_of(direction: str) -> str:
+    """The group in which papers average a direction: into English, out of English, or others."""
+    src, _, tgt = direction.partition("-")
+    if not (tgt and language_name(src) and language_name(tgt)):
+        return "others"
+    if tgt == _ENGLISH and src != _ENGLISH:
+        return "X → eng"
+    if src == _ENGLISH and tgt != _ENGLISH:
+        return "eng → X"
+    return "others"
+
+
+def label_of(direction: str, condition: str) -> str:
+    return " · ".join(part for part in (direction, condition) if part) or "all"
+
+
+def decimals(values: Iterable[float | None]) -> int:
+    """Decimals that tell scores of a measure apart: 2 of percentages, 4 of shares."""
+    largest = max((abs(value) for value in values if value is not None), default=0.0)
+    return 2 if largest >= 10 else 3 if largest > 1.5 else 4
+
+
+def written(value: float | None, places: int, *, sign: bool = False) -> str:
+    """A number with so many decimals; a dash where there is none; with a real minus."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:{'+' if sign else ''},.{places}f}".replace("-", "−")
+
+
+def exact(value: float | None, places: int) -> Markup:
+    """A number as it is read, with more digits of it for programs."""
+    return tag("data", written(value, places), value="" if value is None else f"{value:.8g}")
+
+
+def interval(low: float | None, high: float | None, places: int) -> str:
+    return f"{written(low, places)} to {written(high, places)}"
+
+
+def significant(found: Comparison) -> bool:
+    return found.p_value < SIGNIFICANT
+
+
+def verdict(found: Comparison, higher_is_better: bool) -> str:
+    """`better`, `worse`, or nothing where chance explains the difference."""
+    if not significant(found) or not found.difference:
+        return ""
+    return "better" if (found.difference > 0) == higher_is_better else "worse"
+
+
+def difference_cell(found: Comparison, higher_is_better: bool, places: int) -> list[Markup]:
+    """How a system differs, in words and numbers: the pieces of a cell."""
+    told = verdict(found, higher_is_better)
+    difference = written(found.difference, places, sign=True)
+    low, high = written(found.low, places, sign=True), written(found.high, places, sign=True)
+    probable = (
+        "p –" if math.isnan(found.p_value) else "p < 0.001" if found.p_value < 0.0005 else f"p {found.p_value:.3f}"
+    )
+    first = tag("b", f"{difference} {told}", class_=told) if told else escape(difference)
+    return [tag("small", first, f" ({low} to {high}), {probable}", class_="difference")]
+
+
+def best_of(scores: Sequence[WrittenScore]) -> set[str]:
+    """Systems that have the best score of a row; none where there is nothing to choose from."""
+    there = [(one.score, one.system) for one in scores if one.score is not None]
+    if len(there) < 2:
+        return set()
+    best = (max if scores[0].higher_is_better else min)(value for value, _ in there)
+    return {system for value, system in there if value == best}
+
+
+def plain_list(names: Sequence[str], most: int = 5) -> str:
+    """Some names, and that there are more."""
+    return ", ".join(names[:most]) + (" …" if len(names) > most else "")

@@ -1,0 +1,263 @@
+"""The sections of an evaluation's page that have scores: an overview, and tables and pictures of each measure."""
+
+import re
+from collections.abc import Sequence
+
+from seamlessalign.html_page import row_of, table_of
+from seamlessalign.markup import Markup, join, tag
+from seamlessalign.series_charts import Dot, DotRow, Line, dots_by_column, dots_by_row, legend, line_chart
+from seamlessalign.training.evaluation.averages import ALL, Average, MeasureScores, averages, telling_part
+from seamlessalign.training.evaluation.page_parts import (
+    best_of,
+    decimals,
+    difference_cell,
+    exact,
+    interval,
+    label_of,
+    names_of,
+    plain_list,
+    written,
+)
+from seamlessalign.training.evaluation.written import WrittenScore
+
+_MOST_ROWS = 40  # of a picture with a row for each direction; more are columns
+_MOST_CURVES = 24  # pictures of directions
+
+
+def overview(measures: Sequence[MeasureScores]) -> Markup:
+    """Every measure in one table: its means over directions, or its scores where there is one direction."""
+    systems = list(dict.fromkeys(name for one in measures for name in one.systems()))
+    rows: list[Markup] = []
+    for measure in measures:
+        places = decimals(one.score for one in measure.scores)
+        means = [one for one in averages(measure) if one.group == ALL]
+        heading = [tag("a", measure.measure, href=f"#{anchor(measure)}")]
+        for mean in means:
+            told = [mean.condition, telling_part(mean.signature, measure.signatures())]
+            about = ", ".join([*(part for part in told if part), f"mean of {len(mean.directions)} directions"])
+            cells = [_mean_cell(mean, measure, name, places) for name in systems]
+            rows.append(_row(join(*heading, tag("small", about)), cells))
+        if not means:
+            for (direction, condition), some in list(measure.by_place().items())[:_MOST_ROWS]:
+                best = best_of(list(some.values()))
+                cells = [_score_cell(some.get(name), name in best, places) for name in systems]
+                rows.append(_row(join(*heading, tag("small", label_of(direction, condition))), cells))
+    head = tag("tr", tag("th", "measure", scope="col"), *(_system_heading(name) for name in systems))
+    return _scrolling(tag("table", tag("thead", head), tag("tbody", *rows), class_="scores"))
+
+
+def anchor(measure: MeasureScores) -> str:
+    """The name of a measure's section in addresses."""
+    return "measure-" + re.sub(r"[^A-Za-z0-9]+", "-", f"{measure.task} {measure.measure}".replace("+", "plus"))
+
+
+def measure_section(measure: MeasureScores, numbers: Sequence[int], details: Sequence[Markup]) -> list[Markup]:
+    """What is told of a measure. numbers: of its systems among all, which have one mark throughout the page."""
+    systems = measure.systems()
+    places = decimals(one.score for one in measure.scores)
+    series = dict(zip(systems, numbers, strict=True))
+    better = "Higher" if measure.higher_is_better else "Lower"
+    compared = f" Others are compared with {measure.baseline}." if len(systems) > 1 else ""
+    means = averages(measure)
+    pieces = [tag("p", f"{better} is better.{compared}", class_="about")]
+    pictures = _pictures(measure, series, places)
+    if means:
+        pictures.append(tag("div", tag("h3", "Means over directions"), *_means(means, measure, places)))
+    pieces.append(tag("div", *pictures, class_="pictures" if len(pictures) > 1 else None))
+    pieces.append(_by_direction(measure, systems, places))
+    pieces += _condition_curves(measure, series)
+    pieces += details
+    pieces.append(_settings(measure))
+    return pieces
+
+
+# Tables
+
+
+def _by_direction(measure: MeasureScores, systems: Sequence[str], places: int) -> Markup:
+    by_place = measure.by_place()
+    with_conditions = measure.conditions() != [""]
+    rows = []
+    for (direction, condition), some in by_place.items():
+        best = best_of(list(some.values()))
+        counts = {one.rows for one in some.values()}
+        cells = [tag("td", condition)] if with_conditions else []
+        cells.append(tag("td", " / ".join(f"{count:,}" for count in sorted(counts)), class_="number"))
+        for name in systems:
+            cells.append(_score_cell(some.get(name), name in best, places))
+        rows.append(_row(_direction(direction), cells))
+    head = [tag("th", "direction", scope="col")]
+    head += [tag("th", "condition", scope="col")] if with_conditions else []
+    head.append(tag("th", "rows", scope="col", class_="number"))
+    head += [_system_heading(name) for name in systems]
+    caption = tag("caption", f"{measure.measure} by direction", class_="unseen")
+    table = tag("table", caption, tag("thead", tag("tr", *head)), tag("tbody", *rows), class_="scores by-direction")
+    return _scrolling(table)
+
+
+def _direction(direction: str) -> Markup:
+    names = names_of(direction)
+    return join(tag("bdi", direction or "all"), *([tag("small", names)] if names else []))
+
+
+def _score_cell(one: WrittenScore | None, best: bool, places: int) -> Markup:
+    if one is None:
+        return tag("td", "not measured", class_="none")
+    pieces = [tag("b", exact(one.score, places), " ★") if best else exact(one.score, places)]
+    if one.low is not None or one.high is not None:
+        pieces.append(tag("small", interval(one.low, one.high, places), class_="interval"))
+    if one.comparison is not None:
+        pieces += difference_cell(one.comparison, one.higher_is_better, places)
+    if one.missing:
+        pieces.append(tag("small", f"{one.missing:,} without output", class_="missing"))
+    return tag("td", *pieces)
+
+
+def _mean_cell(mean: Average, measure: MeasureScores, system: str, places: int) -> Markup:
+    if system not in mean.means:
+        return tag("td", "not measured", class_="none")
+    value = mean.means[system]
+    best = (max if measure.higher_is_better else min)(mean.means.values())
+    shown = exact(value, places)
+    pieces = [tag("b", shown, " ★") if value == best and len(mean.means) > 1 else shown]
+    if system != measure.baseline and measure.baseline in mean.means:
+        for told in (
+            written(value - mean.means[measure.baseline], places, sign=True),
+            f"better in {mean.better[system]}, worse in {mean.worse[system]}",
+        ):
+            pieces.append(tag("small", told, class_="difference"))
+    return tag("td", *pieces)
+
+
+def _means(means: Sequence[Average], measure: MeasureScores, places: int) -> list[Markup]:
+    systems = measure.systems()
+    rows = []
+    grouped = [mean.directions for mean in means if mean.group != ALL]
+    for mean in means:
+        if mean.group == ALL and mean.directions in grouped:
+            continue  # what is alike is of one group, which says more
+        group = {ALL: "all directions"}.get(mean.group, mean.group)
+        about = [mean.condition, telling_part(mean.signature, measure.signatures())]
+        shown = [tag("small", part) for part in about if part]
+        number = tag("td", f"{len(mean.directions):,}", class_="number")
+        rows.append(_row(join(group, *shown), [number, *(_mean_cell(mean, measure, name, places) for name in systems)]))
+    head = [tag("th", "mean of", scope="col"), tag("th", "directions", scope="col", class_="number")]
+    head += [_system_heading(name) for name in systems]
+    table = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *rows), class_="scores")
+    pieces = [_scrolling(table)]
+    left_out = list(dict.fromkeys(name for mean in means if mean.group == ALL for name in mean.left_out))
+    if left_out:
+        told = f"In no mean, for settings of their own or a system without a score: {plain_list(left_out, 12)}"
+        pieces.append(tag("p", told, class_="note"))
+    return pieces
+
+
+def _settings(measure: MeasureScores) -> Markup:
+    directions: dict[str, list[str]] = {}
+    for one in measure.scores:
+        there = directions.setdefault(one.signature, [])
+        if one.direction not in there:
+            there.append(one.direction)
+    rows = [
+        row_of(tag("code", signature), plain_list(sorted(names), 12) if names != [""] else "all")
+        for signature, names in directions.items()
+    ]
+    table = table_of(("signature", "directions"), rows, long=(0,))
+    return tag("details", tag("summary", "Settings"), table)
+
+
+def _system_heading(name: str) -> Markup:
+    return tag("th", tag("bdi", name), scope="col", class_="system")
+
+
+def _row(heading: str, cells: Sequence[Markup]) -> Markup:
+    return tag("tr", tag("th", heading, scope="row"), *cells)
+
+
+def _scrolling(table: Markup) -> Markup:
+    return tag("div", table, class_="scroll", tabindex=0)
+
+
+# Pictures
+
+
+def _pictures(measure: MeasureScores, series: dict[str, int], places: int) -> list[Markup]:
+    condition = measure.conditions()[0]
+    rows = []
+    for (direction, other), some in measure.by_place().items():
+        if other == condition:
+            dots = [
+                Dot(series[one.system], one.score, one.low, one.high) for one in some.values() if one.score is not None
+            ]
+            told = [f"{one.system} {written(one.score, places)}" for one in some.values()]
+            title = f"{direction} {names_of(direction)}: {', '.join(told)}"
+            rows.append(DotRow(direction or "all", title, tuple(sorted(dots, key=lambda dot: dot.series))))
+    rows = [row for row in rows if row.dots]
+    if not rows:
+        return []
+    shown = f"{measure.measure}, {condition}" if condition else measure.measure
+    title = f"{shown} by direction, with intervals of 95 %"
+    baseline = series.get(measure.baseline, 0)
+    if len(rows) > _MOST_ROWS:
+        rows.sort(key=lambda row: -next((dot.value for dot in row.dots if dot.series == baseline), float("-inf")))
+        chart = dots_by_column(rows, title=title, y_label=shown)
+        note = f"Directions are in order of the scores of {measure.baseline}; point at one to read them."
+        chart = join(_scrolling(chart), tag("p", note, class_="note"))
+        return [tag("figure", chart, _legend(series), class_="whole")]
+    chart = dots_by_row(rows, title=title, x_label=shown)
+    return [tag("figure", chart, _legend(series))]
+
+
+def _legend(series: dict[str, int]) -> Markup:
+    return legend(series) if len(series) > 1 else Markup("")
+
+
+def _condition_curves(measure: MeasureScores, series: dict[str, int]) -> list[Markup]:
+    """Scores over a condition that is a number, such as `noise:10`: of each direction, and their means."""
+    found: dict[tuple[str, str], dict[str, dict[float, WrittenScore]]] = {}
+    for one in measure.scores:
+        name, number = _numbered(one.condition)
+        if name:
+            found.setdefault((name, one.direction), {}).setdefault(one.system, {})[number] = one
+    figures, more = [], 0
+    means: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for mean in averages(measure):
+        name, number = _numbered(mean.condition)
+        if name and mean.group == ALL:
+            for system, value in mean.means.items():
+                means.setdefault(name, {}).setdefault(system, []).append((number, value))
+    for name, systems in means.items():
+        lines = []
+        for system, points in systems.items():
+            x, y = zip(*sorted(points), strict=True)
+            lines.append(Line(series[system], x, y, system))
+        title = f"{measure.measure} over {name}, mean over directions"
+        figures.append(_figure(title, lines, name, measure.measure, series))
+    for (name, direction), by_system in found.items():
+        if len(figures) >= _MOST_CURVES:
+            more += 1
+            continue
+        lines = []
+        for system, by_number in by_system.items():
+            some = [by_number[x] for x in sorted(by_number)]
+            values, low, high = (tuple(getattr(one, key) for one in some) for key in ("score", "low", "high"))
+            lines.append(Line(series[system], tuple(sorted(by_number)), values, system, low, high))
+        title = f"{measure.measure} over {name}, {direction}"
+        figures.append(_figure(title, lines, name, measure.measure, series))
+    figures = [one for one in figures if one]
+    pieces = [tag("div", *figures, class_="figures")] if figures else []
+    if more:
+        pieces.append(tag("p", f"{more} more directions are in the table only.", class_="note"))
+    return pieces
+
+
+def _figure(title: str, lines: Sequence[Line], x_label: str, y_label: str, series: dict[str, int]) -> Markup:
+    chart = line_chart(lines, title=title, x_label=x_label, y_label=y_label)
+    if chart is None:
+        return Markup("")
+    return tag("figure", tag("figcaption", title), chart, _legend(series))
+
+
+def _numbered(condition: str) -> tuple[str, float]:
+    found = re.fullmatch(r"(.+?)[:= ](-?\d+(?:\.\d+)?)(?: ?dB)?", condition)
+    return (found[1], float(found[2])) if found else ("", 0.0)

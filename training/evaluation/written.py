@@ -1,0 +1,118 @@
+"""Evaluations as they were written to a folder, read again: scores, what was missing, and the scores of rows."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from seamlessalign import storage
+from seamlessalign.errors import InputError
+from seamlessalign.training.evaluation.resampling import Comparison
+
+Place = tuple[str, str, str, str]  # task, direction, condition, measure
+
+
+@dataclass(frozen=True)
+class WrittenScore:
+    """A score of `evaluation.json`; what has no value is None."""
+
+    task: str
+    system: str
+    direction: str
+    condition: str
+    kind: str
+    measure: str
+    score: float | None
+    low: float | None
+    high: float | None
+    rows: int
+    missing: int
+    higher_is_better: bool
+    signature: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+    comparison: Comparison | None = None  # with the baseline; what has no value is nan
+
+    @property
+    def place(self) -> Place:
+        return self.task, self.direction, self.condition, self.measure
+
+
+@dataclass(frozen=True)
+class Written:
+    """An evaluation of a folder."""
+
+    folder: str
+    rows: int | None  # of the test set of translations, if there is one
+    digest: str | None  # of these rows
+    baselines: Mapping[str, str]  # task → system
+    missing: Mapping[str, Sequence[str]]  # system of translations → ids of rows for which it has nothing
+    not_asked: Mapping[str, int]  # system → outputs of ids that the test set has not
+    scores: Sequence[WrittenScore]
+
+    def systems(self) -> list[str]:
+        """Systems of all tasks, each once."""
+        return list(dict.fromkeys(one.system for one in self.scores))
+
+
+def is_evaluation(folder: str) -> bool:
+    """Whether a folder has been evaluated into."""
+    return bool(folder) and storage.exists(storage.join(folder, "evaluation.json"))
+
+
+def read_written(folder: str) -> Written:
+    """The evaluation in a folder. Raises InputError where there is none, or one that was not written here."""
+    file = storage.join(folder, "evaluation.json")
+    if not is_evaluation(folder):
+        raise InputError(f"{folder}: is no folder of an evaluation, which has evaluation.json")
+    try:
+        told = json.loads(storage.read_bytes(file))
+        systems = told.get("systems", {})
+        return Written(
+            folder,
+            told.get("rows"),
+            told.get("digest of rows"),
+            {str(task): str(name) for task, name in told["baselines"].items()},
+            {name: [str(key) for key in one["missing"]] for name, one in systems.items()},
+            {name: int(one["not_asked"]) for name, one in systems.items()},
+            [_score(one) for one in told["scores"]],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file}: is not what `seamlessalign evaluate` writes: {error!r}") from error
+
+
+def _score(told: dict[str, Any]) -> WrittenScore:
+    against = told.get("against_baseline")
+    details = told.get("details", {})
+    if not isinstance(details, dict):
+        raise TypeError("details are no mapping")
+    return WrittenScore(
+        task=str(told["task"]),
+        system=str(told["system"]),
+        direction=str(told["direction"]),
+        condition=str(told.get("condition", "")),
+        kind=str(told["kind"]),
+        measure=str(told["measure"]),
+        score=_number(told["score"]),
+        low=_number(told["low"]),
+        high=_number(told["high"]),
+        rows=int(told["rows"]),
+        missing=int(told["missing"]),
+        higher_is_better=bool(told["higher_is_better"]),
+        signature=str(told["signature"]),
+        details=details,
+        comparison=None if against is None else _comparison(against),
+    )
+
+
+def _comparison(told: Mapping[str, Any]) -> Comparison:
+    difference, low, high, p_value = (
+        float("nan") if (value := _number(told[key])) is None else value
+        for key in ("difference", "low", "high", "p_value")
+    )
+    return Comparison(difference, low, high, p_value, str(told["test"]))
+
+
+def _number(value: Any) -> float | None:
+    if value is None or value != value:
+        return None
+    return float(value)
