@@ -286,12 +286,18 @@ def _add_evaluate(commands: Any) -> None:
         metavar=("A", "B"),
         help="compare two evaluations instead: their folders, or FOLDER:SYSTEM",
     )
+    evaluate.add_argument("--page", metavar="FOLDER", help="make the page of an evaluation again instead")
     evaluate.set_defaults(command=_evaluate)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    if (arguments.config is None) == (arguments.compare is None):
-        raise ConfigError("evaluate wants either CONFIG.yaml or --compare A B")
+    if sum(one is not None for one in (arguments.config, arguments.compare, arguments.page)) != 1:
+        raise ConfigError("evaluate wants either CONFIG.yaml, or --compare A B, or --page FOLDER")
+    if arguments.page:
+        from seamlessalign.training.evaluation.page import build_page
+
+        print(build_page(arguments.page))
+        return 0
     if arguments.compare:
         from seamlessalign.training.evaluation import compare
 

@@ -8,6 +8,7 @@ from seamlessalign.training.evaluation import gender, heard, resampling, text, t
 from seamlessalign.training.evaluation.config import EvaluationConfig, Resampling
 from seamlessalign.training.evaluation.files import write_evaluation
 from seamlessalign.training.evaluation.measures import Measured, Score
+from seamlessalign.training.evaluation.page import build_page
 from seamlessalign.training.evaluation.resampling import Comparison
 from seamlessalign.training.evaluation.results import Evaluation, Line
 from seamlessalign.training.evaluation.rows import TestRow, by_direction, read_outputs, read_test_rows
@@ -49,6 +50,7 @@ def evaluate(config: EvaluationConfig, say: Callable[[str], None] = lambda _: No
     lines = [line for name, systems in found.items() for line in _lines(name, systems, baselines[name], config)]
     result = Evaluation(lines, baselines, translations)
     write_evaluation(config.output, found, result)
+    build_page(config.output)
     return result
 
 

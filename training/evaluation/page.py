@@ -14,11 +14,6 @@ from seamlessalign.training.evaluation.page_scores import anchor, measure_sectio
 from seamlessalign.training.evaluation.written import Written, read_written
 
 _NAMED = 5  # ids that a warning names
-_HOW_TO_READ = (
-    "★: the best score of a row. Intervals are of 95 %, by bootstrap over rows. A difference from the baseline is "
-    f"called better or worse where p < {SIGNIFICANT:g}; each p is of one comparison by itself, so that of twenty in "
-    "which there is nothing but chance one is called so. In means of directions each counts once."
-)
 
 
 def build_page(folder: str) -> str:
@@ -44,7 +39,7 @@ def sections_of(evaluation: Written) -> list[Markup]:
     """The body of the page: head, overview, each measure, rows to read, settings."""
     measures = measures_of(evaluation)
     systems = {name: number for number, name in enumerate(evaluation.systems())}
-    sections = [("overview", "Overview", [tag("p", _HOW_TO_READ, class_="about"), overview(measures)])]
+    sections = [("overview", "Overview", [_how_to_read(evaluation), overview(measures)])]
     for measure in measures:
         numbers = [systems[name] for name in measure.systems()]
         content = measure_section(measure, numbers, details_of(measure, numbers))
@@ -59,6 +54,19 @@ def sections_of(evaluation: Written) -> list[Markup]:
         toolbar(),
         *(tag("section", tag("h2", heading), *content, id=name) for name, heading, content in shown),
     ]
+
+
+def _how_to_read(evaluation: Written) -> Markup:
+    told = "★: the best score of a row. Intervals are of 95 %, by bootstrap over rows."
+    tests = {one.comparison.test.split("|")[0] for one in evaluation.scores if one.comparison}
+    if tests:
+        # the bootstrap's p, which is sacrebleu's, is half of what a test of both sides says
+        often = "ten" if "paired bootstrap" in tests else "twenty"
+        told += (
+            f" A difference from the baseline is called better or worse where p < {SIGNIFICANT:g}; each p is of one "
+            f"comparison by itself: of {often} in which there is nothing but chance about one is called so."
+        )
+    return tag("p", f"{told} In means of directions each counts once.", class_="about")
 
 
 def toolbar() -> Markup:

@@ -12,7 +12,7 @@ from seamlessalign import storage
 from seamlessalign.errors import InputError
 from seamlessalign.html_page import row_of, table_of
 from seamlessalign.markup import Markup, join, tag
-from seamlessalign.training.evaluation.page_parts import decimals, html_lang, names_of, written
+from seamlessalign.training.evaluation.page_parts import decimals, html_lang, names_of, short, written
 from seamlessalign.training.evaluation.text import UNSPACED
 from seamlessalign.training.evaluation.written import Written
 
@@ -39,6 +39,7 @@ class Example:
     references: Sequence[str]
     texts: Mapping[str, str | None]  # by system; what was heard, where nothing was written
     scores: Mapping[str, float | None]
+    places: int = 2  # decimals of scores
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,10 @@ def choose_examples(evaluation: Written) -> list[Example]:
     chosen: list[tuple[str, str, str]] = []  # direction, id, why
     for direction, rows in directions.items():
         chosen += [(direction, key, why) for key, why in _chosen(rows, each)]
+    places = {
+        name: decimals(score for some in rows.scores.values() for score in some.values())
+        for name, rows in directions.items()
+    }
     texts = _texts(texts_file, {key for _, key, _ in chosen})
     examples = []
     for direction, key, why in chosen:
@@ -72,9 +77,8 @@ def choose_examples(evaluation: Written) -> list[Example]:
         first = next(iter(some.values()))
         shown = {name: row["heard"] if row["text"] is None else row["text"] for name, row in some.items()}
         rows = directions[direction]
-        examples.append(
-            Example(key, why, direction, rows.measure, first["src_text"], first["references"], shown, rows.scores[key])
-        )
+        about = (key, why, direction, rows.measure, first["src_text"], first["references"])
+        examples.append(Example(*about, shown, rows.scores[key], places[direction]))
     return examples
 
 
@@ -158,7 +162,6 @@ def examples_section(examples: Sequence[Example]) -> list[Markup]:
 
 def _example(one: Example) -> Markup:
     src, _, tgt = one.direction.partition("-")
-    places = decimals(one.scores.values())
     rows = []
     if one.src_text is not None:
         rows.append(_line("source", "", tag("bdi", _cut(one.src_text), lang=html_lang(src))))
@@ -166,13 +169,13 @@ def _example(one: Example) -> Markup:
         rows.append(_line("reference", "", tag("bdi", _cut(text), lang=html_lang(tgt))))
     for name, made in one.texts.items():
         shown = tag("i", "no output") if made is None else _marked(made, one.references, tgt)
-        rows.append(_line(name, written(one.scores.get(name), places) if name in one.scores else "", shown))
+        rows.append(_line(name, written(one.scores.get(name), one.places) if name in one.scores else "", shown))
     head = [
         tag("th", "", scope="col"),
         tag("th", one.measure, scope="col", class_="number"),
         tag("th", "", scope="col"),
     ]
-    caption = tag("caption", tag("code", tag("bdi", one.id)), f" {one.why}")
+    caption = tag("caption", tag("code", tag("bdi", short(one.id))), f" {one.why}")
     table = tag("table", caption, tag("thead", tag("tr", *head)), tag("tbody", *rows))
     return tag("div", table, class_="scroll example", tabindex=0)
 
@@ -231,7 +234,7 @@ def _behind(measure: str, systems: Mapping[str, Sequence[dict[str, Any]]]) -> Ma
         shown = [
             row_of(
                 " · ".join(str(part) for part in (row.get("direction"), row.get("condition")) if part),
-                tag("code", tag("bdi", str(row.get("id", "")))),
+                tag("code", tag("bdi", short(str(row.get("id", ""))))),
                 str(row.get("what", "")),
                 join(*(_told(key, value) for key, value in row.items() if key not in _HEAD)),
             )

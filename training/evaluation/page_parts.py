@@ -62,7 +62,10 @@ def written(value: float | None, places: int, *, sign: bool = False) -> str:
     """A number with so many decimals; a dash where there is none; with a real minus."""
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{value:{'+' if sign else ''},.{places}f}".replace("-", "−")
+    shown = f"{value:{'+' if sign else ''},.{places}f}"
+    if not any(digit in shown for digit in "123456789"):
+        shown = shown.lstrip("+-")  # what is rounded to nothing has no sign
+    return shown.replace("-", "−")
 
 
 def exact(value: float | None, places: int) -> Markup:
@@ -108,4 +111,9 @@ def best_of(scores: Sequence[WrittenScore]) -> set[str]:
 
 def plain_list(names: Sequence[str], most: int = 5) -> str:
     """Some names, and that there are more."""
-    return ", ".join(names[:most]) + (" …" if len(names) > most else "")
+    return ", ".join(short(name) for name in names[:most]) + (" …" if len(names) > most else "")
+
+
+def short(name: str, most: int = 80) -> str:
+    """A name of which not more than so many letters are shown."""
+    return name if len(name) <= most else f"{name[:most]}…"

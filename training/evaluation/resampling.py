@@ -48,6 +48,11 @@ class Comparison:
     p_value: float  # two-sided, by `test`
     test: str  # with its samples and seed
 
+    def to_json(self) -> dict[str, float | str | None]:
+        """Plain values; a number that is not there is null."""
+        numbers = {name: getattr(self, name) for name in ("difference", "low", "high", "p_value")}
+        return {**{name: value if np.isfinite(value) else None for name, value in numbers.items()}, "test": self.test}
+
 
 def paired_bootstrap(
     baseline: Float64, system: Float64, score: ScoreOf, samples: int = SAMPLES, seed: int = SEED

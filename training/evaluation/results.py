@@ -29,7 +29,7 @@ class Line:
             **({"condition": self.condition} if self.condition else {}),
             "kind": self.kind,
             **self.score.to_json(),
-            **({"against_baseline": vars(self.comparison)} if self.comparison else {}),
+            **({"against_baseline": self.comparison.to_json()} if self.comparison else {}),
         }
 
 

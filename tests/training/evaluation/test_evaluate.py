@@ -141,7 +141,7 @@ def test_what_cannot_be_compared(config: Path, capsys: pytest.CaptureFixture[str
         assert main(["evaluate", "--compare", first, second]) == 2
         assert told in capsys.readouterr().err
     assert main(["evaluate"]) == 2
-    assert "either CONFIG.yaml or --compare" in capsys.readouterr().err
+    assert "either CONFIG.yaml, or --compare" in capsys.readouterr().err
 
 
 def test_each_row_has_its_score_and_its_texts(config: Path) -> None:

@@ -1,0 +1,263 @@
+"""The page of an evaluation: every number in its place, nothing hostile, the same bytes for the same files."""
+
+import hashlib
+import json
+import re
+from base64 import b64encode
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seamlessalign.cli import main
+from seamlessalign.errors import InputError, SeamlessAlignError
+from seamlessalign.training.evaluation.averages import averages, measures_of
+from seamlessalign.training.evaluation.details import Bin, Curve, Table, details
+from seamlessalign.training.evaluation.page import build_page
+from seamlessalign.training.evaluation.page_examples import choose_examples
+from seamlessalign.training.evaluation.written import read_written
+from tests.ground.page import Page
+from tests.training.evaluation.made_evaluation import against, score, write, write_rows
+
+HOSTILE = '</script><script>window.stolen=1</script><img src=x onerror="window.stolen=1">\'\u202e\u0000\ud83d'
+VOID = {"meta", "link", "input", "br"}
+
+
+class Nesting(HTMLParser):
+    """Raises where an element is closed that is not the one last opened, and where an id is there twice."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: set[str] = set()
+        self.links: set[str] = set()
+        self.feed(source)
+        assert self.open == []
+        assert self.links <= self.ids
+
+    def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
+        values = dict(attributes)
+        assert len(values) == len(attributes), (name, attributes)
+        if name not in VOID:
+            self.open.append(name)
+        if (key := values.get("id")) is not None:
+            assert key not in self.ids
+            self.ids.add(key)
+        if (link := values.get("href")) and link.startswith("#"):
+            self.links.add(link[1:])
+
+    def handle_endtag(self, name: str) -> None:
+        assert self.open.pop() == name
+
+
+def _page(folder: str) -> tuple[str, Page]:
+    source = Path(build_page(folder)).read_text("utf-8")
+    Nesting(source)
+    return source, Page(source)
+
+
+def _three_directions(**others: Any) -> list[dict[str, Any]]:
+    """Two systems, of which `b` is better in one direction and worse in another."""
+    scores = []
+    for direction, first, second, p_value in (
+        ("fra-eng", 20.0, 26.0, 0.002),
+        ("deu-eng", 30.0, 29.5, 0.6),
+        ("eng-cmn", 44.0, 40.0, 0.01),
+    ):
+        scores.append(score("a", direction, "chrF2++", first, **others))
+        compared = against(second - first, p_value)
+        scores.append(score("b", direction, "chrF2++", second, against_baseline=compared, **others))
+    return scores
+
+
+def test_every_number_is_in_its_cell(tmp_path: Path) -> None:
+    scores = _three_directions()
+    scores[1] |= {"missing": 7}
+    _, page = _page(write(tmp_path, scores))
+    assert page.row("fra-engFrench → English") == [
+        "fra-engFrench → English", "100", "20.0018.75 to 21.50",
+        "26.00 ★24.75 to 27.50+6.00 better (+5.50 to +6.75), p 0.0027 without output",
+    ]  # fmt: skip
+    assert page.row("deu-engGerman → English")[2:] == [
+        "30.00 ★28.75 to 31.50", "29.5028.25 to 31.00−0.50 (−1.00 to +0.25), p 0.600",
+    ]  # fmt: skip
+    assert page.row("eng-cmnEnglish → Mandarin Chinese")[2:] == [
+        "44.00 ★42.75 to 45.50", "40.0038.75 to 41.50−4.00 worse (−4.50 to −3.25), p 0.010",
+    ]  # fmt: skip
+    assert page.row("all directions", "3")[2:] == ["31.33", "31.83 ★+0.50better in 1, worse in 1"]
+    assert page.row("X → eng", "2")[2:] == ["25.00", "27.75 ★+2.75better in 1, worse in 0"]
+    assert page.row("chrF2++mean of 3 directions")[1:] == ["31.33", "31.83 ★+0.50better in 1, worse in 1"]
+    assert "of ten in which there is nothing but chance" in page.text
+    assert page.numbers["rows"] == "100" and page.numbers["directions"] == "3"
+
+
+def test_lower_is_better_of_error_rates(tmp_path: Path) -> None:
+    _, page = _page(write(tmp_path, _three_directions(higher_is_better=False, kind="wer")))
+    cells = page.row("fra-engFrench → English")
+    assert cells[2].startswith("20.00 ★") and "+6.00 worse" in cells[3]
+    assert page.row("all directions", "3")[2].startswith("31.33 ★")
+
+
+def test_means_are_of_what_is_alike(tmp_path: Path) -> None:
+    scores = _three_directions()
+    scores[4]["signature"] = scores[5]["signature"] = "a:1|b:3"  # eng-cmn
+    scores += [score("a", "spa-eng", "chrF2++", 50.0)]  # which b has not
+    scores += [score("a", "ita-eng", "chrF2++", None), score("b", "ita-eng", "chrF2++", 3.0)]
+    (measure,) = measures_of(read_written(write(tmp_path, scores)))
+    (whole, into) = averages(measure)
+    assert whole.means == into.means == {"a": 25.0, "b": 27.75}
+    assert list(whole.directions) == ["deu-eng", "fra-eng"]
+    assert list(whole.left_out) == ["eng-cmn", "ita-eng", "spa-eng"]
+    assert (whole.better, whole.worse) == ({"a": 0, "b": 1}, {"a": 0, "b": 0})
+    _, page = _page(str(tmp_path))
+    assert page.row("X → engb:2", "2")[2:] == ["25.00", "27.75 ★+2.75better in 1, worse in 0"]
+    assert not [cells for cells in page.cells if cells and cells[0].startswith("all directions")]  # it is the same
+    assert page.row("spa-engSpanish → English")[3] == "not measured"
+    assert page.row("ita-engItalian → English")[2] == "–"
+    assert "In no mean, for settings of their own or a system without a score: eng-cmn, ita-eng, spa-eng" in page.text
+
+
+def test_what_is_missing_is_told_before_any_score(tmp_path: Path) -> None:
+    scores = _three_directions(details={"failed": {"asr_failed": 2}})
+    scores += _three_directions(details={"failed": {"asr_failed": 2, "no_sound": 1}})  # of the same sounds
+    for one in scores[6:]:
+        one["measure"] = "ASR-BLEU"
+    scores[0]["score"] = None
+    systems = {
+        "a": {"missing": [f"row {i}" for i in range(7)], "not_asked": 0},
+        "b": {"missing": [], "not_asked": 1},
+    }
+    source, page = _page(write(tmp_path, scores, systems=systems))
+    assert "a has no output for 7 rows, which are scored as empty: row 0, row 1, row 2, row 3, row 4 …" in page.text
+    assert "b has 1 output whose id the test set has not." in page.text
+    assert "b made speech of which there is no text, scored as empty: asr failed 6, no sound 3" in page.text
+    assert "1 score has no value: chrF2++ of a, fra-eng" in page.text
+    assert source.index('class="warning"') < source.index("<table")
+    assert page.row("fra-eng", "a", "2", "1")  # counts
+
+
+def test_nothing_hostile_comes_in(tmp_path: Path) -> None:
+    scores = [
+        score(HOSTILE, HOSTILE, HOSTILE, 12.0, task=HOSTILE, condition=HOSTILE, signature=HOSTILE, kind=HOSTILE),
+        score(HOSTILE, "fra-eng", "chrF2++", 12.0, details={HOSTILE: HOSTILE, "failed": {HOSTILE: 1}}),
+        score("b", "fra-eng", "chrF2++", 12.0, details=details(
+            curves=[Curve(HOSTILE, HOSTILE, HOSTILE, [1, 2], [3, 4], title=HOSTILE)],
+            tables=[Table(HOSTILE, [HOSTILE], [[HOSTILE]])],
+        )),
+    ]  # fmt: skip
+    folder = write(tmp_path, scores, systems={HOSTILE: {"missing": [HOSTILE], "not_asked": 2}})
+    text = HOSTILE.replace("\ud83d", "") + "w" * 3000
+    write_rows(tmp_path, [("b", "chrF2++", text, 1.0, text), ("c", "chrF2++", text, 2.0, None)], src_text=text)
+    lines = [{"task": "t", "system": HOSTILE, "direction": "fra-eng", "measure": HOSTILE, "id": "1", "what": HOSTILE}]
+    lines.append({**lines[0], "more": [HOSTILE], HOSTILE: 1.5})
+    (tmp_path / "behind.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    source, page = _page(folder)
+    assert page.elements["script"] == 1 and page.elements["img"] == 0
+    assert not any(name.startswith("on") for name in page.attributes)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\ud800-\udfff]", source)
+    assert f"({len(text):,} characters)" in page.text and "w" * 1000 not in page.text
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', source)
+    script = re.search(r"<script>(.*?)</script>", source, re.DOTALL)
+    assert policy and script
+    hashed = b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+    assert f"script-src 'sha256-{hashed}'" in policy[1] and "default-src 'none'" in policy[1]
+    assert "http" not in source.replace("http-equiv", "")
+
+
+def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
+    folder = write(tmp_path, _three_directions())
+    first = Path(build_page(folder)).read_bytes()
+    assert main(["evaluate", "--page", folder]) == 0
+    assert Path(folder, "evaluation.html").read_bytes() == first
+
+
+def test_rows_are_shown_where_systems_differ_and_where_all_fail(tmp_path: Path) -> None:
+    folder = write(tmp_path, [score(name, "fra-eng", "chrF2++", 30.0) for name in "ab"])
+    found = {"r1": (90.0, 10.0), "r2": (50.0, 51.0), "r3": (2.0, 1.0), "r4": (60.0, 60.0), "r5": (None, 7.0)}
+    rows = [
+        (name, "chrF2++", key, values[place], None if key == "r3" else f"reference by {name}")
+        for key, values in found.items()
+        for place, name in enumerate("ab")
+    ]
+    write_rows(tmp_path, rows)
+    examples = choose_examples(read_written(folder))
+    assert [(one.id, one.why) for one in examples] == [
+        ("r1", "systems differ most"), ("r2", "systems differ most"), ("r3", "systems differ most"),
+        ("r5", "worst on average"), ("r4", "worst on average"),
+    ]  # fmt: skip
+    source, page = _page(folder)
+    assert page.row("a", "90.00")[2] == "reference by a"
+    assert '<bdi lang="en">reference <ins>by a</ins></bdi>' in source
+    assert "source of r1" in page.text
+    assert page.row("b", "1.00")[2] == "no output"
+
+
+def test_details_become_pictures_and_tables(tmp_path: Path) -> None:
+    told = details(
+        curves=[
+            Curve("precision", "threshold", "share", [1.0, 1.5, 2.0], [0.5, float("nan"), 1.0], chosen=1.5),
+            Curve("recall", "threshold", "share", [1.0, 1.5, 2.0], [1.0, 0.75, 0.5]),
+        ],
+        bins=[Bin(0.0, 0.5, 40, 0.25, 0.5), Bin(0.5, 1.0, 0, 0.0, 0.0)],
+        tables=[Table("By kind", ["kind", "errors"], [["numbers", 3], ["names", None]])],
+        hours_recovered=1.25,
+    )
+    scores = [score(name, "fra-eng", "F1", 0.5, details=told) for name in ("x", "y")]
+    source, page = _page(write(tmp_path, scores))
+    assert source.count('aria-label="share over threshold, fra-eng"') == 1  # both systems in one
+    assert "solid: precision; dashed: recall" in page.text
+    assert "Chosen threshold (upright lines): x precision 1.5; y precision 1.5" in page.text
+    assert source.count("Reliability of x, fra-eng") >= 1
+    assert "40 rows estimated at 0 to 0.5, 0.250 on average: 0.500 right (0.352 to 0.648)" in page.text  # Wilson
+    assert page.row("fra-eng", "y", "numbers") == ["fra-eng", "y", "numbers", "3"]
+    assert page.row("fra-eng", "x", "names")[3] == "–"
+    assert page.row("fra-eng", "x", "1.25")
+
+
+def test_a_condition_that_is_a_number_is_an_axis(tmp_path: Path) -> None:
+    scores = [
+        score(name, direction, "BLEU", 10.0 + snr, condition=f"noise:{snr}" if snr else "")
+        for direction in ("fra-eng", "deu-eng")
+        for name in ("x", "y")
+        for snr in (0, 10, -5)
+    ]
+    source, page = _page(write(tmp_path, scores))
+    for what in ("mean over directions", "fra-eng", "deu-eng"):
+        assert source.count(f'aria-label="BLEU over noise, {what}"') == 1
+    assert page.row("fra-engFrench → English", "noise:-5")[3].startswith("5.00")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda told: told.pop("scores"), "is not what"),
+        (lambda told: told["scores"][0].pop("signature"), "is not what"),
+        (lambda told: told["scores"][0].update(score="many"), "is not what"),
+        (lambda told: told["scores"][0].update(details={"curves": [{"x": [1], "y": []}]}), "not in their form"),
+        (lambda told: told["scores"][0].update(details={"tables": [{"title": "a"}]}), "not in their form"),
+    ],
+)
+def test_damage_is_one_line(tmp_path: Path, spoil: Any, told: str) -> None:
+    folder = write(tmp_path, _three_directions())
+    file = tmp_path / "evaluation.json"
+    content = json.loads(file.read_text())
+    spoil(content)
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=told) as caught:
+        build_page(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_tables_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write(tmp_path, [score(name, "fra-eng", "chrF2++", 30.0) for name in "ab"])
+    write_rows(tmp_path, [("a", "chrF2++", "1", 2.0, "text"), ("b", "chrF2++", "1", 1.0, "text")])
+    whole = {name: (tmp_path / name).read_bytes() for name in ("statistics.parquet", "translations.parquet")}
+    for name, content in whole.items():
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
+        with pytest.raises(SeamlessAlignError, match=name):
+            build_page(folder)
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "behind.jsonl").write_text('{"task": "t"')
+    assert main(["evaluate", "--page", folder]) == 2
+    assert "behind.jsonl" in capsys.readouterr().err
