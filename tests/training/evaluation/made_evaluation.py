@@ -14,7 +14,6 @@ from seamlessalign.training.evaluation.files import STATISTICS, TRANSLATIONS
 
 def score(system: str, direction: str, measure: str, value: float | None, **others: Any) -> dict[str, Any]:
     """One score of `evaluation.json`."""
-    known = value is not None
     return {
         "task": "translation",
         "system": system,
@@ -22,8 +21,8 @@ def score(system: str, direction: str, measure: str, value: float | None, **othe
         "kind": "chrf++",
         "measure": measure,
         "score": value,
-        "low": value - 1.25 if known else None,
-        "high": value + 1.5 if known else None,
+        "low": None if value is None else value - 1.25,
+        "high": None if value is None else value + 1.5,
         "rows": 100,
         "missing": 0,
         "higher_is_better": True,

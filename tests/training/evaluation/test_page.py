@@ -149,7 +149,9 @@ def test_nothing_hostile_comes_in(tmp_path: Path) -> None:
     folder = write(tmp_path, scores, systems={HOSTILE: {"missing": [HOSTILE], "not_asked": 2}})
     text = HOSTILE.replace("\ud83d", "") + "w" * 3000
     write_rows(tmp_path, [("b", "chrF2++", text, 1.0, text), ("c", "chrF2++", text, 2.0, None)], src_text=text)
-    lines = [{"task": "t", "system": HOSTILE, "direction": "fra-eng", "measure": HOSTILE, "id": "1", "what": HOSTILE}]
+    lines: list[dict[str, Any]] = [
+        {"task": "t", "system": HOSTILE, "direction": "fra-eng", "measure": HOSTILE, "id": "1", "what": HOSTILE}
+    ]
     lines.append({**lines[0], "more": [HOSTILE], HOSTILE: 1.5})
     (tmp_path / "behind.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     source, page = _page(folder)
