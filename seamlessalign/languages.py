@@ -14,7 +14,7 @@ from seamlessalign.errors import ConfigError
 _USUAL = {
     "ara": "arb", "aym": "ayr", "aze": "azj", "din": "dik", "fas": "pes", "ful": "fuv", "kau": "knc", "kur": "kmr",
     "lav": "lvs", "mon": "khk", "msa": "zlm", "nep": "npi", "nor": "nob", "ori": "ory", "orm": "gaz", "pus": "pbt",
-    "que": "quy", "swa": "swh", "uzb": "uzn", "zho": "cmn", "ekk": "est",
+    "que": "quy", "swa": "swh", "uzb": "uzn", "zho": "cmn", "ekk": "est", "fil": "tgl",
 }  # fmt: skip
 
 CodeSystem = Literal["iso639_3", "iso639_1", "whisper", "voxlingua", "fasttext", "sonar"]

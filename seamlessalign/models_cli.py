@@ -287,6 +287,11 @@ def _add_evaluate(commands: Any) -> None:
         help="compare two evaluations instead: their folders, or FOLDER:SYSTEM",
     )
     evaluate.add_argument("--page", metavar="FOLDER", help="make the page of an evaluation again instead")
+    evaluate.add_argument(
+        "--rows-to",
+        metavar="FILE",
+        help="write the rows instead, for systems to translate: .parquet with their sound, or .jsonl with its paths",
+    )
     evaluate.set_defaults(command=_evaluate)
 
 
@@ -304,8 +309,14 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         first, second = arguments.compare
         print(compare.table(first, second, compare.compare(first, second)))
         return 0
-    from seamlessalign.training.evaluation import evaluate, results
     from seamlessalign.training.evaluation.config import load_evaluation_config
+
+    if arguments.rows_to is not None:
+        from seamlessalign.training.evaluation.rows_table import write_rows_of
+
+        config = load_evaluation_config(arguments.config, arguments.overrides)
+        return write_rows_of(config, arguments.rows_to, _say)
+    from seamlessalign.training.evaluation import evaluate, results
 
     print(results.table(evaluate.evaluate(load_evaluation_config(arguments.config, arguments.overrides), _say)))
     return 0

@@ -8,6 +8,7 @@ import io
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from seamlessalign.audio import decode
 from seamlessalign.errors import InputError, UnreadableError
 from seamlessalign.espeak import speak_afresh
 from seamlessalign.rows import SAMPLE_RATE
+from seamlessalign.sources import place_of, recording_file
 
 Float32 = npt.NDArray[np.float32]
 
@@ -34,7 +36,7 @@ _ROW_GROUPS = 4  # of Parquet files, kept in memory by each process
 class Sound:
     """Where samples come from: a file, a row of a Parquet file, bytes already read, or a voice that says a text."""
 
-    path: str = ""
+    path: str = ""  # of the file, which may be one in a tar file: audio.tar.gz::test/a.wav
     row: int = -1
     column: str = ""
     voice: str = ""
@@ -52,12 +54,38 @@ def load_sound(sound: Sound, text: str, place: str) -> Float32:
     elif sound.content:
         samples = _decoded(sound.content, Path(sound.path).suffix)
     elif sound.row < 0:
-        samples = np.asarray(decode(Path(sound.path)).samples, np.float32)
+        with _local_file(sound.path) as path:
+            samples = np.asarray(decode(path).samples, np.float32)
     else:
         samples = _decoded(_row_bytes(sound))
     if np.ptp(samples) <= _SILENCE:
         raise UnreadableError("silent", f"{place} holds {len(samples)} equal samples")
     return samples
+
+
+def sound_bytes(sound: Sound) -> bytes:
+    """The bytes of a file, of one in a tar file, or of a row. Raises UnreadableError where they cannot be had."""
+    if sound.content:
+        return sound.content
+    if sound.row >= 0:
+        return _row_bytes(sound)
+    with _local_file(sound.path) as path:
+        return file_bytes(path)
+
+
+@contextmanager
+def _local_file(path: str) -> Iterator[Path]:
+    """A file, or a copy of one in a tar file, `audio.tar.gz::test/a.wav`."""
+    place = place_of(path)
+    if place.member is None or not storage.is_local(place.file):
+        yield Path(path)
+        return
+    with ExitStack() as stack:
+        try:
+            copy = stack.enter_context(recording_file(path))
+        except OSError as error:
+            raise UnreadableError("missing", f"{path}: {error.strerror}") from error
+        yield copy
 
 
 def sound_seconds(content: bytes, path: str, place: str) -> float:

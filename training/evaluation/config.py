@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
+from seamlessalign.training.evaluation.datasets.settings import DataSet
 from seamlessalign.training.evaluation.responsible_config import Gender, Toxicity
 from seamlessalign.training.evaluation.rows import Columns
 from seamlessalign.typed_config import Section, apply_override, beside, checked, read_yaml
@@ -19,13 +20,12 @@ TASKS: tuple[str, ...] = ()
 TextMeasure = Literal["bleu", "spbleu", "chrf", "chrf++", "error_rate", "wer", "cer"]
 
 
-class TestSet(Section):
-    """The rows that are asked for: a Parquet file or a folder of them, JSON lines or tab-separated values."""
+class TestSet(DataSet):
+    """The rows that are asked for: Parquet (a file, a folder), JSON lines, tab-separated values; or a published set."""
 
     __test__ = False  # no test of pytest's
 
-    path: str
-    src_lang: str | None = None  # of all rows, where no column says
+    src_lang: str | None = None  # of all rows of a table, where no column says
     tgt_lang: str | None = None
     columns: Columns = Columns()
 
@@ -99,8 +99,8 @@ class EvaluationConfig(Section):
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
-        if (self.rows is None) != (not self.systems):
-            raise ValueError("rows and systems go together: give both, or neither")
+        if self.rows is None and self.systems:
+            raise ValueError("systems go with rows, which are not given")
         if self.rows is None and not self.tasks():
             raise ValueError(
                 f"there is nothing to evaluate: give rows and systems{''.join(f', or {name}' for name in TASKS)}"
@@ -118,7 +118,7 @@ class EvaluationConfig(Section):
     def beside(self, file: Path) -> Self:
         """Paths of inputs relative to the folder of the configuration's file."""
         systems = {name: one.model_copy(update={"path": beside(file, one.path)}) for name, one in self.systems.items()}
-        rows = None if self.rows is None else self.rows.model_copy(update={"path": beside(file, self.rows.path)})
+        rows = None if self.rows is None else self.rows.beside(file)
         pieces = self.measures.sentencepiece
         asr = self.measures.asr
         near = {key: beside(file, value) for key in ("directory", "kept") if (value := getattr(asr, key)) is not None}

@@ -3,15 +3,16 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from seamlessalign.errors import InputError
+from seamlessalign.errors import ConfigError, InputError
 from seamlessalign.training.evaluation import gender, heard, resampling, text, toxicity
 from seamlessalign.training.evaluation.config import EvaluationConfig, Resampling
+from seamlessalign.training.evaluation.datasets.reading import read_test_set
 from seamlessalign.training.evaluation.files import write_evaluation
 from seamlessalign.training.evaluation.measures import Measured, Score
 from seamlessalign.training.evaluation.page import build_page
 from seamlessalign.training.evaluation.resampling import Comparison
 from seamlessalign.training.evaluation.results import Evaluation, Line
-from seamlessalign.training.evaluation.rows import TestRow, by_direction, read_outputs, read_test_rows
+from seamlessalign.training.evaluation.rows import TestRow, by_direction, read_outputs
 from seamlessalign.training.evaluation.subjects import Subject, Tools, Translations
 
 # system → direction and what is measured there
@@ -40,7 +41,7 @@ def evaluate(config: EvaluationConfig, say: Callable[[str], None] = lambda _: No
     found: dict[str, Found] = {}
     translations = None
     if config.rows is not None:
-        translations = _read_translations(config)
+        translations = _read_translations(config, say)
         found["translation"] = _translation(translations, tools)
     for name in config.tasks():
         found[name] = TASKS[name](getattr(config, name), tools)
@@ -54,19 +55,22 @@ def evaluate(config: EvaluationConfig, say: Callable[[str], None] = lambda _: No
     return result
 
 
-def _read_translations(config: EvaluationConfig) -> Translations:
+def _read_translations(config: EvaluationConfig, say: Callable[[str], None]) -> Translations:
     assert config.rows is not None
-    place = config.rows.path
-    rows = read_test_rows(place, config.rows.columns, src_lang=config.rows.src_lang, tgt_lang=config.rows.tgt_lang)
-    empty = [row.id for row in rows if not row.references]
+    if not config.systems:
+        raise ConfigError("there are rows, but no systems whose outputs are measured: give systems")
+    read = read_test_set(config.rows, say)
+    empty = [row.id for row in read.rows if not row.references]
     if empty and config.measures.need_references:
-        raise InputError(f"{place}: {len(empty)} rows have no reference, such as {empty[0]}")
+        raise InputError(f"{config.rows.place}: {len(empty)} rows have no reference, such as {empty[0]}")
     for check in CHECKS:
-        check(rows, config)
-    systems = {name: read_outputs(name, system.path, rows, system.columns) for name, system in config.systems.items()}
+        check(read.rows, config)
+    systems = {
+        name: read_outputs(name, system.path, read.rows, system.columns) for name, system in config.systems.items()
+    }
     if any(one.sound is not None for system in systems.values() for one in system.outputs):
-        heard.check_languages(config, rows)
-    return Translations(rows, systems)
+        heard.check_languages(config, read.rows)
+    return Translations(read.rows, systems, data_set=read.to_json() if config.rows.dataset else {})
 
 
 def _translation(translations: Translations, tools: Tools) -> Found:

@@ -82,6 +82,7 @@ def _told_translations(result: Evaluation) -> dict[str, Any]:
         return {}
     return {
         "rows": len(made.rows),
+        **({"data set": made.data_set} if made.data_set else {}),
         "digest of rows": digest([(row.id, row.src_lang, row.tgt_lang, row.references) for row in made.rows]),
         "systems": {name: {"missing": one.missing, "not_asked": one.not_asked} for name, one in made.systems.items()},
     }

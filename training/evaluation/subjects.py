@@ -60,6 +60,7 @@ class Translations:
     rows: Sequence[TestRow]
     systems: Mapping[str, SystemOutputs]
     heard: dict[str, dict[str, str | None]] = field(default_factory=dict)  # system → id → text
+    data_set: Mapping[str, Any] = field(default_factory=dict)  # what of a published test set became rows
 
 
 @dataclass(frozen=True)
