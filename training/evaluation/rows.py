@@ -117,8 +117,8 @@ def read_test_rows(
                 tgt_lang=langs[1],
                 references=tuple(_texts(values.get(columns.references), columns.references, where)),
                 src_text=_text(values.get(columns.src_text), columns.src_text, where),
-                src_sound=_sound(values, columns.src_audio, base, where),
-                reference_sound=_sound(values, columns.reference_audio, base, where),
+                src_sound=sound_of(values, columns.src_audio, base, where),
+                reference_sound=sound_of(values, columns.reference_audio, base, where),
                 group=_name(values.get(columns.group), columns.group, where),
                 speaker=_name(values.get(columns.speaker), columns.speaker, where),
                 gender=_text(values.get(columns.gender), columns.gender, where) or None,
@@ -162,7 +162,7 @@ def read_outputs(name: str, place: str, rows: Sequence[TestRow], columns: Column
         if key in by_id:
             _check_languages(by_id[key], values, columns, where)
         text = _text(values.get(columns.text), columns.text, where)
-        found[key] = Output(text, _sound(values, columns.audio, base, where))
+        found[key] = Output(text, sound_of(values, columns.audio, base, where))
     check_ids(ids, place)
     if not seen.keys() & {columns.text, columns.audio}:
         there = (
@@ -265,7 +265,8 @@ def _tab_separated(place: str) -> Iterator[dict[str, Any]]:
         yield dict(zip(names, fields, strict=True))
 
 
-def _sound(values: Mapping[str, Any], column: str, base: tuple[str, int], where: str) -> Sound | None:
+def sound_of(values: Mapping[str, Any], column: str, base: tuple[str, int], where: str) -> Sound | None:
+    """The sound of a line of `table_lines`: in a Parquet file itself, else a path relative to the table."""
     value, (file, row) = values.get(column), base
     if value is None or value == "":  # a cell of a tab-separated table cannot hold null
         return None
