@@ -175,6 +175,7 @@ def test_a_language_is_found_by_the_codes_of_every_system() -> None:
         ("cmn_hans_cn", "cmn"),
         ("zh-CN", "cmn"),
         ("zho", "cmn"),
+        ("fil_ph", "tgl"),
         ("zho_Hant", "cmn"),
         ("ara", "arb"),
         ("no", "nob"),

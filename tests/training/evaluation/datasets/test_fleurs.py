@@ -82,8 +82,9 @@ def test_all_that_is_there(root: Path) -> None:
 @settings(max_examples=50)
 @given(st.lists(st.integers(0, 5), max_size=12), st.lists(st.integers(0, 5), max_size=12), st.booleans())
 def test_nothing_is_lost(src: list[int], tgt: list[int], speech: bool) -> None:
-    sides = [[Utterance(str(s), f"{n}", f"{side} {s}", None) for n, s in enumerate(some)] for side, some in zip("st", (src, tgt), strict=True)]
-    entries = list(_joined(*sides, _wanted(["eng-fra"], "s2tt" if speech else "t2tt")))
+    said = [Utterance(str(number), f"{place}", f"s {number}", None) for place, number in enumerate(src)]
+    others = [Utterance(str(number), f"{place}", f"t {number}", None) for place, number in enumerate(tgt)]
+    entries = list(_joined(said, others, _wanted(["eng-fra"], "s2tt" if speech else "t2tt")))
     assert len(entries) == (len(src) if speech else len(set(src)))
     for entry in entries:
         assert (entry.reason is None) == (str(entry.src_text).split()[1] in {str(s) for s in tgt})

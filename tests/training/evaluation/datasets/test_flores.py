@@ -31,7 +31,7 @@ def test_sentences_belong_together(tmp_path: Path, plus: bool) -> None:
     root = flores(tmp_path, texts, plus=plus)
     read = read_flores(str(root), _wanted(["eng-fra", "zho-eng", "sq-eng"]))
     assert len(read.rows) == read.entries == 9
-    by_direction = {}
+    by_direction = dict[str, set[tuple[str | None, str]]]()
     for row in read.rows:
         by_direction.setdefault(row.direction, set()).add((row.src_text, row.references[0]))
     assert by_direction == {
@@ -74,7 +74,7 @@ def test_what_cannot_be(tmp_path: Path) -> None:
         read_flores(str(root), Wanted("test", "t2tt", "all"))
     with pytest.raises(InputError, match="has no folder dev of FLORES"):
         read_flores(str(root), Wanted("dev", "t2tt", "all"))
-    with pytest.raises(InputError, match="lacks ita of rows.languages"):
+    with pytest.raises(InputError, match=r"lacks ita of rows.languages"):
         read_flores(str(root), _wanted("x-eng", languages=("fr", "it")))
     file = root / "flores200_dataset/devtest/fra_Latn.devtest"
     file.write_text("Un.\n\nTrois.\n")
