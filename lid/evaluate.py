@@ -9,10 +9,14 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
 
 from seamlessalign import storage
 from seamlessalign.errors import InputError, SeamlessAlignError, UnreadableError
@@ -26,6 +30,16 @@ from seamlessalign.lid.training_config import LidData, LidSource
 from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.speech_sources import load_sound
 
+PREDICTIONS = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("lang", pa.string(), nullable=False),  # of the truth
+        pa.field("answer", pa.string()),
+        pa.field("probability", pa.float64()),
+        pa.field("scores", pa.map_(pa.string(), pa.float64())),
+    ]
+)
+
 
 @dataclass(frozen=True)
 class LengthResult:
@@ -35,6 +49,8 @@ class LengthResult:
     truth: list[str]  # ISO 639-3
     scores: list[dict[str, float]]  # language → probability
     cost: float  # processor seconds for a second of speech
+    ids: list[str] = field(default_factory=list)  # of clips and crops, for people and tables
+    unheard: list[tuple[str, str]] = field(default_factory=list)  # id and language of clips that cannot be heard
 
 
 def evaluation_of(model: str, results: Sequence[LengthResult], calibration: Calibration | None) -> dict[str, Any]:
@@ -45,6 +61,7 @@ def evaluation_of(model: str, results: Sequence[LengthResult], calibration: Cali
         line: dict[str, Any] = {
             "seconds": result.seconds,
             "cost": round(result.cost, 4),
+            **({"unheard": len(result.unheard)} if result.unheard else {}),
             "all": asdict(measure(result.truth, [lang for lang, _ in answers])),
         }
         if calibration is not None:
@@ -79,8 +96,27 @@ def write_evaluation(
         storage.write_bytes_atomic(str(folder / "rejection.svg"), picture.encode())
 
 
+def predictions(result: LengthResult) -> pa.Table:
+    """What was said of each clip, as `seamlessalign evaluate` reads it: id, lang, answer, probability, scores. A clip
+    that cannot be heard has no answer.
+    """
+    rows: list[dict[str, Any]] = []
+    for key, lang, scores in zip(result.ids, result.truth, result.scores, strict=True):
+        answer, probability = best(scores)
+        rows.append(
+            {"id": key, "lang": lang, "answer": answer, "probability": probability, "scores": list(scores.items())}
+        )
+    rows += [{"id": key, "lang": lang} for key, lang in result.unheard]
+    return pa.Table.from_pylist(rows, schema=PREDICTIONS)
+
+
 def heard(
-    lid: SpeechLid, source: LidSource, seconds: Sequence[float], crops: int, window_seconds: float = 10.0
+    lid: SpeechLid,
+    source: LidSource,
+    seconds: Sequence[float],
+    crops: int,
+    window_seconds: float = 10.0,
+    rejects: Counter[str] | None = None,
 ) -> list[LengthResult]:
     """What an identifier says of labelled speech.
 
@@ -90,33 +126,37 @@ def heard(
         seconds: lengths of crops, for which clips of one speaker are joined or cut; empty: clips as they are.
         crops: of each language and length.
         window_seconds: of longer crops, what is heard at a time.
+        rejects: counts what is left out, by reason: what cannot be read, or is too short for any use.
 
     Raises:
         InputError: as `read_clips`; or a clip that is too short to be heard.
     """
     data = LidData(train=[source])
-    clips = read_clips([source], data)
+    clips = read_clips([source], data, rejects)
     if not seconds:
-        truth, scores, cost, total = [], [], 0.0, 0.0
+        whole = LengthResult(0.0, [], [], 0.0)
+        cost, total = 0.0, 0.0
         for clip in clips[: crops * len({clip.lang for clip in clips})]:
             try:
                 samples = load_sound(clip.sound, clip.text, clip.place)
             except UnreadableError:
-                continue
+                samples = np.zeros(0, np.float32)
             if len(samples) < SAMPLE_RATE // 2:
+                whole.unheard.append((clip.place, clip.lang))
                 continue
             began = time.process_time()
-            scores.append(dict(lid.identify(samples, window_seconds=window_seconds)))
+            whole.scores.append(dict(lid.identify(samples, window_seconds=window_seconds)))
             cost += time.process_time() - began
             total += len(samples) / SAMPLE_RATE
-            truth.append(clip.lang)
-        if not truth:
+            whole.truth.append(clip.lang)
+            whole.ids.append(clip.place)
+        if not whole.truth:
             raise InputError(f"{source.path}: no clip has half a second of sound")
-        return [LengthResult(0.0, truth, scores, cost / total)]
+        return [replace(whole, cost=cost / total)]
     made = Crops(clips, [source.weight], data, None, 0)
     results = []
     for length in seconds:
-        truth, scores, cost = [], [], 0.0
+        truth, scores, ids, cost = [], [], [], 0.0
         for number, lang in enumerate(made.languages):
             for place in range(crops):
                 samples = made.held_out(number, place, length)
@@ -124,7 +164,8 @@ def heard(
                 scores.append(dict(lid.identify(samples, window_seconds=window_seconds)))
                 cost += time.process_time() - began
                 truth.append(lang)
-        results.append(LengthResult(length, truth, scores, cost / (len(truth) * length)))
+                ids.append(f"{lang} crop {place} of {length:g} s")
+        results.append(LengthResult(length, truth, scores, cost / (len(truth) * length), ids))
     return results
 
 
@@ -189,10 +230,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for evaluation.json and the pictures")
     options = parser.parse_args(arguments)
     lid = load_speech_lid(options.model, options.directory, options.device, options.calibration)
-    results = heard(lid, source_of(options.data), options.seconds, options.crops, options.window_seconds)
+    rejects: Counter[str] = Counter()
+    results = heard(lid, source_of(options.data), options.seconds, options.crops, options.window_seconds, rejects)
     evaluation = evaluation_of(lid.name, results, lid.calibration)
     write_evaluation(options.out, evaluation, results, lid.calibration)
+    for result in results:
+        name = f"predictions-{result.seconds:g}s" if len(results) > 1 else "predictions"
+        storage.write_table(str(options.out / f"{name}.parquet"), predictions(result))
     print(table(evaluation))
+    for reason, count in sorted(rejects.items()):
+        print(f"{count} clips are left out: {reason}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,16 @@
 """The two commands: an identifier is measured and calibrated on labelled speech, from a manifest to the files."""
 
+import csv
 import importlib.util
 import json
+import re
+import shutil
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import soundfile
 
 from seamlessalign.errors import ConfigError, InputError
 from seamlessalign.lid import load_speech_lid
@@ -69,6 +75,34 @@ def test_clips_may_stay_as_they_are(world: Path, tmp_path: Path) -> None:
     (line,) = json.loads((tmp_path / "evaluation.json").read_text())["lengths"]
     assert line["seconds"] == 0 and line["all"]["clips"] == 15 and line["cost"] > 0
     assert (tmp_path / "confusion.svg").is_file()
+    rows = pq.read_table(tmp_path / "predictions.parquet").to_pylist()
+    assert len({row["id"] for row in rows}) == 15 and {row["lang"] for row in rows} == set(LANGUAGES)
+    for row in rows:
+        scores = dict(row["scores"])
+        assert scores.keys() == set(LANGUAGES) and sum(scores.values()) == pytest.approx(1, abs=1e-4)
+        assert row["probability"] == max(scores.values()) == scores[row["answer"]]
+    right = sum(row["answer"] == row["lang"] for row in rows)
+    assert line["all"]["accuracy"] == pytest.approx(right / 15)
+
+
+def test_clips_that_cannot_be_heard_have_no_answer(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "speech"
+    shutil.copytree(world / "speech", folder)
+    (manifest,) = folder.glob("*.tsv")
+    clips = list(csv.DictReader(manifest.open(), delimiter="\t"))
+    for clip, seconds in ((clips[0], 0.3), (clips[1], 2.0)):
+        soundfile.write(folder / clip["path"], np.zeros(int(16000 * seconds)), 16000)
+    (folder / clips[2]["path"]).write_bytes(b"no sound")
+    evaluate([*_arguments(world, "--out", str(tmp_path / "out"))[:-3], str(folder), "--out", str(tmp_path / "out")])
+    rows = pq.read_table(tmp_path / "out/predictions.parquet").to_pylist()
+    (line,) = json.loads((tmp_path / "out/evaluation.json").read_text())["lengths"]
+    empty = [row for row in rows if row["answer"] is None]
+    told = capsys.readouterr().out
+    left_out = sum(int(count) for count in re.findall(r"^(\d+) clips are left out", told, re.MULTILINE))
+    assert line["unheard"] == len(empty) > 0 and len(rows) + left_out == len(clips) == 15 and left_out > 0
+    assert line["all"]["clips"] == len(rows) - len(empty)
 
 
 def test_thresholds_beside_a_model_are_found_and_can_be_switched_off(world: Path, tmp_path: Path) -> None:

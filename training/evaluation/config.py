@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from seamlessalign.training.evaluation.datasets.settings import DataSet
+from seamlessalign.training.evaluation.front_end_config import Lid
 from seamlessalign.training.evaluation.responsible_config import Gender, Toxicity
 from seamlessalign.training.evaluation.rows import Columns
 from seamlessalign.typed_config import Section, apply_override, beside, checked, read_yaml
@@ -16,7 +17,7 @@ ComputeType = Literal[
     "float32", "float16", "bfloat16", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16"
 ]
 # keys under which something other than translations is measured
-TASKS: tuple[str, ...] = ()
+TASKS: tuple[str, ...] = ("lid",)
 TextMeasure = Literal["bleu", "spbleu", "chrf", "chrf++", "error_rate", "wer", "cer"]
 
 
@@ -96,6 +97,7 @@ class EvaluationConfig(Section):
     baseline: str | None = None  # the system that the others are compared with; by default the first
     measures: Measures = Measures()
     resampling: Resampling = Resampling()
+    lid: Lid | None = None
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
@@ -129,7 +131,8 @@ class EvaluationConfig(Section):
                 "toxicity": self.measures.toxicity and self.measures.toxicity.beside(file),
             }
         )
-        return self.model_copy(update={"systems": systems, "rows": rows, "measures": measures})
+        tasks = {name: getattr(self, name).beside(file) for name in self.tasks()}
+        return self.model_copy(update={"systems": systems, "rows": rows, "measures": measures, **tasks})
 
 
 def load_evaluation_config(path: str, overrides: Sequence[str] = ()) -> EvaluationConfig:

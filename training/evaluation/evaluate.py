@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from seamlessalign.errors import ConfigError, InputError
-from seamlessalign.training.evaluation import gender, heard, resampling, text, toxicity
+from seamlessalign.training.evaluation import gender, heard, lid_task, resampling, text, toxicity
 from seamlessalign.training.evaluation.config import EvaluationConfig, Resampling
 from seamlessalign.training.evaluation.datasets.reading import read_test_set
 from seamlessalign.training.evaluation.files import write_evaluation
@@ -29,7 +29,9 @@ FAMILIES: tuple[Callable[[Subject, Tools], Iterator[Measured]], ...] = (
 # what can be told of rows before anything is measured: each raises InputError
 CHECKS: tuple[Callable[[Sequence[TestRow], EvaluationConfig], None], ...] = (toxicity.check, gender.check)
 # what else is measured, by its key of a configuration: each gets its section
-TASKS: dict[str, Callable[[Any, Tools], Found]] = {}
+TASKS: dict[str, Callable[[Any, Tools], Found]] = {
+    "lid": lid_task.measured,
+}
 
 
 def evaluate(config: EvaluationConfig, say: Callable[[str], None] = lambda _: None) -> Evaluation:

@@ -5,10 +5,10 @@ A row whose output is missing, or could not be read, stays: its hypothesis is em
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -17,6 +17,8 @@ from seamlessalign.errors import ConfigError, InputError
 from seamlessalign.languages import find_language
 from seamlessalign.speech_sources import Sound, manifest_rows, open_parquet, parquet_files, text_lines
 from seamlessalign.typed_config import Section
+
+Thing = TypeVar("Thing")
 
 _NAMED = 3  # ids that an error names
 _MANIFESTS = (".jsonl", ".tsv")
@@ -139,45 +141,61 @@ def read_outputs(name: str, place: str, rows: Sequence[TestRow], columns: Column
     Raises InputError for ids that are there twice, or of which the test set has none; for a table without ids that
     has more or fewer lines than the test set; and where the table says another language than the test set.
     """
-    found: dict[str, Output] = {}
     by_id = {row.id: row for row in rows}
-    ids: list[str] = []
     seen: dict[str, None] = {}  # columns, in order
-    with_ids = None
-    for number, (where, values, base) in enumerate(table_lines(place, columns, columns.audio)):
-        seen |= dict.fromkeys(values)
-        here = columns.id in values
-        with_ids = here if with_ids is None else with_ids
-        if here != with_ids:
-            raise InputError(f"{where}: has {'an' if here else 'no'} {columns.id}, unlike the rows before it")
-        if with_ids:
-            key = id_of(values, columns.id, number, where)
-        elif number < len(rows):
-            key = rows[number].id
-        else:
-            raise InputError(
-                f"{place}: has no column {columns.id}, and more lines than the {len(rows)} of the test set"
-            )
-        ids.append(key)
+
+    def output(key: str, where: str, values: Mapping[str, Any], base: tuple[str, int]) -> Output:
+        seen.update(dict.fromkeys(values))
         if key in by_id:
             _check_languages(by_id[key], values, columns, where)
         text = _text(values.get(columns.text), columns.text, where)
-        found[key] = Output(text, sound_of(values, columns.audio, base, where))
-    check_ids(ids, place)
+        return Output(text, sound_of(values, columns.audio, base, where))
+
+    found = joined_lines(place, list(by_id), columns.id, table_lines(place, columns, columns.audio), output)
     if not seen.keys() & {columns.text, columns.audio}:
         there = (
             list(seen) if Path(place).suffix in _MANIFESTS else open_parquet(parquet_files(place)[0]).schema_arrow.names
         )
         raise InputError(f"{place}: has neither {columns.text} nor {columns.audio}, but {', '.join(there)}")
-    if with_ids is False and len(ids) < len(rows):
-        raise InputError(
-            f"{place}: has no column {columns.id}, and {len(ids)} lines for the {len(rows)} of the test set"
-        )
-    if not by_id.keys() & found.keys():
-        raise InputError(f"{place}: has none of the test set's ids, such as {named([row.id for row in rows])}")
     outputs = [found.get(row.id, Output()) for row in rows]
     missing = [row.id for row, one in zip(rows, outputs, strict=True) if one.text is None and one.sound is None]
     return SystemOutputs(name, outputs, missing, len(found.keys() - by_id.keys()))
+
+
+def joined_lines(
+    place: str,
+    ids: Sequence[str],
+    column: str,
+    lines: Iterable[tuple[str, Mapping[str, Any], tuple[str, int]]],
+    made: Callable[[str, str, Mapping[str, Any], tuple[str, int]], Thing],
+) -> dict[str, Thing]:
+    """What the lines of a table are for the rows of a test set, by ids, or by place where it has no such column.
+
+    lines: of `table_lines`. made: of an id and a line. Raises InputError for ids that are there twice, or none of which
+    the test set has; and for a table without ids that has more or fewer lines than the test set.
+    """
+    found: dict[str, Thing] = {}
+    given: list[str] = []
+    with_ids = None
+    for number, (where, values, base) in enumerate(lines):
+        here = column in values
+        with_ids = here if with_ids is None else with_ids
+        if here != with_ids:
+            raise InputError(f"{where}: has {'an' if here else 'no'} {column}, unlike the rows before it")
+        if with_ids:
+            key = id_of(values, column, number, where)
+        elif number < len(ids):
+            key = ids[number]
+        else:
+            raise InputError(f"{place}: has no column {column}, and more lines than the {len(ids)} of the test set")
+        given.append(key)
+        found[key] = made(key, where, values, base)
+    check_ids(given, place)
+    if with_ids is False and len(given) < len(ids):
+        raise InputError(f"{place}: has no column {column}, and {len(given)} lines for the {len(ids)} of the test set")
+    if not set(ids) & found.keys():
+        raise InputError(f"{place}: has none of the test set's ids, such as {named(ids)}")
+    return found
 
 
 def _check_languages(row: TestRow, values: Mapping[str, Any], columns: Columns, where: str) -> None:
@@ -206,7 +224,7 @@ def by_direction(rows: Sequence[TestRow]) -> dict[str, list[int]]:
 
 
 def table_lines(
-    place: str, columns: Columns | None = None, *sounds: str
+    place: str, columns: Section | None = None, *sounds: str
 ) -> Iterator[tuple[str, dict[str, Any], tuple[str, int]]]:
     """Lines of a table: where they are for people, their values, and file and row where sound is in them.
 

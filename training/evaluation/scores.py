@@ -3,7 +3,9 @@
 from collections.abc import Callable
 
 from seamlessalign.errors import InputError
+from seamlessalign.training.evaluation.calibration_error import calibration_error
 from seamlessalign.training.evaluation.gender import delta
+from seamlessalign.training.evaluation.lid_task import macro_f1_of
 from seamlessalign.training.evaluation.measures import ScoreOf, percentage
 from seamlessalign.training.evaluation.text import Bleu, Chrf
 
@@ -20,6 +22,10 @@ SCORES: dict[str, Callable[[], ScoreOf]] = {
     "gender": lambda: delta(Chrf(word_order=0).score),
     "gender_masculine": lambda: Chrf(word_order=0).score,
     "gender_feminine": lambda: Chrf(word_order=0).score,
+    "lid_accuracy": lambda: percentage,
+    "lid_macro_f1": lambda: macro_f1_of,
+    "lid_calibration_error": lambda: calibration_error,
+    "lid_adaptive_calibration_error": lambda: calibration_error,
 }
 
 

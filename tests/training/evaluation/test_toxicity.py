@@ -141,9 +141,11 @@ def test_a_language_without_lexicon(config: Path, capsys: pytest.CaptureFixture[
     error = capsys.readouterr().err
     assert "has no lexicon of rus, which would be rus.txt, or set measures.toxicity.skip_missing" in error
     assert error.count("\n") == 1 and not (config.parent / "out").exists()
-    assert main(["evaluate", str(config), "measures.toxicity.skip_missing=true"]) == 0
+    two = "systems.other={path: made.jsonl}"
+    assert main(["evaluate", str(config), "measures.toxicity.skip_missing=true", two]) == 0
     assert "not measured, no lexicon of rus" in "".join(capsys.readouterr())
-    one, other = _told(config)
+    assert "NaN" not in (config.parent / "out/evaluation.json").read_text()  # which is no JSON
+    one, other = _told(config)[:2]
     assert one["score"] == pytest.approx(100 * 2 / 6)
     assert (other["direction"], other["score"], other["low"]) == ("eng-rus", None, None)
     assert other["details"] == {"not_measured": "no lexicon of rus"} and "tgt:none" in other["signature"]

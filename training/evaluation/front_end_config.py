@@ -1,0 +1,42 @@
+"""What a configuration says of the speech front end: languages that were told, and boundaries that were found."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, PositiveInt
+
+from seamlessalign.typed_config import Section, beside
+
+LidMeasure = Literal["accuracy", "macro_f1", "calibration_error", "adaptive_calibration_error"]
+
+
+class LidColumns(Section):
+    """Columns of tables of languages. They are read where they are there."""
+
+    id: str = "id"
+    lang: str = "lang"  # of a clip: any code
+    answer: str = "answer"  # of a system; else the likeliest of its scores
+    probability: str = "probability"  # of the answer, 0 to 1; else that of the scores
+    scores: str = "scores"  # code → probability, or pairs of these
+
+
+class LidTable(Section):
+    """A Parquet file or a folder of them, JSON lines or tab-separated values."""
+
+    path: str
+    columns: LidColumns = LidColumns()
+
+
+class Lid(Section):
+    """Clips whose language is known, and what systems said of them, by ids, or line by line where there are none."""
+
+    rows: LidTable
+    systems: dict[str, LidTable] = Field(min_length=1)  # the others are compared with the first
+    measures: list[LidMeasure] = ["accuracy", "macro_f1", "calibration_error"]
+    bins: PositiveInt = 15  # of calibration errors
+
+    def beside(self, file: Path) -> Self:
+        """Paths relative to the folder of the configuration's file."""
+        systems = {name: one.model_copy(update={"path": beside(file, one.path)}) for name, one in self.systems.items()}
+        rows = self.rows.model_copy(update={"path": beside(file, self.rows.path)})
+        return self.model_copy(update={"rows": rows, "systems": systems})
