@@ -292,12 +292,19 @@ def _add_evaluate(commands: Any) -> None:
         metavar="FILE",
         help="write the rows instead, for systems to translate: .parquet with their sound, or .jsonl with its paths",
     )
+    evaluate.add_argument(
+        "--noisy-to",
+        metavar="DIR",
+        help="write the rows with the noise of CONFIG.yaml into a folder instead, for systems that are run elsewhere",
+    )
     evaluate.set_defaults(command=_evaluate)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     if sum(one is not None for one in (arguments.config, arguments.compare, arguments.page)) != 1:
         raise ConfigError("evaluate wants either CONFIG.yaml, or --compare A B, or --page FOLDER")
+    if arguments.config is None and (arguments.rows_to or arguments.noisy_to):
+        raise ConfigError("--rows-to and --noisy-to are for the rows of a CONFIG.yaml: give it")
     if arguments.page:
         from seamlessalign.training.evaluation.page import build_page
 
@@ -316,6 +323,16 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
         config = load_evaluation_config(arguments.config, arguments.overrides)
         return write_rows_of(config, arguments.rows_to, _say)
+    if arguments.noisy_to:
+        from seamlessalign.training.evaluation.noisy_set import write_noisy_set
+
+        config = load_evaluation_config(arguments.config, arguments.overrides)
+        made = write_noisy_set(config, arguments.noisy_to, _say)
+        for condition, folder in made.folders.items():
+            print(f"{condition}: {folder}")
+        for one in made.set_aside:
+            _say(f"{one['condition']}, {one['id']} set aside: {one['reason']} ({one['detail']})")
+        return 3 if made.set_aside else 0
     from seamlessalign.training.evaluation import evaluate, results
 
     print(results.table(evaluate.evaluate(load_evaluation_config(arguments.config, arguments.overrides), _say)))

@@ -81,7 +81,8 @@ def _pair(
     key: Key, a: dict[str, Any], b: dict[str, Any], first: Float64, second: Float64, settings: Resampling
 ) -> Pair:
     score = score_of(a["kind"])
-    return Pair(*key, a["score"], b["score"], a["signature"], compared(first, second, score, settings))
+    values = [float("nan") if one["score"] is None else float(one["score"]) for one in (a, b)]
+    return Pair(*key, values[0], values[1], a["signature"], compared(first, second, score, settings))
 
 
 def _score_of(kept: _Kept, key: Key) -> dict[str, Any]:

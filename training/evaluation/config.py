@@ -9,7 +9,9 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 from seamlessalign.training.evaluation.datasets.settings import DataSet
 from seamlessalign.training.evaluation.front_end_config import Lid
 from seamlessalign.training.evaluation.responsible_config import Gender, Toxicity
+from seamlessalign.training.evaluation.robustness_settings import Noise, Speakers
 from seamlessalign.training.evaluation.rows import Columns
+from seamlessalign.training.evaluation.system_settings import System
 from seamlessalign.typed_config import Section, apply_override, beside, checked, read_yaml
 
 SpeechMeasure = Literal["asr_bleu", "asr_chrf++", "asr_error_rate"]
@@ -28,13 +30,6 @@ class TestSet(DataSet):
 
     src_lang: str | None = None  # of all rows of a table, where no column says
     tgt_lang: str | None = None
-    columns: Columns = Columns()
-
-
-class System(Section):
-    """What a system made of the rows, by their ids, or line by line where there are none."""
-
-    path: str
     columns: Columns = Columns()
 
 
@@ -71,6 +66,7 @@ class Measures(Section):
     asr: Asr = Asr()
     toxicity: Toxicity | None = None
     gender: Gender | None = None
+    speakers: Speakers | None = None
 
     @property
     def need_references(self) -> bool:
@@ -94,6 +90,7 @@ class EvaluationConfig(Section):
     output: str
     rows: TestSet | None = None  # of translations
     systems: dict[str, System] = {}
+    noise: Noise | None = None  # that the rows' speech is mixed with, for systems that are run
     baseline: str | None = None  # the system that the others are compared with; by default the first
     measures: Measures = Measures()
     resampling: Resampling = Resampling()
@@ -119,7 +116,8 @@ class EvaluationConfig(Section):
 
     def beside(self, file: Path) -> Self:
         """Paths of inputs relative to the folder of the configuration's file."""
-        systems = {name: one.model_copy(update={"path": beside(file, one.path)}) for name, one in self.systems.items()}
+        systems = {name: one.beside(file) for name, one in self.systems.items()}
+        noise = None if self.noise is None else self.noise.beside(file)
         rows = None if self.rows is None else self.rows.beside(file)
         pieces = self.measures.sentencepiece
         asr = self.measures.asr
@@ -132,7 +130,7 @@ class EvaluationConfig(Section):
             }
         )
         tasks = {name: getattr(self, name).beside(file) for name in self.tasks()}
-        return self.model_copy(update={"systems": systems, "rows": rows, "measures": measures, **tasks})
+        return self.model_copy(update={"systems": systems, "noise": noise, "rows": rows, "measures": measures, **tasks})
 
 
 def load_evaluation_config(path: str, overrides: Sequence[str] = ()) -> EvaluationConfig:

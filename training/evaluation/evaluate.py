@@ -1,18 +1,21 @@
 """An evaluation: every measure of every system and direction, with intervals, comparisons, and what was missing."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from seamlessalign.errors import ConfigError, InputError
-from seamlessalign.training.evaluation import gender, heard, lid_task, resampling, text, toxicity
+from seamlessalign.training.evaluation import gender, heard, lid_task, resampling, speakers, text, toxicity
 from seamlessalign.training.evaluation.config import EvaluationConfig, Resampling
 from seamlessalign.training.evaluation.datasets.reading import read_test_set
 from seamlessalign.training.evaluation.files import write_evaluation
 from seamlessalign.training.evaluation.measures import Measured, Score
+from seamlessalign.training.evaluation.noise_curves import with_noise_curves
+from seamlessalign.training.evaluation.outputs import read_or_run
 from seamlessalign.training.evaluation.page import build_page
 from seamlessalign.training.evaluation.resampling import Comparison
 from seamlessalign.training.evaluation.results import Evaluation, Line
-from seamlessalign.training.evaluation.rows import TestRow, by_direction, read_outputs
+from seamlessalign.training.evaluation.rows import TestRow, by_direction
 from seamlessalign.training.evaluation.subjects import Subject, Tools, Translations
 
 # system → direction and what is measured there
@@ -25,9 +28,14 @@ FAMILIES: tuple[Callable[[Subject, Tools], Iterator[Measured]], ...] = (
     heard.measured,
     toxicity.measured,
     gender.measured,
+    speakers.measured,
 )
 # what can be told of rows before anything is measured: each raises InputError
-CHECKS: tuple[Callable[[Sequence[TestRow], EvaluationConfig], None], ...] = (toxicity.check, gender.check)
+CHECKS: tuple[Callable[[Sequence[TestRow], EvaluationConfig], None], ...] = (
+    toxicity.check,
+    gender.check,
+    speakers.check,
+)
 # what else is measured, by its key of a configuration: each gets its section
 TASKS: dict[str, Callable[[Any, Tools], Found]] = {
     "lid": lid_task.measured,
@@ -51,7 +59,7 @@ def evaluate(config: EvaluationConfig, say: Callable[[str], None] = lambda _: No
     if config.baseline is not None:
         baselines["translation"] = config.baseline
     lines = [line for name, systems in found.items() for line in _lines(name, systems, baselines[name], config)]
-    result = Evaluation(lines, baselines, translations)
+    result = Evaluation(with_noise_curves(lines), baselines, translations)
     write_evaluation(config.output, found, result)
     build_page(config.output)
     return result
@@ -67,12 +75,11 @@ def _read_translations(config: EvaluationConfig, say: Callable[[str], None]) -> 
         raise InputError(f"{config.rows.place}: {len(empty)} rows have no reference, such as {empty[0]}")
     for check in CHECKS:
         check(read.rows, config)
-    systems = {
-        name: read_outputs(name, system.path, read.rows, system.columns) for name, system in config.systems.items()
-    }
-    if any(one.sound is not None for system in systems.values() for one in system.outputs):
+    made = read_or_run(config, read.rows, say)
+    if any(one.sound is not None for system in made.systems.values() for one in system.outputs):
         heard.check_languages(config, read.rows)
-    return Translations(read.rows, systems, data_set=read.to_json() if config.rows.dataset else {})
+    data_set = read.to_json() if config.rows.dataset else {}
+    return Translations(read.rows, made.systems, data_set=data_set, noise=made.noise, unreadable_noise=made.unreadable)
 
 
 def _translation(translations: Translations, tools: Tools) -> Found:
@@ -86,6 +93,14 @@ def _translation(translations: Translations, tools: Tools) -> Found:
             subject = Subject(name, rows, [made.outputs[i] for i in places], wrote, spoke, tools)
             for family in FAMILIES:
                 found[name] += [(direction, one) for one in family(subject, tools)]
+            for condition, noisy in made.noisy.items():
+                outputs = [noisy.outputs[i] for i in places]
+                under = Subject(name, rows, outputs, wrote, spoke, tools, condition)
+                noise = translations.noise[condition]
+                for family in FAMILIES:
+                    for one in family(under, tools):
+                        told = replace(one, condition=condition, signature=f"{one.signature}|{noise}")
+                        found[name].append((direction, told))
             if subject.was_heard:
                 translations.heard.setdefault(name, {}).update(zip(subject.ids(), subject.heard().texts, strict=True))
     return found

@@ -18,6 +18,7 @@ import pyarrow as pa
 from seamlessalign import storage
 from seamlessalign.training.evaluation.measures import Measured
 from seamlessalign.training.evaluation.results import Evaluation
+from seamlessalign.training.evaluation.rows import SystemOutputs
 from seamlessalign.training.evaluation.subjects import Translations
 from seamlessalign.typed_config import digest
 
@@ -84,8 +85,21 @@ def _told_translations(result: Evaluation) -> dict[str, Any]:
         "rows": len(made.rows),
         **({"data set": made.data_set} if made.data_set else {}),
         "digest of rows": digest([(row.id, row.src_lang, row.tgt_lang, row.references) for row in made.rows]),
-        "systems": {name: {"missing": one.missing, "not_asked": one.not_asked} for name, one in made.systems.items()},
+        "systems": {name: _told_system(one) for name, one in made.systems.items()},
+        **({"noise": dict(made.noise), "unreadable noise": dict(made.unreadable_noise)} if made.noise else {}),
     }
+
+
+def _told_system(made: SystemOutputs) -> dict[str, Any]:
+    """What is told of a system's outputs; of one that was run, with which settings, and what it set aside and why."""
+    told: dict[str, Any] = {"missing": made.missing, "not_asked": made.not_asked}
+    told |= {key: dict(value) for key in ("set_aside", "settings") if (value := getattr(made, key))}
+    if made.noisy:
+        told["noisy"] = {
+            condition: {key: value for key, value in _told_system(one).items() if key != "settings"}
+            for condition, one in made.noisy.items()
+        }
+    return told
 
 
 def _statistics(found: Found) -> pa.Table:

@@ -7,7 +7,6 @@ of weights and of the files beside them, the engine with its version, the kind o
 
 import hashlib
 import importlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from importlib.metadata import version
@@ -22,6 +21,7 @@ from seamlessalign.languages import to_model_code
 from seamlessalign.model_files import ModelFiles, find_model, packaged_model, read_weights
 from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.training.evaluation.config import Asr
+from seamlessalign.training.evaluation.functions import load_function
 from seamlessalign.whisper import MAX_SPEECH_SECONDS, TAIL_SECONDS, Whisper, load_whisper
 from seamlessalign.whisper_files import first_line
 
@@ -87,7 +87,7 @@ class WhisperRecogniser:
         )
 
     def hear(self, waveforms: Sequence[Float32], lang: str) -> list[str | None]:
-        pieces = [_pieces(waveform, MAX_SPEECH_SECONDS) for waveform in waveforms]
+        pieces = [pieces_of(waveform, MAX_SPEECH_SECONDS) for waveform in waveforms]
         heard = self._whisper.hear([piece for some in pieces for piece in some], lang, ["transcribe"])
         texts = iter(transcript.text.strip() for (transcript,) in heard)
         return _joined(pieces, texts)
@@ -168,7 +168,7 @@ class FasterWhisperRecogniser:
         from faster_whisper import BatchedInferencePipeline
 
         code = self._code(lang)
-        pieces = [_pieces(waveform, _WINDOW_SECONDS) for waveform in waveforms]
+        pieces = [pieces_of(waveform, _WINDOW_SECONDS) for waveform in waveforms]
         if not pieces:
             return []
         # one array of all windows, each from a whole second on, by which its text is known again
@@ -206,27 +206,11 @@ class FasterWhisperRecogniser:
 
 
 class FunctionRecogniser:
-    """A user's function of waveforms and a language, `module:name`; what it names itself is its signature.
-
-    Modules are found as Python finds them, and in the folder where the program runs.
-    """
+    """A user's function of waveforms and a language, `module:name`; what it names itself is its signature."""
 
     def __init__(self, place: str) -> None:
         """Raises ConfigError where there is no such function."""
-        module, _, name = place.partition(":")
-        here = str(Path.cwd())
-        if not {here, ""} & set(sys.path):
-            sys.path.append(here)
-        try:
-            self._function: Callable[[Sequence[Float32], str], Sequence[str | None]] = getattr(
-                importlib.import_module(module), name
-            )
-        except Exception as error:  # a user's module may raise anything
-            raise ConfigError(
-                f"asr {place!r}: is no function that can be imported, as package.module:name: {first_line(error)}"
-            ) from error
-        if not callable(self._function):
-            raise ConfigError(f"asr {place!r}: is no function, but {type(self._function).__name__}")
+        self._function: Callable[[Sequence[Float32], str], Sequence[str | None]] = load_function(place, "asr")
         self.signature = f"asr:{getattr(self._function, 'signature', place)}"
 
     def hear(self, waveforms: Sequence[Float32], lang: str) -> list[str | None]:
@@ -272,7 +256,8 @@ def _check_device(device: str) -> None:
 # Windows
 
 
-def _pieces(waveform: Float32, most_seconds: float) -> list[Float32]:
+def pieces_of(waveform: Float32, most_seconds: float) -> list[Float32]:
+    """A waveform at 16 kHz in as few equal pieces as there can be of at most so many seconds."""
     most = int(most_seconds * SAMPLE_RATE)
     return list(np.array_split(waveform, max(1, -(-len(waveform) // most))))
 

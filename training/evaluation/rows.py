@@ -54,6 +54,7 @@ class Output:
 
     text: str | None = None
     sound: Sound | None = None
+    reason: str | None = None  # why something is not there, of a system that was run
 
 
 class Columns(Section):
@@ -86,6 +87,9 @@ class SystemOutputs:
     outputs: list[Output]
     missing: list[str]  # ids of rows for which there is nothing
     not_asked: int = 0  # outputs of ids that the test set has not
+    set_aside: Mapping[str, int] = field(default_factory=dict)  # of a system that was run: reason → rows
+    settings: Mapping[str, Any] = field(default_factory=dict)  # with which it was run
+    noisy: Mapping[str, "SystemOutputs"] = field(default_factory=dict)  # noise and SNR → what it made of that
 
     def texts(self) -> list[str | None]:
         return [one.text for one in self.outputs]

@@ -6,7 +6,7 @@ from seamlessalign.errors import InputError
 from seamlessalign.training.evaluation.calibration_error import calibration_error
 from seamlessalign.training.evaluation.gender import delta
 from seamlessalign.training.evaluation.lid_task import macro_f1_of
-from seamlessalign.training.evaluation.measures import ScoreOf, percentage
+from seamlessalign.training.evaluation.measures import ScoreOf, percentage, ratio
 from seamlessalign.training.evaluation.text import Bleu, Chrf
 
 # kind → what gives the function; what is heard has the kind of what is written, with asr_ before it
@@ -26,6 +26,8 @@ SCORES: dict[str, Callable[[], ScoreOf]] = {
     "lid_macro_f1": lambda: macro_f1_of,
     "lid_calibration_error": lambda: calibration_error,
     "lid_adaptive_calibration_error": lambda: calibration_error,
+    "chrf_ms": lambda: ratio,
+    "coefvar_ms": lambda: percentage,
 }
 
 

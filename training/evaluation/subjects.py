@@ -1,5 +1,6 @@
 """What is measured: the outputs of one system in one direction, with what the measures share."""
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -61,6 +62,8 @@ class Translations:
     systems: Mapping[str, SystemOutputs]
     heard: dict[str, dict[str, str | None]] = field(default_factory=dict)  # system → id → text
     data_set: Mapping[str, Any] = field(default_factory=dict)  # what of a published test set became rows
+    noise: Mapping[str, str] = field(default_factory=dict)  # condition → signature of the noise
+    unreadable_noise: Mapping[str, str] = field(default_factory=dict)  # recording of noise → what is wrong with it
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,9 @@ class Subject:
     ) -> Measured:
         """A measure of texts against the references of the rows. failed: of outputs without a text, reason → count."""
         references = [row.references for row in self.rows]
+        if failed is None:
+            reasons = (one.reason for one, text in zip(self.outputs, texts, strict=True) if text is None)
+            failed = dict(Counter(reason for reason in reasons if reason is not None))
         return Measured(
             kind,
             measure.name,

@@ -39,7 +39,7 @@ class Columns:
     tgt_lang: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TableRow:
     """A row of a table, whose sound was not looked at."""
 
@@ -49,6 +49,8 @@ class TableRow:
     tgt_lang: str | None
     text: str | None  # None where the table has speech
     sound: Sound | None
+    samples: Float32 | None = None  # (num_samples,) at 16 kHz, of sound that was read already
+    unreadable: UnreadableError | None = None  # why there is neither
 
 
 @dataclass(frozen=True)
@@ -161,11 +163,20 @@ def load_waveform(row: TableRow, min_samples: int, max_seconds: float) -> Float3
 
     Raises UnreadableError with the reason `too_short`, `too_long`, or one of those of `load_sound`.
     """
-    if row.sound is None:
-        raise UnreadableError("missing", f"{row.place}: has no sound")
-    samples = load_sound(row.sound, "", row.place)
+    samples = waveform_of(row)
     check_length(samples, row.place, min_samples, max_seconds)
     return samples
+
+
+def waveform_of(row: TableRow) -> Float32:
+    """The sound of a row, as `load_waveform`, however long."""
+    if row.unreadable is not None:
+        raise row.unreadable
+    if row.samples is not None:
+        return row.samples
+    if row.sound is None:
+        raise UnreadableError("missing", f"{row.place}: has no sound")
+    return load_sound(row.sound, "", row.place)
 
 
 def check_length(samples: Float32, place: str, min_samples: int, max_seconds: float) -> None:

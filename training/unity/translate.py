@@ -172,7 +172,7 @@ class ModelWorker:
         tgt_lang = self._language(self.job.tgt_lang or row.tgt_lang, row.place)
         if self.job.speak and self.job.spoken_only and not self._speaks(tgt_lang):
             raise UnreadableError("not_spoken", f"{row.place}: the model does not speak {tgt_lang}")
-        if row.sound is not None:
+        if row.sound is not None or row.samples is not None or row.unreadable is not None:
             return Source(tgt_lang, waveform=load_waveform(row, MIN_SAMPLES, self.job.max_seconds))
         text = (row.text or "").strip()
         if not text:
