@@ -286,6 +286,9 @@ def _add_evaluate(commands: Any) -> None:
         metavar=("A", "B"),
         help="compare two evaluations instead: their folders, or FOLDER:SYSTEM",
     )
+    evaluate.add_argument(
+        "--to", metavar="FOLDER", help="of --compare: write comparison.json and comparison.html there"
+    )
     evaluate.add_argument("--page", metavar="FOLDER", help="make the page of an evaluation again instead")
     evaluate.add_argument(
         "--rows-to",
@@ -305,6 +308,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         raise ConfigError("evaluate wants either CONFIG.yaml, or --compare A B, or --page FOLDER")
     if arguments.config is None and (arguments.rows_to or arguments.noisy_to):
         raise ConfigError("--rows-to and --noisy-to are for the rows of a CONFIG.yaml: give it")
+    if arguments.to and not arguments.compare:
+        raise ConfigError("--to goes with --compare A B: an evaluation is written to the output of its configuration")
     if arguments.page:
         from seamlessalign.training.evaluation.page import build_page
 
@@ -314,7 +319,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         from seamlessalign.training.evaluation import compare
 
         first, second = arguments.compare
-        print(compare.table(first, second, compare.compare(first, second)))
+        found = compare.compare(first, second)
+        print(compare.table(found))
+        if arguments.to:
+            from seamlessalign.training.evaluation.comparison_page import write_comparison
+
+            write_comparison(found, arguments.to)
         return 0
     from seamlessalign.training.evaluation.config import load_evaluation_config
 

@@ -8,7 +8,7 @@ from seamlessalign.html_page import html_page
 from seamlessalign.markup import Markup, join, tag
 from seamlessalign.training.evaluation.averages import MeasureScores, measures_of
 from seamlessalign.training.evaluation.page_details import details_of
-from seamlessalign.training.evaluation.page_examples import behind_section, choose_examples, examples_section
+from seamlessalign.training.evaluation.page_examples import Example, behind_section, choose_examples, examples_section
 from seamlessalign.training.evaluation.page_parts import SIGNIFICANT, plain_list
 from seamlessalign.training.evaluation.page_scores import anchor, measure_section, overview
 from seamlessalign.training.evaluation.written import Written, read_written
@@ -24,7 +24,7 @@ def build_page(folder: str) -> str:
     """
     evaluation = read_written(folder)
     uri = storage.join(folder, "evaluation.html")
-    storage.write_bytes_atomic(uri, page_of("Evaluation", sections_of(evaluation)))
+    storage.write_bytes_atomic(uri, page_of("Evaluation", sections_of(evaluation, "Evaluation", _examples(evaluation))))
     return uri
 
 
@@ -35,41 +35,44 @@ def page_of(title: str, body: Sequence[Markup]) -> bytes:
     return html_page(title, join(*body), styles=[style], script=script)
 
 
-def sections_of(evaluation: Written) -> list[Markup]:
-    """The body of the page: head, overview, each measure, rows to read, settings."""
+def sections_of(
+    evaluation: Written, title: str, examples: Sequence[Example], others: Sequence[Markup] = ()
+) -> list[Markup]:
+    """The body of the page: head, overview, each measure, rows to read, settings. others: what is not compared."""
     measures = measures_of(evaluation)
     systems = {name: number for number, name in enumerate(evaluation.systems())}
-    sections = [("overview", "Overview", [_how_to_read(evaluation), overview(measures)])]
+    sections: list[tuple[str, str, Sequence[Markup]]] = [
+        ("overview", "Overview", [_how_to_read(evaluation), overview(measures)]),
+        ("left-out", "Not compared", others),
+    ]
     for measure in measures:
         numbers = [systems[name] for name in measure.systems()]
         content = measure_section(measure, numbers, details_of(measure, numbers))
         sections.append((anchor(measure), _name(measure, measures), content))
-    sections.append(("examples", "Examples", examples_section(choose_examples(evaluation))))
-    sections.append(("behind", "Rows behind counts", behind_section(evaluation)))
+    sections.append(("examples", "Examples", examples_section(examples)))
+    sections.append(("behind", "Rows behind counts", behind_section(evaluation.folder) if evaluation.folder else []))
     sections.append(("settings", "Settings", _settings(measures, evaluation)))
     shown = [(name, heading, content) for name, heading, content in sections if content]
     return [
-        _head(evaluation, measures),
+        _head(evaluation, measures, title),
         tag("nav", *(tag("a", heading, href=f"#{name}") for name, heading, _ in shown), aria_label="Sections"),
-        toolbar(),
+        _toolbar(),
         *(tag("section", tag("h2", heading), *content, id=name) for name, heading, content in shown),
     ]
 
 
 def _how_to_read(evaluation: Written) -> Markup:
     told = "★: the best score of a row. Intervals are of 95 %, by bootstrap over rows."
-    tests = {one.comparison.test.split("|")[0] for one in evaluation.scores if one.comparison}
-    if tests:
-        # the bootstrap's p, which is sacrebleu's, is half of what a test of both sides says
-        often = "ten" if "paired bootstrap" in tests else "twenty"
+    if any(one.comparison for one in evaluation.scores):
         told += (
-            f" A difference from the baseline is called better or worse where p < {SIGNIFICANT:g}; each p is of one "
-            f"comparison by itself: of {often} in which there is nothing but chance about one is called so."
+            f" A difference from the baseline is called better or worse where p < {SIGNIFICANT:g} and its interval "
+            "leaves out 0. Each comparison is by itself: of twenty in which there is nothing but chance about one is "
+            "called so."
         )
     return tag("p", f"{told} In means of directions each counts once.", class_="about")
 
 
-def toolbar() -> Markup:
+def _toolbar() -> Markup:
     """What the script shows: a filter of directions, and what cells have."""
     return Markup(
         '<form class="toolbar" hidden aria-label="What tables show">'
@@ -81,6 +84,12 @@ def toolbar() -> Markup:
     )
 
 
+def _examples(evaluation: Written) -> list[Example]:
+    if not storage.exists(storage.join(evaluation.folder, "translations.parquet")):
+        return []
+    return choose_examples(evaluation.scores, {evaluation.folder: {name: name for name in evaluation.systems()}})
+
+
 def _name(measure: MeasureScores, measures: Sequence[MeasureScores]) -> str:
     """A measure's name, with its task where another task has the same."""
     same = sum(one.measure == measure.measure for one in measures) > 1
@@ -90,7 +99,7 @@ def _name(measure: MeasureScores, measures: Sequence[MeasureScores]) -> str:
 # The head
 
 
-def _head(evaluation: Written, measures: Sequence[MeasureScores]) -> Markup:
+def _head(evaluation: Written, measures: Sequence[MeasureScores], title: str) -> Markup:
     directions = {one.direction for one in evaluation.scores}
     told = [
         ("rows", None if evaluation.rows is None else f"{evaluation.rows:,}"),
@@ -107,7 +116,7 @@ def _head(evaluation: Written, measures: Sequence[MeasureScores]) -> Markup:
     baselines = set(evaluation.baselines.values()) if len(evaluation.systems()) > 1 else set()
     names = [join(tag("bdi", name), " (baseline)" if name in baselines else "") for name in evaluation.systems()]
     systems = tag("p", "Systems: ", Markup(", ".join(names)), class_="about")
-    return tag("header", tag("h1", "Evaluation"), systems, *warnings, tag("dl", *tiles, class_="tiles"))
+    return tag("header", tag("h1", title), systems, *warnings, tag("dl", *tiles, class_="tiles"))
 
 
 def _warnings(evaluation: Written) -> list[list[str]]:

@@ -65,7 +65,7 @@ def _curves(measure: MeasureScores, series: dict[str, int]) -> Iterator[Markup]:
             )
             for system, curve in curves
         ]
-        heading = title if place == "all" else f"{title}, {place}"
+        heading = title if place == "all" or place in title else f"{title}, {place}"
         chart = line_chart(lines, title=heading, x_label=x_label, y_label=y_label)
         if chart is None:
             continue

@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from seamlessalign import storage
 from seamlessalign.errors import InputError
 from seamlessalign.html_page import row_of, table_of
 from seamlessalign.markup import Markup, join, tag
+from seamlessalign.training.evaluation.files import STATISTICS, TRANSLATIONS
 from seamlessalign.training.evaluation.page_parts import decimals, html_lang, names_of, short, written
 from seamlessalign.training.evaluation.text import UNSPACED
-from seamlessalign.training.evaluation.written import Written
+from seamlessalign.training.evaluation.written import WrittenScore, read_columns
 
 # which measure says how good a row is, the first that is there: chrF says most of one sentence
 _KINDS = (
@@ -51,29 +53,35 @@ class _Rows:
     scores: dict[str, dict[str, float | None]]
 
 
-def choose_examples(evaluation: Written) -> list[Example]:
+def choose_examples(scores: Sequence[WrittenScore], sources: Mapping[str, Mapping[str, str]]) -> list[Example]:
     """Rows of each direction on which systems differ most, and those that come out worst.
 
-    Raises StorageError, InputError for files that are damaged.
+    scores: which measures there are. sources: folder of an evaluation → its systems → what they are called. Raises
+    StorageError, InputError for files that are damaged.
     """
-    texts_file = storage.join(evaluation.folder, "translations.parquet")
-    if not storage.exists(texts_file):
+    directions: dict[str, _Rows] = {}
+    for direction, (_, measure, higher_is_better) in sorted(_telling_measures(scores).items()):
+        directions[direction] = _Rows(measure, higher_is_better, {})
+    if not directions:
         return []
-    directions = _scores_of_rows(evaluation)
-    each = max(1, min(_MOST_EACH, _MOST_EXAMPLES // (2 * max(len(directions), 1))))
-    chosen: list[tuple[str, str, str]] = []  # direction, id, why
-    for direction, rows in directions.items():
-        chosen += [(direction, key, why) for key, why in _chosen(rows, each)]
+    for folder, systems in sources.items():
+        _add_scores(directions, folder, systems)
+    each = max(1, min(_MOST_EACH, _MOST_EXAMPLES // (2 * len(directions))))
+    chosen = [(direction, key, why) for direction, rows in directions.items() for key, why in _chosen(rows, each)]
     places = {
         name: decimals(score for some in rows.scores.values() for score in some.values())
         for name, rows in directions.items()
     }
-    texts = _texts(texts_file, {key for _, key, _ in chosen})
+    texts: dict[str, dict[str, dict[str, Any]]] = {}  # id → system → row
+    for folder, systems in sources.items():
+        _add_texts(texts, folder, systems, {key for _, key, _ in chosen})
     examples = []
     for direction, key, why in chosen:
         some = texts.get(key)
         if some is None:
-            raise InputError(f"{texts_file}: has no row {key}, of which there are scores")
+            raise InputError(
+                f"translations.parquet of {', '.join(sources)} has no row {key}, of which there are scores"
+            )
         first = next(iter(some.values()))
         shown = {name: row["heard"] if row["text"] is None else row["text"] for name, row in some.items()}
         rows = directions[direction]
@@ -82,28 +90,37 @@ def choose_examples(evaluation: Written) -> list[Example]:
     return examples
 
 
-def _scores_of_rows(evaluation: Written) -> dict[str, _Rows]:
-    """Of each direction of translations the scores of rows by the measure that says most."""
+def _telling_measures(scores: Sequence[WrittenScore]) -> dict[str, tuple[int, str, bool]]:
+    """Of each direction of translations the measure that says most of a row."""
     best: dict[str, tuple[int, str, bool]] = {}
-    for one in evaluation.scores:
+    for one in scores:
         if one.task == "translation" and not one.condition and one.kind in _KINDS:
             found = _KINDS.index(one.kind), one.measure, one.higher_is_better
             best[one.direction] = min(best.get(one.direction, found), found)
-    if not best:
-        return {}
-    file = storage.join(evaluation.folder, "statistics.parquet")
-    table = storage.read_table(file, ["task", "system", "direction", "condition", "measure", "id", "score"])
-    names = sorted({measure for _, measure, _ in best.values()})
+    return best
+
+
+def _add_scores(directions: Mapping[str, _Rows], folder: str, systems: Mapping[str, str]) -> None:
+    file = storage.join(folder, "statistics.parquet")
+    table = read_columns(file, STATISTICS, ["task", "system", "direction", "condition", "measure", "id", "score"])
+    names = sorted({rows.measure for rows in directions.values()})
     wanted = pc.and_(pc.equal(table["task"], "translation"), pc.equal(table["condition"], ""))
-    wanted = pc.and_(wanted, pc.is_in(table["measure"], value_set=_strings(names)))
-    table = table.filter(wanted)
-    directions = {direction: _Rows(measure, higher, {}) for direction, (_, measure, higher) in sorted(best.items())}
+    table = table.filter(pc.and_(wanted, pc.is_in(table["measure"], value_set=pa.array(names, pa.string()))))
     columns = (table[name].to_pylist() for name in ("direction", "measure", "system", "id", "score"))
     for direction, measure, system, key, score in zip(*columns, strict=True):
         rows = directions.get(direction)
-        if rows is not None and rows.measure == measure:
-            rows.scores.setdefault(key, {})[system] = score
-    return directions
+        if rows is not None and rows.measure == measure and system in systems:
+            rows.scores.setdefault(key, {})[systems[system]] = score
+
+
+def _add_texts(
+    texts: dict[str, dict[str, dict[str, Any]]], folder: str, systems: Mapping[str, str], ids: set[str]
+) -> None:
+    table = read_columns(storage.join(folder, "translations.parquet"), TRANSLATIONS, TRANSLATIONS.names)
+    table = table.filter(pc.is_in(table["id"], value_set=pa.array(sorted(ids), pa.string())))
+    for row in table.to_pylist():
+        if row["system"] in systems:
+            texts.setdefault(row["id"], {})[systems[row["system"]]] = row
 
 
 def _chosen(rows: _Rows, each: int) -> list[tuple[str, str]]:
@@ -119,22 +136,6 @@ def _chosen(rows: _Rows, each: int) -> list[tuple[str, str]]:
     sign = 1 if rows.higher_is_better else -1
     worst = sorted(there, key=lambda key: (sign * sum(there[key]) / len(there[key]), key))
     return found + [(key, "worst on average") for key in worst if key not in taken][:each]
-
-
-def _texts(file: str, ids: set[str]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Id → system → row of `translations.parquet`."""
-    table = storage.read_table(file)
-    table = table.filter(pc.is_in(table["id"], value_set=_strings(sorted(ids))))
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in table.to_pylist():
-        found.setdefault(row["id"], {})[row["system"]] = row
-    return found
-
-
-def _strings(values: Sequence[str]) -> Any:
-    import pyarrow as pa
-
-    return pa.array(values, pa.string())
 
 
 # The page
@@ -211,9 +212,9 @@ def _cut(text: str) -> str:
     return f"{text[:_MOST_LETTERS]}… ({len(text):,} characters)"
 
 
-def behind_section(evaluation: Written) -> list[Markup]:
+def behind_section(folder: str) -> list[Markup]:
     """Rows behind counts, by measure. Raises InputError for a damaged file."""
-    file = storage.join(evaluation.folder, "behind.jsonl")
+    file = storage.join(folder, "behind.jsonl")
     if not storage.exists(file):
         return []
     groups: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}

@@ -9,7 +9,7 @@ from seamlessalign.markup import Markup, escape, tag
 from seamlessalign.training.evaluation.resampling import Comparison
 from seamlessalign.training.evaluation.written import WrittenScore
 
-SIGNIFICANT = 0.05  # a p below it is called a difference
+SIGNIFICANT = 0.05  # a p below it may be called a difference
 _ENGLISH = "eng"
 
 
@@ -78,7 +78,11 @@ def interval(low: float | None, high: float | None, places: int) -> str:
 
 
 def significant(found: Comparison) -> bool:
-    return found.p_value < SIGNIFICANT
+    """Whether chance does not explain a difference: by its p, and by its interval, which must leave out nothing.
+
+    By both, since p of the paired bootstrap, which is sacrebleu's, is half of what a test of both sides would say.
+    """
+    return found.p_value < SIGNIFICANT and not found.low <= 0 <= found.high
 
 
 def verdict(found: Comparison, higher_is_better: bool) -> str:

@@ -5,8 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from seamlessalign import storage
 from seamlessalign.errors import InputError
+from seamlessalign.training.evaluation.files import STATISTICS, TRANSLATIONS
+from seamlessalign.training.evaluation.measures import Float64
 from seamlessalign.training.evaluation.resampling import Comparison
 
 Place = tuple[str, str, str, str]  # task, direction, condition, measure
@@ -78,6 +84,53 @@ def read_written(folder: str) -> Written:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{file}: is not what `seamlessalign evaluate` writes: {error!r}") from error
+
+
+@dataclass(frozen=True)
+class RowNumbers:
+    """The numbers of the rows of one measure."""
+
+    ids: Sequence[str]
+    numbers: Float64  # (num_rows, num_statistics)
+
+
+def read_statistics(folder: str, system: str) -> dict[Place, RowNumbers]:
+    """The numbers of rows of all measures of a system. Raises StorageError, InputError for a file that is damaged."""
+    file = storage.join(folder, "statistics.parquet")
+    table = read_columns(file, STATISTICS, ["task", "system", "direction", "condition", "measure", "id", "statistics"])
+    table = table.filter(pc.equal(table["system"], system)).combine_chunks()
+    ids = table["id"].to_pylist()
+    numbers = table["statistics"].to_pylist()
+    places: dict[Place, dict[str, int]] = {}
+    columns = (table[name].to_pylist() for name in ("task", "direction", "condition", "measure"))
+    for row, place in enumerate(zip(*columns, strict=True)):
+        places.setdefault(place, {})[ids[row]] = row
+    try:
+        return {
+            place: RowNumbers(list(rows), np.array([numbers[row] for row in rows.values()], np.float64))
+            for place, rows in places.items()
+        }
+    except ValueError as error:
+        raise InputError(f"{file}: rows of one measure have not as many numbers: evaluate again") from error
+
+
+def read_references(folder: str) -> dict[str, tuple[str, str, tuple[str, ...]]] | None:
+    """Both languages and the references of each row of translations, by id; None where the folder has none."""
+    file = storage.join(folder, "translations.parquet")
+    if not storage.exists(file):
+        return None
+    table = read_columns(file, TRANSLATIONS, ["id", "src_lang", "tgt_lang", "references"])
+    columns = (table[name].to_pylist() for name in table.column_names)
+    return {key: (src_lang, tgt_lang, tuple(texts)) for key, src_lang, tgt_lang, texts in zip(*columns, strict=True)}
+
+
+def read_columns(file: str, schema: pa.Schema, names: Sequence[str]) -> pa.Table:
+    """Columns of a table of an evaluation. Raises StorageError for a damaged one, InputError for another."""
+    table = storage.read_table(file, list(names))
+    for name in names:
+        if name not in table.column_names or table.schema.field(name).type != schema.field(name).type:
+            raise InputError(f"{file}: has no column {name} as `seamlessalign evaluate` writes it: evaluate again")
+    return table.select(list(names))
 
 
 def _score(told: dict[str, Any]) -> WrittenScore:

@@ -98,7 +98,8 @@ def test_evaluations_made_apart_compare_as_one_does(config: Path, capsys: pytest
         folders.append(str(config.parent / f"out-{name}"))
         assert main(["evaluate", str(config.parent / f"{name}.yaml"), f"output={folders[-1]}"]) == 0
     assert {
-        (pair.direction, pair.measure): pair.comparison.p_value for pair in compare(folders[0], folders[1])
+        (pair.first.direction, pair.first.measure): pair.comparison.p_value
+        for pair in compare(folders[0], folders[1]).pairs
     } == whole
     capsys.readouterr()
     both = str(config.parent / "out")

@@ -88,8 +88,17 @@ def test_every_number_is_in_its_cell(tmp_path: Path) -> None:
     assert page.row("all directions", "3")[2:] == ["31.33", "31.83 ★+0.50better in 1, worse in 1"]
     assert page.row("X → eng", "2")[2:] == ["25.00", "27.75 ★+2.75better in 1, worse in 0"]
     assert page.row("chrF2++mean of 3 directions")[1:] == ["31.33", "31.83 ★+0.50better in 1, worse in 1"]
-    assert "of ten in which there is nothing but chance" in page.text
+    assert "of twenty in which there is nothing but chance" in page.text
     assert page.numbers["rows"] == "100" and page.numbers["directions"] == "3"
+
+
+def test_a_difference_whose_interval_has_nothing_in_it_is_no_difference(tmp_path: Path) -> None:
+    """p of the paired bootstrap alone would call it one."""
+    scores = _three_directions()
+    scores[1]["against_baseline"]["low"] = -0.01
+    _, page = _page(write(tmp_path, scores))
+    assert page.row("fra-engFrench → English")[3] == "26.00 ★24.75 to 27.50+6.00 (−0.01 to +6.75), p 0.002"
+    assert page.row("all directions", "3")[3].endswith("better in 0, worse in 1")
 
 
 def test_lower_is_better_of_error_rates(tmp_path: Path) -> None:
@@ -183,7 +192,7 @@ def test_rows_are_shown_where_systems_differ_and_where_all_fail(tmp_path: Path) 
         for place, name in enumerate("ab")
     ]
     write_rows(tmp_path, rows)
-    examples = choose_examples(read_written(folder))
+    examples = choose_examples(read_written(folder).scores, {folder: {"a": "a", "b": "b"}})
     assert [(one.id, one.why) for one in examples] == [
         ("r1", "systems differ most"), ("r2", "systems differ most"), ("r3", "systems differ most"),
         ("r5", "worst on average"), ("r4", "worst on average"),
