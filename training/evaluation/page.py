@@ -1,6 +1,7 @@
 """The page of an evaluation: one HTML file that needs nothing beside it, made of the files of its folder."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 from seamlessalign import storage
@@ -131,9 +132,18 @@ def _warnings(evaluation: Written) -> list[list[str]]:
         if number:
             some = "1 output whose id" if number == 1 else f"{number:,} outputs whose ids"
             found.append([tag("b", tag("bdi", name)), f" has {some} the test set has not."])
-    for name, reasons in _failed(evaluation).items():
-        told = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in sorted(reasons.items()))
-        found.append([tag("b", tag("bdi", name)), f" made speech of which there is no text, scored as empty: {told}"])
+    for what, counted in (
+        (" made speech of which there is no text, scored as empty: ", _failed(evaluation)),
+        (" could not translate some rows, which are scored as empty: ", evaluation.set_aside),
+    ):
+        for name, reasons in counted.items():
+            told = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in sorted(reasons.items()))
+            found.append([tag("b", tag("bdi", name)), what + told])
+    if evaluation.unreadable_noise:
+        names = list(evaluation.unreadable_noise)
+        found.append(
+            [f"{len(names):,} recordings of noise cannot be read and were not used: {plain_list(names, _NAMED)}"]
+        )
     without = [one for one in evaluation.scores if one.score is None]
     if without:
         some = plain_list([f"{one.measure} of {one.system}, {one.direction}" for one in without], _NAMED)
@@ -141,7 +151,7 @@ def _warnings(evaluation: Written) -> list[list[str]]:
     return found
 
 
-def _failed(evaluation: Written) -> dict[str, dict[str, int]]:
+def _failed(evaluation: Written) -> Mapping[str, Mapping[str, int]]:
     """System → reason → sounds that have no text; measures of the same sounds count them once."""
     most: dict[tuple[str, str, str], dict[str, int]] = {}
     for one in evaluation.scores:
@@ -164,7 +174,9 @@ def _settings(measures: Sequence[MeasureScores], evaluation: Written) -> list[Ma
     lines = [f"{measure.measure}: {signature}" for measure in measures for signature in measure.signatures()]
     tests = sorted({one.comparison.test for one in evaluation.scores if one.comparison})
     lines += [f"comparisons: {test}" for test in tests]
-    lines += [f"rows: sha256:{evaluation.digest}"] if evaluation.digest else []
+    for name, settings in evaluation.settings.items():
+        lines.append(f"{name}: {json.dumps(settings, ensure_ascii=False, sort_keys=True)}")
+    lines += [f"rows: digest:{evaluation.digest}"] if evaluation.digest else []
     cite = (
         "A score can be compared with another only if both have the same signature: cite it with the score, "
         "with the interval, and with the version of the test set."

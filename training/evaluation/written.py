@@ -51,9 +51,12 @@ class Written:
     rows: int | None  # of the test set of translations, if there is one
     digest: str | None  # of these rows
     baselines: Mapping[str, str]  # task → system
-    missing: Mapping[str, Sequence[str]]  # system of translations → ids of rows for which it has nothing
+    missing: Mapping[str, Sequence[str]]  # system, or system and condition → ids of rows for which it has nothing
     not_asked: Mapping[str, int]  # system → outputs of ids that the test set has not
     scores: Sequence[WrittenScore]
+    set_aside: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # system that was run → reason → rows
+    settings: Mapping[str, Any] = field(default_factory=dict)  # the data set's, and those of systems that were run
+    unreadable_noise: Mapping[str, str] = field(default_factory=dict)  # recording → what is wrong with it
 
     def systems(self) -> list[str]:
         """Systems of all tasks, each once."""
@@ -72,7 +75,11 @@ def read_written(folder: str) -> Written:
         raise InputError(f"{folder}: is no folder of an evaluation, which has evaluation.json")
     try:
         told = json.loads(storage.read_bytes(file))
-        systems = told.get("systems", {})
+        systems: dict[str, dict[str, Any]] = {}
+        for name, one in told.get("systems", {}).items():
+            systems[name] = one
+            systems |= {f"{name}, {condition}": noisy for condition, noisy in one.get("noisy", {}).items()}
+        settings = {"data set": told["data set"]} if "data set" in told else {}
         return Written(
             folder,
             told.get("rows"),
@@ -81,6 +88,9 @@ def read_written(folder: str) -> Written:
             {name: [str(key) for key in one["missing"]] for name, one in systems.items()},
             {name: int(one["not_asked"]) for name, one in systems.items()},
             [_score(one) for one in told["scores"]],
+            {name: dict(one["set_aside"]) for name, one in systems.items() if one.get("set_aside")},
+            settings | {name: one["settings"] for name, one in systems.items() if one.get("settings")},
+            {str(name): str(reason) for name, reason in told.get("unreadable noise", {}).items()},
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{file}: is not what `seamlessalign evaluate` writes: {error!r}") from error

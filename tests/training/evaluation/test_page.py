@@ -146,6 +146,17 @@ def test_what_is_missing_is_told_before_any_score(tmp_path: Path) -> None:
     assert page.row("fra-eng", "a", "2", "1")  # counts
 
 
+def test_what_was_run_is_told_with_its_settings(tmp_path: Path) -> None:
+    noisy = {"missing": ["r1"], "not_asked": 0, "set_aside": {"too_long": 3}}
+    systems = {"a": {"missing": [], "not_asked": 0, "settings": {"beam": 5}, "noisy": {"noise:10": noisy}}}
+    told = {"data set": {"dataset": "fleurs"}, "unreadable noise": {"hum.wav": "truncated"}}
+    _, page = _page(write(tmp_path, _three_directions(), systems=systems, **told))
+    assert "a, noise:10 has no output for 1 row, which is scored as empty: r1" in page.text
+    assert "a, noise:10 could not translate some rows, which are scored as empty: too long 3" in page.text
+    assert "1 recording of noise cannot be read, and had no part: hum.wav" in page.text
+    assert 'a: {"beam": 5}' in page.text and 'data set: {"dataset": "fleurs"}' in page.text
+
+
 def test_nothing_hostile_comes_in(tmp_path: Path) -> None:
     scores = [
         score(HOSTILE, HOSTILE, HOSTILE, 12.0, task=HOSTILE, condition=HOSTILE, signature=HOSTILE, kind=HOSTILE),
