@@ -2,7 +2,8 @@
 
 Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2: answers are put into M bins by their
 probability, ((m − 1) / M, m / M]; the error is the mean over bins of |accuracy − mean probability|, weighted by how
-many answers are in each. Bins that hold as many answers each are those of Nguyen and O'Connor 2015, section 4.
+many answers are in each. Bins that hold as many answers each are those of Nguyen and O'Connor 2015, "Posterior
+calibration and exploratory analysis for natural language processing models".
 """
 
 import numpy as np

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from seamlessalign.training.evaluation.datasets.settings import DataSet
-from seamlessalign.training.evaluation.front_end_config import Lid
+from seamlessalign.training.evaluation.front_end_config import Boundaries, Lid
 from seamlessalign.training.evaluation.responsible_config import Gender, Toxicity
 from seamlessalign.training.evaluation.robustness_settings import Noise, Speakers
 from seamlessalign.training.evaluation.rows import Columns
@@ -19,7 +19,7 @@ ComputeType = Literal[
     "float32", "float16", "bfloat16", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16"
 ]
 # keys under which something other than translations is measured
-TASKS: tuple[str, ...] = ("lid",)
+TASKS: tuple[str, ...] = ("lid", "boundaries")
 TextMeasure = Literal["bleu", "spbleu", "chrf", "chrf++", "error_rate", "wer", "cer"]
 
 
@@ -95,6 +95,7 @@ class EvaluationConfig(Section):
     measures: Measures = Measures()
     resampling: Resampling = Resampling()
     lid: Lid | None = None
+    boundaries: Boundaries | None = None
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:

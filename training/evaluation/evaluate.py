@@ -5,7 +5,16 @@ from dataclasses import replace
 from typing import Any
 
 from seamlessalign.errors import ConfigError, InputError
-from seamlessalign.training.evaluation import gender, heard, lid_task, resampling, speakers, text, toxicity
+from seamlessalign.training.evaluation import (
+    boundaries_task,
+    gender,
+    heard,
+    lid_task,
+    resampling,
+    speakers,
+    text,
+    toxicity,
+)
 from seamlessalign.training.evaluation.config import EvaluationConfig, Resampling
 from seamlessalign.training.evaluation.datasets.reading import read_test_set
 from seamlessalign.training.evaluation.files import write_evaluation
@@ -39,6 +48,7 @@ CHECKS: tuple[Callable[[Sequence[TestRow], EvaluationConfig], None], ...] = (
 # what else is measured, by its key of a configuration: each gets its section
 TASKS: dict[str, Callable[[Any, Tools], Found]] = {
     "lid": lid_task.measured,
+    "boundaries": boundaries_task.measured,
 }
 
 

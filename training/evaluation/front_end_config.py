@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from seamlessalign.typed_config import Section, beside
 
@@ -40,3 +40,40 @@ class Lid(Section):
         systems = {name: one.model_copy(update={"path": beside(file, one.path)}) for name, one in self.systems.items()}
         rows = self.rows.model_copy(update={"path": beside(file, self.rows.path)})
         return self.model_copy(update={"rows": rows, "systems": systems})
+
+
+BoundaryMeasure = Literal["f1", "precision", "recall", "r_value", "span_recall", "speech_f1"]
+
+
+class BoundaryColumns(Section):
+    """Columns of tables of spans. They are read where they are there."""
+
+    recording: str = "uri"  # a path or a name; of both tables the ends of paths must be the same
+    start: str = "start"
+    end: str = "end"
+    lang: str = "lang"  # of a recording whose boundaries are known
+
+
+class Spans(Section):
+    """Spans of recordings: a Parquet file or a folder of them, JSON lines, tab-separated values, or a run's folder."""
+
+    path: str
+    unit: Literal["samples", "seconds"] = "samples"  # samples are at 16 kHz
+    columns: BoundaryColumns = BoundaryColumns()
+
+
+class Boundaries(Section):
+    """Recordings whose boundaries are known, and those that systems found in them."""
+
+    truth: Spans
+    systems: dict[str, Spans] = Field(min_length=1)  # the others are compared with the first
+    measures: list[BoundaryMeasure] = ["f1", "precision", "recall", "span_recall", "speech_f1"]
+    tolerance: NonNegativeFloat = 0.25  # seconds between a boundary and one that counts as found: NIST's collar
+    merge: NonNegativeFloat = 0.02  # seconds: boundaries that are closer are one
+    stretch_seconds: PositiveFloat = 60  # drawn for intervals where there are fewer than 20 recordings
+
+    def beside(self, file: Path) -> Self:
+        """Paths relative to the folder of the configuration's file."""
+        systems = {name: one.model_copy(update={"path": beside(file, one.path)}) for name, one in self.systems.items()}
+        truth = self.truth.model_copy(update={"path": beside(file, self.truth.path)})
+        return self.model_copy(update={"truth": truth, "systems": systems})

@@ -2,7 +2,7 @@
 
 The layout is Toxicity-200's: `eng_Latn_twl.txt`, a phrase a line; `eng_Latn.txt`, `eng_twl.txt`, `eng.txt` and
 `en.txt` do too. Matching is that of ETOX (Costa-jussà et al. 2023, "Toxicity in multilingual machine translation at
-scale", section 3): whole words after case and punctuation are gone, or pieces of SentencePiece where words are not
+scale"): whole words after case and punctuation are gone, or pieces of SentencePiece where words are not
 told apart by spaces. Other than ETOX, a phrase that comes twice counts twice, and what lies in a longer one not at all.
 """
 

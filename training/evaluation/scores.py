@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from seamlessalign.errors import InputError
+from seamlessalign.training.evaluation import boundaries
 from seamlessalign.training.evaluation.calibration_error import calibration_error
 from seamlessalign.training.evaluation.gender import delta
 from seamlessalign.training.evaluation.lid_task import macro_f1_of
@@ -22,6 +23,12 @@ SCORES: dict[str, Callable[[], ScoreOf]] = {
     "gender": lambda: delta(Chrf(word_order=0).score),
     "gender_masculine": lambda: Chrf(word_order=0).score,
     "gender_feminine": lambda: Chrf(word_order=0).score,
+    "boundary_f1": lambda: boundaries.f1,
+    "boundary_precision": lambda: boundaries.precision,
+    "boundary_recall": lambda: boundaries.recall,
+    "boundary_r_value": lambda: boundaries.r_value,
+    "boundary_span_recall": lambda: boundaries.recall,
+    "boundary_speech_f1": lambda: boundaries.f1,
     "lid_accuracy": lambda: percentage,
     "lid_macro_f1": lambda: macro_f1_of,
     "lid_calibration_error": lambda: calibration_error,
