@@ -141,9 +141,8 @@ def _warnings(evaluation: Written) -> list[list[str]]:
             found.append([tag("b", tag("bdi", name)), what + told])
     if evaluation.unreadable_noise:
         names = list(evaluation.unreadable_noise)
-        found.append(
-            [f"{len(names):,} recordings of noise cannot be read and were not used: {plain_list(names, _NAMED)}"]
-        )
+        some = "1 recording of noise" if len(names) == 1 else f"{len(names):,} recordings of noise"
+        found.append([f"{some} cannot be read, and had no part: {plain_list(names, _NAMED)}"])
     without = [one for one in evaluation.scores if one.score is None]
     if without:
         some = plain_list([f"{one.measure} of {one.system}, {one.direction}" for one in without], _NAMED)
