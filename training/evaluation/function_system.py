@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seamlessalign.errors import ConfigError, SeamlessAlignError, UnreadableError
+from seamlessalign.errors import SeamlessAlignError, UnreadableError
 from seamlessalign.training.unity.source_tables import TableRow, waveform_of
 from seamlessalign.training.unity.translation_folder import told_of, write_sound
 
@@ -31,9 +31,8 @@ class Asked:
 class FunctionWorker:
     """Asks a function for rows, all of a chunk at once; where that fails one by one, so that only what must fails."""
 
-    def __init__(self, function: _Function, place: str) -> None:
-        """place: what the configuration calls it."""
-        self._function, self._place = function, place
+    def __init__(self, function: _Function) -> None:
+        self._function = function
 
     def translate(self, rows: Sequence[TableRow], before: int, folder: Path) -> list[dict[str, Any]]:
         lines, asked = [told_of(row) for row in rows], {}
@@ -54,16 +53,24 @@ class FunctionWorker:
             return
         made: list[Made | UnreadableError]
         try:
-            made = list(self._function(asked))
+            made = self._given(asked)
         except Exception as error:
             if isinstance(error, SeamlessAlignError) and not isinstance(error, UnreadableError):
                 raise
             made = [_failure(error)]
             if len(asked) > 1:
                 made = [one for each in asked for one in self._made([each])]
-        if len(made) != len(asked):
-            raise ConfigError(f"function {self._place}: gave {len(made)} outputs for {len(asked)} rows")
         yield from made
+
+    def _given(self, asked: Sequence[Asked]) -> list[Made | UnreadableError]:
+        """Raises what the function does, and ValueError where it does not give something for each row."""
+        found = self._function(asked)
+        if isinstance(found, str | bytes):
+            raise ValueError(f"gave {type(found).__name__} for {len(asked)} rows, not a list")
+        made: list[Made | UnreadableError] = list(found)
+        if len(made) != len(asked):
+            raise ValueError(f"gave {len(made)} outputs for {len(asked)} rows")
+        return made
 
     def _told(self, made: Made | UnreadableError, number: int, folder: Path) -> dict[str, Any]:
         """What is told of an output. Raises UnreadableError where it is none."""

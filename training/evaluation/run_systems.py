@@ -1,5 +1,6 @@
 """Running systems on the rows of a test set, each into a folder of its own, where a run that was killed goes on."""
 
+import hashlib
 import importlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -58,9 +59,9 @@ class AskedRows:
     def _sound_versions(self) -> str:
         """Changes with the files that the rows' speech is in."""
         sounds = [row.src_sound for row in self.rows]
-        files = sorted({sound.path for sound in sounds if sound is not None})
+        files = sorted({sound.path for sound in sounds if sound is not None and not sound.content})
         versions = {file: str(found) for file, found in storage.versions(files).items()}
-        return digest([versions, [None if one is None else (one.path, one.row) for one in sounds]])
+        return digest(versions, [None if one is None else _place_of(one) for one in sounds])
 
     def _row(self, row: TestRow) -> TableRow:
         place = f"row {row.id}"
@@ -154,6 +155,13 @@ def _file_name(name: str) -> str:
     return quoted.replace(".", "%2E") if not quoted.strip(".") else quoted
 
 
+def _place_of(sound: Sound) -> list[Any]:
+    """What a sound is known by, besides the version of its file."""
+    if sound.content:
+        return [hashlib.sha256(sound.content).hexdigest()]
+    return [sound.path, sound.row, sound.column]
+
+
 # Kinds of systems
 
 
@@ -242,7 +250,7 @@ def _function(name: str, system: System, rows: Sequence[TestRow], speak: bool) -
         "sha256": storage.sha256_of(Path(file)) if file else None,  # of what it is written in
     }
     kind = _input(name, system, rows)
-    return Runner(name, kind, system.chunk, settings, lambda row: True, lambda: FunctionWorker(function, place))
+    return Runner(name, kind, system.chunk, settings, lambda row: True, lambda: FunctionWorker(function))
 
 
 _PREPARE: Mapping[str, Callable[[str, System, Sequence[TestRow], bool], Runner]] = {
