@@ -134,7 +134,8 @@ def heard(
     data = LidData(train=[source])
     clips = read_clips([source], data, rejects)
     if not seconds:
-        whole = LengthResult(0.0, [], [], 0.0)
+        whole, place = LengthResult(0.0, [], [], 0.0), Path(source.path)
+        root = f"{place if place.is_dir() else place.parent}/"
         cost, total = 0.0, 0.0
         for clip in clips[: crops * len({clip.lang for clip in clips})]:
             try:
@@ -142,14 +143,14 @@ def heard(
             except UnreadableError:
                 samples = np.zeros(0, np.float32)
             if len(samples) < SAMPLE_RATE // 2:
-                whole.unheard.append((clip.place, clip.lang))
+                whole.unheard.append((clip.place.removeprefix(root), clip.lang))
                 continue
             began = time.process_time()
             whole.scores.append(dict(lid.identify(samples, window_seconds=window_seconds)))
             cost += time.process_time() - began
             total += len(samples) / SAMPLE_RATE
             whole.truth.append(clip.lang)
-            whole.ids.append(clip.place)
+            whole.ids.append(clip.place.removeprefix(root))
         if not whole.truth:
             raise InputError(f"{source.path}: no clip has half a second of sound")
         return [replace(whole, cost=cost / total)]

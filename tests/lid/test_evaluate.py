@@ -76,7 +76,8 @@ def test_clips_may_stay_as_they_are(world: Path, tmp_path: Path) -> None:
     assert line["seconds"] == 0 and line["all"]["clips"] == 15 and line["cost"] > 0
     assert (tmp_path / "confusion.svg").is_file()
     rows = pq.read_table(tmp_path / "predictions.parquet").to_pylist()
-    assert len({row["id"] for row in rows}) == 15 and {row["lang"] for row in rows} == set(LANGUAGES)
+    assert {row["id"] for row in rows} == {f"clips.tsv row {i}" for i in range(15)}
+    assert {row["lang"] for row in rows} == set(LANGUAGES)
     for row in rows:
         scores = dict(row["scores"])
         assert scores.keys() == set(LANGUAGES) and sum(scores.values()) == pytest.approx(1, abs=1e-4)

@@ -1,6 +1,7 @@
 """Boundaries from tables and runs to lines: by hand, over-segmented, in stretches, and what does not fit together."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 
 from seamlessalign.cli import main
 from seamlessalign.training.evaluation.boundaries_task import Recording, measure_boundaries
+from seamlessalign.training.evaluation.config import load_evaluation_config
 from seamlessalign.training.evaluation.front_end_config import Boundaries, Spans
 from seamlessalign.training.evaluation.scores import score_of
+from tests.test_house import HOUSE
 
 KNOWN: list[dict[str, Any]] = [  # seconds
     *({"uri": "data/a.wav", "start": a, "end": b, "lang": "fra"} for a, b in ((1, 3), (3, 5), (70, 72.5))),
@@ -191,3 +194,12 @@ def test_many_recordings_are_drawn_whole(config: Path) -> None:
     assert main(["evaluate", str(config)]) == 0
     line = _told(config)["ours boundary recall"]
     assert (line["rows"], line["missing"], line["score"]) == (20, 1, 95.0) and "|unit:recording|" in line["signature"]
+
+
+def test_the_configuration_of_the_page_loads(tmp_path: Path) -> None:
+    page = (HOUSE / "docs/front_end_evaluation.md").read_text(encoding="utf-8")
+    (tmp_path / "config.yaml").write_text(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0])
+    config = load_evaluation_config(str(tmp_path / "config.yaml"))
+    assert config.tasks() == ["lid", "boundaries"]
+    assert config.lid is not None and config.lid.systems["ecapa"].path == str(tmp_path / "ecapa.jsonl")
+    assert config.boundaries is not None and config.boundaries.truth.path == str(tmp_path / "truth.parquet")
