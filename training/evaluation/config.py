@@ -8,6 +8,7 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from seamlessalign.training.evaluation.datasets.settings import DataSet
 from seamlessalign.training.evaluation.front_end_config import Boundaries, Lid
+from seamlessalign.training.evaluation.learned_config import Blaser, Comet
 from seamlessalign.training.evaluation.responsible_config import Gender, Toxicity
 from seamlessalign.training.evaluation.robustness_settings import Noise, Speakers
 from seamlessalign.training.evaluation.rows import Columns
@@ -67,12 +68,15 @@ class Measures(Section):
     toxicity: Toxicity | None = None
     gender: Gender | None = None
     speakers: Speakers | None = None
+    blaser: Blaser | None = None
+    comet: Comet | None = None
 
     @property
     def need_references(self) -> bool:
         """Whether anything is asked for that compares outputs with the references of all rows."""
-        others = type(self).model_fields.keys() - {"toxicity", "gender", "asr", "sentencepiece"}
-        return any(getattr(self, name) for name in others)
+        others = type(self).model_fields.keys() - {"toxicity", "gender", "asr", "sentencepiece", "blaser", "comet"}
+        by_blaser = self.blaser is not None and self.blaser.uses_references and self.blaser.reference == "text"
+        return by_blaser or any(getattr(self, name) for name in others)
 
 
 class Resampling(Section):
@@ -128,6 +132,8 @@ class EvaluationConfig(Section):
                 "sentencepiece": beside(file, pieces) if pieces else None,
                 "asr": asr.model_copy(update=near),
                 "toxicity": self.measures.toxicity and self.measures.toxicity.beside(file),
+                "blaser": self.measures.blaser and self.measures.blaser.beside(file),
+                "comet": self.measures.comet and self.measures.comet.beside(file),
             }
         )
         tasks = {name: getattr(self, name).beside(file) for name in self.tasks()}

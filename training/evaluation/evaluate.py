@@ -6,7 +6,9 @@ from typing import Any
 
 from seamlessalign.errors import ConfigError, InputError
 from seamlessalign.training.evaluation import (
+    blaser,
     boundaries_task,
+    comet,
     gender,
     heard,
     lid_task,
@@ -35,12 +37,16 @@ Found = dict[str, list[tuple[str, Measured]]]
 FAMILIES: tuple[Callable[[Subject, Tools], Iterator[Measured]], ...] = (
     text.measured,
     heard.measured,
+    blaser.measured,
+    comet.measured,
     toxicity.measured,
     gender.measured,
     speakers.measured,
 )
 # what can be told of rows before anything is measured: each raises InputError
 CHECKS: tuple[Callable[[Sequence[TestRow], EvaluationConfig], None], ...] = (
+    blaser.check,
+    comet.check,
     toxicity.check,
     gender.check,
     speakers.check,

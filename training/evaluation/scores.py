@@ -35,6 +35,8 @@ SCORES: dict[str, Callable[[], ScoreOf]] = {
     "lid_adaptive_calibration_error": lambda: calibration_error,
     "chrf_ms": lambda: ratio,
     "coefvar_ms": lambda: percentage,
+    **{f"blaser_{form}": lambda: ratio for form in ("ref", "qe", "unsupervised", "unsupervised_qe")},
+    "comet": lambda: ratio,
 }
 
 
