@@ -148,8 +148,8 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str, y_label: str)
     if not xs:
         return None
     x_low, x_high = _widened(min(xs), max(xs), 0.0)
-    ticks = nice_ticks(*_widened(min(ys), max(ys), 0.02), 5)
-    y_low, y_high = ticks[0], ticks[-1]
+    y_low, y_high = _widened(min(ys), max(ys), 0.04)
+    ticks = [tick for tick in nice_ticks(y_low, y_high, 5) if y_low <= tick <= y_high]
 
     def x_of(value: float) -> float:
         return left + (value - x_low) / (x_high - x_low) * (WIDTH - left - right)

@@ -71,15 +71,15 @@ def measures_of(written: Written) -> list[MeasureScores]:
 
 
 def averages(measure: MeasureScores) -> list[Average]:
-    """Means of all directions and, where there are several, of the groups in which papers average."""
+    """Means of all directions and, of what was measured first, of the groups in which papers average, if several."""
     found = []
-    for condition in measure.conditions():
+    for number, condition in enumerate(measure.conditions()):
         places = {place[0]: some for place, some in measure.by_place().items() if place[1] == condition}
         groups: dict[str, list[str]] = {}
         for direction in places:
             groups.setdefault(group_of(direction), []).append(direction)
         names = [name for name in GROUPS if name in groups]
-        for name in [ALL, *names] if len(names) > 1 else [ALL]:
+        for name in [ALL, *names] if len(names) > 1 and not number else [ALL]:
             found += _averages(measure, condition, name, places, list(places) if name == ALL else groups[name])
     return found
 

@@ -54,7 +54,7 @@ class Measured:
     row_score: ScoreOf | None = None  # of the numbers of one row, where that is not `score`
     condition: str = ""  # under which the system answered, such as noise:10
     missing: int = 0  # rows without an output: they count as if it were empty
-    details: dict[str, Any] = field(default_factory=dict)  # plain values
+    details: dict[str, Any] = field(default_factory=dict)  # plain values, in forms of details.py where shown
     behind: Sequence[dict[str, Any]] = ()  # the rows behind a count: id, what, and what is to be read there
 
     def row_scores(self) -> list[float]:

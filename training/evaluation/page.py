@@ -43,7 +43,7 @@ def sections_of(
     measures = measures_of(evaluation)
     systems = {name: number for number, name in enumerate(evaluation.systems())}
     sections: list[tuple[str, str, Sequence[Markup]]] = [
-        ("overview", "Overview", [_how_to_read(evaluation), overview(measures)]),
+        ("overview", "Overview", [_how_to_read(evaluation), *overview(measures)]),
         ("left-out", "Not compared", others),
     ]
     for measure in measures:

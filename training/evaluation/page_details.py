@@ -73,11 +73,10 @@ def _curves(measure: MeasureScores, series: dict[str, int]) -> Iterator[Markup]:
         if not by_name and len(names) > 1:
             told = [f"{_DASHES[number % len(_DASHES)]}: {name}" for number, name in enumerate(names)]
             pieces.append(tag("p", "; ".join(told), class_="note"))
-        if any(line.chosen is not None for line in lines):
-            chosen = [f"{line.title} {line.chosen:.4g}" for line in lines if line.chosen is not None]
-            pieces.append(
-                tag("p", f"Chosen {x_label} (upright lines): {'; '.join(dict.fromkeys(chosen))}", class_="note")
-            )
+        marked = {(curve.name if by_name else system, curve.chosen) for system, curve in curves}
+        chosen = sorted(f"{name} {value:.4g}".strip() for name, value in marked if value is not None)
+        if chosen:
+            pieces.append(tag("p", f"Chosen {x_label} (upright lines): {'; '.join(chosen)}", class_="note"))
         yield tag("figure", *pieces)
 
 

@@ -105,9 +105,9 @@ def difference_cell(found: Comparison, higher_is_better: bool, places: int) -> l
 
 
 def best_of(scores: Sequence[WrittenScore]) -> set[str]:
-    """Systems that have the best score of a row; none where there is nothing to choose from."""
+    """Systems that have the best score of a row; none where all have the same."""
     there = [(one.score, one.system) for one in scores if one.score is not None]
-    if len(there) < 2:
+    if len({value for value, _ in there}) < 2:
         return set()
     best = (max if scores[0].higher_is_better else min)(value for value, _ in there)
     return {system for value, system in there if value == best}

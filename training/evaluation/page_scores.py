@@ -24,26 +24,43 @@ _MOST_ROWS = 40  # of a picture with a row for each direction; more are columns
 _MOST_CURVES = 24  # pictures of directions
 
 
-def overview(measures: Sequence[MeasureScores]) -> Markup:
-    """Every measure in one table: its means over directions, or its scores where there is one direction."""
+def overview(measures: Sequence[MeasureScores]) -> list[Markup]:
+    """Every measure in a table of its task: its means over directions, or its scores where there is no mean."""
+    tasks: dict[str, list[MeasureScores]] = {}
+    for measure in measures:
+        tasks.setdefault(measure.task, []).append(measure)
+    pieces = []
+    for task, some in tasks.items():
+        if len(tasks) > 1:
+            pieces.append(tag("h3", task.replace("_", " ")))
+        pieces.append(_overview(some))
+    return pieces
+
+
+def _overview(measures: Sequence[MeasureScores]) -> Markup:
     systems = list(dict.fromkeys(name for one in measures for name in one.systems()))
     rows: list[Markup] = []
     for measure in measures:
-        places = decimals(one.score for one in measure.scores)
-        means = [one for one in averages(measure) if one.group == ALL]
-        heading = [tag("a", measure.measure, href=f"#{anchor(measure)}")]
+        places, condition = decimals(one.score for one in measure.scores), measure.conditions()[0]
+        means = [one for one in averages(measure) if one.group == ALL and one.condition == condition]
+        heading = tag("a", measure.measure, href=f"#{anchor(measure)}")
         for mean in means:
-            told = [mean.condition, telling_part(mean.signature, measure.signatures())]
+            told = [condition, telling_part(mean.signature, measure.signatures())]
             about = ", ".join([*(part for part in told if part), f"mean of {len(mean.directions)} directions"])
             cells = [_mean_cell(mean, measure, name, places) for name in systems]
-            rows.append(_row(join(*heading, tag("small", about)), cells))
+            rows.append(_row(join(heading, tag("small", about)), cells))
         if not means:
-            for (direction, condition), some in list(measure.by_place().items())[:_MOST_ROWS]:
-                best = best_of(list(some.values()))
-                cells = [_score_cell(some.get(name), name in best, places) for name in systems]
-                rows.append(_row(join(*heading, tag("small", label_of(direction, condition))), cells))
+            alone = [place for place in measure.by_place() if place[1] == condition]
+            for direction, _ in alone[:_MOST_ROWS]:
+                one_row = measure.by_place()[direction, condition]
+                best = best_of(list(one_row.values()))
+                cells = [_score_cell(one_row.get(name), name in best, places) for name in systems]
+                rows.append(_row(join(heading, tag("small", label_of(direction, condition))), cells))
+            if len(alone) > _MOST_ROWS:
+                more = f"{len(alone) - _MOST_ROWS:,} more directions are below"
+                rows.append(_row(join(heading, tag("small", more)), [tag("td", "") for _ in systems]))
     head = tag("tr", tag("th", "measure", scope="col"), *(_system_heading(name) for name in systems))
-    return _scrolling(tag("table", tag("thead", head), tag("tbody", *rows), class_="scores"))
+    return _scrolling(tag("table", tag("thead", head), tag("tbody", *rows), class_="scores"), "Overview")
 
 
 def anchor(measure: MeasureScores) -> str:
@@ -77,11 +94,12 @@ def measure_section(measure: MeasureScores, numbers: Sequence[int], details: Seq
 def _by_direction(measure: MeasureScores, systems: Sequence[str], places: int) -> Markup:
     by_place = measure.by_place()
     with_conditions = measure.conditions() != [""]
+    plain = "clean" if any(_numbered(condition)[0] for condition in measure.conditions()) else ""
     rows = []
     for (direction, condition), some in by_place.items():
         best = best_of(list(some.values()))
         counts = {one.rows for one in some.values()}
-        cells = [tag("td", condition)] if with_conditions else []
+        cells = [tag("td", condition or plain)] if with_conditions else []
         cells.append(tag("td", " / ".join(f"{count:,}" for count in sorted(counts)), class_="number"))
         for name in systems:
             cells.append(_score_cell(some.get(name), name in best, places))
@@ -92,7 +110,7 @@ def _by_direction(measure: MeasureScores, systems: Sequence[str], places: int) -
     head += [_system_heading(name) for name in systems]
     caption = tag("caption", f"{measure.measure} by direction", class_="unseen")
     table = tag("table", caption, tag("thead", tag("tr", *head)), tag("tbody", *rows), class_="scores by-direction")
-    return _scrolling(table)
+    return _scrolling(table, f"{measure.measure} by direction")
 
 
 def _direction(direction: str) -> Markup:
@@ -119,7 +137,7 @@ def _mean_cell(mean: Average, measure: MeasureScores, system: str, places: int) 
     value = mean.means[system]
     best = (max if measure.higher_is_better else min)(mean.means.values())
     shown = exact(value, places)
-    pieces = [tag("b", shown, " ★") if value == best and len(mean.means) > 1 else shown]
+    pieces = [tag("b", shown, " ★") if value == best and len(set(mean.means.values())) > 1 else shown]
     if system != measure.baseline and measure.baseline in mean.means:
         for told in (
             written(value - mean.means[measure.baseline], places, sign=True),
@@ -144,7 +162,7 @@ def _means(means: Sequence[Average], measure: MeasureScores, places: int) -> lis
     head = [tag("th", "mean of", scope="col"), tag("th", "directions", scope="col", class_="number")]
     head += [_system_heading(name) for name in systems]
     table = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *rows), class_="scores")
-    pieces = [_scrolling(table)]
+    pieces = [_scrolling(table, f"{measure.measure}, means over directions")]
     left_out = list(dict.fromkeys(name for mean in means if mean.group == ALL for name in mean.left_out))
     if left_out:
         told = f"In no mean, for settings of their own or a system without a score: {plain_list(left_out, 12)}"
@@ -174,8 +192,9 @@ def _row(heading: str, cells: Sequence[Markup]) -> Markup:
     return tag("tr", tag("th", heading, scope="row"), *cells)
 
 
-def _scrolling(table: Markup) -> Markup:
-    return tag("div", table, class_="scroll", tabindex=0)
+def _scrolling(inside: Markup, label: str) -> Markup:
+    """A box that scrolls, with a name for those who come to it by keyboard and hear it."""
+    return tag("div", inside, class_="scroll", tabindex=0, role="group", aria_label=label)
 
 
 # Pictures
@@ -202,7 +221,7 @@ def _pictures(measure: MeasureScores, series: dict[str, int], places: int) -> li
         rows.sort(key=lambda row: -next((dot.value for dot in row.dots if dot.series == baseline), float("-inf")))
         chart = dots_by_column(rows, title=title, y_label=shown)
         note = f"Directions are in order of the scores of {measure.baseline}; point at one to read them."
-        chart = join(_scrolling(chart), tag("p", note, class_="note"))
+        chart = join(_scrolling(chart, title), tag("p", note, class_="note"))
         return [tag("figure", chart, _legend(series), class_="whole")]
     chart = dots_by_row(rows, title=title, x_label=shown)
     return [tag("figure", chart, _legend(series))]

@@ -229,7 +229,7 @@ def test_details_become_pictures_and_tables(tmp_path: Path) -> None:
     source, page = _page(write(tmp_path, scores))
     assert source.count('aria-label="share over threshold, fra-eng"') == 1  # both systems in one
     assert "solid: precision; dashed: recall" in page.text
-    assert "Chosen threshold (upright lines): x precision 1.5; y precision 1.5" in page.text
+    assert "Chosen threshold (upright lines): x 1.5; y 1.5" in page.text
     assert source.count("Reliability of x, fra-eng") >= 1
     assert "40 rows estimated at 0 to 0.5, 0.250 on average: 0.500 right (0.352 to 0.648)" in page.text  # Wilson
     assert page.row("fra-eng", "y", "numbers") == ["fra-eng", "y", "numbers", "3"]
