@@ -20,6 +20,7 @@ Int64 = npt.NDArray[np.int64]
 
 Retrieving = Literal["forward", "backward", "intersect", "max"]
 
+_LEAST = 1e-6  # mean cosine that a margin is relative to: below 0 it would turn the order round
 _SCORES = 1 << 24  # cosines held at once: 64 MiB
 
 
@@ -162,7 +163,7 @@ def _best(rows: Float32, others: Float32, around: Float32, around_others: Float3
     for part in _blocks(len(rows), len(others)):
         cosine = rows[part] @ others.T
         plain.append(cosine.argmax(1))
-        ratio = cosine / ((around[part, None] + around_others[None]) / 2)
+        ratio = cosine / np.maximum((around[part, None] + around_others[None]) / 2, _LEAST)
         if among is not None and among < len(others):
             near = np.argpartition(-cosine, among - 1, axis=1)[:, :among]
             far = np.ones(cosine.shape, bool)

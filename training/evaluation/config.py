@@ -7,8 +7,10 @@ from typing import Literal, Self
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from seamlessalign.training.evaluation.datasets.settings import DataSet
+from seamlessalign.training.evaluation.encoder_config import EncodersTask
 from seamlessalign.training.evaluation.front_end_config import Boundaries, Lid
 from seamlessalign.training.evaluation.learned_config import Blaser, Comet
+from seamlessalign.training.evaluation.mining_config import MiningTask
 from seamlessalign.training.evaluation.responsible_config import Gender, Toxicity
 from seamlessalign.training.evaluation.robustness_settings import Noise, Speakers
 from seamlessalign.training.evaluation.rows import Columns
@@ -20,7 +22,7 @@ ComputeType = Literal[
     "float32", "float16", "bfloat16", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16"
 ]
 # keys under which something other than translations is measured
-TASKS: tuple[str, ...] = ("lid", "boundaries")
+TASKS: tuple[str, ...] = ("encoders", "mining", "lid", "boundaries")
 TextMeasure = Literal["bleu", "spbleu", "chrf", "chrf++", "error_rate", "wer", "cer"]
 
 
@@ -97,6 +99,8 @@ class EvaluationConfig(Section):
     noise: Noise | None = None  # that the rows' speech is mixed with, for systems that are run
     baseline: str | None = None  # the system that the others are compared with; by default the first
     measures: Measures = Measures()
+    encoders: EncodersTask | None = None
+    mining: MiningTask | None = None
     resampling: Resampling = Resampling()
     lid: Lid | None = None
     boundaries: Boundaries | None = None

@@ -19,8 +19,10 @@ from seamlessalign.training.evaluation import (
 )
 from seamlessalign.training.evaluation.config import EvaluationConfig, Resampling
 from seamlessalign.training.evaluation.datasets.reading import read_test_set
+from seamlessalign.training.evaluation.encoders import encoders
 from seamlessalign.training.evaluation.files import write_evaluation
 from seamlessalign.training.evaluation.measures import Measured, Score
+from seamlessalign.training.evaluation.mining import mining
 from seamlessalign.training.evaluation.noise_curves import with_noise_curves
 from seamlessalign.training.evaluation.outputs import read_or_run
 from seamlessalign.training.evaluation.page import build_page
@@ -53,6 +55,8 @@ CHECKS: tuple[Callable[[Sequence[TestRow], EvaluationConfig], None], ...] = (
 )
 # what else is measured, by its key of a configuration: each gets its section
 TASKS: dict[str, Callable[[Any, Tools], Found]] = {
+    "encoders": encoders,
+    "mining": mining,
     "lid": lid_task.measured,
     "boundaries": boundaries_task.measured,
 }

@@ -133,6 +133,17 @@ def percentage(sums: Float64) -> float:
     return 100 * ratio(sums)
 
 
+def f1_percentage(sums: Float64) -> float:
+    """F1 in per cent, of how many pairs are right and how many there are, how many items are found and how many there
+    are: 0 where nothing is found, nan where there is nothing to find.
+    """
+    right, predicted, found, items = sums
+    if not (right and found):
+        return 0.0 if items else float("nan")
+    precision, recall = right / predicted, found / items
+    return float(100 * 2 * precision * recall / (precision + recall))
+
+
 def check_rows(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
     """Raise InputError unless there are as many hypotheses as references, some, and each row has as many references."""
     if len(hypotheses) != len(references):

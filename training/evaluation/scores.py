@@ -7,7 +7,7 @@ from seamlessalign.training.evaluation import boundaries
 from seamlessalign.training.evaluation.calibration_error import calibration_error
 from seamlessalign.training.evaluation.gender import delta
 from seamlessalign.training.evaluation.lid_task import macro_f1_of
-from seamlessalign.training.evaluation.measures import ScoreOf, percentage, ratio
+from seamlessalign.training.evaluation.measures import ScoreOf, f1_percentage, percentage, ratio
 from seamlessalign.training.evaluation.text import Bleu, Chrf
 
 # kind → what gives the function; what is heard has the kind of what is written, with asr_ before it
@@ -37,6 +37,13 @@ SCORES: dict[str, Callable[[], ScoreOf]] = {
     "coefvar_ms": lambda: percentage,
     **{f"blaser_{form}": lambda: ratio for form in ("ref", "qe", "unsupervised", "unsupervised_qe")},
     "comet": lambda: ratio,
+}
+SCORES |= {kind: lambda: percentage for kind in ("xsim", "xsim++", "hours_recovered")}
+SCORES |= {f"p_at_1{back}{how}": lambda: percentage for back in ("", "_back") for how in ("", "_margin")}
+SCORES |= {
+    "mining_f1": lambda: f1_percentage,
+    "mining_precision": lambda: percentage,
+    "mining_recall": lambda: percentage,
 }
 
 
