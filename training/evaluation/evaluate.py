@@ -149,6 +149,7 @@ def scored(measured: Measured, settings: Resampling) -> Score:
         high=high,
         higher_is_better=measured.higher_is_better,
         details=measured.details,
+        row_signature=measured.row_signature,
     )
 
 

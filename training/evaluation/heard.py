@@ -48,8 +48,13 @@ class Heard:
         self.higher_is_better = measure.higher_is_better
 
     def signature(self, num_references: int = 1) -> str:
-        told = f"norm:{self._kind}-{version('whisper_normalizer')}"
-        return f"{self._measure.signature(num_references)}|{told}|{self._recogniser}"
+        return self._told(self._measure.signature(num_references))
+
+    def row_signature(self, num_references: int = 1) -> str:
+        return self._told(self._measure.row_signature(num_references))
+
+    def _told(self, signature: str) -> str:
+        return f"{signature}|norm:{self._kind}-{version('whisper_normalizer')}|{self._recogniser}"
 
     def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Float64:
         made = [self._normalise(text) for text in hypotheses]

@@ -25,7 +25,7 @@ class Measure(Protocol):
         """As in tables: `BLEU`, `chrF2++`, `WER`."""
 
     def signature(self, num_references: int = 1) -> str:
-        """All settings on which a score depends, and versions, as `key:value` between bars."""
+        """All settings on which a score depends, and versions, as `key:value` between bars; see `num_references`."""
 
     @property
     def higher_is_better(self) -> bool: ...
@@ -38,6 +38,9 @@ class Measure(Protocol):
 
     def row_score(self, numbers: Float64) -> float:
         """The score of one row by itself, `(num_statistics,)`; nan where it has none."""
+
+    def row_signature(self, num_references: int = 1) -> str:
+        """`signature` of the scores of rows by themselves."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Measured:
     statistics: Float64  # (num_rows, num_statistics)
     score: ScoreOf  # of sums of statistics
     row_score: ScoreOf | None = None  # of the numbers of one row, where that is not `score`
+    row_signature: str = ""  # of the scores of rows, where that is not `signature`
     condition: str = ""  # under which the system answered, such as noise:10
     missing: int = 0  # rows without an output: they count as if it were empty
     details: dict[str, Any] = field(default_factory=dict)  # plain values, in forms of details.py where shown
@@ -75,6 +79,7 @@ class Score:
     high: float | None = None
     higher_is_better: bool = True
     details: dict[str, Any] = field(default_factory=dict)
+    row_signature: str = ""  # of the scores of rows by themselves, where it differs
 
     def __str__(self) -> str:
         told = f"{self.measure} {self.value:.2f}"
@@ -96,6 +101,7 @@ class Score:
             "missing": self.missing,
             "higher_is_better": self.higher_is_better,
             "signature": self.signature,
+            **({"row_signature": self.row_signature} if self.row_signature else {}),
             **({"details": self.details} if self.details else {}),
         }
 
@@ -145,10 +151,21 @@ def f1_percentage(sums: Float64) -> float:
 
 
 def check_rows(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-    """Raise InputError unless there are as many hypotheses as references, some, and each row has as many references."""
+    """Raise InputError unless there are as many hypotheses as rows of references, and each row has a reference."""
     if len(hypotheses) != len(references):
         raise InputError(f"{len(hypotheses)} hypotheses have {len(references)} references: give one for each row")
     if not len(hypotheses):
         raise InputError("there are no rows to measure")
-    if len({len(some) for some in references}) != 1 or not references[0]:
-        raise InputError("each row needs references, and all rows as many")
+    if not all(references):
+        raise InputError("each row needs references")
+
+
+def num_references(references: Sequence[Sequence[str]]) -> int:
+    """How many references each row has; -1, as sacrebleu has it, where rows have different numbers."""
+    counts = {len(some) for some in references}
+    return counts.pop() if len(counts) == 1 else -1
+
+
+def references_told(count: int) -> str:
+    """A number of references in a signature."""
+    return f"nrefs:{'var' if count < 0 else count}"

@@ -11,7 +11,7 @@ from seamlessalign import storage
 from seamlessalign.speech_sources import Sound
 from seamlessalign.training.evaluation.asr import HeardSounds, hear_sounds
 from seamlessalign.training.evaluation.config import EvaluationConfig
-from seamlessalign.training.evaluation.measures import Measure, Measured
+from seamlessalign.training.evaluation.measures import Measure, Measured, num_references
 from seamlessalign.training.evaluation.recognisers import Recogniser, load_recogniser
 from seamlessalign.training.evaluation.rows import Output, SystemOutputs, TestRow
 
@@ -122,15 +122,18 @@ class Subject:
         if failed is None:
             reasons = (one.reason for one, text in zip(self.outputs, texts, strict=True) if text is None)
             failed = dict(Counter(reason for reason in reasons if reason is not None))
+        count = num_references(references)
+        of_rows = measure.row_signature(count)
         return Measured(
             kind,
             measure.name,
-            measure.signature(len(references[0])),
+            measure.signature(count),
             measure.higher_is_better,
             self.ids(),
             measure.statistics([text or "" for text in texts], references),
             measure.score,
             measure.row_score,
+            row_signature="" if of_rows == measure.signature(count) else of_rows,
             condition=self.condition,
             missing=sum(text is None for text in texts),
             details={"failed": failed} if failed else {},

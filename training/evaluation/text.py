@@ -6,9 +6,11 @@ or over characters where a language is written without spaces, of texts that wen
 
 import hashlib
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +18,14 @@ import numpy as np
 
 from seamlessalign.errors import InputError, MissingPackageError
 from seamlessalign.languages import get_language
-from seamlessalign.training.evaluation.measures import Float64, Measure, Measured, check_rows, percentage
+from seamlessalign.training.evaluation.measures import (
+    Float64,
+    Measure,
+    Measured,
+    check_rows,
+    percentage,
+    references_told,
+)
 from seamlessalign.training.evaluation.subjects import Subject, Tools
 
 # Written without spaces between words: BLEU of characters, and an error rate of characters
@@ -75,13 +84,18 @@ class _Sacrebleu:
         return text
 
     def signature(self, num_references: int = 1) -> str:
-        """sacrebleu's own."""
-        self._metric.num_refs = num_references
-        return str(self._metric.get_signature())
+        """sacrebleu's own; -1 for rows with different numbers of references."""
+        return _signature_of(self._metric, num_references)
+
+    def row_signature(self, num_references: int = 1) -> str:
+        return self.signature(num_references)
 
     def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Float64:
         check_rows(hypotheses, references)
-        streams = [[self._prepared(text) for text in stream] for stream in zip(*references, strict=True)]
+        # sacrebleu leaves out what is None: rows may have different numbers of references
+        streams = [
+            [None if text is None else self._prepared(text) for text in stream] for stream in zip_longest(*references)
+        ]
         made = [self._prepared(text) for text in hypotheses]
         return np.array(self._metric._extract_corpus_statistics(made, streams), np.float64)
 
@@ -95,6 +109,11 @@ class _Sacrebleu:
 def _score_of(metric: Any, sums: Float64) -> float:
     # whole numbers, on which BLEU's smoothing works
     return float(metric._compute_score_from_stats([int(value) for value in sums]).score)
+
+
+def _signature_of(metric: Any, num_references: int) -> str:
+    metric.num_refs = num_references
+    return str(metric.get_signature())
 
 
 class Bleu(_Sacrebleu):
@@ -119,7 +138,13 @@ class Bleu(_Sacrebleu):
         return _score_of(self._of_a_row, numbers)
 
     def signature(self, num_references: int = 1) -> str:
-        told = super().signature(num_references)
+        return self._told(self._metric, num_references)
+
+    def row_signature(self, num_references: int = 1) -> str:
+        return self._told(self._of_a_row, num_references)
+
+    def _told(self, metric: Any, num_references: int) -> str:
+        told = _signature_of(metric, num_references)
         return told if self._pieces is None else told.replace("tok:none", f"tok:spm-{self._pieces[1]}")
 
 
@@ -175,8 +200,11 @@ class ErrorRate:
 
     def signature(self, num_references: int = 1) -> str:
         told = f"version:whisper_normalizer-{version('whisper_normalizer')}" if self._kind != "no" else "version:1"
-        unit = "char" if self.unit == "cer" else "word"
-        return f"nrefs:{num_references}|unit:{unit}|norm:{self._kind}|{told}"
+        unit = "char|spaces:no" if self.unit == "cer" else "word"
+        return f"{references_told(num_references)}|unit:{unit}|norm:{self._kind}|{told}"
+
+    def row_signature(self, num_references: int = 1) -> str:
+        return self.signature(num_references)
 
     def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Float64:
         """Edits, and words or characters of the reference: `(num_rows, 2)`."""
@@ -207,9 +235,35 @@ def normaliser_name(lang: str) -> str:
 
 @cache
 def normaliser(lang: str) -> Normaliser:
-    """Whisper's, for English or for any other language (ISO 639-3)."""
+    """Whisper's, for English or for any other language (ISO 639-3), which no text stops."""
     if get_language(lang).iso639_3 == "eng":
-        english: Normaliser = _package("whisper_normalizer.english").EnglishTextNormalizer()
-        return english
-    basic: Normaliser = _package("whisper_normalizer.basic").BasicTextNormalizer()
-    return basic
+        whispers: Normaliser = _package("whisper_normalizer.english").EnglishTextNormalizer()
+    else:
+        whispers = _package("whisper_normalizer.basic").BasicTextNormalizer()
+
+    def normalised(text: str) -> str:
+        text = _without_circles(text)
+        try:
+            return whispers(text)
+        except (AssertionError, ValueError):  # Python makes no numbers of so many digits
+            return whispers(_LONG_NUMBER.sub(r"\g<0> ", text))
+
+    return normalised
+
+
+_LONG_NUMBER = re.compile(r"\d{4000}")
+_LONG_SPACE = re.compile(r"\s{1000,}")
+_MANY = (
+    10_000_000  # steps of Whisper's expressions, which go to the end of a text from each bracket that nothing closes
+)
+
+
+def _without_circles(text: str) -> str:
+    """A text of which a model wrote the same brackets or spaces over and over, which Whisper's normaliser makes one
+    space of, in a time that grows with the square of their number."""
+    for opening, closing in (("<[", ">]"), ("(", ")")):
+        end = max(text.rfind(bracket) for bracket in closing) + 1
+        opened = sum(text.count(bracket, end) for bracket in opening)
+        if opened * (len(text) - end) > _MANY:
+            text = text[:end] + text[end:].translate(str.maketrans(opening, " " * len(opening)))
+    return _LONG_SPACE.sub(" ", text)

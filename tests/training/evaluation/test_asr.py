@@ -67,6 +67,7 @@ def test_no_function(place: str) -> None:
 
 
 @pytest.mark.embedded
+@pytest.mark.slow
 def test_asr_bleu_by_whisper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows, made = [], []
     for number, text in enumerate(SAID):

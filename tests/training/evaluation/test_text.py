@@ -1,7 +1,10 @@
 """Measures of text against sacrebleu, jiwer and numbers computed by hand."""
 
 import hashlib
+import unicodedata
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import jiwer
 import numpy as np
@@ -14,6 +17,7 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from seamlessalign.errors import InputError
+from seamlessalign.training.evaluation.measures import num_references
 from seamlessalign.training.evaluation.resampling import bootstrap
 from seamlessalign.training.evaluation.text import ErrorRate, normaliser, text_measure
 
@@ -26,7 +30,6 @@ def _corpus(name: str, lang: str, made: list[str], *references: list[str]) -> fl
     return measure.score(measure.statistics(made, list(zip(*references, strict=True))).sum(0))
 
 
-_SAID = ["the", "a", "cat", "dog", "sat", "ran", ",", ".", "3", "three", "é", "你好", "ไทย", "NA", "null"]
 WORDS = st.lists(
     st.sampled_from(["the", "a", "cat", "dog", "sat", "ran", ",", ".", "3", "three", "é", "你好", "ไทย", "NA", "null"]),
     max_size=9,
@@ -51,6 +54,33 @@ class TestSacrebleu:
             _corpus("chrf++", "eng", made, *references) == sacrebleu.corpus_chrf(made, references, word_order=2).score
         )
         assert _corpus("chrf", "eng", made, *references) == sacrebleu.corpus_chrf(made, references).score
+
+    @given(st.lists(st.lists(WORDS, min_size=1, max_size=3), min_size=1, max_size=5), st.data())
+    @settings(max_examples=40, deadline=None)
+    def test_rows_with_different_numbers_of_references(self, wanted: list[list[str]], data: st.DataObject) -> None:
+        made = [data.draw(WORDS) for _ in wanted]
+        streams: Any = [list(stream) for stream in zip_longest(*wanted)]  # None where a row has no more
+        for name, theirs in (("bleu", BLEU(force=True)), ("chrf++", CHRF(word_order=2))):
+            measure = text_measure(name, "eng")
+            found = measure.score(measure.statistics(made, wanted).sum(0))
+            if len(streams) > 1:
+                assert found == theirs.corpus_score(made, streams).score
+                assert measure.signature(num_references(wanted)) == str(theirs.get_signature())
+
+    @given(ROWS, st.sampled_from(["eng", "cmn"]))
+    @settings(max_examples=40, deadline=None)
+    def test_rows_by_themselves(self, rows: list[tuple[str, str, str]], lang: str) -> None:
+        tokenize = "char" if lang == "cmn" else "13a"
+        for name, theirs in (
+            ("bleu", BLEU(tokenize=tokenize, effective_order=True, force=True)),
+            ("chrf", CHRF()),
+            ("chrf++", CHRF(word_order=2)),
+        ):
+            measure = text_measure(name, lang)
+            numbers = measure.statistics([row[0] for row in rows], [row[1:] for row in rows])
+            for row, some in zip(rows, numbers, strict=True):
+                assert measure.row_score(some) == theirs.sentence_score(row[0], row[1:]).score
+            assert measure.row_signature(2) == str(theirs.get_signature())
 
     def test_signatures_are_theirs(self) -> None:
         for name, theirs in (("bleu", BLEU()), ("chrf++", CHRF(word_order=2))):
@@ -100,6 +130,32 @@ class TestErrorRates:
         ours = raw.score(raw.statistics(made, [[text] for text in wanted]).sum(0))
         assert ours == pytest.approx(100 * jiwer.wer(wanted, made), abs=1e-9)
 
+    @given(ROWS, st.sampled_from(["eng", "fra", "cmn", "jpn", "tha", "lao", "mya"]))
+    @settings(max_examples=60, deadline=None)
+    def test_of_rows_and_of_all_as_jiwer_has_them(self, rows: list[tuple[str, str, str]], lang: str) -> None:
+        plain = normaliser(lang)
+        for unit in ("wer", "cer"):
+            spaced = {"wer": " ", "cer": ""}[unit]
+            texts = [[spaced.join(plain(text).split()) for text in row[:2]] for row in rows]
+            kept = [row for row, text in zip(rows, texts, strict=True) if text[1]]  # jiwer refuses empty references
+            texts = [text for text in texts if text[1]]
+            if not kept:
+                continue
+            measure = text_measure(unit, lang)
+            numbers = measure.statistics([row[0] for row in kept], [[row[1]] for row in kept])
+            theirs = {"wer": jiwer.wer, "cer": jiwer.cer}[unit]
+            assert measure.score(numbers.sum(0)) == pytest.approx(
+                100 * theirs([t[1] for t in texts], [t[0] for t in texts])
+            )
+            for some, (made, wanted) in zip(numbers, texts, strict=True):
+                assert measure.row_score(some) == pytest.approx(100 * theirs(wanted, made))
+
+    def test_rows_whose_reference_says_nothing(self) -> None:
+        measure = ErrorRate("wer", "eng")
+        numbers = measure.statistics(["a cat", ""], [["(laughs)"], ["!!!"]])
+        assert numbers.tolist() == [[2, 0], [0, 0]]
+        assert np.isnan(measure.row_score(numbers[0])) and np.isnan(measure.score(numbers.sum(0)))
+
     def test_normalised_by_hand(self) -> None:
         # "the cat sat on the mat" of "the cat sat on a mat": 1 of 6; all 3 deleted; 0 of 1; 1 of 2 and 1 more; 0 of 7
         found = ErrorRate("wer", "eng").statistics(MADE, [[text] for text in WANTED])
@@ -132,6 +188,50 @@ class TestErrorRates:
         assert [normaliser("eng")(text) for text in texts] == [theirs(text) for text in texts]
         basic = ["Çà et là… l'été!", "Straße [Lärm] und ÄÖÜ", "नमस्ते दुनिया"]
         assert [normaliser("fra")(text) for text in basic] == [BasicTextNormalizer()(text) for text in basic]
+
+
+class TestTextsAsTheyAre:
+    def test_other_unicode_forms_are_other_texts_until_they_are_normalised(self) -> None:
+        composed = "été déjà"
+        apart = unicodedata.normalize("NFD", composed)
+        assert _corpus("chrf", "fra", [apart], [composed]) == sacrebleu.corpus_chrf([apart], [[composed]]).score < 100
+        assert _corpus("bleu", "fra", [apart], [composed]) == sacrebleu.corpus_bleu([apart], [[composed]]).score < 1
+        assert _corpus("wer", "fra", [apart], [composed]) == 0
+
+    @pytest.mark.parametrize("name", ["bleu", "chrf", "chrf++", "wer", "cer"])
+    def test_nothing_and_white_space(self, name: str) -> None:
+        best = 0.0 if name in ("wer", "cer") else 100.0
+        for made in ("", " ", "\n\t", "\u3000"):
+            assert _corpus(name, "eng", [made], ["a cat sat here"]) == 100 - best
+        for text in ("NA there is none", "null nan None NaN", "N/A n/a -- #N/A !"):
+            assert _corpus(name, "eng", [text], [text]) == pytest.approx(best)
+
+    def test_texts_of_100_000_characters(self) -> None:
+        random = np.random.default_rng(0)
+        words = ["alpha", "beta", "gamma", "12", "it's"]
+        text = " ".join(random.choice(words, 20_000))
+        assert len(text) > 80_000
+        for name in ("bleu", "chrf", "wer"):
+            assert _corpus(name, "eng", [text], [text]) == pytest.approx(0 if name == "wer" else 100)
+        assert _corpus("wer", "eng", ["x " * 50_000], ["a b"]) == 100 * 50_000 / 2
+        han = "".join(chr(0x4E00 + number) for number in random.integers(0, 3000, 30_000))
+        assert _corpus("cer", "cmn", [han[1:]], [han]) == pytest.approx(100 / len(normaliser("cmn")(han)))
+
+    @pytest.mark.parametrize("lang", ["eng", "fra"])
+    def test_no_text_stops_whispers_normaliser(self, lang: str) -> None:
+        plain = normaliser(lang)
+        assert plain("7" * 9_001).replace(" ", "") == "7" * 9_001  # more digits than Python makes a number of
+        for bracket in ("<", "[", "(", " ", "( ", "\n"):
+            assert plain(f"a (noise) <b> c {bracket * 100_000} d") == "a c d"  # Whisper's would take minutes
+
+    @given(st.text(alphabet="<[(a])> 1.$", max_size=40))
+    def test_brackets_are_whispers_where_there_are_few(self, text: str) -> None:
+        from whisper_normalizer.basic import BasicTextNormalizer
+
+        assert normaliser("fra")(text) == BasicTextNormalizer()(text)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("seamlessalign.training.evaluation.text._MANY", 0)
+            assert normaliser("fra")(text) == BasicTextNormalizer()(text)
 
 
 def test_an_unknown_measure_names_those_there_are() -> None:
