@@ -79,6 +79,12 @@ class NoiseMaker:
             kind = f"{kind}-{self._recorded[kind].digest[:8]}"
         return f"noise:{kind}|snr:{condition.snr:g}|noise_seed:{self.settings.seed}"
 
+    def voices_digest(self) -> str:
+        """Changes with who may babble with whom: speakers, groups, and which rows have the same references."""
+        first: dict[tuple[str, ...], int] = {}
+        words = [first.setdefault(row.references, number) for number, row in enumerate(self._voices)]
+        return digest([(row.id, row.speaker, row.group, same) for row, same in zip(self._voices, words, strict=True)])
+
     def noisy(self, row: TestRow, condition: Condition, speech: Float32) -> Float32:
         """Speech of a row, `(num_samples,)` at 16 kHz, with noise whose power is `condition.snr` dB below its own.
 

@@ -53,7 +53,7 @@ class AskedRows:
             "rows": digest([(row.id, row.src_lang, row.tgt_lang, row.src_text) for row in self.rows]),
             "input": self.input,
             "sound": self._sound_versions() if self.input == "speech" else None,
-            "noise": self.noise[0].signature(self.noise[1]) if self.noise else None,
+            "noise": [self.noise[0].signature(self.noise[1]), self.noise[0].voices_digest()] if self.noise else None,
         }
 
     def _sound_versions(self) -> str:
@@ -144,7 +144,11 @@ def prepare(name: str, system: System, rows: Sequence[TestRow], say: Callable[[s
 
 
 def folder_of(output: str, name: str, condition: Condition | None = None) -> Path:
-    """Where a system's outputs are kept."""
+    """Where a system's outputs are kept. Raises ConfigError for an output's folder that is elsewhere."""
+    if not storage.is_local(output):
+        raise ConfigError(
+            f"output is {output}: systems that are run keep what they make on a local disk; give a folder"
+        )
     part = "clean" if condition is None else f"{condition.kind}_{condition.snr:g}"
     root = Path(storage.local_path(storage.join(output, "translations")))
     return root / _file_name(name) / _file_name(part)

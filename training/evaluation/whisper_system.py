@@ -36,6 +36,8 @@ class WhisperWorker:
         same: dict[tuple[str, Task], list[tuple[int, Float32]]] = {}
         for i, row in enumerate(rows):
             task = task_of(row.src_lang, row.tgt_lang, self._only)
+            if row.src_lang not in self._whisper.languages:  # there are Whispers that know fewer
+                task = None
             try:
                 if task is None:
                     told = f"{row.place}: Whisper does not make {row.tgt_lang} of speech in {row.src_lang}"

@@ -19,7 +19,9 @@ from seamlessalign.cli import main
 from seamlessalign.errors import UnreadableError
 from seamlessalign.espeak import speak_afresh
 from seamlessalign.rows import SAMPLE_RATE
+from seamlessalign.training.evaluation.config import load_evaluation_config
 from seamlessalign.training.evaluation.function_system import Asked, Made
+from seamlessalign.training.evaluation.robustness_settings import Noise
 from seamlessalign.training.unity.model import save_unity
 from tests.training.unity.taught import ENGLISH, FRENCH, taught
 
@@ -394,6 +396,25 @@ def test_rows_without_speech_cannot_be_noisy(tmp_path: Path, capsys: pytest.Capt
         assert "1 of 6 rows have no src_audio, such as d" in capsys.readouterr().err
 
 
+def test_who_may_babble_is_part_of_what_was_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _tones(tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    system, noise = {"function": f"{__name__}:by_pitch"}, {"kinds": ["babble"], "snrs": [0]}
+    config = _config(tmp_path, systems={"ours": system}, noise=noise)
+    assert main(["evaluate", config]) == 0
+    _lines(tmp_path / "rows.jsonl", [{**row, "reference": f"{row['reference']}!"} for row in rows])
+    ASKED.clear()
+    assert main(["evaluate", config]) == 0 and ASKED == []  # other references, but the same voices
+    _lines(tmp_path / "rows.jsonl", [{**row, "speaker": "z" if row["id"] in "ab" else row["id"]} for row in rows])
+    capsys.readouterr()
+    assert main(["evaluate", config]) == 2
+    assert "babble_0: holds a translation with another noise" in capsys.readouterr().err
+    assert main(["evaluate", config, "output=s3://bucket/out"]) == 2
+    assert (
+        "output is s3://bucket/out: systems that are run keep what they make on a local disk" in capsys.readouterr().err
+    )
+
+
 def test_rows_with_both_speech_and_text_need_to_be_told(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -412,6 +433,16 @@ def test_languages_that_a_model_has_not_are_told_before_it_is_run(
     assert main(["evaluate", _config(tmp_path, systems={"ours": {"model": model}})]) == 2
     assert "systems.ours: has none of the languages of the rows: eng-zul (1)" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("page", ["evaluation_systems", "evaluation_robustness"])
+def test_configurations_of_pages_are_read(page: str, tmp_path: Path) -> None:
+    text = (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
+    (tmp_path / "config.yaml").write_text(text.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    config = load_evaluation_config(str(tmp_path / "config.yaml"))
+    assert config.systems["ours"].model == str(tmp_path / "runs/unity/model")
+    if config.noise is not None:
+        assert config.noise.snrs == Noise().snrs  # those of the paper
 
 
 @pytest.mark.slow
