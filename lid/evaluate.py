@@ -134,8 +134,8 @@ def heard(
     data = LidData(train=[source])
     clips = read_clips([source], data, rejects)
     if not seconds:
-        whole, place = LengthResult(0.0, [], [], 0.0), Path(source.path)
-        root = f"{place if place.is_dir() else place.parent}/"
+        whole, there = LengthResult(0.0, [], [], 0.0), Path(source.path)
+        root = f"{there if there.is_dir() else there.parent}/"
         cost, total = 0.0, 0.0
         for clip in clips[: crops * len({clip.lang for clip in clips})]:
             try:
