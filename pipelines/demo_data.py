@@ -30,7 +30,7 @@ from seamlessalign.pipelines.demo_espeak import synthesise_prompts
 from seamlessalign.pipelines.demo_sources import PromptCollection, fetch_prompts, num_words, say
 from seamlessalign.rows import SAMPLE_RATE
 
-__all__ = ["DemoTruth", "build_demo", "fetch_prompts", "judge", "load_truth", "num_truth"]
+__all__ = ["DemoTruth", "build_demo", "fetch_prompts", "judge", "load_truth", "num_truth", "placed_truth"]
 
 Source = Literal["auto", "asterisk", "espeak"]
 
@@ -160,7 +160,12 @@ def judge(truth: DemoTruth, pairs: pa.Table, direction: str) -> pa.Table:
 
 
 def num_truth(truth: DemoTruth, direction: str) -> int:
-    """Number of prompts that mining in this direction can find: as many distinct `truth_id`s as `judge` can give.
+    """Number of prompts that mining in this direction can find: as many distinct `truth_id`s as `judge` can give."""
+    return len(placed_truth(truth, direction))
+
+
+def placed_truth(truth: DemoTruth, direction: str) -> dict[str, float]:
+    """The prompts that mining in this direction can find, by their ids, with their seconds.
 
     They are the prompts placed in the source language's recordings (the target's where the source is text) whose
     English transcript is on the other side.
@@ -172,7 +177,11 @@ def num_truth(truth: DemoTruth, direction: str) -> int:
         there = {spoken_form(row["english"]) for row in rows if row["lang"] == other.lang}
     else:
         there = {spoken_form(row["text"]) for row in truth.texts.to_pylist() if row["prompt_ids"]}
-    return len({row["prompt_id"] for row in rows if row["lang"] == own.lang and spoken_form(row["english"]) in there})
+    return {
+        row["prompt_id"]: (row["end"] - row["start"]) / SAMPLE_RATE
+        for row in rows
+        if row["lang"] == own.lang and spoken_form(row["english"]) in there
+    }
 
 
 # Building

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+import numpy as np
+
 from seamlessalign.errors import InputError
 from seamlessalign.training.evaluation.config import Resampling
 from seamlessalign.training.evaluation.resampling import Comparison, compared
 from seamlessalign.training.evaluation.results import difference
-from seamlessalign.training.evaluation.scores import score_of
+from seamlessalign.training.evaluation.scores import ABSENT_IS_NOTHING, score_of
 from seamlessalign.training.evaluation.written import (
     Place,
     RowNumbers,
@@ -177,6 +179,8 @@ def _pair(
             raise InputError(f"{side.evaluation.folder}: statistics.parquet lacks {_named(place)}: evaluate again")
         _check_score(told, score(kept[place].numbers.sum(0)), side)
         rows.append(kept[place])
+    if first.kind in ABSENT_IS_NOTHING:
+        rows = _with_zeros(rows)
     order = {key: number for number, key in enumerate(rows[1].ids)}
     apart = _apart(set(rows[0].ids), set(order), sides)
     if apart:
@@ -185,6 +189,18 @@ def _pair(
     if second_numbers.shape != rows[0].numbers.shape:
         return f"rows have {rows[0].numbers.shape[1]} and {second_numbers.shape[1]} numbers"
     return Pair(first, second, compared(rows[0].numbers, second_numbers, score, settings))
+
+
+def _with_zeros(rows: Sequence[RowNumbers]) -> list[RowNumbers]:
+    """Numbers of all rows that any has, in the order of ids: zeros where it has none."""
+    ids = sorted({key for one in rows for key in one.ids})
+    places = {key: number for number, key in enumerate(ids)}
+    found = []
+    for one in rows:
+        numbers = np.zeros((len(ids), one.numbers.shape[1]))
+        numbers[[places[key] for key in one.ids]] = one.numbers
+        found.append(RowNumbers(ids, numbers))
+    return found
 
 
 def _check_score(told: WrittenScore, found: float, side: Side) -> None:

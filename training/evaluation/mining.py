@@ -63,6 +63,8 @@ def mining(section: MiningTask, tools: Tools) -> Found:
         drawn = _Drawn(items, list(some.values()))
         for name, pairs in some.items():
             threshold = section.systems[name].threshold if name in section.systems else None
+            if isinstance(threshold, dict):
+                threshold = threshold.get(direction)
             measuring = _Measuring(section, pairs, items, drawn, told)
             found[name] += [(direction, one) for one in measuring.all(threshold)]
     return found

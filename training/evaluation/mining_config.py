@@ -53,7 +53,7 @@ class Gold(Section):
 class Mined(PairTable):
     """What a system found."""
 
-    threshold: float | None = None  # pairs with this score or more are taken
+    threshold: float | dict[str, float] | None = None  # pairs with this score or more are taken; or one by direction
 
 
 class MinedSide(Section):

@@ -45,6 +45,8 @@ SCORES |= {
     "mining_precision": lambda: percentage,
     "mining_recall": lambda: percentage,
 }
+# of these, rows are what was found, too: one that another evaluation lacks is one of which it found nothing
+ABSENT_IS_NOTHING = ("mining_f1", "mining_precision", "mining_recall", "hours_recovered")
 
 
 def score_of(kind: str) -> ScoreOf:

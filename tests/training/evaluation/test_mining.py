@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from seamlessalign.cli import main
 from seamlessalign.mining.truth import score_pairs, sweep_thresholds
+from seamlessalign.training.evaluation.compare import compare
 from seamlessalign.training.evaluation.measures import f1_percentage
 from seamlessalign.training.evaluation.mined_pairs import (
     Items,
@@ -42,11 +43,11 @@ def _table(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     return path.name
 
 
-def _evaluated(folder: Path, section: Mapping[str, Any], *more: str) -> dict[tuple[str, str, str], Told]:
-    told = {"output": str(folder / "out"), "mining": section}
+def _evaluated(folder: Path, section: Mapping[str, Any], output: str = "out") -> dict[tuple[str, str, str], Told]:
+    told = {"output": str(folder / output), "mining": section}
     (folder / "config.yaml").write_text(json.dumps(told))
-    assert main(["evaluate", str(folder / "config.yaml"), *more]) == 0
-    scores = json.loads((folder / "out/evaluation.json").read_text())["scores"]
+    assert main(["evaluate", str(folder / "config.yaml")]) == 0
+    scores = json.loads((folder / output / "evaluation.json").read_text())["scores"]
     return {(line["system"], line["direction"], line["measure"]): line for line in scores}
 
 
@@ -227,7 +228,9 @@ def test_judged_pairs_by_direction(tmp_path: Path) -> None:
     gold = [{"direction": "eng-frA", "truth_id": name, "seconds": 1800} for name in "pqr"]
     table = _table(tmp_path / "pairs.parquet", pairs)
     items = _table(tmp_path / "items.jsonl", gold)
-    section = {"systems": {"run": {"path": table, "columns": {"kept": "kept"}, "threshold": 0}}}
+    section = {
+        "systems": {"run": {"path": table, "columns": {"kept": "kept"}, "threshold": {"eng-frA": 0, "esA-frA": 1}}}
+    }
     listed = _evaluated(tmp_path, {**section, "gold": {"path": items}})
     counted = _evaluated(tmp_path, {**section, "gold": {"count": {"eng-frA": 3, "esA-frA": 7}}})
     for scores in (listed, counted):
@@ -358,6 +361,26 @@ def _refused(folder: Path, section: Told, told: str, capsys: pytest.CaptureFixtu
     assert main(["evaluate", str(folder / "config.yaml")]) == 2
     error = capsys.readouterr().err.splitlines()
     assert told in error[-1] and not (folder / "out/evaluation.json").exists()
+
+
+def test_evaluations_made_apart_compare_as_one_does(tmp_path: Path) -> None:
+    """Though each has sources of its own, of which the other found nothing."""
+    gold = {"path": _table(tmp_path / "gold.tsv", GOLD)}
+    other = [{**MINED[0]}, {"src_id": "f7", "tgt_id": "e1", "margin": 1.2}, {**MINED[5], "margin": 1.4}]
+    systems = {
+        "ours": {"path": _table(tmp_path / "ours.jsonl", MINED)},
+        "other": {"path": _table(tmp_path / "other.jsonl", other)},
+    }
+    told = _evaluated(tmp_path, {"gold": gold, "systems": systems})
+    for name, system in systems.items():
+        _evaluated(tmp_path, {"gold": gold, "systems": {name: system}}, name)
+    found = compare(str(tmp_path / "ours"), str(tmp_path / "other"))
+    assert not found.left_out
+    apart = {pair.first.measure: pair.comparison for pair in found.pairs}
+    for measure in ("best F1", "precision at best F1", "recall at best F1", "hours recovered at best F1"):
+        whole = told["other", "src-tgt", measure]["against_baseline"]
+        assert apart[measure].difference == pytest.approx(whole["difference"])
+        assert apart[measure].p_value == whole["p_value"]
 
 
 # With an encoder
