@@ -7,8 +7,8 @@ are in no mean, and named.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from seamlessalign.training.evaluation.page_parts import group_of, verdict
-from seamlessalign.training.evaluation.written import Written, WrittenScore
+from seamlessalign.training.evaluation.page_parts import group_of, verdict, verdicts_of
+from seamlessalign.training.evaluation.written import Aim, Written, WrittenScore
 
 GROUPS = ("X → eng", "eng → X", "others")
 ALL = "all"
@@ -24,8 +24,8 @@ class MeasureScores:
     scores: Sequence[WrittenScore]
 
     @property
-    def higher_is_better(self) -> bool:
-        return self.scores[0].higher_is_better
+    def aim(self) -> Aim:
+        return self.scores[0].aim
 
     def systems(self) -> list[str]:
         return list(dict.fromkeys(one.system for one in self.scores))
@@ -54,8 +54,7 @@ class Average:
     signature: str
     directions: Sequence[str]
     means: Mapping[str, float]  # by system
-    better: Mapping[str, int]  # directions in which a system is better than the baseline, by more than chance
-    worse: Mapping[str, int]
+    verdicts: Mapping[str, Mapping[str, int]]  # system → better, worse or differs → directions
     left_out: Sequence[str]  # directions of the group that are in no mean: of a system without a score, or alone
 
 
@@ -103,14 +102,13 @@ def _averages(
     left_out = [direction for direction in directions if direction not in inside]
     found = []
     for signature, names in meant.items():
-        better, worse = dict.fromkeys(systems, 0), dict.fromkeys(systems, 0)
+        verdicts = {name: dict.fromkeys(verdicts_of(measure.aim), 0) for name in systems}
         for direction in names:
             for name, one in places[direction].items():
-                told = verdict(one.comparison, one.higher_is_better) if one.comparison else ""
-                better[name] += told == "better"
-                worse[name] += told == "worse"
+                if one.comparison and (told := verdict(one.comparison, one.aim)):
+                    verdicts[name][told] += 1
         means = {name: _mean([places[direction][name].score for direction in names]) for name in systems}
-        found.append(Average(group, condition, signature, names, means, better, worse, left_out))
+        found.append(Average(group, condition, signature, names, means, verdicts, left_out))
     return found
 
 

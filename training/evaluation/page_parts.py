@@ -7,7 +7,7 @@ from seamlessalign.errors import ConfigError
 from seamlessalign.languages import get_language
 from seamlessalign.markup import Markup, escape, tag
 from seamlessalign.training.evaluation.resampling import Comparison
-from seamlessalign.training.evaluation.written import WrittenScore
+from seamlessalign.training.evaluation.written import Aim, WrittenScore
 
 SIGNIFICANT = 0.05  # a p below it may be called a difference
 _ENGLISH = "eng"
@@ -85,16 +85,27 @@ def significant(found: Comparison) -> bool:
     return found.p_value < SIGNIFICANT and not found.low <= 0 <= found.high
 
 
-def verdict(found: Comparison, higher_is_better: bool) -> str:
-    """`better`, `worse`, or nothing where chance explains the difference."""
+def verdict(found: Comparison, aim: Aim) -> str:
+    """`better` or `worse`; `differs` where neither side is; nothing where chance explains the difference."""
     if not significant(found) or not found.difference:
         return ""
-    return "better" if (found.difference > 0) == higher_is_better else "worse"
+    if aim == "zero":
+        return "differs"
+    return "better" if (found.difference > 0) == (aim == "high") else "worse"
 
 
-def difference_cell(found: Comparison, higher_is_better: bool, places: int) -> list[Markup]:
+def verdicts_of(aim: Aim) -> tuple[str, ...]:
+    """All that `verdict` may say."""
+    return ("differs",) if aim == "zero" else ("better", "worse")
+
+
+def best_value(values: Iterable[float], aim: Aim) -> float:
+    return max(values) if aim == "high" else min(values, key=abs) if aim == "zero" else min(values)
+
+
+def difference_cell(found: Comparison, aim: Aim, places: int) -> list[Markup]:
     """How a system differs, in words and numbers: the pieces of a cell."""
-    told = verdict(found, higher_is_better)
+    told = verdict(found, aim)
     difference = written(found.difference, places, sign=True)
     low, high = written(found.low, places, sign=True), written(found.high, places, sign=True)
     probable = (
@@ -109,7 +120,7 @@ def best_of(scores: Sequence[WrittenScore]) -> set[str]:
     there = [(one.score, one.system) for one in scores if one.score is not None]
     if len({value for value, _ in there}) < 2:
         return set()
-    best = (max if scores[0].higher_is_better else min)(value for value, _ in there)
+    best = best_value((value for value, _ in there), scores[0].aim)
     return {system for value, system in there if value == best}
 
 

@@ -9,6 +9,7 @@ from seamlessalign.series_charts import Dot, DotRow, Line, dots_by_column, dots_
 from seamlessalign.training.evaluation.averages import ALL, Average, MeasureScores, averages, telling_part
 from seamlessalign.training.evaluation.page_parts import (
     best_of,
+    best_value,
     decimals,
     difference_cell,
     exact,
@@ -73,10 +74,10 @@ def measure_section(measure: MeasureScores, numbers: Sequence[int], details: Seq
     systems = measure.systems()
     places = decimals(one.score for one in measure.scores)
     series = dict(zip(systems, numbers, strict=True))
-    better = "Higher" if measure.higher_is_better else "Lower"
+    better = {"high": "Higher is better", "low": "Lower is better", "zero": "0 is best"}[measure.aim]
     compared = f" Others are compared with {measure.baseline}." if len(systems) > 1 else ""
     means = averages(measure)
-    pieces = [tag("p", f"{better} is better.{compared}", class_="about")]
+    pieces = [tag("p", f"{better}.{compared}", class_="about")]
     pictures = _pictures(measure, series, places)
     if means:
         pictures.append(tag("div", tag("h3", "Means over directions"), *_means(means, measure, places)))
@@ -125,7 +126,7 @@ def _score_cell(one: WrittenScore | None, best: bool, places: int) -> Markup:
     if one.low is not None or one.high is not None:
         pieces.append(tag("small", interval(one.low, one.high, places), class_="interval"))
     if one.comparison is not None:
-        pieces += difference_cell(one.comparison, one.higher_is_better, places)
+        pieces += difference_cell(one.comparison, one.aim, places)
     if one.missing:
         pieces.append(tag("small", f"{one.missing:,} without output", class_="missing"))
     return tag("td", *pieces)
@@ -135,13 +136,13 @@ def _mean_cell(mean: Average, measure: MeasureScores, system: str, places: int) 
     if system not in mean.means:
         return tag("td", "not measured", class_="none")
     value = mean.means[system]
-    best = (max if measure.higher_is_better else min)(mean.means.values())
+    best = best_value(mean.means.values(), measure.aim)
     shown = exact(value, places)
     pieces = [tag("b", shown, " ★") if value == best and len(set(mean.means.values())) > 1 else shown]
     if system != measure.baseline and measure.baseline in mean.means:
         for told in (
             written(value - mean.means[measure.baseline], places, sign=True),
-            f"better in {mean.better[system]}, worse in {mean.worse[system]}",
+            ", ".join(f"{told} in {number}" for told, number in mean.verdicts[system].items()),
         ):
             pieces.append(tag("small", told, class_="difference"))
     return tag("td", *pieces)

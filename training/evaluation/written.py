@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,9 @@ from seamlessalign.training.evaluation.measures import Float64
 from seamlessalign.training.evaluation.resampling import Comparison
 
 Place = tuple[str, str, str, str]  # task, direction, condition, measure
+Aim = Literal["high", "low", "zero"]  # which score of a measure is the best
+
+_ABOUT_ZERO = ("gender",)  # kinds whose scores have a side to which they lean
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,12 @@ class WrittenScore:
     @property
     def place(self) -> Place:
         return self.task, self.direction, self.condition, self.measure
+
+    @property
+    def aim(self) -> Aim:
+        if self.kind.removeprefix("asr_") in _ABOUT_ZERO:
+            return "zero"
+        return "high" if self.higher_is_better else "low"
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def test_each_sentence_is_scored_once_and_what_is_trusted_is_loaded(folder: Path
     guards = json.loads((folder / "packages/comet/loaded.json").read_text())[2]
     assert guards == ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"]
     assert _evaluate(folder, *more, f"output={folder / 'again'}") == 0
-    (pair,) = compare(f"{folder / 'out'}:a", f"{folder / 'again'}:b")
+    (pair,) = compare(f"{folder / 'out'}:a", f"{folder / 'again'}:b").pairs
     assert pair.comparison.difference == 0
 
 

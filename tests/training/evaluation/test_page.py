@@ -108,6 +108,19 @@ def test_lower_is_better_of_error_rates(tmp_path: Path) -> None:
     assert page.row("all directions", "3")[2].startswith("31.33 ★")
 
 
+def test_what_leans_to_no_side_is_best(tmp_path: Path) -> None:
+    """A system that leans to the other side as much is not better, though its score is lower."""
+    scores = _three_directions(higher_is_better=False, kind="asr_gender")
+    for number, value in enumerate((-5.0, 1.0, 2.0, -4.0, 3.0, 3.0)):
+        scores[number]["score"] = value
+    _, page = _page(write(tmp_path, scores))
+    assert "0 is best. Others are compared with a." in page.text
+    cells = page.row("fra-engFrench → English")
+    assert cells[2].startswith("−5.000") and cells[3].startswith("1.000 ★") and "+6.000 differs (" in cells[3]
+    assert page.row("deu-engGerman → English")[2].startswith("2.000 ★")
+    assert page.row("all directions", "3")[2:] == ["0.000", "0.0000.000differs in 2"]
+
+
 def test_means_are_of_what_is_alike(tmp_path: Path) -> None:
     scores = _three_directions()
     scores[4]["signature"] = scores[5]["signature"] = "a:1|b:3"  # eng-cmn
@@ -118,7 +131,7 @@ def test_means_are_of_what_is_alike(tmp_path: Path) -> None:
     assert whole.means == into.means == {"a": 25.0, "b": 27.75}
     assert list(whole.directions) == ["deu-eng", "fra-eng"]
     assert list(whole.left_out) == ["eng-cmn", "ita-eng", "spa-eng"]
-    assert (whole.better, whole.worse) == ({"a": 0, "b": 1}, {"a": 0, "b": 0})
+    assert whole.verdicts == {"a": {"better": 0, "worse": 0}, "b": {"better": 1, "worse": 0}}
     _, page = _page(str(tmp_path))
     assert page.row("X → engb:2", "2")[2:] == ["25.00", "27.75 ★+2.75better in 1, worse in 0"]
     assert not [cells for cells in page.cells if cells and cells[0].startswith("all directions")]  # it is the same
