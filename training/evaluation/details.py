@@ -2,12 +2,12 @@
 
 `Measured.details` is plain JSON. Its keys `curves`, `bins` and `tables` are lists of what the classes here hold, as
 `details` writes them: curves and bins become pictures, tables become tables. Any other key whose value is a number, a
-text, or a dictionary of such, as `{"failed": {"asr_failed": 2}}`, is shown as a count. What else there is stays in
-`evaluation.json` and is not shown.
+text, or a dictionary of such, as `{"failed": {"asr_failed": 2}}`, is shown: numbers as counts, texts among the settings
+of the measure. What else there is stays in `evaluation.json` and is not shown.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -106,19 +106,22 @@ def tables_of(told: Mapping[str, Any]) -> list[Table]:
     return found
 
 
-def counts_of(told: Mapping[str, Any]) -> dict[str, Cell]:
-    """Other details that are numbers or texts, `key` or `key: inner` → value."""
-    found: dict[str, Cell] = {}
+def counts_of(told: Mapping[str, Any]) -> dict[str, int | float | None]:
+    """Other details that are numbers, `key` or `key: inner` → value."""
+    return {key: value for key, value in _others(told) if value is None or isinstance(value, int | float)}
+
+
+def texts_of(told: Mapping[str, Any]) -> dict[str, str]:
+    """Other details that are texts, likewise."""
+    return {key: value for key, value in _others(told) if isinstance(value, str)}
+
+
+def _others(told: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for key, value in told.items():
         if isinstance(value, dict):
-            found |= {f"{key}: {inner}": one for inner, one in value.items() if _is_cell(one)}
-        elif _is_cell(value):
-            found[str(key)] = value
-    return found
-
-
-def _is_cell(value: Any) -> bool:
-    return value is None or isinstance(value, str | int | float)
+            yield from ((f"{key}: {inner}", one) for inner, one in value.items())
+        else:
+            yield str(key), value
 
 
 def _numbers(values: Any) -> list[float]:

@@ -2,23 +2,16 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from seamlessalign.errors import ConfigError
-from seamlessalign.languages import get_language
+from seamlessalign.languages import Side, get_language
 from seamlessalign.markup import Markup, escape, tag
 from seamlessalign.training.evaluation.resampling import Comparison
 from seamlessalign.training.evaluation.written import Aim, WrittenScore
 
 SIGNIFICANT = 0.05  # a p below it may be called a difference
 _ENGLISH = "eng"
-
-
-def language_name(code: str) -> str | None:
-    """The English name of a language (ISO 639-3); None for what is no language."""
-    try:
-        return get_language(code).name
-    except ConfigError:
-        return None
 
 
 def html_lang(code: str) -> str | None:
@@ -31,21 +24,35 @@ def html_lang(code: str) -> str | None:
 
 
 def names_of(direction: str) -> str:
-    """A direction in words, `French → English`; nothing where it is none of languages."""
-    names = [language_name(code) for code in direction.split("-")]
+    """A direction in words, `French → English`, `French speech → English`; nothing where it is none of languages."""
+    names = [_side_name(side) for side in direction.split("-")]
     return " → ".join(name for name in names if name) if all(names) else ""
 
 
 def group_of(direction: str) -> str:
     """The group in which papers average a direction: into English, out of English, or others."""
-    src, _, tgt = direction.partition("-")
-    if not (tgt and language_name(src) and language_name(tgt)):
+    langs = [lang_of(side) for side in direction.split("-")]
+    if len(langs) != 2 or None in langs:
         return "others"
-    if tgt == _ENGLISH and src != _ENGLISH:
-        return "X → eng"
-    if src == _ENGLISH and tgt != _ENGLISH:
-        return "eng → X"
-    return "others"
+    if langs.count(_ENGLISH) != 1:
+        return "others"
+    return "X → eng" if langs[1] == _ENGLISH else "eng → X"
+
+
+@lru_cache(maxsize=10_000)
+def lang_of(side: str) -> str | None:
+    """The language of a side, `fra` or `frA`, in ISO 639-3; None for what is no side."""
+    try:
+        return Side.parse(side).lang
+    except ConfigError:
+        return None
+
+
+def _side_name(side: str) -> str | None:
+    lang = lang_of(side)
+    if lang is None:
+        return None
+    return f"{get_language(lang).name} speech" if Side.parse(side).is_audio else get_language(lang).name
 
 
 def label_of(direction: str, condition: str) -> str:
@@ -53,9 +60,9 @@ def label_of(direction: str, condition: str) -> str:
 
 
 def decimals(values: Iterable[float | None]) -> int:
-    """Decimals that tell scores of a measure apart: 2 of percentages, 4 of shares."""
+    """Decimals that tell scores of a measure apart: 2 of percentages, 3 of marks from 1 to 5, 4 of shares."""
     largest = max((abs(value) for value in values if value is not None), default=0.0)
-    return 2 if largest >= 10 else 3 if largest > 1.5 else 4
+    return 2 if largest > 5 else 3 if largest > 1.5 else 4
 
 
 def written(value: float | None, places: int, *, sign: bool = False) -> str:

@@ -7,6 +7,7 @@ from seamlessalign.html_page import row_of, table_of
 from seamlessalign.markup import Markup, join, tag
 from seamlessalign.series_charts import Dot, DotRow, Line, dots_by_column, dots_by_row, legend, line_chart
 from seamlessalign.training.evaluation.averages import ALL, Average, MeasureScores, averages, telling_part
+from seamlessalign.training.evaluation.details import texts_of
 from seamlessalign.training.evaluation.page_parts import (
     best_of,
     best_value,
@@ -22,6 +23,7 @@ from seamlessalign.training.evaluation.page_parts import (
 from seamlessalign.training.evaluation.written import WrittenScore
 
 _MOST_ROWS = 40  # of a picture with a row for each direction; more are columns
+_MOST_TOLD = 100  # settings that are no part of a signature
 _MOST_CURVES = 24  # pictures of directions
 
 
@@ -181,8 +183,16 @@ def _settings(measure: MeasureScores) -> Markup:
         row_of(tag("code", signature), plain_list(sorted(names), 12) if names != [""] else "all")
         for signature, names in directions.items()
     ]
-    table = table_of(("signature", "directions"), rows, long=(0,))
-    return tag("details", tag("summary", "Settings"), table)
+    pieces = [table_of(("signature", "directions"), rows, long=(0,))]
+    told = dict.fromkeys((one.system, *text) for one in measure.scores for text in texts_of(one.details).items())
+    if told:
+        shown = [
+            row_of(system, key.replace("_", " "), tag("code", value)) for system, key, value in list(told)[:_MOST_TOLD]
+        ]
+        pieces.append(table_of(("system", "", ""), shown, long=(2,)))
+    if len(told) > _MOST_TOLD:
+        pieces.append(tag("p", f"The first {_MOST_TOLD} of {len(told):,}; evaluation.json has all.", class_="note"))
+    return tag("details", tag("summary", "Settings"), *pieces)
 
 
 def _system_heading(name: str) -> Markup:

@@ -16,6 +16,7 @@ from seamlessalign.training.evaluation.averages import averages, measures_of
 from seamlessalign.training.evaluation.details import Bin, Curve, Table, details
 from seamlessalign.training.evaluation.page import build_page
 from seamlessalign.training.evaluation.page_examples import choose_examples
+from seamlessalign.training.evaluation.page_parts import group_of, names_of
 from seamlessalign.training.evaluation.written import read_written
 from tests.ground.page import Page
 from tests.training.evaluation.made_evaluation import against, score, write, write_rows
@@ -106,6 +107,24 @@ def test_lower_is_better_of_error_rates(tmp_path: Path) -> None:
     cells = page.row("fra-engFrench → English")
     assert cells[2].startswith("20.00 ★") and "+6.00 worse" in cells[3]
     assert page.row("all directions", "3")[2].startswith("31.33 ★")
+
+
+@pytest.mark.parametrize(
+    ("direction", "names", "group"),
+    [
+        ("fra-eng", "French → English", "X → eng"),
+        ("frA-eng", "French speech → English", "X → eng"),
+        ("eng-frA", "English → French speech", "eng → X"),
+        ("fra-deu", "French → German", "others"),
+        ("enA-eng", "English speech → English", "others"),
+        ("spa", "Spanish", "others"),
+        ("all", "", "others"),
+        ("fra-xyz", "", "others"),
+        ("", "", "others"),
+    ],
+)
+def test_directions_have_names_and_groups(direction: str, names: str, group: str) -> None:
+    assert (names_of(direction), group_of(direction)) == (names, group)
 
 
 def test_what_leans_to_no_side_is_best(tmp_path: Path) -> None:
@@ -237,6 +256,7 @@ def test_details_become_pictures_and_tables(tmp_path: Path) -> None:
         bins=[Bin(0.0, 0.5, 40, 0.25, 0.5), Bin(0.5, 1.0, 0, 0.0, 0.0)],
         tables=[Table("By kind", ["kind", "errors"], [["numbers", 3], ["names", None]])],
         hours_recovered=1.25,
+        encoder={"fra": "text:e5-1571fc98"},
     )
     scores = [score(name, "fra-eng", "F1", 0.5, details=told) for name in ("x", "y")]
     source, page = _page(write(tmp_path, scores))
@@ -247,7 +267,8 @@ def test_details_become_pictures_and_tables(tmp_path: Path) -> None:
     assert "40 rows estimated at 0 to 0.5, 0.250 on average: 0.500 right (0.352 to 0.648)" in page.text  # Wilson
     assert page.row("fra-eng", "y", "numbers") == ["fra-eng", "y", "numbers", "3"]
     assert page.row("fra-eng", "x", "names")[3] == "–"
-    assert page.row("fra-eng", "x", "1.25")
+    assert page.row("fra-eng", "x", "1.25") == ["fra-eng", "x", "1.25"]
+    assert page.row("x", "encoder: fra")[2] == "text:e5-1571fc98"
 
 
 def test_a_condition_that_is_a_number_is_an_axis(tmp_path: Path) -> None:
