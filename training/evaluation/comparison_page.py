@@ -42,7 +42,9 @@ def comparison_page(found: Compared) -> bytes:
         not_asked={name: side.evaluation.not_asked.get(side.system, 0) for side, name in sides},
         scores=scores,
     )
-    return page_of("Comparison", sections_of(both, "Comparison", _examples(found, both), _left_out(found)))
+    return page_of(
+        f"Comparison of {first} and {second}", sections_of(both, "Comparison", _examples(found, both), _left_out(found))
+    )
 
 
 def _examples(found: Compared, both: Written) -> list[Example]:

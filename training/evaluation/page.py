@@ -25,7 +25,13 @@ def build_page(folder: str) -> str:
     """
     evaluation = read_written(folder)
     uri = storage.join(folder, "evaluation.html")
-    storage.write_bytes_atomic(uri, page_of("Evaluation", sections_of(evaluation, "Evaluation", _examples(evaluation))))
+    storage.write_bytes_atomic(
+        uri,
+        page_of(
+            f"Evaluation of {plain_list(evaluation.systems())}",
+            sections_of(evaluation, "Evaluation", _examples(evaluation)),
+        ),
+    )
     return uri
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,8 @@ _KINDS = (
 _MOST_EXAMPLES = 240
 _MOST_EACH = 5  # of a direction, where systems differ and where they fail
 _MOST_LETTERS = 700
-_MOST_BEHIND = 40  # of a measure and system
+_MOST_BEHIND = 10  # of a measure, system and direction
+_MOST_BEHIND_ALL = 100  # of a measure and system
 
 
 @dataclass(frozen=True)
@@ -232,22 +234,37 @@ def behind_section(folder: str) -> list[Markup]:
 def _behind(measure: str, systems: Mapping[str, Sequence[dict[str, Any]]]) -> Markup:
     pieces: list[Markup] = []
     for system, rows in systems.items():
+        some = _of_each_direction(rows)
         shown = [
             row_of(
-                " · ".join(str(part) for part in (row.get("direction"), row.get("condition")) if part),
+                _place(row),
                 tag("code", tag("bdi", short(str(row.get("id", ""))))),
                 str(row.get("what", "")),
                 join(*(_told(key, value) for key, value in row.items() if key not in _HEAD)),
             )
-            for row in rows[:_MOST_BEHIND]
+            for row in some
         ]
         pieces.append(tag("h3", tag("bdi", system), f": {len(rows):,} rows"))
         pieces.append(table_of(("direction", "row", "what", ""), shown, long=(3,)))
-        if len(rows) > _MOST_BEHIND:
-            note = f"The first {_MOST_BEHIND} of {len(rows):,} are shown; behind.jsonl has all."
+        if len(rows) > len(some):
+            note = f"{len(some)} of {len(rows):,} are shown, the first of each direction; behind.jsonl has all."
             pieces.append(tag("p", note, class_="note"))
     total = sum(len(rows) for rows in systems.values())
     return tag("details", tag("summary", f"{measure} ({total:,})"), *pieces)
+
+
+def _of_each_direction(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    taken: Counter[str] = Counter()
+    found = []
+    for row in rows:
+        taken[_place(row)] += 1
+        if taken[_place(row)] <= _MOST_BEHIND:
+            found.append(row)
+    return found[:_MOST_BEHIND_ALL]
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    return " · ".join(str(part) for part in (row.get("direction"), row.get("condition")) if part)
 
 
 _HEAD = ("direction", "condition", "id", "what")

@@ -67,8 +67,9 @@ def _overview(measures: Sequence[MeasureScores]) -> Markup:
 
 
 def anchor(measure: MeasureScores) -> str:
-    """The name of a measure's section in addresses."""
-    return "measure-" + re.sub(r"[^A-Za-z0-9]+", "-", f"{measure.task} {measure.measure}".replace("+", "plus"))
+    """The name of a measure's section in addresses; no two measures have the same."""
+    name = f"{measure.task} {measure.measure}"
+    return "measure-" + re.sub("[^A-Za-z0-9]", lambda found: "-" if found[0] == " " else f"_{ord(found[0]):x}", name)
 
 
 def measure_section(measure: MeasureScores, numbers: Sequence[int], details: Sequence[Markup]) -> list[Markup]:

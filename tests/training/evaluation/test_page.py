@@ -19,7 +19,7 @@ from seamlessalign.training.evaluation.page_examples import choose_examples
 from seamlessalign.training.evaluation.page_parts import group_of, names_of
 from seamlessalign.training.evaluation.written import read_written
 from tests.ground.page import Page
-from tests.training.evaluation.made_evaluation import against, score, write, write_rows
+from tests.training.evaluation.made_evaluation import against, large, score, write, write_rows
 
 HOSTILE = '</script><script>window.stolen=1</script><img src=x onerror="window.stolen=1">\'\u202e\u0000\ud83d'
 VOID = {"meta", "link", "input", "br"}
@@ -91,6 +91,32 @@ def test_every_number_is_in_its_cell(tmp_path: Path) -> None:
     assert page.row("chrF2++mean of 3 directions")[1:] == ["31.33", "31.83 ★+0.50better in 1, worse in 1"]
     assert "of twenty in which there is nothing but chance" in page.text
     assert page.numbers["rows"] == "100" and page.numbers["directions"] == "3"
+
+
+def test_no_number_is_lost_among_many(tmp_path: Path) -> None:
+    folder = large(tmp_path, directions=50, measures=3, systems=4)
+    source, page = _page(folder)
+    scores = json.loads((tmp_path / "evaluation.json").read_text())["scores"]
+    shown = re.findall(r'<data value="([^"]*)">', source.split('id="measure-')[0])
+    assert len(shown) == 3 * 4  # means
+    tables = [float(value) for value in re.findall(r'<data value="([^"]*)">', source)]
+    assert not {round(one["score"], 6) for one in scores} - {round(value, 6) for value in tables}
+    for one in scores[:40]:
+        row = [cells for cells in page.cells if cells[0].startswith(one["direction"]) and len(cells) == 6]
+        told = f"{one['low']:.2f} to {one['high']:.2f}".replace("-", "−")
+        assert sum(told in cell for cells in row for cell in cells) >= 1
+    assert source.count('class="mark series-0"') == 3 * 2  # one for all columns of a picture, and one in its legend
+
+
+def test_measures_with_like_names_have_sections_of_their_own(tmp_path: Path) -> None:
+    names = ("F1", "F1+", "F1-", "F1 ", "F_1", "f1")
+    source, _ = _page(write(tmp_path, [score("a", "fra-eng", name, 1.0) for name in names]))
+    assert source.count('id="measure-') == len(names)
+
+
+def test_nothing_measured_is_a_page_too(tmp_path: Path) -> None:
+    _, page = _page(write(tmp_path, [], systems={"a": {"missing": ["r1"], "not_asked": 0}}))
+    assert "a has no output for 1 row" in page.text
 
 
 def test_a_difference_whose_interval_has_nothing_in_it_is_no_difference(tmp_path: Path) -> None:
