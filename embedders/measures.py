@@ -79,17 +79,13 @@ def best_of_each(src: Float32, tgt: Float32, k: int = 4, among: int | None = Non
     chooses among so many nearest by cosine, as LASER's xsim does with k; by default among all. Raises InputError for
     sides whose rows have not as many dimensions.
     """
-    if src.ndim != 2 or tgt.ndim != 2 or src.shape[1] != tgt.shape[1]:
-        raise InputError(f"sides have shapes {src.shape} and {tgt.shape}: rows of both need the same dimensions")
-    if k < 1 or (among is not None and among < 1):
-        raise InputError(f"k is {k} and among {among}: give 1 or more")
-    there = np.flatnonzero(_usable(src)), np.flatnonzero(_usable(tgt))
-    if not (len(there[0]) and len(there[1])):
-        return _nothing(len(src)), _nothing(len(tgt))
-    x, y = _unit(src[there[0]]), _unit(tgt[there[1]])
-    around_x, around_y = _mean_of_nearest(x, y, k), _mean_of_nearest(y, x, k)
-    forward, backward = _best(x, y, around_x, around_y, among), _best(y, x, around_y, around_x, among)
-    return _placed(forward, *there, len(src)), _placed(backward, *there[::-1], len(tgt))
+    sides = _Sides(src, tgt, k)
+    return sides.best(among), sides.turned().best(among)
+
+
+def best_targets(src: Float32, tgt: Float32, k: int = 4, among: int | None = None) -> Best:
+    """As `best_of_each`, of sources alone."""
+    return _Sides(src, tgt, k).best(among)
 
 
 def mine_best(src: Float32, tgt: Float32, k: int = 4, how: Retrieving = "max") -> tuple[Int64, Int64, Float32]:
@@ -123,6 +119,40 @@ def _first_of_each(pairs: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
             yield i, j
 
 
+class _Sides:
+    """Two sides without the rows that are zero or not finite, and the mean cosine of each row with its k nearest."""
+
+    def __init__(self, src: Float32, tgt: Float32, k: int) -> None:
+        if src.ndim != 2 or tgt.ndim != 2 or src.shape[1] != tgt.shape[1]:
+            raise InputError(f"sides have shapes {src.shape} and {tgt.shape}: rows of both need the same dimensions")
+        if k < 1:
+            raise InputError(f"k is {k}: it must be 1 or more")
+        self._lengths = len(src), len(tgt)
+        self._there = np.flatnonzero(_usable(src)), np.flatnonzero(_usable(tgt))
+        self._rows = _unit(src[self._there[0]]), _unit(tgt[self._there[1]])
+        self._around = _mean_of_nearest(*self._rows, k), _mean_of_nearest(*self._rows[::-1], k)
+
+    def turned(self) -> "_Sides":
+        """The same with sources and targets exchanged."""
+        other = object.__new__(_Sides)
+        other._lengths, other._there = self._lengths[::-1], self._there[::-1]
+        other._rows, other._around = self._rows[::-1], self._around[::-1]
+        return other
+
+    def best(self, among: int | None) -> Best:
+        """The best target of each source."""
+        num_rows, (ours, theirs) = self._lengths[0], self._there
+        whole = Best(np.full(num_rows, -1), np.full(num_rows, -1), np.full(num_rows, np.nan))
+        if len(ours) and len(theirs):
+            found = _best(*self._rows, *self._around, among)
+            whole.cosine[ours], whole.margin[ours], whole.score[ours] = (
+                theirs[found.cosine],
+                theirs[found.margin],
+                found.score,
+            )
+        return whole
+
+
 def _usable(rows: Float32) -> npt.NDArray[np.bool_]:
     norms = np.linalg.norm(rows.astype(np.float64), axis=1)
     return np.asarray(np.isfinite(norms) & (norms > 0))
@@ -132,17 +162,6 @@ def _unit(rows: Float32) -> Float32:
     return np.asarray(rows / np.linalg.norm(rows.astype(np.float64), axis=1)[:, None], np.float32)
 
 
-def _nothing(num_rows: int) -> Best:
-    return Best(np.full(num_rows, -1), np.full(num_rows, -1), np.full(num_rows, np.nan))
-
-
-def _placed(best: Best, ours: Int64, theirs: Int64, num_rows: int) -> Best:
-    """What rows that are usable found, among all rows."""
-    whole = _nothing(num_rows)
-    whole.cosine[ours], whole.margin[ours], whole.score[ours] = theirs[best.cosine], theirs[best.margin], best.score
-    return whole
-
-
 def _blocks(num_rows: int, others: int) -> list[slice]:
     step = max(1, _SCORES // max(1, others))
     return [slice(start, start + step) for start in range(0, num_rows, step)]
@@ -150,9 +169,8 @@ def _blocks(num_rows: int, others: int) -> list[slice]:
 
 def _mean_of_nearest(rows: Float32, others: Float32, k: int) -> Float32:
     """The mean cosine of each row with its k nearest of the other side, all of them where it has fewer, (num_rows,)."""
-    k = min(k, len(others))
-    means = []
-    for part in _blocks(len(rows), len(others)):
+    k, means = min(k, len(others)), [np.zeros(0, np.float32)]
+    for part in _blocks(len(rows), len(others)) if k else []:
         nearest = np.partition(rows[part] @ others.T, -k, axis=1)[:, -k:]
         means.append(np.sort(nearest, axis=1).mean(1))
     return np.concatenate(means)
@@ -163,12 +181,13 @@ def _best(rows: Float32, others: Float32, around: Float32, around_others: Float3
     for part in _blocks(len(rows), len(others)):
         cosine = rows[part] @ others.T
         plain.append(cosine.argmax(1))
-        ratio = cosine / np.maximum((around[part, None] + around_others[None]) / 2, _LEAST)
-        if among is not None and among < len(others):
-            near = np.argpartition(-cosine, among - 1, axis=1)[:, :among]
-            far = np.ones(cosine.shape, bool)
-            np.put_along_axis(far, near, values=False, axis=1)
-            ratio[far] = -np.inf
-        margin.append(ratio.argmax(1))
-        scores.append(np.take_along_axis(ratio, margin[-1][:, None], axis=1)[:, 0])
+        if among is None or among >= len(others):
+            near, theirs = None, around_others[None]
+        else:
+            near = np.sort(np.argpartition(cosine, -among, axis=1)[:, -among:], axis=1)
+            cosine, theirs = np.take_along_axis(cosine, near, axis=1), around_others[near]
+        ratio = cosine / np.maximum((around[part, None] + theirs) / 2, _LEAST)
+        best = ratio.argmax(1)[:, None]
+        scores.append(np.take_along_axis(ratio, best, axis=1)[:, 0])
+        margin.append((best if near is None else np.take_along_axis(near, best, axis=1))[:, 0])
     return Best(np.concatenate(plain), np.concatenate(margin), np.concatenate(scores).astype(np.float64))

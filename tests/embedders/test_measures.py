@@ -120,7 +120,7 @@ def test_rows_that_are_nothing_find_nothing_and_change_nothing() -> None:
     assert mine_best(src, nothing)[0].tolist() == []
     with pytest.raises(InputError, match="same dimensions"):
         best_of_each(src, tgt[:, :4])
-    with pytest.raises(InputError, match="give 1 or more"):
+    with pytest.raises(InputError, match="it must be 1 or more"):
         best_of_each(src, tgt, k=0)
 
 

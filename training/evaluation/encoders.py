@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seamlessalign.embedders.measures import Best, best_of_each
+from seamlessalign.embedders.measures import Best, best_of_each, best_targets
 from seamlessalign.embedders.text import spoken_form
 from seamlessalign.errors import ConfigError
 from seamlessalign.languages import Side
@@ -90,7 +90,7 @@ class _Pair:
             **self._rows.without(self.src, self.tgt),
         }
         if "xsim" in section.measures:
-            best, _ = best_of_each(src.rows, tgt.rows, section.k, among=section.k)
+            best = best_targets(src.rows, tgt.rows, section.k, among=section.k)
             yield self._xsim(src, tgt, best.margin, told)
         if "xsim++" in section.measures and self.has_rules:
             yield self._xsim_plus(src, encoder, tools, told)
@@ -125,7 +125,7 @@ class _Pair:
         flat = [one for some in hard for one in some]
         more = [one.text for one in flat]
         pool = encode(encoder_of(encoder, tools), self.tgt, self.things[self.tgt], encoder.centre, more)
-        best = best_of_each(src.rows, pool.rows, section.k, among=section.k)[0].margin
+        best = best_targets(src.rows, pool.rows, section.k, among=section.k).margin
         right = self.right(best)
         kinds = error_kinds(best, right, hard)
         wrong, there = Counter(kind for kind in kinds if kind), Counter(str(one.kind) for one in flat)
