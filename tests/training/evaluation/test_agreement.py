@@ -27,12 +27,10 @@ from seamlessalign.training.evaluation.text import UNSPACED
 SENTENCES = {
     "eng": "The committee said on Tuesday that 25 people hadn't been there; it's \"not clear\" why (see page 3).",
     "fra": "Le comité a déclaré mardi que l'été 2019 n'avait pas été l'un des plus chauds — « loin de là ».",
-    "deu": "Der Ausschuß erklärte am 3. Mai, daß die Übergänge z. B. im Süden bereits geöffnet seien.",
     "cmn": "委员会星期二表示，目前有25人不在现场；原因“尚不清楚”（见第3页）。我们将在明天继续讨论这个问题。",
     "jpn": "委員会は火曜日に、25人がまだ現場にいないと述べた。「原因は不明」である（3ページ参照）。",
     "tha": "คณะกรรมการกล่าวเมื่อวันอังคารว่ามี 25 คนที่ไม่ได้อยู่ที่นั่น และยังไม่ทราบสาเหตุ",
     "hin": "समिति ने मंगलवार को कहा कि वहाँ 25 लोग नहीं थे, और कारण अभी तक स्पष्ट नहीं है।",
-    "arb": "قالت اللجنة يوم الثلاثاء إن 25 شخصًا لم يكونوا هناك، والسبب غير واضح حتى الآن.",
 }
 ROWS = 30
 
@@ -49,7 +47,7 @@ def _changed(text: str, random: np.random.Generator, share: float) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An evaluation of two systems in eight languages, and each side of each language as a text file."""
+    """An evaluation of two systems in six languages, and each side of each language as a text file."""
     folder = tmp_path_factory.mktemp("agreement")
     random = np.random.default_rng(0)
     rows: list[dict[str, str]] = []
@@ -77,7 +75,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "rows": {"path": "rows.jsonl"},
         "systems": {name: {"path": f"{name}.jsonl"} for name in made},
         "measures": {"text": ["bleu", "chrf", "chrf++", "error_rate"]},
-        "resampling": {"samples": 300, "exchanges": 300},
+        "resampling": {"samples": 200, "exchanges": 200},
     }
     (folder / "config.yaml").write_text(json.dumps(told))
     assert main(["evaluate", str(folder / "config.yaml")]) == 0
@@ -105,7 +103,7 @@ def test_scores_and_intervals_are_those_of_sacrebleus_command_line(folder: Path,
         ("chrf++", ["-m", "chrf", "--chrf-word-order", "2"]),
     ):
         command = [sys.executable, "-m", "sacrebleu", f"wanted.{lang}", "-i", f"second.{lang}", *options, "--force"]
-        more = ["--confidence", "--confidence-n", "300", "-f", "json", "-w", "10"]
+        more = ["--confidence", "--confidence-n", "200", "-f", "json", "-w", "10"]
         done = subprocess.run([*command, *more], cwd=folder, capture_output=True, text=True, check=True)
         theirs, ours = json.loads(done.stdout), scores["second", lang, kind]
         assert round(ours["score"], 10) == theirs["score"]
@@ -120,7 +118,7 @@ def test_p_and_error_rates_are_those_of_sacrebleu_and_jiwer(folder: Path, lang: 
     metrics = {"bleu": BLEU(tokenize=tokenize, force=True), "chrf++": CHRF(word_order=2)}
     for test, name in (("bootstrap", "bs"), ("randomisation", "ar")):
         scores = _scores(folder, test)
-        _, found = PairedTest([("first", first), ("second", second)], metrics, [wanted], name, 300)()
+        _, found = PairedTest([("first", first), ("second", second)], metrics, [wanted], name, 200)()
         for kind, results in zip(metrics, list(found.values())[-len(metrics) :], strict=True):
             theirs: Any = results[1]
             line = scores["second", lang, kind]
@@ -140,7 +138,7 @@ def test_p_and_error_rates_are_those_of_sacrebleu_and_jiwer(folder: Path, lang: 
 # What must not change a score
 
 WORDS = st.lists(st.sampled_from(["the", "cat", "sat", "a", "dog", ".", "NA", ""]), max_size=6).map(" ".join)
-TABLE = st.lists(st.tuples(WORDS, WORDS.filter(str.strip), st.sampled_from(["eng", "cmn"])), min_size=1, max_size=6)
+TABLE = st.lists(st.tuples(WORDS, WORDS.map("cat {}".format), st.sampled_from(["eng", "cmn"])), min_size=1, max_size=6)
 
 
 def _evaluated(
@@ -174,7 +172,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(TABLE, st.randoms(use_true_random=False))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_neither_order_nor_doubled_rows_nor_other_directions_change_a_score(
     place: Path, table: list[tuple[str, str, str]], random: Any
 ) -> None:
@@ -195,7 +193,7 @@ def test_neither_order_nor_doubled_rows_nor_other_directions_change_a_score(
 
 
 @given(TABLE)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_a_system_and_its_double_do_not_differ(place: Path, table: list[tuple[str, str, str]]) -> None:
     rows = [(str(number), *row) for number, row in enumerate(table)]
     found = _evaluated(place, rows, systems=("a", "b"))
