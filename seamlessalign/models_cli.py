@@ -345,5 +345,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         return 3 if made.set_aside else 0
     from seamlessalign.training.evaluation import evaluate, results
 
-    print(results.table(evaluate.evaluate(load_evaluation_config(arguments.config, arguments.overrides), _say)))
+    config = load_evaluation_config(arguments.config, arguments.overrides)
+    print(results.table(evaluate.evaluate(config, _say)))
+    _say(f"the page is {config.output.rstrip('/')}/evaluation.html")
     return 0
