@@ -179,6 +179,10 @@ def test_babble_is_of_other_speakers_and_words(tmp_path: Path) -> None:
         (asks, {0, 1, 2, 3}),  # not 4, whose words it has, and not 5, whose group it is in
     ):
         assert _tones(maker.noise(row, "babble", 2 * SAMPLE_RATE)) == heard
+    nameless = [TestRow(row.id, "fra", "eng", src_sound=row.src_sound) for row in rows]
+    maker = NoiseMaker(Noise(kinds=["babble"], voices=20), nameless)
+    for i, row in enumerate(nameless):  # all but itself
+        assert _tones(maker.noise(row, "babble", 2 * SAMPLE_RATE)) == set(range(8)) - {i}
     few = NoiseMaker(Noise(kinds=["babble"], voices=2), rows)
     drawn = [_tones(few.noise(row, "babble", SAMPLE_RATE)) for row in rows]
     assert {len(tones) for tones in drawn} == {2}

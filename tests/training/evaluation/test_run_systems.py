@@ -22,6 +22,7 @@ from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.training.evaluation.config import load_evaluation_config
 from seamlessalign.training.evaluation.function_system import Asked, Made
 from seamlessalign.training.evaluation.robustness_settings import Noise
+from seamlessalign.training.unity import translate
 from seamlessalign.training.unity.model import save_unity
 from tests.training.unity.taught import ENGLISH, FRENCH, taught
 
@@ -273,6 +274,30 @@ class TestNoise:
         both = str(tmp_path / "out")
         assert main(["evaluate", "--compare", f"{both}:ours", f"{both}:twin"]) == 0
         assert "| fra-eng | WER, babble:-10 |" in capsys.readouterr().out
+
+    def test_a_model_hears_noise_and_is_loaded_once(
+        self, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _tones(tmp_path)
+        loaded = []
+
+        def load(job: translate.TranslationJob) -> translate.ModelWorker:
+            loaded.append(job.model)
+            return load_worker(job)
+
+        load_worker = translate.load_worker
+        monkeypatch.setattr(translate, "load_worker", load)
+        config = _config(tmp_path, systems={"ours": {"model": model}}, noise={"kinds": ["white"], "snrs": [10, -10]})
+        assert main(["evaluate", config, "measures.speech=[]"]) == 0
+        assert loaded == [model]
+        folder = tmp_path / "out/translations/ours"
+        assert sorted(place.name for place in folder.iterdir()) == ["clean", "white_-10", "white_10"]
+        made = {
+            place.name: [row["score"] for row in pq.read_table(place / "translations.parquet").to_pylist()]
+            for place in folder.iterdir()
+        }
+        assert all(None not in scores and len(scores) == 6 for scores in made.values())
+        assert made["clean"] != made["white_10"] != made["white_-10"]  # it heard something else each time
 
     def test_what_is_run_elsewhere_hears_the_same(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         _tones(tmp_path)
