@@ -24,6 +24,9 @@ from seamlessalign.training.evaluation.function_system import Asked, Made
 from seamlessalign.training.evaluation.robustness_settings import Noise
 from seamlessalign.training.unity import translate
 from seamlessalign.training.unity.model import save_unity
+from seamlessalign.training.vocoder.generator import make_generator
+from seamlessalign.training.vocoder.model import save_vocoder
+from seamlessalign.training.vocoder.sizes import VocoderSizes
 from tests.training.unity.taught import ENGLISH, FRENCH, taught
 
 ROOT = Path(__file__).parents[3]
@@ -154,6 +157,33 @@ class TestModel:
         assert (tmp_path / "out/evaluation.json").read_bytes() == result
         assert main(["evaluate", config, "systems.ours.beam=1"]) == 2
         assert "holds a translation with another job text_search beam: 5, not 1" in capsys.readouterr().err
+
+    def test_what_it_does_not_speak_has_a_text(
+        self, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        sizes = VocoderSizes.model_validate(
+            {"size": "tiny", "units": taught()[2].num_units, "unit_embedding": 8, "channels": 32}
+            | {"resblock_kernels": [3], "resblock_dilations": [[1]]}
+        )
+        save_vocoder(make_generator(sizes, 1, 1), ["fra"], [""], tmp_path / "vocoder")
+        rows = [
+            {"id": lang, "src_lang": "eng", "tgt_lang": lang, "src_text": ENGLISH[0], "reference": text}
+            for lang, text in (("fra", FRENCH[0]), ("eng", ENGLISH[0]))
+        ]
+        _lines(tmp_path / "rows.jsonl", rows)
+        system = {"model": model, "vocoder": "vocoder"}
+        asr = {"function": f"{__name__}:hears_nothing"}
+        config = _config(tmp_path, systems={"ours": system}, measures={"asr": asr})
+        assert main(["evaluate", config]) == 0
+        ours = _told(tmp_path)["systems"]["ours"]
+        assert (ours["missing"], ours["set_aside"]) == ([], {"not_spoken": 1})
+        kept = {row["id"]: row for row in pq.read_table(tmp_path / "out/translations.parquet").to_pylist()}
+        assert kept["fra"]["text"] == FRENCH[0] and kept["fra"]["heard"] == "heard"
+        assert kept["eng"]["text"] and kept["eng"]["heard"] is None
+        _lines(tmp_path / "rows.jsonl", rows[1:])  # none of it is spoken
+        assert main(["evaluate", config, f"output={tmp_path}/other", "measures.text=[bleu]"]) == 0
+        told = json.loads((tmp_path / "other/evaluation.json").read_text())
+        assert [line["measure"] for line in told["scores"]] == ["BLEU"]
 
     def test_speech_is_translated_as_by_the_command(self, model: str, tmp_path: Path) -> None:
         samples, rate = speak_afresh(ENGLISH[0], "en")
@@ -338,6 +368,21 @@ class TestNoise:
         assert "holds a noisy test set of other settings; name another folder" in capsys.readouterr().err
         assert main(["evaluate", config, "--noisy-to", str(tmp_path)]) == 2
         assert "holds something, but no noisy test set" in capsys.readouterr().err
+
+    def test_recordings_that_cannot_be_read_are_told(self, tmp_path: Path) -> None:
+        _tones(tmp_path)
+        (tmp_path / "musan/noise/free-sound").mkdir(parents=True)
+        for name in ("a", "b"):
+            soundfile.write(tmp_path / f"musan/noise/free-sound/{name}.wav", np.sin(np.arange(9000) / 3), SAMPLE_RATE)
+        (tmp_path / "musan/noise/free-sound/c.wav").write_bytes(b"no sound")
+        system = {"function": f"{__name__}:by_pitch"}
+        config = _config(tmp_path, systems={"ours": system}, noise={"folder": "musan", "snrs": [0]})
+        assert main(["evaluate", config]) == 0
+        told = _told(tmp_path)
+        assert list(told["noise"]) == ["noise:0"]
+        (file,) = told["unreadable noise"]
+        assert file == str(tmp_path / "musan/noise/free-sound/c.wav")
+        assert told["systems"]["ours"]["noisy"]["noise:0"]["missing"] == []
 
     def test_silence_has_no_snr_and_is_counted(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         _tones(tmp_path)
