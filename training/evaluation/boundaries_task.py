@@ -21,7 +21,7 @@ from seamlessalign.typed_config import digest
 
 VERSION = 1  # of what counts how
 FEW = 20  # recordings, fewer than which say nothing of how scores vary: stretches of them are drawn then
-_ROUNDING = 1e-9  # of a second: 1.3 s is 0.25 s after 1.05 s
+_ROUNDING = 1e-9  # of a second: 0.54 s is 0.25 s after 0.29 s
 _LISTED = 50  # recordings that a table has lines for
 
 # measure → how it is called, and its score of sums of hits, known ones and found ones

@@ -52,6 +52,7 @@ def test_boundaries_that_are_close_are_one() -> None:
     assert boundaries_of([(0.0, 1.0), (1.0, 2.0), (0.0, 2.0), (1.015, 2.5)], 0.02) == [0.0, 1.0, 2.0, 2.5]
     assert boundaries_of([(0.0, 1.0), (1.015, 2.5)], 0.0) == [0.0, 1.0, 1.015, 2.5]
     assert boundaries_of([], 1.0) == []
+    assert boundaries_of([(0.0, 1.0), (1.5, 3.0)], 0.5) == [0.0, 1.0, 3.0]
     # those in a row are not drawn along without end
     assert boundaries_of([(0.0, 0.1), (0.2, 0.3), (0.4, 0.5)], 0.15) == [0.0, 0.2, 0.4]
 

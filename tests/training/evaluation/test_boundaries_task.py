@@ -187,6 +187,18 @@ def test_stretches_and_order_change_nothing(
         assert one.score(sums) == pytest.approx(score_of(one.kind)(sums), nan_ok=True)
 
 
+def test_a_hit_counts_once_where_it_is_known(config: Path) -> None:
+    """At the edge of a stretch, and where a tolerance is met but for rounding."""
+    _write(
+        config.parent / "known.jsonl", [{"uri": "a", "start": 0.29, "end": 59.9}, {"uri": "a", "start": 70, "end": 80}]
+    )
+    _write(config.parent / "found.jsonl", [{"uri": "a", "start": 0.54, "end": 60.1}])
+    assert main(["evaluate", str(config)]) == 0
+    rows = pq.read_table(config.parent / "out/statistics.parquet").to_pylist()
+    counts = {row["id"]: row["statistics"] for row in rows if row["measure"] == "boundary F1"}
+    assert counts == {"a at 0 s": [2, 2, 2], "a at 60 s": [0, 2, 0]}
+
+
 def test_many_recordings_are_drawn_whole(config: Path) -> None:
     rows = [{"uri": f"{i}.wav", "start": 10 * i, "end": 10 * i + 5} for i in range(20)]
     _write(config.parent / "known.jsonl", rows)

@@ -146,6 +146,17 @@ def test_two_sources_against_one_reference(tmp_path: Path, grouped: bool) -> Non
         assert behind == []
 
 
+def test_all_rows_of_a_group_count(tmp_path: Path) -> None:
+    made = [("m", "He is one."), ("m", "I am one."), ("f", "She is."), ("f", "I am one.")]
+    about = {"src_lang": "spa", "tgt_lang": "eng", "group": "1", "reference": "I am one."}
+    rows = [{"id": f"{i}", "gender": gender, **about} for i, (gender, _) in enumerate(made)]
+    assert main(["evaluate", _config(tmp_path, rows, [{"text": text} for _, text in made])]) == 0
+    masculine, feminine = (_chrf([text for one, text in made if one == side], ["I am one."] * 2) for side in "mf")
+    told = _told(tmp_path)
+    assert (told["chrF2 masculine"]["score"], told["chrF2 feminine"]["score"]) == pytest.approx((masculine, feminine))
+    assert told["chrF2 gender Δ"]["rows"] == 1
+
+
 def test_rows_without_gender(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = _by_reference(tmp_path)
     assert main(["evaluate", config, "rows.columns.feminine=none"]) == 2
