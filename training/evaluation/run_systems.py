@@ -10,7 +10,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from seamlessalign import storage
-from seamlessalign.errors import ConfigError, InputError, UnreadableError
+from seamlessalign.errors import ConfigError, InputError, StorageError, UnreadableError
 from seamlessalign.speech_sources import Sound, load_sound
 from seamlessalign.training.evaluation.functions import load_function
 from seamlessalign.training.evaluation.noise import Condition, NoiseMaker
@@ -111,12 +111,15 @@ class Runner:
         done = translate_into(
             folder,
             table,
-            table.plan() | self.settings,
+            {**table.plan(), "chunk": self.chunk, **self.settings},
             self._worker,
             chunk=self.chunk,
             progress=lambda line: say(f"{what}: {line}"),
         )
-        return _outputs(self.name, folder, done.path, self.settings)
+        made = _outputs(self.name, folder, done.path, self.settings)
+        if len(made.outputs) != len(rows):
+            raise StorageError(f"{done.path}: has {len(made.outputs)} rows of {len(rows)}: remove {folder}")
+        return made
 
     def _worker(self) -> Any:
         if not self._loaded:

@@ -239,7 +239,9 @@ class TestFunction:
         assert _told(tmp_path)["systems"]["ours"]["set_aside"] == {"function_failed": 1}
 
     @pytest.mark.slow
-    def test_a_killed_evaluation_goes_on_to_the_same_bytes(self, tmp_path: Path) -> None:
+    def test_a_killed_evaluation_goes_on_to_the_same_bytes(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         results = []
         for name in ("killed", "whole"):
             folder = tmp_path / name
@@ -252,11 +254,13 @@ class TestFunction:
             config = _config(folder, systems={"ours": system}, noise={"kinds": ["pink"], "snrs": [0]})
             command = [sys.executable, "-m", "seamlessalign", "evaluate", config, "output=out"]
             environment = os.environ | {"DEADLY": str(folder / "deadly"), "PYTHONPATH": str(ROOT)}
-            statuses = []
-            for _ in range(2 if name == "killed" else 1):
+            if name == "killed":
                 done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-                statuses.append(done.returncode)
-            assert statuses == ([-signal.SIGKILL, 0] if name == "killed" else [0]), done.stderr
+                assert done.returncode == -signal.SIGKILL, done.stderr
+                assert main(["evaluate", config, f"output={folder}/out", "systems.ours.chunk=3"]) == 2
+                assert "clean: holds a translation with another chunk: 2, not 3" in capsys.readouterr().err
+            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
             # of clean speech, then of noisy: what was done before it was killed is not asked for again
             assert (folder / "asked").read_text() == "abcdef" * 2
             results.append(
