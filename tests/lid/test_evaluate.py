@@ -66,6 +66,9 @@ def test_it_is_measured_calibrated_and_measured_again(
     for ours, theirs in zip(after["lengths"], before["lengths"], strict=True):
         assert ours["all"] == theirs["all"] and ours["calibrated"]["answered"] <= 18
         assert f"{ours['calibrated']['macro_f1']:.3f}" in table
+    for name in ("1s", "2s"):
+        rows = pq.read_table(tmp_path / "after" / f"predictions-{name}.parquet").to_pylist()
+        assert len({row["id"] for row in rows}) == 18
     pictures = {file.name for file in (tmp_path / "after").glob("*.svg")}
     assert pictures == {"confusion-1s.svg", "confusion-2s.svg", "rejection.svg"} and (tmp_path / "fit").is_dir()
 

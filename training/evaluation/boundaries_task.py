@@ -219,7 +219,7 @@ def read_spans(spans: Spans, *, of_runs: bool) -> tuple[dict[str, list[Span]], d
     A row without start and end tells of a recording without speech. of_runs: whether a folder may be that of a run,
     whose segments are the spans. Raises InputError for what is no span, and a recording of several languages.
     """
-    if of_runs and (segments := _segments(spans.path)):
+    if of_runs and (segments := _segments(spans.path)) is not None:
         return _of_run(segments), {}
     found: dict[str, list[Span]] = {}
     langs: dict[str, str] = {}
@@ -241,13 +241,13 @@ def read_spans(spans: Spans, *, of_runs: bool) -> tuple[dict[str, list[Span]], d
     return found, langs
 
 
-def _segments(path: str) -> list[str]:
-    """Tables of segments where a folder is a run's, or its `segments`."""
-    for folder in (storage.join(path, "segments"), path):
-        files = storage.list_files(folder, ".parquet")
-        if files and (folder != path or any("/lang=" in file.removeprefix(path) for file in files)):
-            return files
-    return []
+def _segments(path: str) -> list[str] | None:
+    """Tables of segments where a folder is a run's, which may have none, or its `segments`."""
+    inside = storage.list_files(storage.join(path, "segments"), ".parquet")
+    if inside or storage.exists(storage.join(path, "run.yaml")):
+        return inside
+    files = storage.list_files(path, ".parquet")
+    return files if any("/lang=" in file.removeprefix(path) for file in files) else None
 
 
 def _of_run(files: Sequence[str]) -> dict[str, list[Span]]:
@@ -297,9 +297,9 @@ def _joined(known: Sequence[str], found: Mapping[str, list[Span]], place: str) -
             raise InputError(f"{place}: {origin[same[0]]} and {name} are both {same[0]}: give more of their paths")
         else:
             origin[same[0]], joined[same[0]] = name, spans
-    if not joined:
-        first = next(iter(found), "nothing")
-        raise InputError(f"{place}: has none of the recordings that are known: {first}, and not {named(list(known))}")
+    if found and not joined:
+        told = f"{next(iter(found))}, and not {named(list(known))}"
+        raise InputError(f"{place}: has none of the recordings that are known: {told}")
     return joined, others
 
 

@@ -113,6 +113,14 @@ def test_a_run_is_a_system_and_its_candidates_may_overlap(config: Path, capsys: 
         assert f"| {name} | {told[f'ours {name}']['score']:.2f} | {told[f'run {name}']['score']:.2f} |" in compared
 
 
+def test_a_run_may_have_found_nothing(config: Path) -> None:
+    (config.parent / "run").mkdir()
+    (config.parent / "run/run.yaml").write_text("digest: 0\n")
+    assert main(["evaluate", str(config), "boundaries.systems.ours.path=run"]) == 0
+    line = _told(config)["ours boundary F1"]
+    assert (line["score"], line["rows"], line["missing"]) == (0, 4, 4)
+
+
 @pytest.mark.parametrize(
     "names", [["a.wav", "b.wav"], ["a", "b"], ["data/a.wav", "data/b.wav"], ["/x/y/data/a.wav", "data/b"]]
 )
