@@ -95,6 +95,8 @@ class TestCovost:
             read_covost(str(covost / "fr"), _wanted("all"))
         with pytest.raises(InputError, match="has no en-de, but fra-eng, swe-eng"):
             read_covost(str(covost), _wanted(["en-de"]))
+        with pytest.raises(InputError, match="has no fr-sv, but fra-eng, swe-eng"):  # nor is fr-en taken for it
+            read_covost(str(covost), _wanted(["fr-sv"]))
         with pytest.raises(InputError, match="has no direction that is wanted: eng-x"):
             read_covost(str(covost), _wanted("eng-x"))
         table = covost / "covost_v2.fr_en.tsv"
