@@ -105,8 +105,8 @@ def _read_translations(config: EvaluationConfig, say: Callable[[str], None]) -> 
 def _translation(translations: Translations, tools: Tools) -> Found:
     found: Found = {}
     for name, made in translations.systems.items():
-        wrote = any(one.text is not None for one in made.outputs)
         spoke = any(one.sound is not None for one in made.outputs)
+        wrote = not spoke or any(one.text is not None for one in made.outputs)  # what made nothing wrote nothing
         found[name] = []
         for direction, places in by_direction(translations.rows).items():
             rows = [translations.rows[i] for i in places]

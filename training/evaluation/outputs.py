@@ -44,6 +44,8 @@ def read_or_run(config: EvaluationConfig, rows: Sequence[TestRow], say: Callable
             if told in system.noisy
         }
         systems[name] = replace(read_outputs(name, system.path, rows, system.columns), noisy=noisy)
+    if maker is not None and not any(_hears_noise(one) for one in systems.values()):
+        raise ConfigError("noise is asked for, but no system hears the rows' speech, nor has outputs under noisy")
     made = {}
     for name, one in systems.items():
         if isinstance(one, Runner):
@@ -51,8 +53,6 @@ def read_or_run(config: EvaluationConfig, rows: Sequence[TestRow], say: Callable
         made[name] = one
     if maker is None:
         return Outputs(made)
-    if all(not one.noisy for one in made.values()):
-        raise ConfigError("noise is asked for, but no system hears the rows' speech, nor has outputs under noisy")
     return Outputs(made, {str(one): maker.signature(one) for one in conditions}, maker.unreadable)
 
 
@@ -79,6 +79,10 @@ def _run(
         return clean
     noisy = {str(one): runner.run(rows, folder_of(output, runner.name, one), say, (maker, one)) for one in conditions}
     return replace(clean, noisy=noisy)
+
+
+def _hears_noise(system: SystemOutputs | Runner) -> bool:
+    return system.input == "speech" if isinstance(system, Runner) else bool(system.noisy)
 
 
 def _check_noisy(config: EvaluationConfig, conditions: Sequence[Condition]) -> None:

@@ -238,6 +238,15 @@ class TestFunction:
         assert kept == {name: f"for {name}" for name in "abdef"} | {"c": None}
         assert _told(tmp_path)["systems"]["ours"]["set_aside"] == {"function_failed": 1}
 
+    def test_what_fails_on_everything_is_scored_as_empty(self, tmp_path: Path) -> None:
+        row = {"src_lang": "fra", "tgt_lang": "eng", "reference": "fine", "src_text": "raise"}
+        _lines(tmp_path / "rows.jsonl", [{**row, "id": key} for key in "ab"])
+        assert main(["evaluate", _config(tmp_path, systems={"ours": {"function": f"{__name__}:fails"}})]) == 0
+        for line in _told(tmp_path)["scores"]:
+            assert (line["score"], line["rows"], line["missing"]) == (0, 2, 2)
+            assert line["details"] == {"failed": {"function_failed": 2}}
+        assert len(_told(tmp_path)["scores"]) == 2
+
     @pytest.mark.slow
     def test_a_killed_evaluation_goes_on_to_the_same_bytes(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -430,7 +439,11 @@ class TestNoise:
             {"noise": {"folder": "nowhere", "kinds": ["noise"]}},
             "nowhere/noise holds no sound files",
         ),
-        ({"path": "made.jsonl"}, {"noise": {}}, "no system hears the rows' speech, nor has outputs under noisy"),
+        (
+            {"path": "made.jsonl"},
+            {"noise": {}},
+            "no system hears the rows' speech, nor has outputs under noisy",
+        ),
         ({"path": "made.jsonl", "noisy": {"pink:0": "made.jsonl"}}, {}, "give noise too, which says what noise it is"),
         (
             {"path": "made.jsonl", "noisy": {"pink:1": "made.jsonl"}},
