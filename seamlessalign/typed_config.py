@@ -54,7 +54,7 @@ def read_yaml(path: str, keys: str) -> dict[str, Any]:
 def digest(*parts: Any) -> str:
     """First 16 hex digits of the SHA-256 of values that can be written as JSON."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=_plain)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]  # texts may have half a character
 
 
 def beside(config_file: Path, uri: str) -> str:

@@ -1,6 +1,6 @@
 """What is embedded: sides of parallel rows or of what is mined, each of one language, as text or as speech."""
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -97,7 +97,7 @@ def read_side(section: MinedSide) -> Sentences:
     for number, (where, values, base) in enumerate(lines):
         _check_columns(values, [section.id, column], where)
         ids.append(id_of(values, section.id, number, where))
-        things.append(sound_of(values, column, base, where) if section.audio else _text(values[column]))
+        things.append(sound_of(values, column, base, where) if section.audio else _text(values, column, where))
     check_ids(ids, section.path)
     return Sentences(Side(lang, section.audio is not None), ids, things)
 
@@ -167,7 +167,7 @@ def _wide(section: ParallelRows) -> Parallel:
             _check_columns(values, columns.values(), where)
         ids.append(id_of(values, section.id, number, where) if section.id in values else str(number))
         for side, column in columns.items():
-            thing: Thing = sound_of(values, column, base, where) if side.is_audio else _text(values.get(column))
+            thing: Thing = sound_of(values, column, base, where) if side.is_audio else _text(values, column, where)
             sides[side].append(thing)
     check_ids(ids, place)
     empty = [columns[side] for side, things in sides.items() if all(thing is None for thing in things)]
@@ -209,5 +209,8 @@ def _check_columns(values: dict[str, Any], wanted: Any, where: str) -> None:
             raise InputError(f"{where}: has no column {column}, but {', '.join(values)}")
 
 
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+def _text(values: Mapping[str, Any], column: str, where: str) -> str | None:
+    value = values.get(column)
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{where}: {column} is {str(value)[:40]!r}, {type(value).__name__}: it must be a text")
+    return value

