@@ -143,20 +143,28 @@ def _sizes(tensors: dict[str, Any], path: str) -> tuple[int, int, int]:
 
 
 def check(rows: Sequence[TestRow], config: EvaluationConfig) -> None:
-    """Raise InputError unless rows have what `measures.blaser` compares, ModelError without files of weights."""
+    """Raise InputError unless rows have what `measures.blaser` compares, in languages that its embedders know.
+
+    Raises ModelError without files of weights, ConfigError for embedders of different spaces. Nothing is loaded.
+    """
     section = config.measures.blaser
     if section is None:
         return
     for form in FORMS:
         if f"blaser_{form}" in section.measures:
             _check_file(str(getattr(section, form)), form)
+    embedders = Embedders(section.text, section.speech, section.directories, section.device)
     for places in by_direction(rows).values():
         some = [rows[place] for place in places]
-        spoken = _source_of(some, section) == "speech"
-        _check_there(some, *(("src_sound", "src_audio") if spoken else ("src_text", "src_text")))
-        if section.uses_references and section.reference == "speech":
+        source = _source_of(some, section)
+        _check_there(some, *(("src_sound", "src_audio") if source == "speech" else ("src_text", "src_text")))
+        embedders.check_language(source, some[0].src_lang)
+        if not section.uses_references:
+            continue
+        embedders.check_language(section.reference, some[0].tgt_lang)
+        if section.reference == "speech":
             _check_there(some, "reference_sound", "reference_audio")
-        elif section.uses_references:
+        else:
             check_rows([row.id for row in some], [row.references for row in some])
 
 
@@ -201,7 +209,9 @@ class _Scores:
     what: Modality
 
     def measured(self) -> Iterator[Measured]:
-        for kind in self.section.measures:
+        ids = self.subject.ids()
+        behind = [{"id": ids[place], "what": reason} for place, reason in sorted(self._made.failed.items())]
+        for number, kind in enumerate(self.section.measures):
             values = self._values(kind)
             mean = RowMean(NAMES[kind] + (", speech" if self.what == "speech" else ""), "")
             yield Measured(
@@ -209,12 +219,13 @@ class _Scores:
                 mean.name,
                 self._signature(kind),
                 True,
-                self.subject.ids(),
+                ids,
                 mean.of(values),
                 mean.score,
                 condition=self.subject.condition,
                 missing=sum(reason not in _SAID for reason in self._made.failed.values()),
                 details={"rows": {"lowest": values.min(), "highest": values.max()}, **self._failed(kind)},
+                behind=[] if number else behind,
             )
 
     def _values(self, kind: str) -> Float64:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from seamlessalign.languages import to_model_code
 from seamlessalign.model_files import find_model, place_of
 from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.speech_sources import Sound, load_sound
+from seamlessalign.training.evaluation.learned_config import Modality
 
 Float32 = npt.NDArray[np.float32]
 Thing = TypeVar("Thing")
@@ -66,6 +67,15 @@ class Embedders:
         if text is not None and space is not None and space != text:
             raise ConfigError(f"{speech} embeds into the space of {space}, not of {text}: give text: {space}")
 
+    def check_language(self, kind: Modality, lang: str) -> None:
+        """Raise InputError for a language (ISO 639-3) that the embedder does not know; nothing is loaded."""
+        check_language(lang)
+        name = self._names[kind]
+        if kind == "speech":
+            speech_models(str(name), [lang], self._places)
+        elif name == "sonar" and to_model_code(lang, "sonar") is None:
+            raise InputError(f"language {lang!r} is none of those that SONAR reads")
+
     @cached_property
     def dim(self) -> int:
         """Of rows. Loads the embedders; raises ModelError, or ConfigError where theirs differ."""
@@ -76,7 +86,7 @@ class Embedders:
             )
         return next(iter(dims.values()))
 
-    def signature(self, kind: Literal["text", "speech"], lang: str) -> str:
+    def signature(self, kind: Modality, lang: str) -> str:
         """What rows of a language (ISO 639-3) depend on: the names and SHA-256 of models, and of means."""
         name = str(self._names[kind])
         names = [name] if kind == "text" else speech_models(name, [lang], self._places)
@@ -94,7 +104,7 @@ class Embedders:
 
         Raises InputError for a language that the embedder does not know, ModelError.
         """
-        self._check_text(lang)
+        self.check_language("text", lang)
         new: list[str] = []
         for text in dict.fromkeys(text for text in texts if text is not None):
             if (lang, text) in self._kept:
@@ -117,8 +127,7 @@ class Embedders:
 
         Raises InputError for a language that the embedder does not know, ModelError.
         """
-        speech_models(str(self._names["speech"]), [lang], self._places)  # tells languages that it cannot hear
-        check_language(lang)
+        self.check_language("speech", lang)
         new = [sound for sound in dict.fromkeys(sounds) if sound is not None and (lang, sound) not in self._kept]
         done = 0
         for group in self._read(new, lang):
@@ -180,11 +189,6 @@ class Embedders:
         if self._names["speech"]:
             made["speech"] = self._speech
         return made
-
-    def _check_text(self, lang: str) -> None:
-        check_language(lang)
-        if self._names["text"] == "sonar" and to_model_code(lang, "sonar") is None:
-            raise InputError(f"language {lang!r} is none of those that SONAR reads")
 
 
 def _each(embed: Callable[[Sequence[Thing]], Float32], things: Sequence[Thing]) -> list[Float32 | None]:

@@ -239,6 +239,8 @@ def test_text_as_by_hand(config: Path, capsys: pytest.CaptureFixture[str]) -> No
     again = str(folder / "again")
     assert main(["evaluate", str(config), f"output={again}"]) == 0
     assert len(compare(str(folder / "out"), again).pairs) == 4
+    behind = [json.loads(line) for line in (folder / "out/behind.jsonl").read_text().splitlines()]
+    assert [(row["id"], row["what"]) for row in behind] == [("c", "no_output"), ("d", "blank")]
 
 
 @pytest.mark.embedded
