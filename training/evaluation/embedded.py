@@ -90,7 +90,7 @@ class Embedders:
         """What rows of a language (ISO 639-3) depend on: the names and SHA-256 of models, and of means."""
         name = str(self._names[kind])
         names = [name] if kind == "text" else speech_models(name, [lang], self._places)
-        told = [f"{one}-{find_model(one, place_of(one, self._places)).sha256[:8]}" for one in names]
+        told = [f"{one}-{self._sha256(kind, one)[:8]}" for one in names]
         if kind == "text":
             means = means_digest(name) if has_card(name) and self._text.card.means else ""
         elif name in STUDENTS or self._speech.card.means:
@@ -172,6 +172,11 @@ class Embedders:
             else:
                 rows[place] = kept
         return Embedded(rows, failed)
+
+    def _sha256(self, kind: Modality, model: str) -> str:
+        """Of weights. SONAR loads its speech encoders as they are wanted, and does not know the others."""
+        loaded = (self._text if kind == "text" else self._speech).models
+        return loaded[model] if model in loaded else find_model(model, place_of(model, self._places)).sha256
 
     @cached_property
     def _text(self) -> TextEmbedder:
