@@ -23,11 +23,19 @@ from seamlessalign.errors import InputError, ModelError
 from seamlessalign.training.evaluation.config import EvaluationConfig
 from seamlessalign.training.evaluation.embedded import Embedded, Embedders
 from seamlessalign.training.evaluation.learned_config import Blaser, Modality
-from seamlessalign.training.evaluation.measures import Float64, Measured, RowMean, check_rows
+from seamlessalign.training.evaluation.measures import (
+    Float64,
+    Measured,
+    RowMean,
+    check_rows,
+    num_references,
+    references_told,
+)
 from seamlessalign.training.evaluation.rows import TestRow, by_direction
 from seamlessalign.training.evaluation.subjects import Subject, Tools
 
 Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
 Form = Literal["ref", "qe"]
 
 FORMS: tuple[Form, ...] = ("ref", "qe")
@@ -229,24 +237,21 @@ class _Scores:
             )
 
     def _values(self, kind: str) -> Float64:
-        """The score of each row; where something has no embedding, the lowest."""
-        src, mt = self._src.rows, self._made.rows
-        references = [None] if kind.endswith("qe") else [one.rows for one in self._references]
-        head = self.models.heads.get(kind)
-        scores = []
-        for ref in references:
-            if head is not None:
-                scores.append(head.grades(src, mt, ref))
-            elif ref is None:
-                scores.append(_cosines(src, mt))
-            else:
-                scores.append((_cosines(src, mt) + _cosines(ref, mt)) / 2)
-        for number, one in enumerate(references):
-            nothing = set(self._src.failed) | set(self._made.failed)
-            if one is not None:
-                nothing |= set(self._references[number].failed)
-            scores[number][sorted(nothing)] = self._lowest(kind)
-        return np.asarray(np.mean(scores, axis=0), np.float64)
+        """The score of each row; where something has no embedding, the lowest. Over several references it is a mean."""
+        src, mt, head = self._src, self._made, self.models.heads.get(kind)
+        nothing = set(src.failed) | set(mt.failed)
+        if kind.endswith("qe"):
+            scores = _cosines(src.rows, mt.rows) if head is None else head.grades(src.rows, mt.rows)
+            scores[sorted(nothing)] = self._lowest(kind)
+            return scores
+        of, ref = self._references
+        if head is None:
+            scores = (_cosines(src.rows, mt.rows)[of] + _cosines(ref.rows, mt.rows[of])) / 2
+        else:
+            scores = head.grades(src.rows[of], mt.rows[of], ref.rows)
+        scores[np.isin(of, sorted(nothing))] = self._lowest(kind)
+        scores[sorted(ref.failed)] = self._lowest(kind)
+        return np.bincount(of, scores) / np.bincount(of)
 
     def _lowest(self, kind: str) -> float:
         return self.section.lowest if kind in self.models.heads else 0.0
@@ -261,8 +266,10 @@ class _Scores:
             ("mt", self.what, self.subject.tgt_lang),
         ]
         if not kind.endswith("qe"):
+            spoken = self.section.reference == "speech"
             sides.append(("ref", self.section.reference, self.subject.tgt_lang))
-            told.append(f"nrefs:{len(self._references)}")
+            rows = self.subject.rows
+            told.append(references_told(1 if spoken else num_references([row.references for row in rows])))
         told += [f"{side}:{self.models.embedders.signature(what, lang)}" for side, what, lang in sides]
         if self.section.device != "cpu":
             told.append(f"device:{self.section.device.partition(':')[0]}")  # embedders compute in half precision there
@@ -270,13 +277,14 @@ class _Scores:
 
     def _failed(self, kind: str) -> dict[str, dict[str, int]]:
         """What has no embedding, by reason."""
-        sides = {"outputs": [self._made], "sources": [self._src]}
+        sides = {"outputs": self._made, "sources": self._src}
         if not kind.endswith("qe"):
-            sides["references"] = self._references
-        counts = {
-            side: Counter(reason for one in some for reason in one.failed.values()) for side, some in sides.items()
+            sides["references"] = self._references[1]
+        return {
+            f"{side} without an embedding": dict(Counter(one.failed.values()))
+            for side, one in sides.items()
+            if one.failed
         }
-        return {f"{side} without an embedding": dict(count) for side, count in counts.items() if count}
 
     @property
     def _source(self) -> Modality:
@@ -296,14 +304,14 @@ class _Scores:
         return self.models.embedders.texts(self.subject.texts(), self.subject.tgt_lang)
 
     @cached_property
-    def _references(self) -> list[Embedded]:
-        """Of each reference that rows have."""
+    def _references(self) -> tuple[Int64, Embedded]:
+        """All references: of which row each is, and its embedding."""
         rows, lang = self.subject.rows, self.subject.tgt_lang
         if self.section.reference == "speech":
-            return [self.models.embedders.sounds([row.reference_sound for row in rows], lang)]
-        return [
-            self.models.embedders.texts(list(texts), lang) for texts in zip(*(r.references for r in rows), strict=True)
-        ]
+            sounds = [row.reference_sound for row in rows]
+            return np.arange(len(rows)), self.models.embedders.sounds(sounds, lang)
+        of = np.repeat(np.arange(len(rows)), [len(row.references) for row in rows])
+        return of, self.models.embedders.texts([text for row in rows for text in row.references], lang)
 
 
 def _cosines(one: Float32, other: Float32) -> Float64:

@@ -24,7 +24,14 @@ from seamlessalign.errors import InputError, MissingPackageError, ModelError
 from seamlessalign.training.evaluation import comet_process
 from seamlessalign.training.evaluation.config import EvaluationConfig
 from seamlessalign.training.evaluation.learned_config import Comet
-from seamlessalign.training.evaluation.measures import Float64, Measured, RowMean, check_rows
+from seamlessalign.training.evaluation.measures import (
+    Float64,
+    Measured,
+    RowMean,
+    check_rows,
+    num_references,
+    references_told,
+)
 from seamlessalign.training.evaluation.rows import TestRow
 from seamlessalign.training.evaluation.subjects import Subject, Tools
 
@@ -63,18 +70,17 @@ def measured(subject: Subject, tools: Tools) -> Iterator[Measured]:
 def _measured(kind: str, subject: Subject, comet: "CometProcess", tools: Tools) -> Measured:
     texts = subject.texts() if kind == "comet" else subject.heard().texts
     mean = RowMean("COMET" if kind == "comet" else "ASR-COMET", "")
-    if comet.needs_references:
-        check_rows(subject.ids(), [row.references for row in subject.rows])
-    scores = []
-    for number in range(len(subject.rows[0].references) if comet.needs_references else 1):
-        samples = [
-            (row.src_text or "", text or "", row.references[number] if comet.needs_references else None)
-            for row, text in zip(subject.rows, texts, strict=True)
-        ]
-        scores.append(comet.scores(samples))
+    references = [row.references for row in subject.rows]
+    of, samples = [], []
+    for place, (row, text) in enumerate(zip(subject.rows, texts, strict=True)):
+        for reference in row.references if comet.needs_references else (None,):
+            of.append(place)
+            samples.append((row.src_text or "", text or "", reference))
     told = [comet.signature]
     if comet.needs_references:
-        told.append(f"nrefs:{len(scores)}")
+        check_rows(subject.ids(), references)
+        told.append(references_told(num_references(references)))
+    scores = np.bincount(of, comet.scores(samples)) / np.bincount(of)
     failed: dict[str, int] = {}
     if kind != "comet":
         told.append(tools.recogniser.signature)
@@ -85,7 +91,7 @@ def _measured(kind: str, subject: Subject, comet: "CometProcess", tools: Tools) 
         "|".join(told),
         True,
         subject.ids(),
-        mean.of(np.mean(scores, axis=0)),
+        mean.of(scores),
         mean.score,
         condition=subject.condition,
         missing=sum(text is None for text in texts),

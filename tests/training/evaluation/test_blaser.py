@@ -1,6 +1,7 @@
 """BLASER 2.0 against a restatement in numpy and numbers worked out by hand, of text and speech, and what is refused."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from seamlessalign.errors import ModelError
 from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.training.evaluation.blaser import Form, Perceptron, features
 from seamlessalign.training.evaluation.compare import compare
+from seamlessalign.training.evaluation.config import load_evaluation_config
+from seamlessalign.training.evaluation.learned_config import Blaser
 from tests.training.evaluation.tiny_blaser import grades_by_hand, make_student, random_weights, save
 
 SAID = {"a": "Le chat dort.", "b": "Il pleut depuis hier.", "c": "NA", "d": "Bonjour à tous."}
@@ -267,16 +270,25 @@ def test_speech_as_by_hand(config: Path) -> None:
 def test_several_references_are_averaged_and_the_order_of_rows_is_nothing(config: Path) -> None:
     folder = config.parent
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
-    scores = []
+    found = []
     for references in (["x", "y"], ["x"], ["y"]):
         texts = {"x": WANTED, "y": {key: f"{text} Or so." for key, text in WANTED.items()}}
         for row in rows:
-            row["reference"] = [texts[name][row["id"]] for name in references]
+            names = references[:1] if row["id"] == "a" else references  # which has one of them
+            row["reference"] = [texts[name][row["id"]] for name in names]
         _write(folder, "rows.jsonl", rows[::-1] if references == ["y"] else rows)
         assert main(["evaluate", str(config)]) == 0
-        scores.append(_scores(folder, "wrote")["blaser_ref"])
-    assert scores[0]["score"] == pytest.approx((scores[1]["score"] + scores[2]["score"]) / 2, abs=1e-6)
-    assert "|nrefs:2|" in scores[0]["signature"]
+        told = pq.read_table(folder / "out/statistics.parquet").to_pylist()
+        found.append({(row["measure"], row["id"]): row["score"] for row in told})
+        assert ("|nrefs:var|" if references == ["x", "y"] else "|nrefs:1|") in _scores(folder, "wrote")["blaser_ref"][
+            "signature"
+        ]
+    both, first, second = found
+    assert len(both) == 16
+    for (measure, key), score in both.items():
+        others = [first[measure, key]] if key == "a" else [first[measure, key], second[measure, key]]
+        assert score == pytest.approx(np.mean(others), abs=1e-6)
+    assert first["BLASER 2.0 ref", "b"] != pytest.approx(second["BLASER 2.0 ref", "b"], abs=1e-4)
 
 
 @pytest.mark.embedded
@@ -308,3 +320,14 @@ def test_rows_without_a_source(config: Path, capsys: pytest.CaptureFixture[str])
     assert main(["evaluate", str(config), "rows.columns.src_text=none"]) == 2
     told = "measures.blaser: 4 of 4 rows of fra-eng have no src_text, such as a"
     assert told in capsys.readouterr().err
+
+
+def test_the_page_has_a_configuration(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs/evaluation_learned.md").read_text(encoding="utf-8")
+    (tmp_path / "config.yaml").write_text(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0])
+    measures = load_evaluation_config(str(tmp_path / "config.yaml")).measures
+    assert measures.blaser is not None and measures.comet is not None
+    assert measures.blaser.ref == str(tmp_path / "blaser-2.0-ref/model.pt")
+    assert measures.blaser.directories == {"sonar": str(tmp_path / "models/sonar")}
+    assert measures.comet.model == "Unbabel/wmt22-comet-da"
+    assert f"`lowest`: {Blaser().lowest:g}" in page
