@@ -15,7 +15,8 @@ was heard is kept in FOLDER, so that a second run is quick.
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import soundfile
 import yaml
 
 from seamlessalign.audio import decode
+from seamlessalign.charts import WIDTH, Bar, horizontal_bars
 from seamlessalign.languages import Side
 from seamlessalign.pipelines.context import use_threads
 from seamlessalign.pipelines.demo_sources import LANGUAGES, Prompt, fetch_prompts, num_words, say
@@ -36,6 +38,7 @@ MIN_WORDS = 3
 OTHERS = tuple(lang for lang in LANGUAGES if lang != "eng")
 BETWEEN = (("spa", "fra"), ("ita", "rus"), ("fra", "rus"))
 TEXT = "e5-small"
+_STYLE = "text{font-size:11px;fill:#222}.grid{stroke:#ddd}.axis{stroke:#222}.kept{fill:#2a6f97}"
 SPEECH = ("whisper-e5", "transcribe-e5")
 
 
@@ -47,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--prompts", type=int, help="only so many")
     parser.add_argument("--every", type=int, default=1, help="N: encoders are measured on every N-th prompt")
     parser.add_argument("--encoders", nargs="+", default=list(SPEECH), help="of speech, with e5-small for text")
+    parser.add_argument("--picture", type=Path, help="SVG file of error rates and of what encoders find")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     use_threads(options.threads)
@@ -58,7 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         yaml.safe_dump(configuration(folder, options.encoders), sort_keys=False, allow_unicode=True), encoding="utf-8"
     )
     evaluate(load_evaluation_config(str(config)), say)
-    print(summary(json.loads((folder / "evaluation/evaluation.json").read_text(encoding="utf-8"))))
+    told = json.loads((folder / "evaluation/evaluation.json").read_text(encoding="utf-8"))
+    print(summary(told))
+    if options.picture:
+        options.picture.write_text(picture(told["scores"]), encoding="utf-8")
 
 
 # The test set
@@ -157,6 +164,28 @@ def _found(scores: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for system, direction in dict.fromkeys((one["system"], one["direction"]) for one in some):
         cells = [f"{one['score']:.1f}" if (one := by.get((system, direction, kind))) else "" for kind, _ in kinds]
         yield f"| {system} | {direction} | " + " | ".join(cells) + " |"
+
+
+def picture(scores: Sequence[Mapping[str, Any]]) -> str:
+    """Bars of error rates by language, and below them of P@1 by margin of each encoder and direction."""
+    heard = [one for one in scores if one["kind"] == "asr_error_rate"]
+    found = [one for one in scores if one["kind"] == "p_at_1_margin"]
+    charts = [
+        (_bars(heard, lambda one: one["direction"].partition("-")[0]), "WER of Whisper-base, per cent"),
+        (_bars(found, lambda one: f"{one['direction']}, {one['system']}"), "P@1 by ratio margin, per cent"),
+    ]
+    parts, top = list[str](), 0.0
+    for bars, label in charts:
+        chart = horizontal_bars(bars, title=label, x_label=label, label_width=150.0)
+        height = float(re.findall(r'viewBox="0 0 \S+ (\S+)"', chart)[0])
+        parts.append(chart.replace("<svg ", f'<svg y="{top:g}" width="{WIDTH:g}" height="{height:g}" ', 1))
+        top += height + 12
+    begin = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:g} {top:g}" font-family="sans-serif">'
+    return f'{begin}<style>{_STYLE}</style><rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>\n'
+
+
+def _bars(scores: Sequence[Mapping[str, Any]], label: Callable[[Mapping[str, Any]], str]) -> list[Bar]:
+    return [Bar(label(one), one["score"], 0.0, f"{one['score']:.1f}", _with_interval(one)) for one in scores]
 
 
 def _with_interval(one: Mapping[str, Any]) -> str:
