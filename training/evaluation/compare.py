@@ -215,7 +215,7 @@ def _check_score(told: WrittenScore, found: float, side: Side) -> None:
 
 
 def _check_rows(one: Side, other: Side) -> None:
-    """Raise InputError that says how many rows differ, and which, unless both test sets are the same."""
+    """Raise InputError that says how many rows differ, and which, unless both test sets have the same in some order."""
     if one.evaluation.digest == other.evaluation.digest:
         return
     told = f"{one.place} and {other.place} were made of different rows"
@@ -225,7 +225,9 @@ def _check_rows(one: Side, other: Side) -> None:
         changed = sorted(key for key in first.keys() & second.keys() if first[key] != second[key])
         parts = [apart] if apart else []
         parts += [f"{len(changed)} with other languages or references ({_some(changed)})"] if changed else []
-        told += f": {', '.join(parts)}" if parts else ""
+        if not parts:
+            return
+        told += f": {', '.join(parts)}"
     raise InputError(f"{told}: evaluate both on the same")
 
 

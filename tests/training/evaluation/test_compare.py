@@ -121,6 +121,14 @@ def test_other_rows_are_counted_and_named(tmp_path: Path, capsys: pytest.Capture
     assert error.count("\n") == 1
 
 
+def test_the_order_of_rows_is_nothing(tmp_path: Path) -> None:
+    first = _evaluated(tmp_path, "good", "measures.text=[chrf++]")
+    second = _evaluated(tmp_path, "poor", "measures.text=[chrf++]")
+    wanted = compare(first, second)
+    again = _evaluated(tmp_path, "poor", "measures.text=[chrf++]", rows=_rows()[::-1])
+    assert [pair.comparison for pair in compare(first, again).pairs] == [pair.comparison for pair in wanted.pairs]
+
+
 def test_the_same_system_of_two_evaluations_has_the_folders_in_its_names(tmp_path: Path) -> None:
     good = _evaluated(tmp_path, "good", "measures.text=[chrf++]")
     shutil.copytree(good, tmp_path / "again")

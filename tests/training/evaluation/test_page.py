@@ -170,19 +170,24 @@ def test_means_are_of_what_is_alike(tmp_path: Path) -> None:
     scores = _three_directions()
     scores[4]["signature"] = scores[5]["signature"] = "a:1|b:3"  # eng-cmn
     scores += [score("a", "spa-eng", "chrF2++", 50.0)]  # which b has not
+    for direction in ("por-eng", "ron-eng"):
+        scores += [score(name, direction, "chrF2++", 60.0, signature=f"by:{name}") for name in "ab"]
     scores += [score("a", "ita-eng", "chrF2++", None), score("b", "ita-eng", "chrF2++", 3.0)]
     (measure,) = measures_of(read_written(write(tmp_path, scores)))
     (whole, into) = averages(measure)
     assert whole.means == into.means == {"a": 25.0, "b": 27.75}
     assert list(whole.directions) == ["deu-eng", "fra-eng"]
-    assert list(whole.left_out) == ["eng-cmn", "ita-eng", "spa-eng"]
+    assert list(whole.left_out) == ["eng-cmn", "ita-eng", "por-eng", "ron-eng", "spa-eng"]
     assert whole.verdicts == {"a": {"better": 0, "worse": 0}, "b": {"better": 1, "worse": 0}}
     _, page = _page(str(tmp_path))
-    assert page.row("X → engb:2", "2")[2:] == ["25.00", "27.75 ★+2.75better in 1, worse in 0"]
+    assert page.row("X → enga:1|b:2", "2")[2:] == ["25.00", "27.75 ★+2.75better in 1, worse in 0"]
     assert not [cells for cells in page.cells if cells and cells[0].startswith("all directions")]  # it is the same
     assert page.row("spa-engSpanish → English")[3] == "not measured"
     assert page.row("ita-engItalian → English")[2] == "–"
-    assert "In no mean, for settings of their own or a system without a score: eng-cmn, ita-eng, spa-eng" in page.text
+    assert (
+        "In no mean, for settings of their own or a system without a score: eng-cmn, ita-eng, por-eng, ron-eng, spa-eng"
+        in page.text
+    )
 
 
 def test_what_is_missing_is_told_before_any_score(tmp_path: Path) -> None:
@@ -253,7 +258,9 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_rows_are_shown_where_systems_differ_and_where_all_fail(tmp_path: Path) -> None:
-    folder = write(tmp_path, [score(name, "fra-eng", "chrF2++", 30.0) for name in "ab"])
+    kinds = {"BLEU": "bleu", "chrF2++": "chrf++", "WER": "wer"}  # chrF++ tells most of one row
+    scores = [score(name, "fra-eng", measure, 30.0, kind=kind) for measure, kind in kinds.items() for name in "ab"]
+    folder = write(tmp_path, scores)
     found = {"r1": (90.0, 10.0), "r2": (50.0, 51.0), "r3": (2.0, 1.0), "r4": (60.0, 60.0), "r5": (None, 7.0)}
     rows = [
         (name, "chrF2++", key, values[place], None if key == "r3" else f"reference by {name}")
@@ -279,7 +286,7 @@ def test_details_become_pictures_and_tables(tmp_path: Path) -> None:
             Curve("precision", "threshold", "share", [1.0, 1.5, 2.0], [0.5, float("nan"), 1.0], chosen=1.5),
             Curve("recall", "threshold", "share", [1.0, 1.5, 2.0], [1.0, 0.75, 0.5]),
         ],
-        bins=[Bin(0.0, 0.5, 40, 0.25, 0.5), Bin(0.5, 1.0, 0, 0.0, 0.0)],
+        bins=[Bin(0.0, 0.5, 40, 0.25, 0.9), Bin(0.5, 1.0, 0, 0.0, 0.0)],
         tables=[Table("By kind", ["kind", "errors"], [["numbers", 3], ["names", None]])],
         hours_recovered=1.25,
         encoder={"fra": "text:e5-1571fc98"},
@@ -290,7 +297,7 @@ def test_details_become_pictures_and_tables(tmp_path: Path) -> None:
     assert "solid: precision; dashed: recall" in page.text
     assert "Chosen threshold (upright lines): x 1.5; y 1.5" in page.text
     assert source.count("Reliability of x, fra-eng") >= 1
-    assert "40 rows estimated at 0 to 0.5, 0.250 on average: 0.500 right (0.352 to 0.648)" in page.text  # Wilson
+    assert "40 rows estimated at 0 to 0.5, 0.250 on average: 0.900 right (0.769 to 0.960)" in page.text  # Wilson
     assert page.row("fra-eng", "y", "numbers") == ["fra-eng", "y", "numbers", "3"]
     assert page.row("fra-eng", "x", "names")[3] == "–"
     assert page.row("fra-eng", "x", "1.25") == ["fra-eng", "x", "1.25"]
