@@ -18,10 +18,15 @@ def measured(subject: Subject, tools: Tools) -> Iterator[Measured]:
     """`measures.speech` of what a system said."""
     if subject.spoke and tools.config.measures.speech:
         heard, ids = subject.heard(), subject.ids()
-        behind = [{"id": ids[place], "what": reason} for place, reason in heard.failed.items()]
+        # where there is no sound because the system failed, that is the reason
+        failed = {
+            place: (subject.outputs[place].reason or reason) if reason == "no_sound" else reason
+            for place, reason in heard.failed.items()
+        }
+        behind = [{"id": ids[place], "what": reason} for place, reason in sorted(failed.items())]
         for number, name in enumerate(tools.config.measures.speech):
             measure = heard_measure(name, subject.tgt_lang, tools.recogniser.signature)
-            one = subject.measured(name, measure, heard.texts, dict(Counter(heard.failed.values())))
+            one = subject.measured(name, measure, heard.texts, dict(Counter(failed.values())))
             told = {"trouble": heard.trouble} if heard.trouble else {}
             yield replace(one, details=one.details | told, behind=[] if number else behind)
 

@@ -12,13 +12,18 @@ import pyarrow.parquet as pq
 import pytest
 import sacrebleu
 import soundfile
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seamlessalign.cli import main
 from seamlessalign.errors import InputError
+from seamlessalign.speech_sources import Sound
+from seamlessalign.training.evaluation import heard
+from seamlessalign.training.evaluation.config import EvaluationConfig
 from seamlessalign.training.evaluation.recognisers import Float32
-from seamlessalign.training.evaluation.rows import TestRow, read_outputs, read_test_rows
+from seamlessalign.training.evaluation.rows import Output, TestRow, read_outputs, read_test_rows
+from seamlessalign.training.evaluation.subjects import Subject, Tools
 
 ROW = {"id": "a", "src_lang": "fra", "tgt_lang": "eng", "reference": "a text"}
 ROWS = [TestRow(key, "fra", "eng", ("a text",)) for key in "abc"]
@@ -293,6 +298,21 @@ class TestSpeech:
         made = [expected[name] if name in expected and expected[name] not in reasons else "" for name in names]
         plain = [text.replace("\ufffd", " ") for text in made]
         assert line["score"] == sacrebleu.corpus_bleu(plain, [["eng 1 s"] * len(names)]).score
+
+    def test_why_a_system_that_was_run_said_nothing_is_counted(self, config: Path) -> None:
+        sound = Sound(str(config.parent / "none.wav"))
+        soundfile.write(sound.path, np.random.default_rng(0).uniform(-0.1, 0.1, 8000), 16000)
+        outputs = [Output(reason="too_long"), Output(), Output(sound=sound, reason="cut_off")]
+        told = yaml.safe_load(config.read_text())
+        told["measures"] = {"speech": ["asr_bleu"], "asr": {"function": f"{__name__}:lengths"}}
+        tools = Tools(EvaluationConfig.model_validate(told))
+        (found,) = heard.measured(Subject("ours", ROWS, outputs, False, True, tools), tools)
+        assert found.details["failed"] == {"too_long": 1, "no_sound": 1, "asr_failed": 1}
+        assert [(row["id"], row["what"]) for row in found.behind] == [
+            ("a", "too_long"),
+            ("b", "no_sound"),
+            ("c", "asr_failed"),
+        ]
 
     def test_a_language_that_whisper_does_not_know_is_told_before_anything_is_heard(
         self, config: Path, capsys: pytest.CaptureFixture[str]
