@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from seamlessalign.errors import InputError
@@ -21,8 +22,12 @@ class Clips:
         return Sound(f"{self.folder}/{name}") if name in self.there else None
 
 
-def read_clips(roots: Sequence[Path], lang: str) -> Clips:
-    """Clips and sentences of a language (Common Voice's name), in `LANG/` of one of the folders, or in one itself."""
+@lru_cache(maxsize=1)
+def read_clips(roots: tuple[Path, ...], lang: str) -> Clips:
+    """Clips and sentences of a language (Common Voice's name), in `LANG/` of one of the folders, or in one itself.
+
+    Those of the last language are kept: English is the source of fifteen directions, and has a million of them.
+    """
     places = [place for root in roots for place in (root / lang, root)]
     table = next((file for place in places if (file := place / "validated.tsv").is_file()), None)
     folder = next((clips for place in places if (clips := place / "clips").is_dir()), None)

@@ -82,7 +82,7 @@ def _place(root: Path, pair: tuple[str, str], split: str) -> _Place | None:
 
 
 def _entries(place: _Place, pair: tuple[str, str], roots: list[Path], wanted: Wanted) -> Iterator[Entry]:
-    clips = read_clips([place.file.parent, *roots], pair[0])
+    clips = read_clips((place.file.parent, *roots), pair[0])
     if not place.split and clips.sentences is None:
         raise InputError(
             f"{place.file}: says only translations, and there is no validated.tsv of Common Voice 4 ({pair[0]}): "

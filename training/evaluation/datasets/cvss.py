@@ -51,7 +51,7 @@ def _folder(root: Path, lang: str, table: str) -> Path | None:
 
 
 def _entries(folder: Path, lang: str, roots: list[Path], split: str) -> Iterator[Entry]:
-    clips = read_clips(roots, CVSS[lang])
+    clips = read_clips(tuple(roots), CVSS[lang])
     speech = folder / split
     there = {file.name for file in speech.iterdir()} if speech.is_dir() else set[str]()
     table = folder / f"{split}.tsv"

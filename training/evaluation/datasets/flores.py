@@ -49,6 +49,7 @@ def read_flores_hub(name: str, wanted: Wanted) -> Read:
 def _read(names: Mapping[str, str], texts: Any, wanted: Wanted, place: str) -> Read:
     if wanted.task != "t2tt":
         raise ConfigError(f"rows.task is {wanted.task}: FLORES has texts alone, which serve t2tt")
+    _check(wanted.split)
     pairs = directions(names, _USUAL, wanted, place)
     read, held = Read(), dict[str, dict[str, str]]()
     for own in dict.fromkeys(name for pair in pairs for name in pair):
@@ -78,12 +79,16 @@ def _joined(src: Mapping[str, str], tgt: Mapping[str, str]) -> Iterator[Entry]:
 
 
 def _split_folder(path: Path, split: str) -> Path:
-    if split not in SENTENCES:
-        raise ConfigError(f"rows.split is {split!r}: FLORES has {', '.join(SENTENCES)}")
+    _check(split)
     for folder in (path / split, path / "flores200_dataset" / split):
         if folder.is_dir():
             return folder
     raise InputError(f"{path}: has no folder {split} of FLORES, as flores200_dataset has it")
+
+
+def _check(split: str) -> None:
+    if split not in SENTENCES:
+        raise ConfigError(f"rows.split is {split!r}: FLORES has {', '.join(SENTENCES)}")
 
 
 def _language(name: str) -> str | None:

@@ -64,6 +64,15 @@ def test_parquet_of_flores_plus(tmp_path: Path) -> None:
     )
 
 
+def test_sentences_that_one_language_lacks_are_counted(tmp_path: Path) -> None:
+    root = flores(tmp_path, {"eng_Latn": ["One.", "Two."], "fra_Latn": ["Un.", "Deux."]}, plus=True)
+    file = root / "devtest/fra_Latn.jsonl"
+    file.write_text(file.read_text(encoding="utf-8").replace('"id": 8', '"id": 9'), encoding="utf-8")
+    read = read_flores(str(root), _wanted(["fra-eng"]))
+    assert (len(read.rows), read.entries) == (1, 3)
+    assert dict(read.set_aside) == {"no_source": 1, "no_target": 1}
+
+
 def test_what_cannot_be(tmp_path: Path) -> None:
     root = flores(tmp_path, TEXTS | {"deu_Latn": TEXTS["eng_Latn"][:2]})
     with pytest.raises(InputError, match=r"deu_Latn has 2 sentences and eng_Latn 3: they belong together one by one"):
