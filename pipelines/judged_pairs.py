@@ -18,7 +18,8 @@ from seamlessalign.errors import InputError
 from seamlessalign.pipelines.demo_data import judge, load_truth, placed_truth
 from seamlessalign.pipelines.demo_sources import say
 
-_PAIR = ("direction", "src_id", "tgt_id", "margin", "kept", "correct", "truth_id")  # columns that are written
+# columns that are written
+_PAIR = ("direction", "src_id", "tgt_id", "margin", "kept", "correct", "truth_id", "src_text", "tgt_text")
 TRUTH = pa.schema(
     [
         pa.field("direction", pa.string(), nullable=False),

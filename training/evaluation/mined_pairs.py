@@ -24,6 +24,7 @@ Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
 _SCORE_COLUMNS = ("margin", "score")
+_TEXT_COLUMNS = ("src_text", "tgt_text")  # of pairs, where they are there: wrong pairs are shown with them
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Pairs:
     items: list[str | None]  # that a pair finds; None where it is wrong
     scores: Float64 | None  # float64; None where the table has none
     odd: Mapping[str, int] = field(default_factory=dict)  # counts of what is out of the ordinary
+    texts: Mapping[tuple[str, str], tuple[Any, Any]] = field(default_factory=dict)  # of pairs, for people
     single: bool = True  # whether scores are float32, as which thresholds are compared with them
 
     def unit(self, place: int, gold: Items) -> str:
@@ -93,7 +95,11 @@ def sweep(pairs: Pairs, gold: Items) -> Sweep:
 
 
 def scored_pairs(
-    names: Sequence[tuple[str, str]], items: Sequence[str | None], scores: Float64, odd: Mapping[str, int]
+    names: Sequence[tuple[str, str]],
+    items: Sequence[str | None],
+    scores: Float64,
+    odd: Mapping[str, int],
+    texts: Mapping[tuple[str, str], tuple[Any, Any]] | None = None,
 ) -> Pairs:
     """Pairs with scores `(num_pairs,)`, in any order."""
     order = np.argsort(-scores, kind="stable")
@@ -101,7 +107,7 @@ def scored_pairs(
     with np.errstate(over="ignore"):
         single = bool(np.all(sorted_scores.astype(np.float32) == sorted_scores))
     places = order.tolist()
-    return Pairs([names[i] for i in places], [items[i] for i in places], sorted_scores, odd, single)
+    return Pairs([names[i] for i in places], [items[i] for i in places], sorted_scores, odd, texts or {}, single)
 
 
 # Reading
@@ -156,7 +162,10 @@ def read_pairs(name: str, section: PairTable, gold: Mapping[str, Items], directi
         if columns.kept is not None and not _yes(values, columns.kept, where):
             reading.not_kept += 1
             continue
-        reading.take(*_line(values, columns, gold.get(there), number, where), where)
+        pair, score, item = _line(values, columns, gold.get(there), number, where)
+        reading.take(pair, score, item, where)
+        if item is None and values.keys() & set(_TEXT_COLUMNS):
+            reading.texts[pair] = values.get(_TEXT_COLUMNS[0]), values.get(_TEXT_COLUMNS[1])
     if read and not read.keys() & gold.keys():
         raise InputError(
             f"{section.path}: {name} has pairs of {', '.join(sorted(read))}, gold of {', '.join(sorted(gold))}: give "
@@ -217,6 +226,7 @@ class _Reading:
     best: dict[tuple[str, str], tuple[float | None, str | None]] = field(default_factory=dict)  # pair → score, item
     doubled: int = 0  # lines of pairs that were there already: the best score counts
     not_kept: int = 0  # lines that say that they were not taken
+    texts: dict[tuple[str, str], tuple[Any, Any]] = field(default_factory=dict)
 
     def take(self, pair: tuple[str, str], score: float | None, item: str | None, where: str) -> None:
         there = self.best.get(pair)
@@ -232,10 +242,10 @@ class _Reading:
         odd = {"doubled pairs": self.doubled, "pairs not kept": self.not_kept}
         known = [score for score in scores if score is not None]
         if names and not known:
-            return Pairs(names, items, None, odd)
+            return Pairs(names, items, None, odd, self.texts)
         if len(known) < len(names):
             raise InputError(f"{place}: {len(names) - len(known)} pairs have no score, and others have one")
-        return scored_pairs(names, items, np.array(known, np.float64), odd)
+        return scored_pairs(names, items, np.array(known, np.float64), odd, self.texts)
 
 
 def _line(

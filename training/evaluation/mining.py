@@ -10,6 +10,7 @@ item with the pairs that find it, or a source with its wrong pairs.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ import numpy.typing as npt
 
 from seamlessalign.embedders.measures import mine_best
 from seamlessalign.errors import InputError
+from seamlessalign.speech_sources import Sound
 from seamlessalign.training.evaluation.details import Curve, details
-from seamlessalign.training.evaluation.encoder_sides import check_encoder, encode, encoder_of, read_side
+from seamlessalign.training.evaluation.encoder_sides import Thing, check_encoder, encode, encoder_of, read_side
 from seamlessalign.training.evaluation.measures import Float64, Measured, f1_percentage, percentage
 from seamlessalign.training.evaluation.mined_pairs import (
     Items,
@@ -174,7 +176,9 @@ class _Measuring:
         for place in wrong[: self.section.examples]:
             src, tgt = self.pairs.names[place]
             score = {} if self.pairs.scores is None else {"score": float(self.pairs.scores[place])}
-            yield {"id": self.pairs.unit(place, self.gold), "what": "wrong pair", "src": src, "tgt": tgt, **score}
+            texts = dict(zip(("src_text", "tgt_text"), self.pairs.texts.get((src, tgt), ()), strict=False))
+            unit = self.pairs.unit(place, self.gold)
+            yield {"id": unit, "what": "wrong pair", "src": src, "tgt": tgt, **score, **texts}
         found = {self.pairs.items[place] for place in places}
         missed = [item for item in self.gold.units if item not in found and not item.startswith("\t")]  # has a name
         for item in missed[: self.section.examples]:
@@ -237,5 +241,11 @@ def _mined(section: MiningTask, gold: Mapping[str, Items], tools: Tools) -> dict
                 for side, what in ((src, "src"), (tgt, "tgt"))
                 for reason, count in sorted(Counter(side.failed.values()).items())
             }
-            found[system] = {direction: scored_pairs(names, right, margins.astype(np.float64), odd)}
+            said = [dict(zip(side.ids, side.things, strict=True)) for side in sides]
+            texts = {(a, b): (_shown(said[0][a]), _shown(said[1][b])) for a, b in names}
+            found[system] = {direction: scored_pairs(names, right, margins.astype(np.float64), odd, texts)}
     return found
+
+
+def _shown(thing: Thing) -> str | None:
+    return str(Path(thing.path).name) if isinstance(thing, Sound) else thing

