@@ -145,6 +145,8 @@ def read_references(folder: str) -> dict[str, tuple[str, str, tuple[str, ...]]] 
 
 def read_columns(file: str, schema: pa.Schema, names: Sequence[str]) -> pa.Table:
     """Columns of a table of an evaluation. Raises StorageError for a damaged one, InputError for another."""
+    if not storage.exists(file):
+        raise InputError(f"{file}: is not there: evaluate again")
     table = storage.read_table(file, list(names))
     for name in names:
         if name not in table.column_names or table.schema.field(name).type != schema.field(name).type:

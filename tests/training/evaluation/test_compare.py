@@ -151,7 +151,7 @@ def _changed(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "spoil", "told"),
     [
-        ("statistics.parquet", Path.unlink, "statistics.parquet"),
+        ("statistics.parquet", Path.unlink, "statistics.parquet: is not there: evaluate again"),
         ("statistics.parquet", _cut, "statistics.parquet: is not a readable Parquet file"),
         ("evaluation.json", _cut, "evaluation.json: is not what `seamlessalign evaluate` writes"),
         ("evaluation.json", lambda path: path.write_text("[]"), "is not what `seamlessalign evaluate` writes"),
