@@ -93,7 +93,7 @@ def read_side(section: MinedSide) -> Sentences:
     if section.fields:
         lines = ((where, values, (section.path, -1)) for where, values in lines_of(section.path, section.fields))
     else:
-        lines = table_lines(section.path, None, *([section.audio] if section.audio else []))
+        lines = table_lines(section.path, [section.id, column], *([column] if section.audio else []))
     for number, (where, values, base) in enumerate(lines):
         _check_columns(values, [section.id, column], where)
         ids.append(id_of(values, section.id, number, where))
@@ -160,7 +160,8 @@ def _wide(section: ParallelRows) -> Parallel:
     columns |= {Side(lang, is_audio=True): column for lang, column in section.sounds.items()}
     place = section.place
     ids, sides = list[str](), {side: list[Thing]() for side in columns}
-    for number, (where, values, base) in enumerate(table_lines(place, None, *section.sounds.values())):
+    lines = table_lines(place, [section.id, *columns.values()], *section.sounds.values())
+    for number, (where, values, base) in enumerate(lines):
         if number == section.first:
             break
         if not place.endswith(".jsonl"):  # whose lines may leave out what is null

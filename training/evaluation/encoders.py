@@ -75,7 +75,7 @@ class _Pair:
         self.things = {side: [rows.sides[side][i] for i in self.places] for side in (src, tgt)}
         self.labels = {side: words_of(self._texts(side)) for side in (src, tgt)}
         self.has_rules = not tgt.is_audio and tgt.lang in perturbations.languages()
-        self._signature = f"rows:{rows.digest()}|same:words|drawn:queries|k:{section.k}|margin:ratio"
+        self._signature = f"rows:{rows.digest()}|same:words|drawn:queries|k:{section.k}|margin:ratio|version:1"
 
     def measured(self, encoder: Encoder, tools: Tools) -> Iterator[Measured]:
         embedders, section = encoder_of(encoder, tools), self._section

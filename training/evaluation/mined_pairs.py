@@ -47,6 +47,7 @@ class Pairs:
     scores: Float64 | None  # float64; None where the table has none
     odd: Mapping[str, int] = field(default_factory=dict)  # counts of what is out of the ordinary
     texts: Mapping[tuple[str, str], tuple[Any, Any]] = field(default_factory=dict)  # of pairs, for people
+    seconds: Mapping[tuple[str, str], float] = field(default_factory=dict)  # of pairs, where the table says
     single: bool = True  # whether scores are float32, as which thresholds are compared with them
 
     def unit(self, place: int, gold: Items) -> str:
@@ -100,6 +101,7 @@ def scored_pairs(
     scores: Float64,
     odd: Mapping[str, int],
     texts: Mapping[tuple[str, str], tuple[Any, Any]] | None = None,
+    seconds: Mapping[tuple[str, str], float] | None = None,
 ) -> Pairs:
     """Pairs with scores `(num_pairs,)`, in any order."""
     order = np.argsort(-scores, kind="stable")
@@ -107,7 +109,9 @@ def scored_pairs(
     with np.errstate(over="ignore"):
         single = bool(np.all(sorted_scores.astype(np.float32) == sorted_scores))
     places = order.tolist()
-    return Pairs([names[i] for i in places], [items[i] for i in places], sorted_scores, odd, texts or {}, single)
+    return Pairs(
+        [names[i] for i in places], [items[i] for i in places], sorted_scores, odd, texts or {}, seconds or {}, single
+    )
 
 
 # Reading
@@ -122,7 +126,7 @@ def read_gold(section: Gold, direction: str) -> dict[str, Items]:
         counts = section.count if isinstance(section.count, dict) else {direction: section.count or 0}
         return {name: Items({}, judged=True, nameless=number) for name, number in counts.items()}
     columns, found = section.columns, dict[str, Items]()
-    for number, (where, values) in enumerate(lines_of(section.path, section.fields)):
+    for number, (where, values) in enumerate(lines_of(section.path, section.fields, columns)):
         judged = columns.src not in values or columns.tgt not in values
         if judged and columns.truth not in values:
             raise InputError(
@@ -156,7 +160,7 @@ def read_pairs(name: str, section: PairTable, gold: Mapping[str, Items], directi
     directions.
     """
     columns, read = section.columns, dict[str, _Reading]()
-    for number, (where, values) in enumerate(lines_of(section.path, section.fields)):
+    for number, (where, values) in enumerate(lines_of(section.path, section.fields, columns)):
         there = _direction(values, columns, direction)
         reading = read.setdefault(there, _Reading())
         if columns.kept is not None and not _yes(values, columns.kept, where):
@@ -164,6 +168,8 @@ def read_pairs(name: str, section: PairTable, gold: Mapping[str, Items], directi
             continue
         pair, score, item = _line(values, columns, gold.get(there), number, where)
         reading.take(pair, score, item, where)
+        if columns.seconds in values:
+            reading.seconds[pair] = _number(values[columns.seconds], f"{where}: {columns.seconds}")
         if item is None and values.keys() & set(_TEXT_COLUMNS):
             reading.texts[pair] = values.get(_TEXT_COLUMNS[0]), values.get(_TEXT_COLUMNS[1])
     if read and not read.keys() & gold.keys():
@@ -204,13 +210,17 @@ def gold_digest(gold: Mapping[str, Items]) -> str:
 # Lines
 
 
-def lines_of(place: str, fields: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def lines_of(
+    place: str, fields: Sequence[str], columns: PairColumns | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Lines of a table: where they are for people, and their values.
 
-    fields: names of columns, of tab-separated values that have no line of them, whatever the file is called.
+    fields: names of columns, of tab-separated values that have no line of them, whatever the file is called. columns:
+    those that Parquet files are read for, by default all.
     """
     if not fields:
-        yield from ((where, values) for where, values, _ in table_lines(place))
+        used = None if columns is None else {*columns.model_dump().values(), *_SCORE_COLUMNS, *_TEXT_COLUMNS}
+        yield from ((where, values) for where, values, _ in table_lines(place, used))
         return
     for number, line in enumerate(text_lines(place)):
         told = line.removesuffix("\r").split("\t")
@@ -227,6 +237,7 @@ class _Reading:
     doubled: int = 0  # lines of pairs that were there already: the best score counts
     not_kept: int = 0  # lines that say that they were not taken
     texts: dict[tuple[str, str], tuple[Any, Any]] = field(default_factory=dict)
+    seconds: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def take(self, pair: tuple[str, str], score: float | None, item: str | None, where: str) -> None:
         there = self.best.get(pair)
@@ -241,11 +252,13 @@ class _Reading:
         items = [item for _, item in self.best.values()]
         odd = {"doubled pairs": self.doubled, "pairs not kept": self.not_kept}
         known = [score for score in scores if score is not None]
+        if self.seconds and len(self.seconds) < len(names):
+            raise InputError(f"{place}: {len(names) - len(self.seconds)} pairs have no seconds, and others have some")
         if names and not known:
-            return Pairs(names, items, None, odd, self.texts)
+            return Pairs(names, items, None, odd, self.texts, self.seconds)
         if len(known) < len(names):
             raise InputError(f"{place}: {len(names) - len(known)} pairs have no score, and others have one")
-        return scored_pairs(names, items, np.array(known, np.float64), odd, self.texts)
+        return scored_pairs(names, items, np.array(known, np.float64), odd, self.texts, self.seconds)
 
 
 def _line(

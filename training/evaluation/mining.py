@@ -132,7 +132,7 @@ class _Measuring:
         unit = "items and sources of wrong pairs" if self.gold.judged else "sources"
         signature = f"threshold:{how}|gold:{self.told}|drawn:{unit}|version:1"
         sums = {key: int(value) for key, value in zip(_COUNTS, counts.sum(0), strict=True)}
-        told = {"threshold": threshold, "counts": sums, **self._odd(taken)}
+        told = {"threshold": threshold, "counts": sums, **self._hours(taken), **self._odd(taken)}
         curves = [] if found is None else _curves(found, threshold, self.section.points)
         f1 = "F1" if found is None and how == "given" else "best F1"
         ids = self.drawn.ids
@@ -158,6 +158,15 @@ class _Measuring:
             yield Measured(
                 "hours_recovered", measure, signature, True, ids, seconds, percentage, details=details(**hours)
             )
+
+    def _hours(self, taken: npt.NDArray[np.bool_]) -> dict[str, Any]:
+        """Hours of pairs and of those that are right, where the table of pairs has seconds."""
+        if not self.pairs.seconds:
+            return {}
+        places = np.flatnonzero(taken).tolist()
+        seconds = [self.pairs.seconds.get(self.pairs.names[place], 0.0) for place in places]
+        right = sum(one for one, place in zip(seconds, places, strict=True) if self.pairs.items[place] is not None)
+        return {"hours": {"right pairs": right / 3600, "pairs": sum(seconds) / 3600}}
 
     def _odd(self, taken: npt.NDArray[np.bool_]) -> dict[str, Any]:
         """Counts of what is out of the ordinary, where there is any."""

@@ -18,7 +18,7 @@ class PairColumns(Section):
     tgt: str = "tgt_id"
     score: str | None = None  # by default margin or score, whichever is there; without one, all pairs are taken
     direction: str = "direction"
-    seconds: str = "seconds"  # of speech, in gold
+    seconds: str = "seconds"  # of speech: of what there is to find, and of pairs
     kept: str | None = None  # a column that is false where a pair was not taken
     correct: str = "correct"  # of judged pairs: whether a pair is right
     truth: str = "truth_id"  # of judged pairs: which of the things to be found it is

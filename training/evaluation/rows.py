@@ -5,7 +5,7 @@ A row whose output is missing, or could not be read, stays: its hypothesis is em
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -228,14 +228,14 @@ def by_direction(rows: Sequence[TestRow]) -> dict[str, list[int]]:
 
 
 def table_lines(
-    place: str, columns: Section | None = None, *sounds: str
+    place: str, columns: Section | Collection[str] | None = None, *sounds: str
 ) -> Iterator[tuple[str, dict[str, Any], tuple[str, int]]]:
     """Lines of a table: where they are for people, their values, and file and row where sound is in them.
 
     columns: those that are read, by default all. sounds: of these it is enough to know whether something is there,
     which is told as True.
     """
-    used = None if columns is None else set(columns.model_dump().values())
+    used = set(columns.model_dump().values()) if isinstance(columns, Section) else columns
     match Path(place).suffix:
         case ".jsonl":
             for number, values in enumerate(manifest_rows(Path(place))):

@@ -28,6 +28,7 @@ from seamlessalign.training.evaluation.measures import Measured
 from seamlessalign.training.evaluation.perturbations import KINDS, perturb
 from seamlessalign.training.evaluation.subjects import Tools
 from seamlessalign.typed_config import checked
+from tests.training.evaluation.datasets.layouts import flores
 
 Told = dict[str, Any]
 
@@ -195,7 +196,10 @@ def test_xsim_plus_by_hand(tmp_path: Path, toy: type[ToyEmbedders]) -> None:
     (row,) = found["fra-eng", "xsim++"].behind
     assert row == {"id": "0", "what": "number", "query": "un chien", "right": "one dog", "found": hard.text}
     signature = found["fra-eng", "xsim++"].signature
-    assert "|k:1|margin:ratio|among:1|perturbed:number+name+causality|most:1|" in signature and "|seed:0" in signature
+    assert (
+        "|k:1|margin:ratio|version:1|among:1|perturbed:number+name+causality|most:1|" in signature
+        and "|seed:0" in signature
+    )
 
 
 # Rows
@@ -264,6 +268,16 @@ def test_rows_of_a_test_set_have_directions_of_their_own(tmp_path: Path, toy: ty
     }
     assert found["fra-eng", "xsim"].details["rows without fra"] == 1
     assert "rows without deu" not in found["deu-eng", "xsim"].details
+
+
+def test_published_test_sets_are_read_as_they_are(tmp_path: Path, toy: type[ToyEmbedders]) -> None:
+    texts = {"eng_Latn": ["Two dogs.", "It is good.", "Good."], "fra_Latn": ["Deux chiens.", "C'est bon.", "Bon."]}
+    place = {"dataset": "flores200", "path": str(flores(tmp_path, texts)), "directions": ["fra-eng", "eng-fra"]}
+    found = _measured(tmp_path, [], rows=place, measures=["xsim", "xsim++"])
+    assert {key: len(one.ids) for key, one in found.items()} == {
+        (direction, measure): 3 for direction in ("fra-eng", "eng-fra") for measure in ("xsim", "xsim++")
+    }
+    assert found["fra-eng", "xsim++"].details["perturbations"]["number"] == 4
 
 
 def test_rows_can_be_centred() -> None:

@@ -227,7 +227,7 @@ def test_judged_pairs_by_direction(tmp_path: Path) -> None:
         ("eng-frA", "d", "z", 1.1, True, "q", False),
         ("esA-frA", "a", "x", 1.4, False, "", True),
     ]
-    pairs = [dict(zip(names, line, strict=True)) for line in lines]
+    pairs = [{**dict(zip(names, line, strict=True)), "seconds": 900} for line in lines]
     gold = [{"direction": "eng-frA", "truth_id": name, "seconds": 1800} for name in "pqr"]
     table = _table(tmp_path / "pairs.parquet", pairs)
     items = _table(tmp_path / "items.jsonl", gold)
@@ -235,6 +235,8 @@ def test_judged_pairs_by_direction(tmp_path: Path) -> None:
         "systems": {"run": {"path": table, "columns": {"kept": "kept"}, "threshold": {"eng-frA": 0, "esA-frA": 1}}}
     }
     listed = _evaluated(tmp_path, {**section, "gold": {"path": items}})
+    hours = listed["run", "eng-frA", "F1"]["details"]["hours"]
+    assert hours == pytest.approx({"right pairs": 2 * 900 / 3600, "pairs": 3 * 900 / 3600})
     counted = _evaluated(tmp_path, {**section, "gold": {"count": {"eng-frA": 3, "esA-frA": 7}}})
     for scores in (listed, counted):
         f1 = scores["run", "eng-frA", "F1"]
@@ -308,6 +310,7 @@ PAIR = {"src_id": "f0", "tgt_id": "e0", "margin": 1.0}
         (GOLD, [{**PAIR, "margin": None}], "margin is None: it must be a number"),
         (GOLD, [{**PAIR, "margin": "high"}], "margin is 'high': it must be a number"),
         (GOLD, [PAIR, {"src_id": "f1", "tgt_id": "e0"}], "1 pairs have no score, and others have one"),
+        (GOLD, [{**PAIR, "seconds": 2}, {**PAIR, "src_id": "f1"}], "1 pairs have no seconds, and others have some"),
         (GOLD, [{"src": "f0", "tgt_id": "e0"}], "has no column src_id, but src, tgt_id"),
         (GOLD, [{**PAIR, "src_id": None}], "has no src_id: every row needs one"),
         (GOLD, [{**PAIR, "direction": "fra-eng"}], "a has pairs of fra-eng, gold of src-tgt: give both a column"),
