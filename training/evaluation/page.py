@@ -139,7 +139,7 @@ def _warnings(evaluation: Written) -> list[list[str]]:
             some = "1 output whose id" if number == 1 else f"{number:,} outputs whose ids"
             found.append([tag("b", tag("bdi", name)), f" has {some} the test set has not."])
     for what, counted in (
-        (" made speech of which there is no text, scored as empty: ", _failed(evaluation)),
+        (" was not heard for some rows, which are scored as empty: ", _failed(evaluation)),
         (" could not translate some rows, which are scored as empty: ", evaluation.set_aside),
     ):
         for name, reasons in counted.items():

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from seamlessalign.cli import main
 from seamlessalign.errors import InputError, SeamlessAlignError
-from seamlessalign.training.evaluation.averages import averages, measures_of
+from seamlessalign.training.evaluation.averages import MeasureScores, averages, measures_of
 from seamlessalign.training.evaluation.details import Bin, Curve, Table, details
-from seamlessalign.training.evaluation.page import build_page
+from seamlessalign.training.evaluation.page import build_page, page_of, sections_of
 from seamlessalign.training.evaluation.page_examples import choose_examples
 from seamlessalign.training.evaluation.page_parts import group_of, names_of
-from seamlessalign.training.evaluation.written import read_written
+from seamlessalign.training.evaluation.written import Written, WrittenScore, read_written
 from tests.ground.page import Page
 from tests.training.evaluation.made_evaluation import against, large, score, write, write_rows
 
@@ -203,7 +205,7 @@ def test_what_is_missing_is_told_before_any_score(tmp_path: Path) -> None:
     source, page = _page(write(tmp_path, scores, systems=systems))
     assert "a has no output for 7 rows, which are scored as empty: row 0, row 1, row 2, row 3, row 4 …" in page.text
     assert "b has 1 output whose id the test set has not." in page.text
-    assert "b made speech of which there is no text, scored as empty: asr failed 6, no sound 3" in page.text
+    assert "b was not heard for some rows, which are scored as empty: asr failed 6, no sound 3" in page.text
     assert "1 score has no value: chrF2++ of a, fra-eng" in page.text
     assert source.index('class="warning"') < source.index("<table")
     assert page.row("fra-eng", "a", "2", "1")  # counts
@@ -248,6 +250,39 @@ def test_nothing_hostile_comes_in(tmp_path: Path) -> None:
     hashed = b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
     assert f"script-src 'sha256-{hashed}'" in policy[1] and "default-src 'none'" in policy[1]
     assert "http" not in source.replace("http-equiv", "")
+
+
+texts = st.text(max_size=20)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(texts, texts, texts, texts, st.none() | st.floats(-1e9, 1e9)), min_size=1, max_size=6))
+def test_any_names_and_numbers_are_a_page(rows: list[tuple[str, str, str, str, float | None]]) -> None:
+    written = [
+        WrittenScore(
+            "t", system, direction, condition, "k", measure, value, None, value, 1, 0, True, system + "|" + measure
+        )
+        for system, direction, condition, measure, value in rows
+    ]
+    names = [system for system, *_ in rows]
+    evaluation = Written("", 1, None, {"t": names[0]}, dict.fromkeys(names, names), dict.fromkeys(names, 1), written)
+    source = page_of("title", sections_of(evaluation, "title", [])).decode("utf-8")
+    Nesting(source)
+    assert Page(source).elements["script"] == 1
+
+
+@given(st.permutations(range(12)))
+def test_means_do_not_depend_on_the_order_of_scores(order: list[int]) -> None:
+    written = [
+        WrittenScore("t", system, direction, "", "k", "m", value, None, None, 1, 0, True, "s")
+        for value, direction in enumerate(("fra-eng", "deu-eng", "eng-fra", "eng-deu", "spa-eng", "eng-spa"))
+        for system in "ab"
+    ]
+    both = [averages(MeasureScores("t", "m", "a", some)) for some in (written, [written[number] for number in order])]
+    assert [(one.group, one.means, list(one.directions)) for one in both[0]] == [
+        (one.group, one.means, list(one.directions)) for one in both[1]
+    ]
+    assert both[0][0].means == {"a": 2.5, "b": 2.5}
 
 
 def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
