@@ -7,11 +7,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jiwer
 import numpy as np
 import pytest
+import sacrebleu
+import soundfile
 from numpy.typing import NDArray
+from whisper_normalizer.english import EnglishTextNormalizer
 
 from seamlessalign.audio import decode
+from seamlessalign.cli import main
 from seamlessalign.errors import ConfigError, InputError, ModelError
 from seamlessalign.languages import to_model_code
 from seamlessalign.training.evaluation import recognisers
@@ -25,7 +30,7 @@ from seamlessalign.training.evaluation.recognisers import (
 from tests.ground import tiny_whisper
 
 Float32 = NDArray[np.float32]
-BY_HAND: dict[str, Any] = {"beam_size": 1, "temperature": 0.0, "without_timestamps": True}
+BY_HAND: dict[str, Any] = {"beam_size": 1, "temperature": 0.0, "without_timestamps": True, "no_speech_threshold": None}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +62,7 @@ def _by_hand(directory: str, sounds: Sequence[Float32], lang: str = "en", **sett
     from faster_whisper import WhisperModel
 
     model = WhisperModel(directory, device="cpu", compute_type="float32")
-    told = BY_HAND | {"condition_on_previous_text": False, "no_speech_threshold": None} | settings
+    told = BY_HAND | {"condition_on_previous_text": False} | settings
     return ["".join(part.text for part in model.transcribe(one, language=lang, **told)[0]).strip() for one in sounds]
 
 
@@ -118,6 +123,43 @@ class TestFasterWhisper:
         (tmp_path / "model.bin").write_bytes(b"no model")
         with pytest.raises(ModelError, match="faster-whisper cannot load it"):
             _ = FasterWhisperRecogniser(directory=str(tmp_path)).signature
+
+
+def test_asr_bleu_of_files_is_that_of_faster_whisper_jiwer_and_sacrebleu_by_hand(tiny: str, tmp_path: Path) -> None:
+    from faster_whisper import WhisperModel
+
+    files, rows, made = [], [], []
+    for number, sound in enumerate(_sounds(3.0, 0.37, 9.0)):
+        files.append(str(tmp_path / f"{number}.wav"))
+        soundfile.write(files[-1], sound, 16000)
+        text = " ".join(f"W{(7 * number + step) % 60}," for step in range(30))
+        rows.append(
+            {"id": str(number), "src_lang": "fra", "tgt_lang": "eng", "reference": f"W39 {text} w4 w4 w4 w4 w4"}
+        )
+        made.append({"id": str(number), "audio": files[-1]})
+    for name, lines in (("rows", rows), ("made", made)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told = {
+        "output": str(tmp_path / "out"),
+        "rows": {"path": "rows.jsonl"},
+        "systems": {"ours": {"path": "made.jsonl"}},
+        "measures": {
+            "speech": ["asr_bleu", "asr_chrf++", "asr_error_rate"],
+            "asr": {"engine": "faster-whisper", "directory": tiny},
+        },
+    }
+    (tmp_path / "config.yaml").write_text(json.dumps(told))
+    assert main(["evaluate", str(tmp_path / "config.yaml")]) == 0
+    scores = {line["kind"]: line for line in json.loads((tmp_path / "out/evaluation.json").read_text())["scores"]}
+    model = WhisperModel(tiny, device="cpu")
+    heard = ["".join(part.text for part in model.transcribe(file, language="en", **BY_HAND)[0]) for file in files]
+    plain = EnglishTextNormalizer()
+    made_plain, wanted = ([plain(text) for text in side] for side in (heard, [row["reference"] for row in rows]))
+    bleu = sacrebleu.corpus_bleu(made_plain, [wanted]).score
+    assert scores["asr_bleu"]["score"] == bleu > 1
+    assert scores["asr_chrf++"]["score"] == sacrebleu.corpus_chrf(made_plain, [wanted], word_order=2).score
+    assert scores["asr_error_rate"]["score"] == pytest.approx(100 * jiwer.wer(wanted, made_plain))
+    assert "|engine:faster-whisper-" in scores["asr_bleu"]["signature"]
 
 
 @pytest.mark.embedded
