@@ -127,7 +127,7 @@ class FasterWhisperRecogniser:
         return packaged
 
     @cached_property
-    def _model(self) -> Any:
+    def model(self) -> Any:
         """`WhisperModel`. Raises MissingPackageError, ModelError, ConfigError."""
         try:
             module = importlib.import_module("faster_whisper")
@@ -156,7 +156,7 @@ class FasterWhisperRecogniser:
     def signature(self) -> str:
         """Raises what loading the model does."""
         told = _model_told(_label(self._name, self._directory), self._files)
-        model = self._model.model
+        model = self.model.model
         return (
             f"{told}|engine:faster-whisper-{version('faster-whisper')}|ctranslate2:{version('ctranslate2')}"
             f"|device:{model.device}|compute:{model.compute_type}|beam:{self._beam}|temperature:0"
@@ -180,7 +180,7 @@ class FasterWhisperRecogniser:
             clips.append({"start": second, "end": (second * SAMPLE_RATE + len(piece) + 0.5) / SAMPLE_RATE})
             parts.append(np.pad(piece, (0, seconds * SAMPLE_RATE - len(piece))))
             second += seconds
-        segments, _ = BatchedInferencePipeline(self._model).transcribe(
+        segments, _ = BatchedInferencePipeline(self.model).transcribe(
             np.concatenate(parts),
             language=code,
             task="transcribe",
@@ -193,14 +193,14 @@ class FasterWhisperRecogniser:
         )
         written: dict[int, str] = {}
         for segment in segments:
-            start = segment.seek // self._model.frames_per_second
+            start = segment.seek // self.model.frames_per_second
             written[start] = written.get(start, "") + segment.text
         return _joined(pieces, iter([written.get(start, "").strip() for start in starts]))
 
     def _code(self, lang: str) -> str:
         code = to_model_code(lang, "whisper")
-        known = self._model.supported_languages
-        if code is None or code not in known or self._model.hf_tokenizer.token_to_id(f"<|{code}|>") is None:
+        known = self.model.supported_languages
+        if code is None or code not in known or self.model.hf_tokenizer.token_to_id(f"<|{code}|>") is None:
             raise InputError(f"language {lang!r} is not one that {self._files.place} knows")
         return code
 
