@@ -16,7 +16,7 @@ import numpy as np
 from seamlessalign.errors import InputError
 from seamlessalign.training.evaluation.config import EvaluationConfig
 from seamlessalign.training.evaluation.heard import heard_measure
-from seamlessalign.training.evaluation.measures import Float64, Measure, Measured, RowMean
+from seamlessalign.training.evaluation.measures import Float64, Measure, Measured, RowMean, num_references
 from seamlessalign.training.evaluation.robustness_settings import Speakers
 from seamlessalign.training.evaluation.rows import TestRow
 from seamlessalign.training.evaluation.subjects import Subject, Tools
@@ -75,7 +75,9 @@ def _measured(
     if not enough:
         told["groups that are wanted"] = settings.min_groups
     # sacrebleu's signature tells of whole corpora; chrF of a sentence has the same settings
-    shared = f"{measure.signature(len(references[0]))}|groups:{settings.group_by}|min_groups:{settings.min_groups}"
+    shared = (
+        f"{measure.signature(num_references(references))}|groups:{settings.group_by}|min_groups:{settings.min_groups}"
+    )
     named = "ASR-" if before else ""
     for kind, name, values, signature, higher in (
         ("chrf_ms", "chrF_MS", means, shared, True),

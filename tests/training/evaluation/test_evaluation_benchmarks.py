@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks import prompts_robustness
 from benchmarks.evaluation import _CHANGED, _evaluation, _ours, _peer, _write, texts
 from benchmarks.prompts_evaluation import configuration, summary, write_test_set
-from seamlessalign.pipelines.demo_sources import LANGUAGES, Prompt
-from seamlessalign.training.evaluation.config import load_evaluation_config
+from seamlessalign.pipelines.demo_sources import LANGUAGES, Prompt, PromptCollection
+from seamlessalign.training.evaluation.config import EvaluationConfig, load_evaluation_config
 from seamlessalign.training.evaluation.rows import read_outputs, read_test_rows
 from tests.training.evaluation.datasets.layouts import hertz_of, tone
 
@@ -26,6 +27,31 @@ def test_what_is_timed_finds_what_sacrebleu_finds(tmp_path: Path, monkeypatch: p
         {key: value for key, value in peer.items() if not key.startswith("p ")}
     )
     assert len(whole) == 5 * len(_CHANGED)
+
+
+def test_prompts_become_an_evaluation_of_robustness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = dict[str, dict[str, Prompt]]()
+    keys = {"a": "one two three four five", "b/c": "one two three four five six", "short": "one two three four"}
+    sounds = tmp_path / "package/usr/share/asterisk/sounds/it_IT_f_Menardi"
+    for number, lang in enumerate(("fra", "ita")):
+        prompts[lang] = {}
+        for place, key in enumerate(keys):
+            for file in (tmp_path / lang / f"{key}.wav", sounds / f"{key}.wav"):
+                tone(file, 1000 * (number + 1) + 100 * place)
+            prompts[lang][key] = Prompt(key, f"{lang} {key}", tmp_path / lang / f"{key}.wav")
+    found = PromptCollection(prompts, keys, (), {}, {}, "")
+    monkeypatch.setattr(prompts_robustness, "fetch_prompts", lambda cache: found)
+    monkeypatch.setattr(prompts_robustness, "fetch_package", lambda package, cache: tmp_path / "package")
+    made = list(prompts_robustness.rows(tmp_path))
+    assert [row["id"] for row in made] == [
+        f"{key}/{what}" for key in ("a", "b/c") for what in ("fra", "fra-eng", "Carlo", "Menardi")
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
+    read = read_test_rows(str(tmp_path / "rows.jsonl"))
+    assert [row.speaker for row in read] == ["June", "June", "Carlo", "Menardi"] * 2
+    assert read[0].references == ("fra a",) and read[7].references == (keys["b/c"],)
+    told = {"output": "", "rows": {"path": ""}, **prompts_robustness.CONFIGURATION}
+    assert EvaluationConfig.model_validate(told).measures.speakers is not None
 
 
 def test_prompts_become_one_evaluation(tmp_path: Path) -> None:
