@@ -129,10 +129,7 @@ class FasterWhisperRecogniser:
     @cached_property
     def model(self) -> Any:
         """`WhisperModel`. Raises MissingPackageError, ModelError, ConfigError."""
-        try:
-            module = importlib.import_module("faster_whisper")
-        except ModuleNotFoundError as error:
-            raise MissingPackageError("faster-whisper", "evaluate", "this recogniser") from error
+        module = _faster_whisper()
         files, device, _, index = self._files, *self._device.partition(":")
         more: dict[str, Any] = {"device_index": int(index)} if index else {}
         place = str(files.directory)
@@ -165,8 +162,6 @@ class FasterWhisperRecogniser:
 
     def hear(self, waveforms: Sequence[Float32], lang: str) -> list[str | None]:
         """Raises InputError for a language that the model does not know."""
-        from faster_whisper import BatchedInferencePipeline
-
         code = self._code(lang)
         pieces = [pieces_of(waveform, _WINDOW_SECONDS) for waveform in waveforms]
         if not pieces:
@@ -180,16 +175,20 @@ class FasterWhisperRecogniser:
             clips.append({"start": second, "end": (second * SAMPLE_RATE + len(piece) + 0.5) / SAMPLE_RATE})
             parts.append(np.pad(piece, (0, seconds * SAMPLE_RATE - len(piece))))
             second += seconds
-        segments, _ = BatchedInferencePipeline(self.model).transcribe(
-            np.concatenate(parts),
-            language=code,
-            task="transcribe",
-            beam_size=self._beam,
-            temperature=0.0,
-            without_timestamps=True,
-            vad_filter=False,
-            clip_timestamps=clips,
-            batch_size=self._batch,
+        segments, _ = (
+            _faster_whisper()
+            .BatchedInferencePipeline(self.model)
+            .transcribe(
+                np.concatenate(parts),
+                language=code,
+                task="transcribe",
+                beam_size=self._beam,
+                temperature=0.0,
+                without_timestamps=True,
+                vad_filter=False,
+                clip_timestamps=clips,
+                batch_size=self._batch,
+            )
         )
         written: dict[int, str] = {}
         for segment in segments:
@@ -225,6 +224,13 @@ class FunctionRecogniser:
 
 
 # Models
+
+
+def _faster_whisper() -> Any:
+    try:
+        return importlib.import_module("faster_whisper")
+    except ModuleNotFoundError as error:
+        raise MissingPackageError("faster-whisper", "evaluate", "this recogniser") from error
 
 
 def _label(name: str, directory: str | None) -> str:

@@ -195,13 +195,15 @@ class ErrorRate:
     def __init__(self, unit: Literal["wer", "cer"], lang: str, *, normalised: bool = True) -> None:
         """normalised: False compares texts as they are."""
         self.unit, self.name = unit, unit.upper()
-        self._kind = normaliser_name(lang) if normalised else "no"
+        self._kind = normaliser_name(lang) if normalised else None
         self._normalise = normaliser(lang) if normalised else str
 
     def signature(self, num_references: int = 1) -> str:
-        told = f"version:whisper_normalizer-{version('whisper_normalizer')}" if self._kind != "no" else "version:1"
         unit = "char|spaces:no" if self.unit == "cer" else "word"
-        return f"{references_told(num_references)}|unit:{unit}|norm:{self._kind}|{told}"
+        told = f"{references_told(num_references)}|unit:{unit}"
+        if self._kind is None:
+            return told
+        return f"{told}|norm:{self._kind}|version:whisper_normalizer-{version('whisper_normalizer')}"
 
     def row_signature(self, num_references: int = 1) -> str:
         return self.signature(num_references)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from whisper_normalizer.english import EnglishTextNormalizer
 
 from seamlessalign.audio import decode
 from seamlessalign.cli import main
-from seamlessalign.errors import ConfigError, InputError, ModelError
+from seamlessalign.errors import ConfigError, InputError, MissingPackageError, ModelError
 from seamlessalign.languages import to_model_code
 from seamlessalign.training.evaluation import recognisers
 from seamlessalign.training.evaluation.config import Asr
@@ -107,6 +108,11 @@ class TestFasterWhisper:
             others.append(FasterWhisperRecogniser(directory=str(other)).signature)
         assert len({told, *others}) == 6
         assert FasterWhisperRecogniser(directory=tiny, batch=2).signature == told
+
+    def test_without_the_package(self, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "faster_whisper", None)
+        with pytest.raises(MissingPackageError, match=r"needs the package faster-whisper: .*seamlessalign\[evaluate\]"):
+            FasterWhisperRecogniser(directory=tiny).hear(_sounds(1.0), "eng")
 
     def test_what_cannot_be_had(self, tiny: str, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="language 'fra' is not one that"):
@@ -202,6 +208,13 @@ class TestTransformers:
             r"\|beam:1\|temperature:0\|pieces:28s\|silence:2s\|loops:cut",
             told,
         )
+
+    def test_a_language_that_it_was_not_taught(self, tmp_path: Path) -> None:
+        tiny_whisper.save_directory(tmp_path, tiny_whisper.tiny_model())
+        recogniser = WhisperRecogniser(directory=str(tmp_path))
+        with pytest.raises(InputError, match="language 'spa' is not one that .* knows"):
+            recogniser.hear(_sounds(1.0), "spa")
+        assert len(recogniser.hear(_sounds(1.0, 29.0), "fra")) == 2
 
     def test_no_such_device(self) -> None:
         with pytest.raises(ConfigError, match=r"asr\.device 'cuda:9': torch has no such device here"):
