@@ -87,6 +87,9 @@ class WhisperRecogniser:
         )
 
     def hear(self, waveforms: Sequence[Float32], lang: str) -> list[str | None]:
+        """Raises InputError for a language that the model does not know."""
+        if lang not in self._whisper.languages:
+            raise InputError(f"language {lang!r} is not one that {self._whisper.files.place} knows")
         pieces = [pieces_of(waveform, MAX_SPEECH_SECONDS) for waveform in waveforms]
         heard = self._whisper.hear([piece for some in pieces for piece in some], lang, ["transcribe"])
         texts = iter(transcript.text.strip() for (transcript,) in heard)

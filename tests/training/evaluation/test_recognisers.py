@@ -212,7 +212,7 @@ class TestTransformers:
     def test_a_language_that_it_was_not_taught(self, tmp_path: Path) -> None:
         tiny_whisper.save_directory(tmp_path, tiny_whisper.tiny_model())
         recogniser = WhisperRecogniser(directory=str(tmp_path))
-        with pytest.raises(InputError, match="language 'spa' is not one that .* knows"):
+        with pytest.raises(InputError, match="language 'spa' is not one that "):
             recogniser.hear(_sounds(1.0), "spa")
         assert len(recogniser.hear(_sounds(1.0, 29.0), "fra")) == 2
 
