@@ -24,6 +24,7 @@ from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.ledger import read_marks
 from seamlessalign.pipelines.refilter import read_config
 from seamlessalign.pipelines.status import read_status
+from seamlessalign.training.evaluation.blaser import Perceptron
 from seamlessalign.training_checkpoints import Checkpoints
 from tests.test_house import HOUSE, MODULES
 
@@ -40,6 +41,7 @@ ALLOWED = {
     ("training/unity/model.py", "from_pretrained"): "of pytorch_model.bin transformers unpickles tensors alone",
     ("training/unity/start_sources.py", "from_pretrained"): "a configuration, of a class of transformers' own",
     ("training/w2v_bert/model.py", "from_pretrained"): "a configuration, of a class of transformers' own",
+    ("training/evaluation/comet_process.py", "load_from_checkpoint"): "torch is told tensors alone, unless trusted",
     ("pipelines/demo_espeak.py", "extractall"): "a package that pip fetched; zipfile keeps names in the folder",
 }
 
@@ -78,6 +80,7 @@ def _found(source: str) -> Iterator[str]:
             "unsafe_load",
             "full_load",
             "load_all",
+            "load_from_checkpoint",  # of Lightning, which unpickles
             "_get_outcome_and_result",  # of submitit, which unpickles it
         ):
             yield last
@@ -119,6 +122,7 @@ class TestSources:
             ("yaml.load(x, Loader=yaml.SafeLoader)", "yaml.load"),
             ("yaml.unsafe_load(x)", "unsafe_load"),
             ("pd.read_pickle(x)", "read_pickle"),
+            ("comet.load_from_checkpoint(x)", "load_from_checkpoint"),
             ("eval(x)", "eval"),
             ("tar.extractall(x)", "extractall"),
             ("subprocess.run(x, shell=True)", "subprocess.run(…)"),
@@ -233,6 +237,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {  # what it is, its nam
     "a reduction": ("a.safetensors", lambda path: load_reduction(str(path))),
     "what a reduction says of itself": ("a.yaml", lambda path: load_reduction(str(path))),
     "a card": ("card.yaml", lambda path: card_beside(path.parent, "a")),
+    "a BLASER": ("model.pt", lambda path: Perceptron(str(path), "ref")),
     "a training": ("step-00000001.pt", lambda path: Checkpoints(path.parent).load(1)),
 }
 

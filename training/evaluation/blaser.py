@@ -299,9 +299,16 @@ class _Scores:
 
     @cached_property
     def _made(self) -> Embedded:
+        lang, outputs = self.subject.tgt_lang, self.subject.outputs
         if self.what == "speech":
-            return self.models.embedders.sounds(self.subject.sounds(), self.subject.tgt_lang)
-        return self.models.embedders.texts(self.subject.texts(), self.subject.tgt_lang)
+            made = self.models.embedders.sounds(self.subject.sounds(), lang)
+        else:
+            made = self.models.embedders.texts(self.subject.texts(), lang)
+        failed = {
+            place: (outputs[place].reason or reason) if reason == "no_output" else reason
+            for place, reason in made.failed.items()
+        }
+        return Embedded(made.rows, failed)
 
     @cached_property
     def _references(self) -> tuple[Int64, Embedded]:

@@ -81,10 +81,11 @@ def _measured(kind: str, subject: Subject, comet: "CometProcess", tools: Tools) 
         check_rows(subject.ids(), references)
         told.append(references_told(num_references(references)))
     scores = np.bincount(of, comet.scores(samples)) / np.bincount(of)
-    failed: dict[str, int] = {}
-    if kind != "comet":
+    if kind == "comet":
+        reasons = [one.reason for one in subject.outputs if one.text is None and one.reason is not None]
+    else:
         told.append(tools.recogniser.signature)
-        failed = dict(Counter(subject.heard().failed.values()))
+        reasons = list(subject.heard().failed.values())
     return Measured(
         kind,
         mean.name,
@@ -95,7 +96,7 @@ def _measured(kind: str, subject: Subject, comet: "CometProcess", tools: Tools) 
         mean.score,
         condition=subject.condition,
         missing=sum(text is None for text in texts),
-        details={"failed": failed} if failed else {},
+        details={"failed": dict(Counter(reasons))} if reasons else {},
     )
 
 

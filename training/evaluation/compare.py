@@ -11,6 +11,7 @@ import numpy as np
 
 from seamlessalign.errors import InputError
 from seamlessalign.training.evaluation.config import Resampling
+from seamlessalign.training.evaluation.measures import decimals
 from seamlessalign.training.evaluation.resampling import Comparison, compared
 from seamlessalign.training.evaluation.results import difference
 from seamlessalign.training.evaluation.scores import ABSENT_IS_NOTHING, score_of
@@ -101,8 +102,10 @@ def table(found: Compared) -> str:
     for pair in found.pairs:
         _, direction, condition, measure = pair.first.place
         told = f"{measure}, {condition}" if condition else measure
-        values = ["–" if one.score is None else f"{one.score:.2f}" for one in (pair.first, pair.second)]
-        lines.append("| " + " | ".join([direction, told, *values, difference(pair.comparison)]) + " |")
+        scores = pair.first.score, pair.second.score
+        places = decimals(scores)
+        values = ["–" if score is None else f"{score:.{places}f}" for score in scores]
+        lines.append("| " + " | ".join([direction, told, *values, difference(pair.comparison, places)]) + " |")
     signatures = dict.fromkeys(f"{pair.first.measure}: {pair.first.signature}" for pair in found.pairs)
     others = [f"not compared: {_named(one.place)}: {one.reason}" for one in found.left_out]
     return "\n".join([*lines, "", *signatures, *dict.fromkeys(pair.comparison.test for pair in found.pairs), *others])

@@ -4,7 +4,7 @@ BLEU is made of counts of n-grams, an error rate of edits and words, a mean of v
 any measure is resampled in the same way: rows are drawn, their numbers summed, and the score taken of the sums.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -148,6 +148,12 @@ def f1_percentage(sums: Float64) -> float:
         return 0.0 if items else float("nan")
     precision, recall = right / predicted, found / items
     return float(100 * 2 * precision * recall / (precision + recall))
+
+
+def decimals(values: Iterable[float | None]) -> int:
+    """Decimals that tell scores of a measure apart: 2 of percentages, 3 of marks from 1 to 5, 4 of shares."""
+    largest = max((abs(value) for value in values if value is not None and np.isfinite(value)), default=0.0)
+    return 2 if largest > 5 else 3 if largest > 1.5 else 4
 
 
 def check_rows(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:

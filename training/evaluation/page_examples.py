@@ -15,7 +15,8 @@ from seamlessalign.errors import InputError
 from seamlessalign.html_page import row_of, table_of
 from seamlessalign.markup import Markup, join, tag
 from seamlessalign.training.evaluation.files import STATISTICS, TRANSLATIONS
-from seamlessalign.training.evaluation.page_parts import decimals, html_lang, names_of, short, written
+from seamlessalign.training.evaluation.measures import decimals
+from seamlessalign.training.evaluation.page_parts import html_lang, names_of, short, written
 from seamlessalign.training.evaluation.text import UNSPACED
 from seamlessalign.training.evaluation.written import WrittenScore, read_columns
 

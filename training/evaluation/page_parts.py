@@ -59,12 +59,6 @@ def label_of(direction: str, condition: str) -> str:
     return " · ".join(part for part in (direction, condition) if part) or "all"
 
 
-def decimals(values: Iterable[float | None]) -> int:
-    """Decimals that tell scores of a measure apart: 2 of percentages, 3 of marks from 1 to 5, 4 of shares."""
-    largest = max((abs(value) for value in values if value is not None), default=0.0)
-    return 2 if largest > 5 else 3 if largest > 1.5 else 4
-
-
 def written(value: float | None, places: int, *, sign: bool = False) -> str:
     """A number with so many decimals; a dash where there is none; with a real minus."""
     if value is None or not math.isfinite(value):

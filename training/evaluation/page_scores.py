@@ -8,10 +8,10 @@ from seamlessalign.markup import Markup, join, tag
 from seamlessalign.series_charts import Dot, DotRow, Line, dots_by_column, dots_by_row, legend, line_chart
 from seamlessalign.training.evaluation.averages import ALL, Average, MeasureScores, averages, telling_part
 from seamlessalign.training.evaluation.details import texts_of
+from seamlessalign.training.evaluation.measures import decimals
 from seamlessalign.training.evaluation.page_parts import (
     best_of,
     best_value,
-    decimals,
     difference_cell,
     exact,
     interval,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seamlessalign.training.evaluation.measures import Score
+from seamlessalign.training.evaluation.measures import Score, decimals
 from seamlessalign.training.evaluation.resampling import Comparison
 from seamlessalign.training.evaluation.subjects import Translations
 
@@ -46,10 +46,13 @@ def table(result: Evaluation) -> str:
     """A Markdown table for people."""
     lines = ["| system | direction | measure | score (95 %) | rows | missing | against the baseline |"]
     lines.append("|---" * 7 + "|")
+    values: dict[str, list[float]] = {}
     for line in result.lines:
-        score = line.score
-        told = f"{score.value:.2f} ({score.low:.2f} to {score.high:.2f})"
-        other = "" if line.comparison is None else difference(line.comparison)
+        values.setdefault(line.score.measure, []).append(line.score.value)
+    for line in result.lines:
+        score, places = line.score, decimals(values[line.score.measure])
+        told = f"{score.value:.{places}f} ({score.low:.{places}f} to {score.high:.{places}f})"
+        other = "" if line.comparison is None else difference(line.comparison, places)
         measure = f"{score.measure}, {line.condition}" if line.condition else score.measure
         cells = [line.system, line.direction, measure, told, str(score.rows), str(score.missing), other]
         lines.append("| " + " | ".join(cells) + " |")
@@ -58,9 +61,10 @@ def table(result: Evaluation) -> str:
     return "\n".join([*lines, "", *signatures, *tests, *_not_asked(result)])
 
 
-def difference(found: Comparison) -> str:
-    """A comparison for people."""
-    return f"{found.difference:+.2f} ({found.low:+.2f} to {found.high:+.2f}), p = {found.p_value:.3f}"
+def difference(found: Comparison, places: int = 2) -> str:
+    """A comparison for people, with so many decimals."""
+    low, high = (f"{edge:+.{places}f}" for edge in (found.low, found.high))
+    return f"{found.difference:+.{places}f} ({low} to {high}), p = {found.p_value:.3f}"
 
 
 def _not_asked(result: Evaluation) -> list[str]:

@@ -238,7 +238,7 @@ def test_text_as_by_hand(config: Path, capsys: pytest.CaptureFixture[str]) -> No
     told = {row["id"]: row["score"] for row in rows if row["measure"] == "BLASER 2.0 qe"}
     np.testing.assert_allclose([told["a"], told["b"]], by_hand["blaser_qe"], atol=1e-5)
     assert (told["c"], told["d"]) == (1.0, 1.0)
-    assert "| BLASER 2.0 ref |" in capsys.readouterr().out
+    assert f"| BLASER unsupervised qe | {found['blaser_unsupervised_qe']['score']:.4f} (" in capsys.readouterr().out
     again = str(folder / "again")
     assert main(["evaluate", str(config), f"output={again}"]) == 0
     assert len(compare(str(folder / "out"), again).pairs) == 4
