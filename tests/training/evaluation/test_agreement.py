@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,34 @@ def test_p_and_error_rates_are_those_of_sacrebleu_and_jiwer(folder: Path, lang: 
         expected = jiwer.wer(reference, heard)
     assert line["measure"] == ("CER" if lang in UNSPACED else "WER")
     assert line["score"] == pytest.approx(100 * expected, abs=1e-9)
+
+
+def test_rows_may_have_different_numbers_of_references(tmp_path: Path) -> None:
+    wanted = [["the cat sat on the mat"], ["a dog ran home", "the dog ran to its home", "NA"], ["NA", ""]]
+    texts = ["the cat sat on a mat", "a dog ran to its home", "NA"]
+    rows = [
+        {"id": str(i), "src_lang": "fra", "tgt_lang": "eng", "reference": some[0] if len(some) == 1 else some}
+        for i, some in enumerate(wanted)
+    ]
+    made = [{"id": str(i), "text": text} for i, text in enumerate(texts)]
+    for name, lines in (("rows", rows), ("made", made)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told = {
+        "output": str(tmp_path / "out"),
+        "rows": {"path": str(tmp_path / "rows.jsonl")},
+        "systems": {"a": {"path": str(tmp_path / "made.jsonl")}},
+        "measures": {"text": ["bleu", "chrf++", "wer"]},
+        "resampling": {"samples": 10},
+    }
+    found = {line.kind: line.score for line in evaluate(EvaluationConfig.model_validate(told)).lines}
+    streams: Any = [list(stream) for stream in zip_longest(*wanted)]
+    bleu, chrf = BLEU(), CHRF(word_order=2)
+    assert found["bleu"].value == bleu.corpus_score(texts, streams).score
+    assert found["chrf++"].value == chrf.corpus_score(texts, streams).score
+    assert found["bleu"].signature == f"{bleu.get_signature()}|bs:10|seed:12345"
+    assert found["bleu"].row_signature == found["bleu"].signature.replace("eff:no", "eff:yes").partition("|bs:")[0]
+    assert found["wer"].signature.startswith("nrefs:var|unit:word|")
+    assert found["wer"].value == pytest.approx(100 * (1 + 1 + 0) / (6 + 6 + 1))
 
 
 # What must not change a score

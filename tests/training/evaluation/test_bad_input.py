@@ -75,6 +75,12 @@ class TestTexts:
             read = read_test_rows(place)
             assert [(row.references, row.src_text) for row in read] == [((text,), text) for text in texts]
 
+    def test_of_a_million_characters(self, tmp_path: Path) -> None:
+        text = "NA \u3042 " * 200_000
+        for suffix, write in FORMATS.items():
+            place = write(tmp_path / f"made.{suffix}", [{"id": "a", "text": text}, {"id": "b", "text": "x"}])
+            assert read_outputs("a", place, ROWS).texts() == [text, "x", None]
+
     def test_byte_order_marks_and_carriage_returns_are_no_text(self, tmp_path: Path) -> None:
         for name, content in (
             ("a.tsv", "id\ttext\r\na\tone\r\nb\t\r\nc\tNA\r\n"),
@@ -143,6 +149,8 @@ class TestTables:
             ({"text": float("nan")}, "text is 'nan', of type float"),
             ({"id": 1.0, "text": "x"}, "id is '1.0', of type float, and must be a text or a whole number"),
             ({"id": True, "text": "x"}, "id is 'True', of type bool"),
+            ({"text": {"eng": "a"}}, "of type dict, and must be a text"),
+            ({"audio": ["a.wav"]}, "of type list, and must be the path of a sound, or null"),
             ({"audio": 3}, "audio is '3', of type int, and must be the path of a sound, or null"),
         ],
     )
@@ -159,6 +167,9 @@ class TestTables:
         if value != ["a"]:
             with pytest.raises(InputError, match=f"row 0: reference is .*, of type {type(value).__name__}"):
                 read_test_rows(jsonl(tmp_path / "rows.jsonl", [ROW | {"reference": ["a", value]}]))
+        for ragged in (["a", ["b"]], [["a"]]):
+            with pytest.raises(InputError, match=r"row 0: reference is .*, of type list, and must be a text"):
+                read_test_rows(jsonl(tmp_path / "rows.jsonl", [ROW | {"reference": ragged}]))
 
     def test_whole_numbers_are_ids(self, tmp_path: Path) -> None:
         rows = [TestRow(str(i), "fra", "eng", ("x",)) for i in range(2)]
