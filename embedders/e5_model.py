@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from seamlessalign.errors import ModelError
 from seamlessalign.model_files import ModelFiles, find_model, read_weights
+from seamlessalign.unfilled_modules import unfilled
 
 PREFIX = "query: "  # E5's own for comparing equals with equals
 _MAGIC = 8  # bytes before the sizes
@@ -184,16 +185,18 @@ def _read(data: _Bytes, tokenizer: Any, unigram: Any) -> tuple[Any, Any, dict[in
     def tensor(name: str, *shape: int) -> Any:
         place, size = stored[name]
         count = math.prod(shape)
+        made = torch.empty(shape)  # memory of torch, placed as it wants it, which becomes the network's own
         if size == 4 * count:
-            values = np.frombuffer(data.data, "<f4", count, place).copy()
+            made.numpy().reshape(-1)[:] = np.frombuffer(data.data, "<f4", count, place)
         elif size * _BLOCK == count * _BLOCK_BYTES:
             blocks = np.frombuffer(data.data, np.uint8, size, place).reshape(-1, _BLOCK_BYTES)
-            scale = blocks[:, :2].copy().view("<f2").astype(np.float32)
-            packed = blocks[:, 2:]
-            values = (np.concatenate([packed & 15, packed >> 4], axis=1).astype(np.float32) - 8) * scale
+            packed, values = blocks[:, 2:], made.numpy().reshape(-1, _BLOCK)
+            np.subtract(packed & 15, 8, out=values[:, : _BLOCK // 2], dtype=np.float32)
+            np.subtract(packed >> 4, 8, out=values[:, _BLOCK // 2 :], dtype=np.float32)
+            values *= blocks[:, :2].copy().view("<f2").astype(np.float32)
         else:
             raise ValueError(f"its tensor {name} has {size} bytes for {count} values")
-        return torch.from_numpy(values.reshape(shape))
+        return made
 
     config = BertConfig(
         vocab_size=vocabulary,
@@ -223,8 +226,9 @@ def _read(data: _Bytes, tokenizer: Any, unigram: Any) -> tuple[Any, Any, dict[in
         for short, name in _NORM.items():
             state[f"encoder.layer.{layer}.{name}.weight"] = tensor(f"l{layer}.{short}.w", width)
             state[f"encoder.layer.{layer}.{name}.bias"] = tensor(f"l{layer}.{short}.b", width)
-    network = BertModel(config, add_pooling_layer=False)
-    wrong = network.load_state_dict(state, strict=False)
+    with unfilled():
+        network = BertModel(config, add_pooling_layer=False)
+    wrong = network.load_state_dict(state, strict=False, assign=True)
     if wrong.missing_keys or wrong.unexpected_keys:
         raise ValueError(f"lacks {wrong.missing_keys}, has too much {wrong.unexpected_keys}")
     model = unigram(list(zip(written, scores, strict=True)), unk_id=unknown, byte_fallback=False)

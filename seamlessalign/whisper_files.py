@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from seamlessalign.errors import ModelError
 from seamlessalign.model_files import ModelFiles, read_weights
+from seamlessalign.unfilled_modules import unfilled
 
 Float32 = npt.NDArray[np.float32]
 
@@ -77,7 +78,8 @@ def _from_ctranslate2(files: ModelFiles) -> Any:
         raise ModelError(
             f"model {files.name!r} in {files.place}: not a Whisper, or one of another kind: {error}"
         ) from error
-    model = WhisperForConditionalGeneration(config)
+    with unfilled():
+        model = WhisperForConditionalGeneration(config)
     try:
         wrong = model.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()}, strict=False)
     except RuntimeError as error:  # shapes
