@@ -10,7 +10,11 @@ TESTS_AT_ONCE ?= $(shell nproc 2> /dev/null || echo 2)
 SLOW_AT_ONCE ?= $(shell expr $(TESTS_AT_ONCE) + 2)
 # those whose files take longest begin first
 LONGEST := $(addprefix tests/,faults/test_s3.py faults/test_slurm_faults.py pipelines/test_demo.py pipelines/test_beam_run.py)
+# files that have slow tests, which tests/conftest.py makes sure of
+SLOW = $(shell grep -rl "mark\.slow" --include="test_*.py" tests | sort)
 PYTEST := $(BIN)/python -m pytest --dist loadfile -n
+# what is compiled once is kept, wherever that is switched off: tests start hundreds of processes
+export PYTHONDONTWRITEBYTECODE :=
 # threads that wait for each other do not turn a core meanwhile: others want it
 export OMP_WAIT_POLICY ?= PASSIVE
 export SEAMLESSALIGN_DEMO_CACHE ?= $(CURDIR)/.cache
@@ -24,7 +28,7 @@ test: install
 	$(PYTEST) $(TESTS_AT_ONCE) -m "not slow"
 
 test-slow: install data
-	$(PYTEST) $(SLOW_AT_ONCE) --no-loadscope-reorder -m "slow and not thorough" $(LONGEST) tests
+	$(PYTEST) $(SLOW_AT_ONCE) --no-loadscope-reorder -m "slow and not thorough" $(LONGEST) $(SLOW)
 
 lint: install
 	$(BIN)/ruff check .
@@ -37,7 +41,7 @@ check: lint types test test-slow
 
 # all slow tests, and faults at every moment, of which test-slow tries a sample: an hour or two
 test-thorough: install data
-	SEAMLESSALIGN_THOROUGH=1 $(PYTEST) $(TESTS_AT_ONCE) -m slow tests
+	SEAMLESSALIGN_THOROUGH=1 $(PYTEST) $(TESTS_AT_ONCE) -m slow $(SLOW)
 
 # the human speech that some tests use
 data: install

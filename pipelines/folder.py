@@ -129,8 +129,10 @@ def stages_of(folder: RunFolder) -> tuple[str, ...]:
     """The stages of the run in a folder, in order, as its configuration has them."""
     import yaml
 
+    from seamlessalign.typed_config import parse_written_yaml
+
     try:
-        raw = yaml.safe_load(storage.read_bytes(folder.config))
+        raw = parse_written_yaml(storage.read_bytes(folder.config))
     except (FileNotFoundError, yaml.YAMLError, ValueError):  # not begun, or damaged, which others tell
         raw = None
     sections = raw if isinstance(raw, Mapping) else {}

@@ -13,6 +13,7 @@ from seamlessalign.config import RunConfig, parse_config
 from seamlessalign.errors import InputError, StorageError
 from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.run import RunResult, choose_again
+from seamlessalign.typed_config import parse_written_yaml
 
 _RULES = ("threshold", "min_precision", "fdr")
 
@@ -52,7 +53,7 @@ def read_config(root: str) -> RunConfig:
     if not storage.exists(uri):
         raise InputError(f"{root}: is not the folder of a run: it has no run.yaml")
     try:
-        raw = yaml.safe_load(storage.read_bytes(uri))
+        raw = parse_written_yaml(storage.read_bytes(uri))
         raw.pop("digest", None)
     except (yaml.YAMLError, AttributeError, ValueError) as error:
         raise StorageError(f"{uri}: is not a run's configuration: {' '.join(str(error).split())}") from error

@@ -22,6 +22,7 @@ from seamlessalign import storage
 from seamlessalign.errors import InputError, StorageError
 from seamlessalign.pipelines.report_counts import ONLY_THE_CUT, MarginCounts, PrecisionCounts
 from seamlessalign.rows import LedgerLine
+from seamlessalign.typed_config import parse_written_yaml
 
 _BATCH_ROWS = 1 << 16
 _SHOWN_QUARANTINE = 200  # lines of the quarantine that are kept for the page
@@ -188,7 +189,7 @@ def _read_config(run_dir: str) -> dict[str, Any] | None:
     if not storage.exists(uri):
         return None
     try:
-        config = yaml.safe_load(storage.read_bytes(uri))
+        config = parse_written_yaml(storage.read_bytes(uri))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise StorageError(f"{uri}: is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(config, dict):

@@ -48,7 +48,7 @@ from seamlessalign.pipelines.stage_plans import (
 )
 from seamlessalign.pipelines.verify import prove
 from seamlessalign.rows import LedgerLine
-from seamlessalign.typed_config import digest
+from seamlessalign.typed_config import digest, parse_written_yaml
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def choose_again(config: RunConfig) -> RunResult:
                 raise InputError(f"{folder.root}: the neighbours of {name} are not all found yet: finish the run first")
         with driving(folder, context.run_id):
             _clear(folder)
-            raw = yaml.safe_load(storage.read_bytes(folder.config))
+            raw = parse_written_yaml(storage.read_bytes(folder.config))
             storage.write_bytes_atomic(folder.config, _config_text(config, raw.get("digest", "")).encode())
             executor = LocalExecutor(workers, config.resources.shards_per_group)
             driver = _Driver(context, executor)

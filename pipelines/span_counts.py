@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
 from seamlessalign import storage
 from seamlessalign.config import RunConfig, SpansConfig, VadConfig, parse_config
@@ -23,7 +22,7 @@ from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.segmentation.kept_scores import to_scores
 from seamlessalign.segmentation.spans import Spans, over_segment
 from seamlessalign.segmentation.vad import fragments_of
-from seamlessalign.typed_config import apply_override
+from seamlessalign.typed_config import apply_override, parse_written_yaml
 
 FRAMES_TABLE = "frames"
 LENGTHS = (10.0, 15.0, 20.0, 25.0)  # seconds; what is tried for max_seconds
@@ -84,7 +83,7 @@ def configured(run_dir: str, overrides: Sequence[str]) -> RunConfig:
     uri = RunFolder(run_dir).config
     if not storage.exists(uri):
         raise InputError(f"{run_dir}: is not the folder of a run: there is no run.yaml")
-    raw = yaml.safe_load(storage.read_bytes(uri))
+    raw = parse_written_yaml(storage.read_bytes(uri))
     raw.pop("digest", None)
     for override in overrides:
         if not override.startswith(("speech.vad.", "speech.spans.")) or override.startswith("speech.vad.engine"):

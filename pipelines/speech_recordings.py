@@ -34,6 +34,7 @@ from seamlessalign.segmentation.kept_scores import to_row
 from seamlessalign.segmentation.quality import Quality, measure_fragments
 from seamlessalign.segmentation.spans import Spans
 from seamlessalign.segmentation.vad import FrameScores, fragments_of, speech_scores, vad_fingerprint
+from seamlessalign.uncollected_imports import uncollected
 
 STAGE = "speech"
 STRETCH_SECONDS = 1200.0  # of audio, of which embeddings are kept by themselves
@@ -83,7 +84,7 @@ class SpeechModels:
 
     def load(self) -> tuple[SpeechLid | None, SpeechEmbedder]:
         """The language identifier, None where the configuration states the language, and the embedder."""
-        with self._loading:
+        with self._loading, uncollected():
             if self._embedder is None:
                 self._lid = _load_lid(self._context)
                 self._embedder = _load_embedder(self._context)

@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import yaml
-
 from seamlessalign import storage
 from seamlessalign.errors import InputError
 from seamlessalign.languages import Direction, Side
@@ -13,6 +11,7 @@ from seamlessalign.pipelines import gather_stage
 from seamlessalign.pipelines.folder import SIDE_STAGES, RunFolder, stages_of
 from seamlessalign.pipelines.ledger import MAPS, read_marks
 from seamlessalign.rows import SAMPLE_RATE, LedgerLine
+from seamlessalign.typed_config import parse_written_yaml
 
 _LOADING = "load models"
 
@@ -152,7 +151,7 @@ def read_rates(root: str, origin: str | None = None) -> Rates:
 
 
 def _on_gpu(folder: RunFolder) -> bool:
-    config = yaml.safe_load(storage.read_bytes(folder.config)) if storage.exists(folder.config) else {}
+    config = parse_written_yaml(storage.read_bytes(folder.config)) if storage.exists(folder.config) else {}
     return bool(config.get("resources", {}).get("device") == "cuda")
 
 

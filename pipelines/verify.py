@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
-import yaml
 
 from seamlessalign import storage
 from seamlessalign.errors import InputError, SeamlessAlignError, StorageError
@@ -27,6 +26,7 @@ from seamlessalign.pipelines.verify_rows import (
     check_sentences,
 )
 from seamlessalign.pipelines.verify_sides import check_sides
+from seamlessalign.typed_config import parse_written_yaml
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ def check_text(check: Check) -> str:
 
 def _sides(folder: RunFolder) -> Sides:
     """The sides that the run mines."""
-    raw = yaml.safe_load(storage.read_bytes(folder.config))
+    raw = parse_written_yaml(storage.read_bytes(folder.config))
     directions = [Direction.parse(name) for name in raw.get("directions", [])]
     sides = [side for direction in directions for side in (direction.src, direction.tgt)]
     return {(side.is_audio, side.lang): SideRows(side) for side in sides}

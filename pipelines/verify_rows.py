@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
 from seamlessalign import storage
 from seamlessalign.errors import StorageError
@@ -32,6 +31,7 @@ from seamlessalign.pipelines.row_ids import (
 from seamlessalign.pipelines.shard_task import read_input_tasks
 from seamlessalign.pipelines.verify_files import Check, Marked, line_of, quarantined_by_reason
 from seamlessalign.rows import RECORDINGS, SAMPLE_RATE, recording_id
+from seamlessalign.typed_config import parse_written_yaml
 
 _CHANNEL = re.compile(r"(.+)#channel=([0-9]{1,4})", re.DOTALL)
 _MOST_NAMED = 5  # ids that are named of those in one file with the same fault
@@ -90,7 +90,7 @@ def check_recordings(check: Check, marked: Marked, kept: dict[str, KeptRecording
 
     `kept` takes, by shard, what `check_segments` must know of its recordings.
     """
-    inputs, config = inputs_of(marked, "speech"), yaml.safe_load(storage.read_bytes(marked.folder.config))
+    inputs, config = inputs_of(marked, "speech"), parse_written_yaml(storage.read_bytes(marked.folder.config))
     each = config.get("speech", {}).get("decode", {}).get("channels") == "each"
     rows = given = samples = quarantined = 0
     names: list[Numbers] = []

@@ -24,6 +24,7 @@ from seamlessalign.errors import SeamlessAlignError
 from seamlessalign.pipelines.context import Context, set_progress, use_threads
 from seamlessalign.pipelines.task_log import shard_failure
 from seamlessalign.secrets import log_redacted
+from seamlessalign.uncollected_imports import uncollected
 
 if TYPE_CHECKING:  # a worker imports this module before it is told to keep Beam quiet
     from seamlessalign.pipelines.shard_task import ShardTask
@@ -156,7 +157,8 @@ def _look_ahead(group: Group) -> None:
 
 
 def _run_in_memory(group: Group) -> None:
-    from seamlessalign.pipelines.beam_stage import run_in_memory
+    with uncollected():
+        from seamlessalign.pipelines.beam_stage import run_in_memory
 
     try:
         run_in_memory(group.stage, group.tasks, group.context)
@@ -182,7 +184,8 @@ def _work(pipe: Any, threads: int) -> None:
     logging.getLogger("seamlessalign").setLevel(logging.WARNING)
     use_threads(threads)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from seamlessalign.pipelines import beam_stage, speech_ahead  # noqa: F401  loaded while the driver plans
+    with uncollected():  # loaded while the driver plans
+        from seamlessalign.pipelines import beam_stage, speech_ahead  # noqa: F401
 
     one_at_a_time = threading.Lock()
 

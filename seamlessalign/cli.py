@@ -13,6 +13,7 @@ from seamlessalign.errors import ConfigError, SeamlessAlignError
 from seamlessalign.models_cli import add_model_commands
 from seamlessalign.secrets import log_redacted, redact
 from seamlessalign.training_cli import add_training_commands
+from seamlessalign.uncollected_imports import uncollected
 
 if TYPE_CHECKING:
     from seamlessalign.config import RunConfig
@@ -213,9 +214,10 @@ def _run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--{given.replace('_', '-')} is for a plan: add --dry-run")
     if arguments.detach:
         return _detach(arguments, config)
-    from seamlessalign.pipelines.report import build_report
-    from seamlessalign.pipelines.run import run
-    from seamlessalign.pipelines.summary import summary_text
+    with uncollected():
+        from seamlessalign.pipelines.report import build_report
+        from seamlessalign.pipelines.run import run
+        from seamlessalign.pipelines.summary import summary_text
 
     result = run(config, arguments.executor, arguments.behind)
     if result.is_built_only:

@@ -1,13 +1,16 @@
 """The part of the command line that trains models; like all of it, thin over what does the work."""
 
 import argparse
+import importlib
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from seamlessalign.errors import ConfigError
+from seamlessalign.uncollected_imports import uncollected
 
 if TYPE_CHECKING:
     from seamlessalign.training_loop import Trained
@@ -60,6 +63,8 @@ def _train(arguments: argparse.Namespace) -> int:
         print(training.fit(config))
         return 0
     if not on_slurm:
+        with suppress(ImportError), uncollected():  # where it is missing, the training tells
+            importlib.import_module("torch._dynamo")  # torch, and what its first optimiser would load
         return tell(training, training.train(config))
     from seamlessalign.pipelines.slurm_training import submit_training, train_on_slurm
 

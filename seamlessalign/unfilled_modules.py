@@ -15,7 +15,7 @@ def unfilled() -> Iterator[None]:
     """
     from torch.overrides import TorchFunctionMode
 
-    class Undrawn(TorchFunctionMode):
+    class Undrawn(TorchFunctionMode):  # type: ignore[misc]
         def __torch_function__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
             named = kwargs or {}
             if getattr(func, "__name__", "") in _DRAWING:

@@ -1,5 +1,6 @@
 """What more than one room needs: one thread, no models from outside, and an S3 server on this machine."""
 
+import gc
 import json
 import os
 import signal
@@ -16,6 +17,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell lets what it starts in the background ignore Ctrl-C, and so would every program that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+gc.disable()  # until all tests are collected: of what modules set up when they are imported, nothing is garbage
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make test-slow` collects only files with the words mark.slow: no other has slow tests."""
+    for file in {item.path for item in items if item.get_closest_marker("slow")}:
+        if "mark.slow" not in file.read_text(encoding="utf-8"):
+            raise pytest.UsageError(f"{file}: has slow tests, and the words mark.slow nowhere")
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector work, from now on without what was imported."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

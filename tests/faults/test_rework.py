@@ -55,7 +55,7 @@ def test_killed_again_and_again(tiny: Tiny, counted: Counter[str]) -> None:
             stdout=subprocess.DEVNULL, env=environment(), start_new_session=True,
         )  # fmt: skip
         while len(marks_of(folder)) < 8 * kill and driver.poll() is None:
-            time.sleep(0.001)
+            time.sleep(0.02)
         time.sleep(chance.uniform(0, 0.05))
         os.killpg(driver.pid, signal.SIGKILL)
         assert driver.wait() == -signal.SIGKILL, "ended before it was killed"

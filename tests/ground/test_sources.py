@@ -202,7 +202,7 @@ class TestWeb:
         begun = time.monotonic()
         error = _error(f"{web}/{name}", timeout=0.5)
         assert error.reason == "timeout" and "0.5 s" in error.detail
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 30  # and not the minute, or more, that the server would take
 
     @pytest.mark.parametrize("uri", ["http://127.0.0.1:1/a.wav", "http://[/a.wav", "https://127.0.0.1:1/a b.wav"])
     def test_nobody_there(self, uri: str, web: str) -> None:

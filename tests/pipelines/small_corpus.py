@@ -1,9 +1,10 @@
 """A small corpus of real translations spoken by espeak-ng, and the program run on it as a user would.
 
-The tests that only look at a finished run share one: `finished_run` makes it once for each session.
+The tests that only look at a finished run share one: `finished_run` makes it once for all processes of a session.
 """
 
 import ctypes.util
+import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -177,11 +178,22 @@ def mine(config: Path, folder: Path, *overrides: str) -> SmallRun:
 
 @cache
 def finished_run(session_folder: Path) -> SmallRun:
-    """A finished run over French, Spanish and one unwanted Italian recording; skips where it cannot be made."""
+    """A finished run over French, Spanish and one unwanted Italian recording; skips where it cannot be made.
+
+    All processes of pytest-xdist share it, whose folders are beside each other: nobody changes anything in it.
+    """
     need_models()
-    root = session_folder / "small corpus"
-    config = write_corpus(root, {**RECORDINGS, "ita-0": ("ita", (0, 1))})
-    return mine(config, root / "run")
+    root = (session_folder.parent if "PYTEST_XDIST_WORKER" in os.environ else session_folder) / "small corpus"
+    root.mkdir(exist_ok=True)
+    said = root / "said.json"
+    with (root / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            config = write_corpus(root / "in", {**RECORDINGS, "ita-0": ("ita", (0, 1))})
+            made = mine(config, root / "run")
+            said.write_text(json.dumps([str(config), str(made.folder), made.status, made.out, made.err]))
+    config, folder, status, out, err = json.loads(said.read_text())
+    return SmallRun(Path(config), Path(folder), status, out, err)
 
 
 def hashes(folder: Path, tables: Sequence[str] = (*TABLES, "quarantine")) -> dict[str, str]:

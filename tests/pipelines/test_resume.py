@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from seamlessalign import storage
 from seamlessalign.config import load_config
 from seamlessalign.errors import ConfigError, ModelError, SeamlessAlignError
 from seamlessalign.pipelines.context import Context
@@ -139,15 +140,20 @@ def test_a_table_of_pairs_that_is_gone_is_made_again(first: SmallRun, folder: Pa
 
 
 @pytest.mark.slow
-def test_a_changed_input_is_read_again(first: SmallRun, folder: Path) -> None:
-    text = first.config.parent / "texts" / "a.txt"
-    was = text.stat()
+def test_a_changed_input_is_read_again(
+    first: SmallRun, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the time of a copy that was touched: other tests read the file itself meanwhile."""
+    text, copy = first.config.parent / "texts" / "a.txt", tmp_path / "a.txt"
+    shutil.copy2(text, copy)
+    was = copy.stat()
+    versions = storage.list_versions(str(text.parent))
+    assert storage.versions([str(copy)]) == {str(copy): versions[str(text)]}
+    os.utime(copy, ns=(was.st_atime_ns, was.st_mtime_ns + 5_000_000_000))
+    touched = {**versions, str(text): storage.versions([str(copy)])[str(copy)]}
+    monkeypatch.setattr(storage, "list_versions", {str(text.parent): touched}.__getitem__)
     before = _all_marks(folder)
-    os.utime(text, ns=(was.st_atime_ns, was.st_mtime_ns + 5_000_000_000))
-    try:
-        done = _run(first, folder)
-    finally:
-        os.utime(text, ns=(was.st_atime_ns, was.st_mtime_ns))
+    done = _run(first, folder)
     after = _all_marks(folder)
     assert (done.shards_done, done.shards_kept) == (14, 6)  # speech against speech too: the text lends it decoys
     assert after["speech"] == before["speech"]

@@ -95,23 +95,33 @@ def _done(shards: list[Shard], context: Context, lanes: Lanes | None) -> list[Ma
     return [marks[shard.name] for shard in shards]
 
 
+EACH = {"decode": {"channels": "each"}, "vad": {"keep_probabilities": True}}
+
+
+@pytest.fixture(scope="module")
+def plain(recordings: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Mark]]:
+    """All recordings done one after the other."""
+    folder = tmp_path_factory.mktemp("plain")
+    return folder, _done(_shards(recordings, 2), _context(folder, speech=EACH), None)
+
+
 @pytest.mark.embedded
 @pytest.mark.parametrize(
     "lanes", [Lanes(1, 3, GIB), Lanes(2, 0, GIB), Lanes(3, 4, 1)], ids=["one ahead", "two at a time", "no memory"]
 )
-def test_tables_are_those_of_one_after_the_other(recordings: list[str], tmp_path: Path, lanes: Lanes) -> None:
-    speech = {"decode": {"channels": "each"}, "vad": {"keep_probabilities": True}}
-    shards = _shards(recordings, 2)
-    plain = _done(shards, _context(tmp_path / "plain", speech=speech), None)
+def test_tables_are_those_of_one_after_the_other(
+    recordings: list[str], plain: tuple[Path, list[Mark]], tmp_path: Path, lanes: Lanes
+) -> None:
+    folder, marks = plain
     try:
-        ahead = _done(shards, _context(tmp_path / "ahead", threads=2, speech=speech), lanes)
+        ahead = _done(_shards(recordings, 2), _context(tmp_path, threads=2, speech=EACH), lanes)
     finally:
         use_threads(1)
-    assert list(map(_without_cost, ahead)) == list(map(_without_cost, plain))
+    assert list(map(_without_cost, ahead)) == list(map(_without_cost, marks))
     tables = ("recordings", "segments", "frames", "quarantine")
-    assert hashes(tmp_path / "ahead", tables) == hashes(tmp_path / "plain", tables)
-    assert sum(mark.lines[0].quarantined for mark in plain) == 5
-    assert sum(mark.lines[1].rows_kept for mark in plain) >= 10
+    assert hashes(tmp_path, tables) == hashes(folder, tables)
+    assert sum(mark.lines[0].quarantined for mark in marks) == 5
+    assert sum(mark.lines[1].rows_kept for mark in marks) >= 10
 
 
 @pytest.mark.embedded

@@ -39,7 +39,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with a recording that could not be read, one that was not wanted, and pairs that were dropped."""
     made: SmallRun = finished_run(tmp_path_factory.getbasetemp())
     root = tmp_path_factory.mktemp("verified")
-    bad = made.config.parent / "audio" / "zz-bad.wav"
+    bad = root / "zz-bad.wav"
     bad.write_bytes(b"no audio at all")
     lines = (made.config.parent / "recordings.jsonl").read_text().splitlines()
     entries = [{**json.loads(line), "path": str(made.config.parent / json.loads(line)["path"])} for line in lines]
