@@ -195,5 +195,6 @@ class CometProcess:
 
 
 def _named(sample: Sample) -> dict[str, str]:
-    src, mt, ref = sample
-    return {"src": src, "mt": mt, **({} if ref is None else {"ref": ref})}
+    """As the package wants it; half a surrogate pair, which no tokenizer bears, becomes a question mark."""
+    texts = zip(("src", "mt", "ref"), sample, strict=True)
+    return {name: text.encode(errors="replace").decode() for name, text in texts if text is not None}

@@ -115,11 +115,14 @@ class Embedders:
                 self._kept[lang, text] = "not_unicode"
             else:
                 new.append(text)
+        cut = self._text.truncated
         for start in range(0, len(new), _TEXTS):
             some = new[start : start + _TEXTS]
             for text, row in zip(some, _each(lambda one: self._text.embed(one, lang), some), strict=True):
                 self._keep((lang, text), row)
             self._say(f"{min(start + _TEXTS, len(new))} of {len(new)} texts embedded")
+        if self._text.truncated > cut:
+            self._say(f"{self._text.truncated - cut} texts are longer than {self._text.name} takes: without their ends")
         return self._embedded(texts, lang)
 
     def sounds(self, sounds: Sequence[Sound | None], lang: str) -> Embedded:

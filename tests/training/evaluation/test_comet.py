@@ -164,6 +164,15 @@ def test_of_what_is_heard(folder: Path) -> None:
     assert f"|asr:{__name__}:shouting|" in line["signature"]
 
 
+def test_half_a_letter_is_a_question_mark(folder: Path) -> None:
+    comet = CometProcess(Comet(model=str(folder / "model"), python=sys.executable))
+    assert comet.scores([("un", "on\ud800", "one"), ("un", "o", "one")]).tolist() == [
+        _score("un", "on?", "one"),
+        _score("un", "o", "one"),
+    ]
+    assert '"mt": "on?"' in (folder / "packages/comet/asked.jsonl").read_text()
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [("raise", "model: ValueError: two lines"), ("die", "model: its process ended: no memory left")],

@@ -58,7 +58,10 @@ def test_texts_are_embedded_once_and_what_cannot_be_is_told(monkeypatch: pytest.
     assert asked[1:] == [(["a dog"], "eng")]
     np.testing.assert_array_equal(again.rows[:0:-1], found.rows)
     embedders.texts(["a cat"], "fra")  # another mean is subtracted
-    assert asked[2:] == [(["a cat"], "fra")]
+    told: list[str] = []
+    Embedders("e5-small", None, say=told.append).texts(["a b " * 2000, "a"], "eng")
+    assert told == ["2 of 2 texts embedded", "1 texts are longer than e5-small takes: without their ends"]
+    assert asked[2:3] == [(["a cat"], "fra")]
     with pytest.raises(InputError, match="xxx"):
         embedders.texts(["a cat"], "xxx")
 
