@@ -7,6 +7,7 @@ of weights and of the files beside them, the engine with its version, the kind o
 
 import hashlib
 import importlib
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from importlib.metadata import version
@@ -208,12 +209,16 @@ class FasterWhisperRecogniser:
 
 
 class FunctionRecogniser:
-    """A user's function of waveforms and a language, `module:name`; what it names itself is its signature."""
+    """A user's function of waveforms and a language, `module:name`.
+
+    Its signature is what it says of itself in its attribute `signature`; else its name with the SHA-256 of its file, so
+    that nothing that an older one heard is taken for its answer.
+    """
 
     def __init__(self, place: str) -> None:
         """Raises ConfigError where there is no such function."""
         self._function: Callable[[Sequence[Float32], str], Sequence[str | None]] = load_function(place, "asr")
-        self.signature = f"asr:{getattr(self._function, 'signature', place)}"
+        self.signature = f"asr:{getattr(self._function, 'signature', None) or f'{place}{_version_of(self._function)}'}"
 
     def hear(self, waveforms: Sequence[Float32], lang: str) -> list[str | None]:
         """Raises what the function does, and ValueError where it does not give one text, or None, for each sound."""
@@ -224,6 +229,14 @@ class FunctionRecogniser:
         if len(texts) != len(waveforms):
             raise ValueError(f"gave {len(texts)} texts for {len(waveforms)} sounds")
         return texts
+
+
+def _version_of(function: Any) -> str:
+    try:
+        file = inspect.getsourcefile(inspect.unwrap(function))
+        return "" if file is None else f"-{hashlib.sha256(Path(file).read_bytes()).hexdigest()[:8]}"
+    except (TypeError, ValueError, OSError):  # built in, or an object that can be called
+        return ""
 
 
 # Models

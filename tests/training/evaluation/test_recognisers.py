@@ -1,5 +1,6 @@
 """Recognisers: what faster-whisper hears by hand, what a signature names, and what cannot be had."""
 
+import hashlib
 import json
 import os
 import re
@@ -254,7 +255,15 @@ class TestFunction:
     def test_a_file_of_the_folder_where_the_program_runs(self, here: Path) -> None:
         (here / "my_own_asr.py").write_text("def hear(waveforms, lang):\n    return [lang] * len(waveforms)\n")
         found = load_recogniser(Asr(function="my_own_asr:hear"))
-        assert (found.hear(_sounds(0.1), "fra"), found.signature) == (["fra"], "asr:my_own_asr:hear")
+        assert found.hear(_sounds(0.1), "fra") == ["fra"]
+        content = (here / "my_own_asr.py").read_bytes()
+        assert found.signature == f"asr:my_own_asr:hear-{hashlib.sha256(content).hexdigest()[:8]}"
+        (here / "my_own_asr.py").write_bytes(content + b"# another\n")
+        assert load_recogniser(Asr(function="my_own_asr:hear")).signature != found.signature
+        named = "import functools\ndef f(w, lang):\n    return ['']\nf.signature = 'mine|v:2'\n"
+        (here / "my_named_asr.py").write_text(f"{named}g = functools.partial(f)\n")
+        assert load_recogniser(Asr(function="my_named_asr:f")).signature == "asr:mine|v:2"
+        assert load_recogniser(Asr(function="my_named_asr:g")).signature == "asr:my_named_asr:g"
         (here / "my_broken_asr.py").write_text("raise RuntimeError('no weights')\n")
         with pytest.raises(ConfigError, match=r"'my_broken_asr:hear': .*no weights"):
             load_recogniser(Asr(function="my_broken_asr:hear"))

@@ -124,7 +124,7 @@ def test_of_speech_what_is_heard(config: Path) -> None:
     assert (line["kind"], line["measure"]) == ("asr_toxicity", "ASR-toxicity added")
     assert line["score"] == pytest.approx(100 / 7)  # the text of `kept` and `lost` has one phrase too
     assert line["missing"] == 4 and line["details"]["failed"] == {"asr_failed": 3, "no_sound": 1}
-    assert line["signature"].endswith(f"|asr:{__name__}:heard|bs:1000|seed:12345")
+    assert re.search(rf"\|asr:{__name__}:heard-[0-9a-f]{{8}}\|bs:1000\|seed:12345$", line["signature"])
     assert _behind(config)["none"]["output"] == "un jour de merde"
     # sources as they are heard: twice damn, and nothing where nothing can be heard
     assert main([*arguments, "measures.toxicity.source=asr"]) == 0
