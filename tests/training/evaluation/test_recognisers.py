@@ -195,7 +195,7 @@ def test_people_are_heard_as_by_hand_and_much_as_through_transformers(tmp_path: 
         other = WhisperRecogniser().hear(sounds, lang)
         rate = ErrorRate("cer", lang)
         between = rate.statistics([text or "" for text in found], [[text or ""] for text in other])
-        assert rate.score(between.sum(0)) < 15
+        assert rate.score(between.sum(0)) < 25  # of other sounds or another language most characters differ
     for recogniser in (FasterWhisperRecogniser(), WhisperRecogniser()):
         assert recogniser.signature.startswith(f"asr:whisper-base-{files.sha256[:8]}|files:")
 
