@@ -105,7 +105,7 @@ def test_the_snr_of_peoples_speech(tmp_path: Path) -> None:
         prompts = fetch_prompts(Path(os.environ.get("SEAMLESSALIGN_DEMO_CACHE", tmp_path))).prompts
     except SeamlessAlignError as error:
         pytest.skip(f"the prompts cannot be fetched: {error}")
-    keys = sorted(prompts["fra"].keys() & prompts["ita"].keys())[:9]
+    keys = sorted(prompts["fra"].keys() & prompts["ita"].keys())[:4]
     rows = [
         {"id": f"{lang}-{key}", "src_lang": lang, "tgt_lang": "eng", "reference": key, "speaker": lang}
         | {"src_audio": str(prompts[lang][key].audio)}
@@ -124,7 +124,7 @@ def test_the_snr_of_peoples_speech(tmp_path: Path) -> None:
             made, clean = soundfile.read(file, dtype="float64")[0], _heard(row)
             off.append(_snr_within(clean, maker.noise(row, condition.kind, len(clean)), made) - condition.snr)
             assert np.max(np.abs(made)) <= 1
-    assert len(off) == 2 * len(SNRS) * 18 and np.max(np.abs(off)) < 0.01
+    assert len(off) == 2 * len(SNRS) * 8 and np.max(np.abs(off)) < 0.01
 
 
 def _snr_within(

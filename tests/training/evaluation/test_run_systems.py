@@ -147,7 +147,7 @@ class TestModel:
         assert (scores["eng-fra", "BLEU"]["rows"], scores["eng-fra", "BLEU"]["missing"]) == (4, 1)
         assert scores["eng-fra", "BLEU"]["details"] == {"failed": {"empty_text": 1}}
         assert scores["eng-zul", "BLEU"]["score"] == 0
-        assert scores["eng-fra", "ASR-BLEU"]["details"] == {"failed": {"no_sound": 1}}
+        assert scores["eng-fra", "ASR-BLEU"]["details"] == {"failed": {"empty_text": 1}}
         folder = tmp_path / "out/translations/ours/clean"
         assert sorted(file.name for file in (folder / "speech").iterdir()) == [f"{i:08}.wav" for i in range(3)]
         before = {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
