@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from seamlessalign.embedders.card import has_card, means_digest
+from seamlessalign.embedders.card import has_card, load_card, means_digest
 from seamlessalign.embedders.speech import (
     SpeechEmbedder,
     load_speech_embedder,
@@ -91,12 +91,11 @@ class Embedders:
         name = str(self._names[kind])
         names = [name] if kind == "text" else speech_models(name, [lang], self._places)
         told = [f"{one}-{self._sha256(kind, one)[:8]}" for one in names]
-        if kind == "text":
-            means = means_digest(name) if has_card(name) and self._text.card.means else ""
-        elif name in STUDENTS or self._speech.card.means:
+        if kind == "speech" and name in STUDENTS:
             means = speech_rows_digest(name, self._places)
-        else:
-            means = ""
+        else:  # what embeds transcripts subtracts the means of texts
+            space = name if kind == "text" else speech_space(name, self._places)
+            means = means_digest(space) if has_card(space) and load_card(space).means else ""
         return f"{kind}:{'+'.join([*told, *([f'means-{means[:8]}'] if means else [])])}"
 
     def texts(self, texts: Sequence[str | None], lang: str) -> Embedded:

@@ -1,6 +1,8 @@
 """Texts and sounds as rows: those of the embedders themselves, each made once, and why some have none."""
 
+import hashlib
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from seamlessalign.embedders import Card, load_speech_embedder, load_text_embedder
+from seamlessalign.embedders import Card, load_speech_embedder, load_text_embedder, text
 from seamlessalign.embedders.sonar import speech as sonar_speech
 from seamlessalign.embedders.sonar import text as sonar_text
 from seamlessalign.embedders.text import TextEmbedder
@@ -59,7 +61,8 @@ def test_texts_are_embedded_once_and_what_cannot_be_is_told(monkeypatch: pytest.
     np.testing.assert_array_equal(again.rows[:0:-1], found.rows)
     embedders.texts(["a cat"], "fra")  # another mean is subtracted
     told: list[str] = []
-    Embedders("e5-small", None, say=told.append).texts(["a b " * 2000, "a"], "eng")
+    monkeypatch.setattr(text, "_MAX_CHARACTERS", 20)
+    Embedders("e5-small", None, say=told.append).texts(["a b " * 20, "a"], "eng")
     assert told == ["2 of 2 texts embedded", "1 texts are longer than e5-small takes: without their ends"]
     assert asked[2:3] == [(["a cat"], "fra")]
     with pytest.raises(InputError, match="xxx"):
@@ -86,6 +89,17 @@ def test_sounds_are_heard_each_by_itself(tmp_path: Path, monkeypatch: pytest.Mon
         assert told[-1] == "4 of 6 sounds embedded"
         assert embedders.sounds(files[::-1], "fra").failed == {6 - place: why for place, why in reasons.items()}
         assert told[-1] == "4 of 6 sounds embedded"  # nothing is heard again
+
+
+@pytest.mark.slow
+@pytest.mark.embedded
+def test_the_signature_has_models_and_means() -> None:
+    """Transcripts are embedded as texts are, less the same means."""
+    means = resources.files("seamlessalign.embedders").joinpath("cards/e5-small.safetensors").read_bytes()
+    e5 = f"e5-small-1571fc98+means-{hashlib.sha256(means).hexdigest()[:8]}"
+    embedders = Embedders("e5-small", "transcribe-e5")
+    assert embedders.signature("text", "eng") == f"text:{e5}"
+    assert embedders.signature("speech", "fra") == f"speech:whisper-base-d01c3014+{e5}"
 
 
 def test_spaces_that_differ(tmp_path: Path) -> None:
