@@ -16,7 +16,7 @@ was heard is kept in FOLDER, so that a second run is quick.
 import argparse
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,10 +158,10 @@ def _heard(scores: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _found(scores: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     some = [one for one in scores if one["task"] == "encoders"]
     kinds = list(dict.fromkeys((one["kind"], one["measure"]) for one in some))
-    by = {(one["system"], one["direction"], one["kind"]): one for one in some}
+    by = {(_encoder(one), one["direction"], one["kind"]): one for one in some}
     yield "| encoder | sides | " + " | ".join(measure for _, measure in kinds) + " |"
     yield "|---" * (len(kinds) + 2) + "|"
-    for system, direction in dict.fromkeys((one["system"], one["direction"]) for one in some):
+    for system, direction in dict.fromkeys((_encoder(one), one["direction"]) for one in some):
         cells = [f"{one['score']:.1f}" if (one := by.get((system, direction, kind))) else "" for kind, _ in kinds]
         yield f"| {system} | {direction} | " + " | ".join(cells) + " |"
 
@@ -169,10 +169,10 @@ def _found(scores: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def picture(scores: Sequence[Mapping[str, Any]]) -> str:
     """Bars of error rates by language, and below them of P@1 by margin of each encoder and direction."""
     heard = [one for one in scores if one["kind"] == "asr_error_rate"]
-    found = [one for one in scores if one["kind"] == "p_at_1_margin"]
+    found = {(_encoder(one), one["direction"]): one for one in scores if one["kind"] == "p_at_1_margin"}.values()
     charts = [
         (_bars(heard, lambda one: one["direction"].partition("-")[0]), "WER of Whisper-base, per cent"),
-        (_bars(found, lambda one: f"{one['direction']}, {one['system']}"), "P@1 by ratio margin, per cent"),
+        (_bars(found, lambda one: f"{one['direction']}, {_encoder(one)}"), "P@1 by ratio margin, per cent"),
     ]
     parts, top = list[str](), 0.0
     for bars, label in charts:
@@ -184,7 +184,13 @@ def picture(scores: Sequence[Mapping[str, Any]]) -> str:
     return f'{begin}<style>{_STYLE}</style><rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>\n'
 
 
-def _bars(scores: Sequence[Mapping[str, Any]], label: Callable[[Mapping[str, Any]], str]) -> list[Bar]:
+def _encoder(one: Mapping[str, Any]) -> str:
+    """What embedded the sides of a score; texts are embedded by one encoder, whichever is taken for speech."""
+    sides = [Side.parse(side) for side in one["direction"].split("-")]
+    return str(one["system"]) if any(side.is_audio for side in sides) else TEXT
+
+
+def _bars(scores: Iterable[Mapping[str, Any]], label: Callable[[Mapping[str, Any]], str]) -> list[Bar]:
     return [Bar(label(one), one["score"], 0.0, f"{one['score']:.1f}", _with_interval(one)) for one in scores]
 
 

@@ -100,6 +100,7 @@ def test_the_summary_says_what_was_found() -> None:
         for kind in ("asr_error_rate", "asr_bleu", "asr_chrf++")
     ]
     found = {"task": "encoders", "system": "e", "direction": "frA-eng", "kind": "xsim", "measure": "xsim"} | about
-    lines = summary({"scores": [*scores, found]}).splitlines()
+    text = found | {"direction": "fra-eng"}
+    lines = summary({"scores": [*scores, found, text, text | {"system": "f"}]}).splitlines()
     assert "| eng | 2.0 (1.0 to 3.0) | 2.0 (1.0 to 3.0) | 2.0 (1.0 to 3.0) |" in lines
-    assert lines[-1] == "| e | frA-eng | 2.0 |"
+    assert lines[-2:] == ["| e | frA-eng | 2.0 |", "| e5-small | fra-eng | 2.0 |"]
