@@ -1,7 +1,8 @@
-"""Scores of a measure put together: by place, and as means over directions that are like each other.
+"""Scores of a measure put together: by place, and as means over directions, as papers report them.
 
-A mean is taken of directions that all systems have a score for and that were measured with the same settings; others
-are in no mean, and named.
+A mean is taken of directions that all systems have a score for, all with the settings of that direction; others are
+not in it, and named. Where a measure has settings of its own for some languages (a tokenizer, a normaliser), the mean
+says which there are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,11 +52,13 @@ class Average:
 
     group: str  # one of GROUPS, or ALL
     condition: str
-    signature: str
+    settings: Sequence[str]  # in which directions differ, if they do: the parts of signatures that others lack
     directions: Sequence[str]
     means: Mapping[str, float]  # by system
     verdicts: Mapping[str, Mapping[str, int]]  # system → better, worse or differs → directions
-    left_out: Sequence[str]  # directions of the group that are in no mean: of a system without a score, or alone
+    left_out: Sequence[
+        str
+    ]  # directions of the group that are not in it: of a system without a score, or with other settings
 
 
 def measures_of(written: Written) -> list[MeasureScores]:
@@ -79,37 +82,37 @@ def averages(measure: MeasureScores) -> list[Average]:
             groups.setdefault(group_of(direction), []).append(direction)
         names = [name for name in GROUPS if name in groups]
         for name in [ALL, *names] if len(names) > 1 and not number else [ALL]:
-            found += _averages(measure, condition, name, places, list(places) if name == ALL else groups[name])
+            mean = _average(measure, condition, name, places, list(places) if name == ALL else groups[name])
+            found += [mean] if mean else []
     return found
 
 
-def _averages(
+def _average(
     measure: MeasureScores,
     condition: str,
     group: str,
     places: Mapping[str, Mapping[str, WrittenScore]],
     directions: Sequence[str],
-) -> list[Average]:
+) -> Average | None:
+    """The mean of some directions; None of fewer than two."""
     systems = measure.systems()
-    alike: dict[str, list[str]] = {}
+    meant: dict[str, str] = {}  # direction → signature
     for direction in directions:
         some = places[direction]
         signatures = {one.signature for one in some.values()}
         if all(name in some and some[name].score is not None for name in systems) and len(signatures) == 1:
-            alike.setdefault(signatures.pop(), []).append(direction)
-    meant = {signature: names for signature, names in alike.items() if len(names) > 1}
-    inside = {direction for names in meant.values() for direction in names}
-    left_out = [direction for direction in directions if direction not in inside]
-    found = []
-    for signature, names in meant.items():
-        verdicts = {name: dict.fromkeys(verdicts_of(measure.aim), 0) for name in systems}
-        for direction in names:
-            for name, one in places[direction].items():
-                if one.comparison and (told := verdict(one.comparison, one.aim)):
-                    verdicts[name][told] += 1
-        means = {name: _mean([places[direction][name].score for direction in names]) for name in systems}
-        found.append(Average(group, condition, signature, names, means, verdicts, left_out))
-    return found
+            meant[direction] = signatures.pop()
+    if len(meant) < 2:
+        return None
+    verdicts = {name: dict.fromkeys(verdicts_of(measure.aim), 0) for name in systems}
+    for direction in meant:
+        for name, one in places[direction].items():
+            if one.comparison and (told := verdict(one.comparison, one.aim)):
+                verdicts[name][told] += 1
+    means = {name: _mean([places[direction][name].score for direction in meant]) for name in systems}
+    settings = sorted({_telling_part(signature, list(meant.values())) for signature in meant.values()})
+    left_out = [direction for direction in directions if direction not in meant]
+    return Average(group, condition, [one for one in settings if one], list(meant), means, verdicts, left_out)
 
 
 def _mean(values: Sequence[float | None]) -> float:
@@ -117,7 +120,7 @@ def _mean(values: Sequence[float | None]) -> float:
     return sum(there) / len(there)
 
 
-def telling_part(signature: str, all_signatures: Sequence[str]) -> str:
+def _telling_part(signature: str, all_signatures: Sequence[str]) -> str:
     """What of a signature others of the same measure do not have."""
     common = set.intersection(*(set(one.split("|")) for one in all_signatures))
     return "|".join(part for part in signature.split("|") if part not in common)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from seamlessalign.html_page import row_of, table_of
 from seamlessalign.markup import Markup, join, tag
 from seamlessalign.series_charts import Dot, DotRow, Line, dots_by_column, dots_by_row, legend, line_chart
-from seamlessalign.training.evaluation.averages import ALL, Average, MeasureScores, averages, telling_part
+from seamlessalign.training.evaluation.averages import ALL, Average, MeasureScores, averages
 from seamlessalign.training.evaluation.details import texts_of
 from seamlessalign.training.evaluation.measures import decimals
 from seamlessalign.training.evaluation.page_parts import (
@@ -23,6 +23,7 @@ from seamlessalign.training.evaluation.page_parts import (
 from seamlessalign.training.evaluation.written import WrittenScore
 
 _MOST_ROWS = 40  # of a picture with a row for each direction; more are columns
+_MOST_SETTINGS = 3  # by language, that are named with a mean
 _MOST_TOLD = 100  # settings that are no part of a signature
 _MOST_CURVES = 24  # pictures of directions
 
@@ -48,8 +49,8 @@ def _overview(measures: Sequence[MeasureScores]) -> Markup:
         means = [one for one in averages(measure) if one.group == ALL and one.condition == condition]
         heading = tag("a", measure.measure, href=f"#{anchor(measure)}")
         for mean in means:
-            told = [condition, telling_part(mean.signature, measure.signatures())]
-            about = ", ".join([*(part for part in told if part), f"mean of {len(mean.directions)} directions"])
+            told = [condition, f"mean of {len(mean.directions)} directions", _by_language(mean)]
+            about = ", ".join(part for part in told if part)
             cells = [_mean_cell(mean, measure, name, places) for name in systems]
             rows.append(_row(join(heading, tag("small", about)), cells))
         if not means:
@@ -159,7 +160,7 @@ def _means(means: Sequence[Average], measure: MeasureScores, places: int) -> lis
         if mean.group == ALL and mean.directions in grouped:
             continue  # what is alike is of one group, which says more
         group = {ALL: "all directions"}.get(mean.group, mean.group)
-        about = [mean.condition, telling_part(mean.signature, measure.signatures())]
+        about = [mean.condition, _by_language(mean)]
         shown = [tag("small", part) for part in about if part]
         number = tag("td", f"{len(mean.directions):,}", class_="number")
         rows.append(_row(join(group, *shown), [number, *(_mean_cell(mean, measure, name, places) for name in systems)]))
@@ -169,9 +170,16 @@ def _means(means: Sequence[Average], measure: MeasureScores, places: int) -> lis
     pieces = [_scrolling(table, f"{measure.measure}, means over directions")]
     left_out = list(dict.fromkeys(name for mean in means if mean.group == ALL for name in mean.left_out))
     if left_out:
-        told = f"In no mean, for settings of their own or a system without a score: {plain_list(left_out, 12)}"
+        told = f"In no mean, for a system without a score or with other settings: {plain_list(left_out, 12)}"
         pieces.append(tag("p", told, class_="note"))
     return pieces
+
+
+def _by_language(mean: Average) -> str:
+    """In what settings of the directions of a mean differ."""
+    if len(mean.settings) > _MOST_SETTINGS:
+        return f"{len(mean.settings)} settings by language"
+    return f"by language {' or '.join(mean.settings)}" if mean.settings else ""
 
 
 def _settings(measure: MeasureScores) -> Markup:

@@ -168,26 +168,28 @@ def test_what_leans_to_no_side_is_best(tmp_path: Path) -> None:
     assert page.row("all directions", "3")[2:] == ["0.000", "0.0000.000differs in 2"]
 
 
-def test_means_are_of_what_is_alike(tmp_path: Path) -> None:
+def test_means_are_of_what_all_systems_have(tmp_path: Path) -> None:
     scores = _three_directions()
-    scores[4]["signature"] = scores[5]["signature"] = "a:1|b:3"  # eng-cmn
+    scores[4]["signature"] = scores[5]["signature"] = "a:1|b:3"  # eng-cmn, which has settings of its own
     scores += [score("a", "spa-eng", "chrF2++", 50.0)]  # which b has not
     for direction in ("por-eng", "ron-eng"):
         scores += [score(name, direction, "chrF2++", 60.0, signature=f"by:{name}") for name in "ab"]
     scores += [score("a", "ita-eng", "chrF2++", None), score("b", "ita-eng", "chrF2++", 3.0)]
     (measure,) = measures_of(read_written(write(tmp_path, scores)))
     (whole, into) = averages(measure)
-    assert whole.means == into.means == {"a": 25.0, "b": 27.75}
-    assert list(whole.directions) == ["deu-eng", "fra-eng"]
-    assert list(whole.left_out) == ["eng-cmn", "ita-eng", "por-eng", "ron-eng", "spa-eng"]
-    assert whole.verdicts == {"a": {"better": 0, "worse": 0}, "b": {"better": 1, "worse": 0}}
+    assert list(whole.directions) == ["deu-eng", "eng-cmn", "fra-eng"] and list(whole.settings) == ["b:2", "b:3"]
+    assert whole.means == pytest.approx({"a": 94 / 3, "b": 95.5 / 3})
+    assert list(whole.left_out) == ["ita-eng", "por-eng", "ron-eng", "spa-eng"]
+    assert whole.verdicts == {"a": {"better": 0, "worse": 0}, "b": {"better": 1, "worse": 1}}
+    assert list(into.directions) == ["deu-eng", "fra-eng"] and not into.settings
+    assert into.means == {"a": 25.0, "b": 27.75}
     _, page = _page(str(tmp_path))
-    assert page.row("X → enga:1|b:2", "2")[2:] == ["25.00", "27.75 ★+2.75better in 1, worse in 0"]
-    assert not [cells for cells in page.cells if cells and cells[0].startswith("all directions")]  # it is the same
+    assert page.row("X → eng", "2")[2:] == ["25.00", "27.75 ★+2.75better in 1, worse in 0"]
+    assert page.row("all directionsby language b:2 or b:3", "3")[2:] == ["31.33", "31.83 ★+0.50better in 1, worse in 1"]
     assert page.row("spa-engSpanish → English")[3] == "not measured"
     assert page.row("ita-engItalian → English")[2] == "–"
     assert (
-        "In no mean, for settings of their own or a system without a score: eng-cmn, ita-eng, por-eng, ron-eng, spa-eng"
+        "In no mean, for a system without a score or with other settings: ita-eng, por-eng, ron-eng, spa-eng"
         in page.text
     )
 
