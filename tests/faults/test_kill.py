@@ -17,7 +17,6 @@ from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.status import read_status
 from seamlessalign.pipelines.task_log import read_log
 from tests.pipelines.small_corpus import (
-    RECORDINGS,
     SmallRun,
     command,
     complaint,
@@ -25,8 +24,7 @@ from tests.pipelines.small_corpus import (
     hashes,
     marks,
     mine,
-    need_models,
-    write_corpus,
+    short_run,
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.embedded]
@@ -93,10 +91,7 @@ def _started(config: Path, folder: Path, *overrides: str) -> Iterator[Started]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     """A run that nobody interrupts, over four short recordings."""
-    need_models()
-    root = tmp_path_factory.mktemp("kill")
-    short = {name: (lang, sentences[:1]) for name, (lang, sentences) in RECORDINGS.items()}
-    made = mine(write_corpus(root, short), root / "run")
+    made = short_run(tmp_path_factory.getbasetemp())
     assert made.status == 0, made.err
     assert {table.split("/")[0] for table in hashes(made.folder)} == {
         "recordings", "segments", "sentences", "pairs", "corpus"

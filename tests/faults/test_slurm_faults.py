@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -24,16 +24,14 @@ from seamlessalign.typed_config import digest
 from tests.faults.counts import count
 from tests.pipelines.real_slurm import Slurm, slurm
 from tests.pipelines.small_corpus import (
-    RECORDINGS,
     SmallRun,
     command,
     environment,
     hashes,
     marks,
     mine,
-    need_models,
     program,
-    write_corpus,
+    short_run,
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.embedded]
@@ -107,17 +105,16 @@ def _bytes(file: Path) -> bytes:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     """A local run over four short recordings."""
-    need_models()
-    root = tmp_path_factory.mktemp("corpus")
-    short = {name: (lang, sentences[:1]) for name, (lang, sentences) in RECORDINGS.items()}
-    config = write_corpus(root, short)
-    raw = yaml.safe_load(config.read_text())
-    raw["resources"] |= {"shards_per_group": 1, "slurm": {**ASKS, "folder": str(root / "private")}}
-    config.write_text(yaml.safe_dump(raw))
-    made = mine(config, root / "run")
+    made = short_run(tmp_path_factory.getbasetemp())
     assert made.status == 0, made.err
     assert len(hashes(made.folder)) == 15
-    return made
+    root = tmp_path_factory.mktemp("on slurm")
+    raw = yaml.safe_load(made.config.read_text())
+    for kind in ("speech", "text"):
+        raw[kind]["inputs"] = [str(made.config.parent / name) for name in raw[kind]["inputs"]]
+    raw["resources"] |= {"shards_per_group": 1, "slurm": {**ASKS, "folder": str(root / "private")}}
+    (root / "run.yaml").write_text(yaml.safe_dump(raw))
+    return replace(made, config=root / "run.yaml")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """A small corpus of real translations spoken by espeak-ng, and the program run on it as a user would.
 
-The tests that only look at a finished run share one: `finished_run` makes it once for all processes of a session.
+The tests that only look at a finished run share one: `finished_run` and `short_run` make it once for each session.
 """
 
 import ctypes.util
@@ -178,20 +178,30 @@ def mine(config: Path, folder: Path, *overrides: str) -> SmallRun:
 
 @cache
 def finished_run(session_folder: Path) -> SmallRun:
-    """A finished run over French, Spanish and one unwanted Italian recording; skips where it cannot be made.
+    """A finished run over French, Spanish and one unwanted Italian recording; skips where it cannot be made."""
+    return _shared_run(session_folder, "small corpus", {**RECORDINGS, "ita-0": ("ita", (0, 1))})
 
-    All processes of pytest-xdist share it, whose folders are beside each other: nobody changes anything in it.
-    """
+
+@cache
+def short_run(session_folder: Path) -> SmallRun:
+    """A finished run over four recordings of one sentence each; skips where it cannot be made."""
+    return _shared_run(
+        session_folder, "short corpus", {name: (lang, said[:1]) for name, (lang, said) in RECORDINGS.items()}
+    )
+
+
+def _shared_run(session_folder: Path, name: str, recordings: Mapping[str, tuple[str, tuple[int, ...]]]) -> SmallRun:
+    """A finished run that all processes of pytest-xdist, with folders beside each other, share and do not change."""
     need_models()
-    root = (session_folder.parent if "PYTEST_XDIST_WORKER" in os.environ else session_folder) / "small corpus"
+    root = (session_folder.parent if "PYTEST_XDIST_WORKER" in os.environ else session_folder) / name
     root.mkdir(exist_ok=True)
     said = root / "said.json"
     with (root / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not said.exists():
-            config = write_corpus(root / "in", {**RECORDINGS, "ita-0": ("ita", (0, 1))})
-            made = mine(config, root / "run")
-            said.write_text(json.dumps([str(config), str(made.folder), made.status, made.out, made.err]))
+            shutil.rmtree(root / "in", ignore_errors=True)  # of a process that was killed
+            made = mine(write_corpus(root / "in", recordings), root / "run")
+            said.write_text(json.dumps([str(made.config), str(made.folder), made.status, made.out, made.err]))
     config, folder, status, out, err = json.loads(said.read_text())
     return SmallRun(Path(config), Path(folder), status, out, err)
 

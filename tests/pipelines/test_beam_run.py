@@ -29,6 +29,7 @@ from seamlessalign.pipelines.shard_task import ShardTask
 from seamlessalign.pipelines.status import read_status
 from seamlessalign.pipelines.task_log import read_log
 from seamlessalign.typed_config import digest
+from tests.faults.tiny_run import STATUS, write_tiny_corpus
 from tests.pipelines.made_sides import config_of, context_of
 from tests.pipelines.small_corpus import (
     SmallRun,
@@ -56,6 +57,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     """A finished local run."""
     made = finished_run(tmp_path_factory.getbasetemp())
     assert made.status == 0, made.err
+    return made
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
+    """A finished local run with models of a few numbers, for what does not depend on how long a shard takes."""
+    root = tmp_path_factory.mktemp("tiny")
+    made = mine(write_tiny_corpus(root / "in"), root / "run")
+    assert made.status == STATUS, made.err
     return made
 
 
@@ -104,18 +114,18 @@ class TestSameBytesAsLocally:
         assert hashes(done.folder) == hashes(whole.folder)
         assert len(_processes(done.folder)) == 2
 
-    def test_a_job_server(self, whole: SmallRun, tmp_path: Path) -> None:
+    def test_a_job_server(self, tiny: SmallRun, tmp_path: Path) -> None:
         with _job_server(tmp_path) as address:
             options = ["--runner=PortableRunner", f"--job_endpoint={address}", "--environment_type=LOOPBACK"]
-            done = _on_beam(whole, tmp_path / "run", *options)
-        assert done.status == 0, done.err
-        assert hashes(done.folder) == hashes(whole.folder)
+            done = _on_beam(tiny, tmp_path / "run", *options)
+        assert done.status == STATUS, done.err
+        assert hashes(done.folder) == hashes(tiny.folder)
 
-    def test_an_error_of_a_shard_is_one_line_and_the_run_goes_on(self, whole: SmallRun, tmp_path: Path) -> None:
+    def test_an_error_of_a_shard_is_one_line_and_the_run_goes_on(self, tiny: SmallRun, tmp_path: Path) -> None:
         folder = tmp_path / "run"
         (folder / "state" / "done").mkdir(parents=True)
         (folder / "state" / "done" / "mine").write_text("in the way of a folder")
-        broken = _on_beam(whole, folder)
+        broken = _on_beam(tiny, folder)
         assert broken.status == 2, broken.err
         mark = rf"{re.escape(str(folder))}/state/done/mine/direction=\S+\.json"
         why = "File exists|Not a directory"  # as to whether it is looked at before
@@ -123,9 +133,9 @@ class TestSameBytesAsLocally:
         assert read_status(str(folder))["state"] == "failed"
         heard = read_marks(RunFolder(str(folder)), "speech")
         (folder / "state" / "done" / "mine").unlink()
-        assert _on_beam(whole, folder).status == 0
-        assert hashes(folder) == hashes(whole.folder)
-        assert len(heard) == 5 and read_marks(RunFolder(str(folder)), "speech") == heard
+        assert _on_beam(tiny, folder).status == STATUS
+        assert hashes(folder) == hashes(tiny.folder)
+        assert len(heard) == 3 and read_marks(RunFolder(str(folder)), "speech") == heard
 
     def test_ctrl_c(self, whole: SmallRun, tmp_path: Path) -> None:
         """In the middle of a shard, where it reaches Beam as an error of that shard."""

@@ -378,7 +378,9 @@ def number(row: dict[str, Any], side: str) -> int:
     ],
 )
 def test_the_plan_is_what_happens(tmp_path: Path, num: int, cuts: tuple[int, int], mining: dict[str, Any]) -> None:
-    """Tasks and bytes exactly, memory not above, time within a factor of two and a half; also where columns are cut."""
+    """Tasks and bytes exactly, memory not above, core-seconds within a factor of two and a half, however busy the
+    machine is; also where columns are cut.
+    """
     dim = 384
     text, speech = vectors(num, num, dim=dim)
     write_sentences(tmp_path, "eng", text, [0])
@@ -397,6 +399,7 @@ def test_the_plan_is_what_happens(tmp_path: Path, num: int, cuts: tuple[int, int
     assert plan.shape == (num // cuts[0], num // cuts[1])
     seconds = executed(search_stage.STAGE, tasks, context, workers)
     lines = [line for mark in marks_of(context).values() for line in mark.lines]
+    spent = sum(sum(line.seconds.values()) for line in lines)
     written = sum(line.bytes_written for line in lines)
     assert 0 <= written - plan.shuffled < 1024 * len(tasks)  # what is more are the files' heads
     mapped = sum(plan.shape) * dim * 2
@@ -412,12 +415,13 @@ def test_the_plan_is_what_happens(tmp_path: Path, num: int, cuts: tuple[int, int
     assert plan.gather_memory < plan.choice_memory <= 2**30
     peaks = line.peak_rss >> 20, max(one.peak_rss for one in gathered) >> 20
     print(
-        f"{num}: planned {plan.seconds:.1f} s, took {seconds:.1f} s with the start of two workers, {choosing:.1f} s to "
+        f"{num}: planned {plan.seconds:.1f} s, took {seconds:.1f} s with the start of two workers; of the processor "
+        f"planned {plan.core_seconds:.1f} s, took {spent:.1f} s; {choosing:.1f} s to "
         f"choose; memory {peak >> 20} of {(plan.memory + mapped) >> 20} MiB, to choose {peaks[0]} of "
         f"{(plan.choice_memory + sum(files.values())) >> 20}, to gather {peaks[1]} of {plan.gather_memory >> 20} and "
         f"what is mapped; {written >> 20} MiB passed on"
     )
-    assert plan.seconds / 2.5 < seconds < plan.seconds * 2.5 + 15  # workers load their libraries first
+    assert plan.core_seconds / 2.5 < spent < plan.core_seconds * 2.5
 
 
 def gathered_files(context: Context, kind: str) -> list[str]:
