@@ -38,7 +38,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(world: Path) -> dict[str, Any]:
     """The configuration of a training that is over."""
-    keys = w2v_bert_keys(world, "trained", optimiser__steps=60, optimiser__lr=0.01, validation__every=20)
+    keys = w2v_bert_keys(
+        world, "trained", optimiser__steps=60, optimiser__lr=0.01, validation__every=20, validation__at_start=True
+    )
     train_w2v_bert(parsed(keys | {"checkpoint_every": 1000}))
     return keys
 
