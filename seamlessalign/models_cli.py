@@ -311,7 +311,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.to and not arguments.compare:
         raise ConfigError("--to goes with --compare A B: an evaluation is written to the output of its configuration")
     if arguments.page:
-        from seamlessalign.training.evaluation.page import build_page
+        from seamlessalign.training.evaluation.pages.page import build_page
 
         print(build_page(arguments.page))
         return 0
@@ -322,7 +322,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         found = compare.compare(first, second)
         print(compare.table(found))
         if arguments.to:
-            from seamlessalign.training.evaluation.comparison_page import write_comparison
+            from seamlessalign.training.evaluation.pages.comparison_page import write_comparison
 
             write_comparison(found, arguments.to)
         return 0
@@ -334,7 +334,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         config = load_evaluation_config(arguments.config, arguments.overrides)
         return write_rows_of(config, arguments.rows_to, _say)
     if arguments.noisy_to:
-        from seamlessalign.training.evaluation.noisy_set import write_noisy_set
+        from seamlessalign.training.evaluation.robustness.noisy_set import write_noisy_set
 
         config = load_evaluation_config(arguments.config, arguments.overrides)
         made = write_noisy_set(config, arguments.noisy_to, _say)

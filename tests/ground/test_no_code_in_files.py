@@ -24,7 +24,7 @@ from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.ledger import read_marks
 from seamlessalign.pipelines.refilter import read_config
 from seamlessalign.pipelines.status import read_status
-from seamlessalign.training.evaluation.blaser import Perceptron
+from seamlessalign.training.evaluation.learned.blaser import Perceptron
 from seamlessalign.training_checkpoints import Checkpoints
 from tests.test_house import HOUSE, MODULES
 
@@ -41,7 +41,7 @@ ALLOWED = {
     ("training/unity/model.py", "from_pretrained"): "of pytorch_model.bin transformers unpickles tensors alone",
     ("training/unity/start_sources.py", "from_pretrained"): "a configuration, of a class of transformers' own",
     ("training/w2v_bert/model.py", "from_pretrained"): "a configuration, of a class of transformers' own",
-    ("training/evaluation/comet_process.py", "load_from_checkpoint"): "torch is told tensors alone, unless trusted",
+    ("training/evaluation/learned/comet_process.py", "load_from_checkpoint"): "tensors alone, unless it is trusted",
     ("pipelines/demo_espeak.py", "extractall"): "a package that pip fetched; zipfile keeps names in the folder",
 }
 

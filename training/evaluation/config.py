@@ -7,14 +7,14 @@ from typing import Literal, Self
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from seamlessalign.training.evaluation.datasets.settings import DataSet
-from seamlessalign.training.evaluation.encoder_config import EncodersTask
-from seamlessalign.training.evaluation.front_end_config import Boundaries, Lid
-from seamlessalign.training.evaluation.learned_config import Blaser, Comet
-from seamlessalign.training.evaluation.mining_config import MiningTask
-from seamlessalign.training.evaluation.responsible_config import Gender, Toxicity
-from seamlessalign.training.evaluation.robustness_settings import Noise, Speakers
+from seamlessalign.training.evaluation.encoders.encoder_config import EncodersTask
+from seamlessalign.training.evaluation.encoders.mining_config import MiningTask
+from seamlessalign.training.evaluation.front_end.front_end_config import Boundaries, Lid
+from seamlessalign.training.evaluation.learned.learned_config import Blaser, Comet
+from seamlessalign.training.evaluation.responsible.responsible_config import Gender, Toxicity
+from seamlessalign.training.evaluation.robustness.robustness_settings import Noise, Speakers
 from seamlessalign.training.evaluation.rows import Columns
-from seamlessalign.training.evaluation.system_settings import System
+from seamlessalign.training.evaluation.systems.system_settings import System
 from seamlessalign.typed_config import Section, apply_override, beside, checked, read_yaml
 
 SpeechMeasure = Literal["asr_bleu", "asr_chrf++", "asr_error_rate"]

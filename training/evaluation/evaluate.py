@@ -5,31 +5,24 @@ from dataclasses import replace
 from typing import Any
 
 from seamlessalign.errors import ConfigError, InputError
-from seamlessalign.training.evaluation import (
-    blaser,
-    boundaries_task,
-    comet,
-    gender,
-    heard,
-    lid_task,
-    resampling,
-    speakers,
-    text,
-    toxicity,
-)
+from seamlessalign.training.evaluation import heard, resampling, text
 from seamlessalign.training.evaluation.config import EvaluationConfig, Resampling
 from seamlessalign.training.evaluation.datasets.reading import read_test_set
-from seamlessalign.training.evaluation.encoders import encoders
+from seamlessalign.training.evaluation.encoders.encoders_task import encoders
+from seamlessalign.training.evaluation.encoders.mining_task import mining
 from seamlessalign.training.evaluation.files import write_evaluation
+from seamlessalign.training.evaluation.front_end import boundaries_task, lid_task
+from seamlessalign.training.evaluation.learned import blaser, comet
 from seamlessalign.training.evaluation.measures import Measured, Score
-from seamlessalign.training.evaluation.mining import mining
-from seamlessalign.training.evaluation.noise_curves import with_noise_curves
-from seamlessalign.training.evaluation.outputs import read_or_run
-from seamlessalign.training.evaluation.page import build_page
+from seamlessalign.training.evaluation.pages.page import build_page
 from seamlessalign.training.evaluation.resampling import Comparison
+from seamlessalign.training.evaluation.responsible import gender, toxicity
 from seamlessalign.training.evaluation.results import Evaluation, Line
+from seamlessalign.training.evaluation.robustness import speakers
+from seamlessalign.training.evaluation.robustness.noise_curves import with_noise_curves
 from seamlessalign.training.evaluation.rows import TestRow, by_direction
 from seamlessalign.training.evaluation.subjects import Subject, Tools, Translations
+from seamlessalign.training.evaluation.systems.outputs import read_or_run
 
 # system → direction and what is measured there
 Found = dict[str, list[tuple[str, Measured]]]

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 from seamlessalign.errors import InputError
-from seamlessalign.training.evaluation import boundaries
-from seamlessalign.training.evaluation.calibration_error import calibration_error
-from seamlessalign.training.evaluation.gender import delta
-from seamlessalign.training.evaluation.lid_task import macro_f1_of
+from seamlessalign.training.evaluation.front_end import boundaries
+from seamlessalign.training.evaluation.front_end.calibration_error import calibration_error
+from seamlessalign.training.evaluation.front_end.lid_task import macro_f1_of
 from seamlessalign.training.evaluation.measures import ScoreOf, f1_percentage, percentage, ratio
+from seamlessalign.training.evaluation.responsible.gender import delta
 from seamlessalign.training.evaluation.text import Bleu, Chrf
 
 # kind → what gives the function; what is heard has the kind of what is written, with asr_ before it

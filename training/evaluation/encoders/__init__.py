@@ -1,0 +1,1 @@
+"""How well encoders find translations, and what was mined with them."""

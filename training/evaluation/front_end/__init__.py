@@ -1,0 +1,1 @@
+"""How well languages are told, and where speech begins and ends."""

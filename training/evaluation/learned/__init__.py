@@ -1,0 +1,1 @@
+"""Measures that models grade by: BLASER and COMET."""

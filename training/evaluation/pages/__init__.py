@@ -1,0 +1,1 @@
+"""Pages of one file that show an evaluation, or a comparison of two."""

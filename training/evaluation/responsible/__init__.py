@@ -1,0 +1,1 @@
+"""Added toxicity, and gender."""

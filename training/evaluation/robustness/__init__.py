@@ -1,0 +1,1 @@
+"""Noise in what is translated, and several speakers who say the same."""

@@ -1,0 +1,1 @@
+"""Systems whose outputs are read, and those that are run."""
