@@ -346,6 +346,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from seamlessalign.training.evaluation import evaluate, results
 
     config = load_evaluation_config(arguments.config, arguments.overrides)
-    print(results.table(evaluate.evaluate(config, _say)))
+    result = evaluate.evaluate(config, _say)
+    print(results.table(result))
+    lost = results.set_aside(result)
+    for line in lost:
+        _say(line)
     _say(f"the page is {config.output.rstrip('/')}/evaluation.html")
-    return 0
+    return 3 if lost else 0

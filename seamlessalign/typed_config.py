@@ -9,15 +9,26 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from seamlessalign.errors import ConfigError
 from seamlessalign.secrets import WHERE_TO_PUT_IT, redact_uri, secret_in
 
 Kind = TypeVar("Kind", bound=BaseModel)
+Thing = TypeVar("Thing")
+
+
+def _each_once(values: list[Thing]) -> list[Thing]:
+    twice = next((value for number, value in enumerate(values) if value in values[:number]), None)
+    if twice is not None:
+        raise ValueError(f"{twice} is there twice")
+    return values
+
+
+Once = Annotated[list[Thing], AfterValidator(_each_once)]  # a list in which nothing is there twice
 
 
 class Section(BaseModel):

@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,13 +36,14 @@ def hear_sounds(
     sounds: Sequence[Sound | None],
     lang: str,
     recogniser: Recogniser,
-    kept: Path | None = None,
+    kept: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> HeardSounds:
     """What is said in sounds, each by itself.
 
-    kept: folder of what was heard before. progress: called with how many more are done. A sound that cannot be read,
-    and one on which the recogniser fails, has no text, and a reason: one of `load_sound`, `no_sound`, or `asr_failed`.
+    kept: folder (local or any fsspec uri) of what was heard before. progress: called with how many more are done. A
+    sound that cannot be read, and one on which the recogniser fails, has no text, and a reason: one of `load_sound`,
+    `no_sound`, or `asr_failed`.
     Raises what says that a recogniser cannot work at all: ModelError, ConfigError, InputError for its language.
     """
     hearing = _Hearing(recogniser, lang, kept)
@@ -74,8 +74,10 @@ def hear_sounds(
 class _Hearing:
     """A recogniser that hears one language, and does not hear a sound again."""
 
-    def __init__(self, recogniser: Recogniser, lang: str, kept: Path | None) -> None:
+    def __init__(self, recogniser: Recogniser, lang: str, kept: str | None) -> None:
         self._recogniser, self._lang, self._folder = recogniser, lang, kept
+        # elsewhere than on this machine files are asked for once, not one by one
+        self._there = None if kept is None or storage.is_local(kept) else set(storage.list_files(kept, ".json"))
         self.trouble = ""
 
     def hear(self, sounds: dict[int, Float32]) -> dict[int, str | None]:
@@ -121,11 +123,13 @@ class _Hearing:
         return str(about.hexdigest())
 
     def _kept(self, key: str) -> str | None:
-        file = None if self._folder is None else self._folder / f"{key}.json"
-        if file is None or not file.is_file():
+        if self._folder is None:
+            return None
+        file = storage.join(self._folder, f"{key}.json")
+        if not (storage.local_path(file).is_file() if self._there is None else file in self._there):
             return None
         try:
-            text = json.loads(file.read_text(encoding="utf-8"))["text"]
+            text = json.loads(storage.read_bytes(file))["text"]
         except (ValueError, KeyError, TypeError, OSError):  # not one of ours, or cut off: it is heard again
             return None
         return text if isinstance(text, str) else None
@@ -133,5 +137,5 @@ class _Hearing:
     def _keep(self, key: str, text: str | None) -> None:
         if self._folder is not None and text is not None:
             told = {"text": text, "lang": self._lang, "signature": self._recogniser.signature}
-            place = self._folder / f"{key}.json"
-            storage.write_bytes_atomic(str(place), json.dumps(told, ensure_ascii=False).encode())
+            place = storage.join(self._folder, f"{key}.json")
+            storage.write_bytes_atomic(place, json.dumps(told, ensure_ascii=False).encode())

@@ -13,7 +13,7 @@ from seamlessalign.errors import InputError
 from seamlessalign.training.evaluation.config import Resampling
 from seamlessalign.training.evaluation.measures import decimals
 from seamlessalign.training.evaluation.resampling import Comparison, compared
-from seamlessalign.training.evaluation.results import difference
+from seamlessalign.training.evaluation.results import decimal, difference, table_row
 from seamlessalign.training.evaluation.scores import ABSENT_IS_NOTHING, score_of
 from seamlessalign.training.evaluation.written import (
     Place,
@@ -98,14 +98,14 @@ def compare(first: str, second: str, settings: Resampling | None = None) -> Comp
 def table(found: Compared) -> str:
     """A Markdown table for people, and what is not in it."""
     names = found.first.place, found.second.place
-    lines = [f"| direction | measure | {names[0]} | {names[1]} | difference (95 %) |", "|---" * 5 + "|"]
+    lines = [table_row(["direction", "measure", *names, "difference (95 %)"]), "|---" * 5 + "|"]
     for pair in found.pairs:
         _, direction, condition, measure = pair.first.place
         told = f"{measure}, {condition}" if condition else measure
         scores = pair.first.score, pair.second.score
         places = decimals(scores)
-        values = ["–" if score is None else f"{score:.{places}f}" for score in scores]
-        lines.append("| " + " | ".join([direction, told, *values, difference(pair.comparison, places)]) + " |")
+        values = [decimal(score, places) for score in scores]
+        lines.append(table_row([direction, told, *values, difference(pair.comparison, places)]))
     signatures = dict.fromkeys(f"{pair.first.measure}: {pair.first.signature}" for pair in found.pairs)
     others = [f"not compared: {_named(one.place)}: {one.reason}" for one in found.left_out]
     return "\n".join([*lines, "", *signatures, *dict.fromkeys(pair.comparison.test for pair in found.pairs), *others])

@@ -15,7 +15,7 @@ from seamlessalign.training.evaluation.responsible.responsible_config import Gen
 from seamlessalign.training.evaluation.robustness.robustness_settings import Noise, Speakers
 from seamlessalign.training.evaluation.rows import Columns
 from seamlessalign.training.evaluation.systems.system_settings import System
-from seamlessalign.typed_config import Section, apply_override, beside, checked, read_yaml
+from seamlessalign.typed_config import Once, Section, apply_override, beside, checked, read_yaml
 
 SpeechMeasure = Literal["asr_bleu", "asr_chrf++", "asr_error_rate"]
 ComputeType = Literal[
@@ -63,8 +63,8 @@ class Asr(Section):
 class Measures(Section):
     """What is measured: of text that systems made, where one made any, and of speech, likewise."""
 
-    text: list[TextMeasure] = ["bleu", "chrf++"]  # error_rate: WER, or CER where a language has no spaces
-    speech: list[SpeechMeasure] = ["asr_bleu"]  # of what is heard in it
+    text: Once[TextMeasure] = ["bleu", "chrf++"]  # error_rate: WER, or CER where a language has no spaces
+    speech: Once[SpeechMeasure] = ["asr_bleu"]  # of what is heard in it
     sentencepiece: str | None = None  # the file of spbleu
     asr: Asr = Asr()
     toxicity: Toxicity | None = None

@@ -7,7 +7,7 @@ of the measure. What else there is stays in `evaluation.json` and is not shown.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -114,6 +114,23 @@ def counts_of(told: Mapping[str, Any]) -> dict[str, int | float | None]:
 def texts_of(told: Mapping[str, Any]) -> dict[str, str]:
     """Other details that are texts, likewise."""
     return {key: value for key, value in _others(told) if isinstance(value, str)}
+
+
+def failures_of(told: Iterable[tuple[str, str, str, Mapping[str, Any]]]) -> dict[str, dict[str, int]]:
+    """System → reason → outputs that failed, of the system, direction, condition and details of each score; measures of
+    the same outputs count them once.
+    """
+    most: dict[tuple[str, str, str], dict[str, int]] = {}
+    for system, direction, condition, some in told:
+        failed = some.get("failed")
+        for reason, count in failed.items() if isinstance(failed, dict) else ():
+            counts = most.setdefault((system, direction, condition), {})
+            counts[str(reason)] = max(counts.get(str(reason), 0), int(count))
+    found: dict[str, dict[str, int]] = {}
+    for (system, _, _), counts in most.items():
+        for reason, count in counts.items():
+            found.setdefault(system, {})[reason] = found.get(system, {}).get(reason, 0) + count
+    return found
 
 
 def _others(told: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from seamlessalign import storage
 from seamlessalign.errors import ConfigError, InputError
 from seamlessalign.training.evaluation import heard, resampling, text
 from seamlessalign.training.evaluation.config import EvaluationConfig, Resampling
@@ -58,8 +59,10 @@ TASKS: dict[str, Callable[[Any, Tools], Found]] = {
 def evaluate(config: EvaluationConfig, say: Callable[[str], None] = lambda _: None) -> Evaluation:
     """Measure, and write the files of an evaluation to the output's folder.
 
-    say: is told how far it is. Raises InputError for rows and outputs that do not fit together.
+    say: is told how far it is. Raises InputError for rows and outputs that do not fit together, StorageError
+    where the folder cannot be written to.
     """
+    storage.check_writable(config.output)
     tools = Tools(config, say)
     found: dict[str, Found] = {}
     translations = None

@@ -52,10 +52,15 @@ TRANSLATIONS = pa.schema(
 
 
 def write_evaluation(output: str, found: Found, result: Evaluation) -> None:
-    """Write them to a folder. Raises StorageError where that cannot be written."""
+    """Write them to a folder, in place of what another evaluation wrote there. Raises StorageError."""
+    written = ["statistics.parquet", "behind.jsonl"]
+    storage.remove(storage.join(output, "evaluation.html"))  # of other scores
     storage.write_table(storage.join(output, "statistics.parquet"), _statistics(found))
     if result.translations is not None:
+        written.append("translations.parquet")
         storage.write_table(storage.join(output, "translations.parquet"), _translations(result.translations))
+    else:
+        storage.remove(storage.join(output, "translations.parquet"))
     behind = [
         {"task": task, "system": system, "direction": direction, "measure": one.measure}
         | ({"condition": one.condition} if one.condition else {})
@@ -68,9 +73,16 @@ def write_evaluation(output: str, found: Found, result: Evaluation) -> None:
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in behind)
     storage.write_bytes_atomic(storage.join(output, "behind.jsonl"), _utf8(lines))
     told = {**_told_translations(result), "baselines": dict(result.baselines)}
+    told["files"] = {name: sha256_of(storage.join(output, name)) for name in sorted(written)}
     told["scores"] = [line.to_json() for line in result.lines]
     text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
     storage.write_bytes_atomic(storage.join(output, "evaluation.json"), _utf8(text))
+
+
+def sha256_of(file: str) -> str:
+    """By which an evaluation knows its own files from those that another wrote."""
+    with storage.local_copy(file) as path:
+        return storage.sha256_of(path)
 
 
 def _utf8(text: str) -> bytes:

@@ -1,9 +1,12 @@
 """What an evaluation found, line by line, and as a table for people."""
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from seamlessalign.training.evaluation.details import failures_of
 from seamlessalign.training.evaluation.measures import Score, decimals
 from seamlessalign.training.evaluation.resampling import Comparison
 from seamlessalign.training.evaluation.subjects import Translations
@@ -42,6 +45,10 @@ class Evaluation:
     translations: Translations | None = None
 
 
+# reasons of outputs that there are not, and never were: what else failed could not be read, heard or made
+_NEVER_MADE = ("no_sound", "no_output", "function_gave_nothing")
+
+
 def table(result: Evaluation) -> str:
     """A Markdown table for people."""
     lines = ["| system | direction | measure | score (95 %) | rows | missing | against the baseline |"]
@@ -51,20 +58,67 @@ def table(result: Evaluation) -> str:
         values.setdefault(line.score.measure, []).append(line.score.value)
     for line in result.lines:
         score, places = line.score, decimals(values[line.score.measure])
-        told = f"{score.value:.{places}f} ({score.low:.{places}f} to {score.high:.{places}f})"
+        told = decimal(score.value, places)
+        if has_value(score.low) and has_value(score.high):
+            told += f" ({decimal(score.low, places)} to {decimal(score.high, places)})"
         other = "" if line.comparison is None else difference(line.comparison, places)
         measure = f"{score.measure}, {line.condition}" if line.condition else score.measure
-        cells = [line.system, line.direction, measure, told, str(score.rows), str(score.missing), other]
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append(
+            table_row([line.system, line.direction, measure, told, str(score.rows), str(score.missing), other])
+        )
     signatures = dict.fromkeys(f"{line.score.measure}: {line.score.signature}" for line in result.lines)
     tests = dict.fromkeys(line.comparison.test for line in result.lines if line.comparison)
     return "\n".join([*lines, "", *signatures, *tests, *_not_asked(result)])
 
 
+def table_row(cells: Sequence[str]) -> str:
+    """A line of a Markdown table."""
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def has_value(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def decimal(value: float | None, places: int, sign: str = "") -> str:
+    """A number for people; a dash where there is none."""
+    return f"{value:{sign}.{places}f}" if has_value(value) else "–"
+
+
 def difference(found: Comparison, places: int = 2) -> str:
     """A comparison for people, with so many decimals."""
-    low, high = (f"{edge:+.{places}f}" for edge in (found.low, found.high))
-    return f"{found.difference:+.{places}f} ({low} to {high}), p = {found.p_value:.3f}"
+    told = decimal(found.difference, places, "+")
+    if has_value(found.low) and has_value(found.high):
+        told += f" ({decimal(found.low, places, '+')} to {decimal(found.high, places, '+')})"
+    return f"{told}, p = {found.p_value:.3f}" if has_value(found.p_value) else told
+
+
+def set_aside(result: Evaluation) -> list[str]:
+    """Outputs, sources and noise that could not be made, read or heard, in a line for each: they score as empty."""
+    failed = failures_of((one.system, one.direction, one.condition, one.score.details) for one in result.lines)
+    made = result.translations
+    for name, system in made.systems.items() if made is not None else ():
+        counts = failed.setdefault(name, {})
+        every = Counter[str]()
+        for one in (system, *system.noisy.values()):
+            every.update(one.set_aside)
+        counts.update({reason: max(counts.get(reason, 0), count) for reason, count in every.items()})
+    found = []
+    for name, counts in failed.items():
+        told = ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.items()) if reason not in _NEVER_MADE)
+        found += [f"{name}: set aside, and scored as empty: {told}"] if told else []
+    sources = failures_of(("", one.direction, "", {"failed": _unheard(one)}) for one in result.lines).get("", {})
+    told = ", ".join(f"{reason} {count:,}" for reason, count in sorted(sources.items()) if reason not in _NEVER_MADE)
+    found += [f"sources that could not be heard: {told}"] if told else []
+    if made is not None and made.unreadable_noise:
+        found.append(f"recordings of noise that cannot be read: {len(made.unreadable_noise):,}")
+    return found
+
+
+def _unheard(line: Line) -> Mapping[str, int]:
+    """Sources in which nothing could be heard, reason → count."""
+    found: Mapping[str, int] = line.score.details.get("sources_not_heard", {})
+    return found
 
 
 def _not_asked(result: Evaluation) -> list[str]:

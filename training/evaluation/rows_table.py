@@ -26,6 +26,8 @@ ROWS = pa.schema(
         pa.field("reference_masculine", pa.string()),
         pa.field("reference_feminine", pa.string()),
         pa.field("group", pa.string()),
+        pa.field("speaker", pa.string()),
+        pa.field("gender", pa.string()),
         pa.field("src_audio", _SOUND),
         pa.field("reference_audio", _SOUND),
     ]
@@ -65,7 +67,8 @@ def write_rows(rows: Sequence[TestRow], file: str) -> Counter[str]:
 def _batches(rows: Sequence[TestRow], lost: Counter[str]) -> Iterator[pa.Table]:
     for start in range(0, len(rows), _TOGETHER):
         some = rows[start : start + _TOGETHER]
-        columns = {name: [_values(row)[name] for row in some] for name in ROWS.names if name not in _SOUNDS}
+        told = [_values(row) for row in some]
+        columns = {name: [values[name] for values in told] for name in ROWS.names if name not in _SOUNDS}
         columns["src_audio"] = [_content(row.src_sound, lost) for row in some]
         columns["reference_audio"] = [_content(row.reference_sound, lost) for row in some]
         yield pa.table(columns, schema=ROWS)
@@ -81,6 +84,8 @@ def _values(row: TestRow) -> dict[str, Any]:
         "reference_masculine": row.references_by_gender.get("masculine"),
         "reference_feminine": row.references_by_gender.get("feminine"),
         "group": row.group,
+        "speaker": row.speaker,
+        "gender": row.gender,
     }
 
 

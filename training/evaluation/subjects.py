@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from seamlessalign import storage
@@ -40,7 +39,7 @@ class Tools:
             done += more
             self.say(f"{what}: {done} of {len(sounds)} sounds heard")
 
-        kept = Path(storage.local_path(asr.kept or storage.join(self.config.output, "asr")))
+        kept = asr.kept or storage.join(self.config.output, "asr")
         return hear_sounds(sounds, lang, self.recogniser, kept, progress)
 
     def once(self, key: Hashable, make: Callable[[], Thing]) -> Thing:

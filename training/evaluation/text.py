@@ -39,9 +39,12 @@ Normaliser = Callable[[str], str]
 def measured(subject: Subject, tools: Tools) -> Iterator[Measured]:
     """`measures.text` of what a system wrote."""
     if subject.wrote:
+        named = set[str]()
         for name in tools.config.measures.text:
             measure = text_measure(name, subject.tgt_lang, sentencepiece=tools.config.measures.sentencepiece)
-            yield subject.measured(name, measure, subject.texts())
+            if measure.name not in named:  # error_rate is WER or CER, which may be asked for too
+                yield subject.measured(name, measure, subject.texts())
+            named.add(measure.name)
 
 
 def text_measure(name: str, lang: str, *, sentencepiece: str | None = None) -> Measure:

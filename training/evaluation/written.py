@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from seamlessalign import storage
 from seamlessalign.errors import InputError
-from seamlessalign.training.evaluation.files import STATISTICS, TRANSLATIONS
+from seamlessalign.training.evaluation.files import STATISTICS, TRANSLATIONS, sha256_of
 from seamlessalign.training.evaluation.measures import Float64
 from seamlessalign.training.evaluation.resampling import Comparison
 
@@ -78,18 +78,21 @@ def is_evaluation(folder: str) -> bool:
 
 
 def read_written(folder: str) -> Written:
-    """The evaluation in a folder. Raises InputError where there is none, or one that was not written here."""
+    """The evaluation in a folder. Raises InputError where there is none, one that was not written here, or one whose
+    files another evaluation wrote over, which was stopped or ran at the same time.
+    """
     file = storage.join(folder, "evaluation.json")
     if not is_evaluation(folder):
         raise InputError(f"{folder}: is no folder of an evaluation, which has evaluation.json")
     try:
         told = json.loads(storage.read_bytes(file))
+        digests = {str(name): str(sha256) for name, sha256 in told.get("files", {}).items()}
         systems: dict[str, dict[str, Any]] = {}
         for name, one in told.get("systems", {}).items():
             systems[name] = one
             systems |= {f"{name}, {condition}": noisy for condition, noisy in one.get("noisy", {}).items()}
         settings = {"data set": told["data set"]} if "data set" in told else {}
-        return Written(
+        found = Written(
             folder,
             told.get("rows"),
             told.get("digest of rows"),
@@ -103,6 +106,13 @@ def read_written(folder: str) -> Written:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{file}: is not what `seamlessalign evaluate` writes: {error!r}") from error
+    for name, sha256 in digests.items():
+        place = storage.join(folder, name)
+        if not storage.exists(place):
+            raise InputError(f"{place}: is not there: evaluate again")
+        if sha256_of(place) != sha256:
+            raise InputError(f"{place}: is not that of {file}, but damaged or of another evaluation: evaluate again")
+    return found
 
 
 @dataclass(frozen=True)

@@ -42,21 +42,21 @@ def _sounds(folder: Path, seconds: Sequence[float]) -> list[Sound | None]:
 def test_what_fails_is_told_and_the_rest_is_heard(tmp_path: Path) -> None:
     sounds = _sounds(tmp_path, [0.5, 1.0, 1.5, 2.0])
     recogniser = FunctionRecogniser(f"{__name__}:by_length")
-    found = hear_sounds(sounds, "fra", recogniser, tmp_path / "kept")
+    found = hear_sounds(sounds, "fra", recogniser, str(tmp_path / "kept"))
     assert found.texts == ["fra 0.5", None, "fra 1.5", None, None, None]
     assert found.failed == {1: "asr_failed", 3: "asr_failed", 4: "no_sound", 5: "missing"}
     CALLS.clear()
-    assert hear_sounds(sounds, "fra", recogniser, tmp_path / "kept") == found
+    assert hear_sounds(sounds, "fra", recogniser, str(tmp_path / "kept")) == found
     assert CALLS == [2, 1, 1]  # only what has no text is heard again
-    assert hear_sounds(sounds, "deu", recogniser, tmp_path / "kept").texts[0] == "deu 0.5"
+    assert hear_sounds(sounds, "deu", recogniser, str(tmp_path / "kept")).texts[0] == "deu 0.5"
 
 
 def test_what_is_kept_and_cut_off_is_heard_again(tmp_path: Path) -> None:
     sounds, recogniser = _sounds(tmp_path, [0.5])[:1], FunctionRecogniser(f"{__name__}:by_length")
-    hear_sounds(sounds, "fra", recogniser, tmp_path / "kept")
+    hear_sounds(sounds, "fra", recogniser, str(tmp_path / "kept"))
     (file,) = (tmp_path / "kept").iterdir()
     file.write_bytes(file.read_bytes()[:9])
-    assert hear_sounds(sounds, "fra", recogniser, tmp_path / "kept").texts == ["fra 0.5"]
+    assert hear_sounds(sounds, "fra", recogniser, str(tmp_path / "kept")).texts == ["fra 0.5"]
     assert json.loads(file.read_text())["text"] == "fra 0.5"
 
 

@@ -152,14 +152,14 @@ def _changed(path: Path) -> None:
     ("name", "spoil", "told"),
     [
         ("statistics.parquet", Path.unlink, "statistics.parquet: is not there: evaluate again"),
-        ("statistics.parquet", _cut, "statistics.parquet: is not a readable Parquet file"),
+        ("statistics.parquet", _cut, "statistics.parquet: is not that of"),
         ("evaluation.json", _cut, "evaluation.json: is not what `seamlessalign evaluate` writes"),
         ("evaluation.json", lambda path: path.write_text("[]"), "is not what `seamlessalign evaluate` writes"),
         ("evaluation.json", _changed, "in evaluation.json and"),
         (
             "statistics.parquet",
             lambda path: shutil.copy(path.with_name("translations.parquet"), path),
-            "is not a readable Parquet file",
+            "is not that of",
         ),
     ],
 )

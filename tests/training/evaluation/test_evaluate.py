@@ -1,12 +1,18 @@
 """Whole evaluations on the command line: what is told, what is written, and what is refused."""
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import sacrebleu
+import soundfile
 
 from seamlessalign.cli import main
 from seamlessalign.training.evaluation.compare import compare
@@ -168,3 +174,112 @@ def test_what_cannot_be_written_as_utf_8_is_still_told(config: Path) -> None:
     (config.parent / "good.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert main(["evaluate", str(config)]) == 0
     assert _told(config.parent / "out")["systems"]["good"]["not_asked"] == 1
+
+
+def test_a_folder_has_nothing_of_what_was_evaluated_into_it_before(config: Path) -> None:
+    out = config.parent / "out"
+    assert main(["evaluate", str(config), "measures.toxicity={lexicons: lex, source: text, skip_missing: true}"]) == 2
+    assert not (out / "evaluation.json").exists()
+    assert main(["evaluate", str(config)]) == 0
+    (config.parent / "clips.tsv").write_text("id\tlang\n1\tfra\n")
+    (config.parent / "lid.yaml").write_text(
+        json.dumps(
+            {"output": str(out), "lid": {"rows": {"path": "clips.tsv"}, "systems": {"a": {"path": "clips.tsv"}}}}
+        )
+    )
+    assert main(["evaluate", str(config.parent / "lid.yaml"), "lid.systems.a.columns.answer=lang"]) == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "behind.jsonl", "evaluation.html", "evaluation.json", "statistics.parquet",
+    ]  # fmt: skip
+    assert "BLEU" not in (out / "evaluation.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["statistics.parquet", "translations.parquet", "behind.jsonl"])
+def test_files_of_an_evaluation_that_wrote_over_another_are_told(
+    config: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """As it is left by one that is killed while it writes, or by two at once."""
+    out = config.parent / "out"
+    (config.parent / "lex").mkdir()
+    for lang in ("fra", "cmn", "eng"):
+        (config.parent / "lex" / f"{lang}.txt").write_text("mats\n")
+    rows = [json.loads(line) | {"src_text": "?"} for line in (config.parent / "rows.jsonl").read_text().splitlines()]
+    _jsonl(config.parent / "rows.jsonl", rows)
+    assert main(["evaluate", str(config), "measures.toxicity={lexicons: lex}"]) == 0
+    other = (out / name).read_bytes()
+    _jsonl(config.parent / "poor.jsonl", [{"id": "fra0", "text": "moon"}])
+    assert main(["evaluate", str(config)]) == 0
+    (out / name).write_bytes(other)
+    capsys.readouterr()
+    assert main(["evaluate", "--page", str(out)]) == 2
+    assert f"{name}: is not that of" in capsys.readouterr().err
+    assert main(["evaluate", str(config)]) == 0
+    assert main(["evaluate", "--page", str(out)]) == 0
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_first(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (config.parent / "file").write_text("")
+    assert main(["evaluate", str(config), f"output={config.parent}/file/out", "rows.path=nowhere.jsonl"]) == 2
+    assert "file/out" in capsys.readouterr().err
+
+
+def test_what_could_not_be_heard_is_told_with_status_three(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = [{"id": "fra0", "audio": "nowhere.wav"}, {"id": "fra1", "audio": None}]
+    _jsonl(config.parent / "good.jsonl", made)
+    asr = f"measures.asr.function={__name__}:heard"
+    assert main(["evaluate", str(config), asr, "measures.speech=[asr_bleu, asr_error_rate]"]) == 3
+    assert "good: set aside, and scored as empty: missing 1\n" in capsys.readouterr().err
+    _jsonl(config.parent / "good.jsonl", made[1:])
+    assert main(["evaluate", str(config), asr]) == 0  # what a system did not make is its own affair
+
+
+def heard(waveforms: Sequence[Any], lang: str) -> list[str]:
+    return ["" for _ in waveforms]
+
+
+def test_error_rate_and_what_it_is_are_one_line(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(config), "measures.text=[error_rate, wer, cer]"]) == 0
+    told = [(line["system"], line["direction"], line["measure"]) for line in _told(config.parent / "out")["scores"]]
+    assert len(told) == len(set(told)) == 2 * 2 * 2
+    assert main(["evaluate", str(config), "measures.text=[wer, wer]"]) == 2
+    assert "measures.text: wer is there twice" in capsys.readouterr().err
+
+
+def test_numbers_that_there_are_not_are_dashes(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [json.loads(line) for line in (config.parent / "rows.jsonl").read_text().splitlines()]
+    _jsonl(config.parent / "rows.jsonl", rows[:1])
+    told = json.loads(config.read_text())
+    told["systems"]["a|b"] = told["systems"].pop("poor")
+    config.write_text(json.dumps(told))
+    assert main(["evaluate", str(config), "measures.text=[wer]", "resampling.test=randomisation"]) == 0
+    out = capsys.readouterr().out
+    assert "| good | fra-eng | WER | 0.00 | 1 | 0 |  |" in out
+    assert "| a\\|b | fra-eng | WER | 50.00 | 1 | 0 | +50.00, p = 1.000 |" in out and "nan" not in out
+
+
+def test_an_output_elsewhere_has_all_files_there(config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import fsspec
+
+    monkeypatch.chdir(tmp_path)
+    soundfile.write(tmp_path / "a.wav", np.sin(np.arange(4000)) / 2, 16000)
+    _jsonl(tmp_path / "good.jsonl", [{"id": "fra0", "audio": "a.wav"}])
+    before = sorted(tmp_path.iterdir())
+    asr = f"measures.asr.function={__name__}:heard"
+    for _ in range(2):
+        assert main(["evaluate", str(config), "output=memory://bucket/evaluation", asr]) == 0
+    assert sorted(tmp_path.iterdir()) == before
+    names = fsspec.filesystem("memory").find("/bucket/evaluation")
+    assert len([name for name in names if "/asr/" in name]) == 1 and len(names) == 6
+    assert main(["evaluate", "--compare", "memory://bucket/evaluation:good", "memory://bucket/evaluation:poor"]) == 2
+
+
+@pytest.mark.slow
+def test_the_same_inputs_give_the_same_bytes(config: Path) -> None:
+    found = []
+    for seed, threads in (("1", "1"), ("2", "2")):
+        out = config.parent / f"out{seed}"
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": threads}
+        command = [sys.executable, "-m", "seamlessalign", "evaluate", str(config), f"output={out}"]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        found.append({path.name: path.read_bytes() for path in sorted(out.iterdir())})
+    assert found[0] == found[1]

@@ -25,7 +25,7 @@ def _values(seed: int, rows: int = 40) -> Float64:
     return np.asarray(np.random.default_rng(seed).normal(size=rows))
 
 
-@given(st.integers(1, 60), st.integers(1, 30), st.integers(1, 5000))
+@given(st.integers(2, 60), st.integers(1, 30), st.integers(1, 5000))
 @settings(max_examples=40, deadline=None)
 def test_draws_by_hand_whatever_the_block(rows: int, samples: int, block: int) -> None:
     values = _values(rows, rows)
@@ -48,6 +48,7 @@ def test_the_interval_leaves_out_as_many_below_as_above() -> None:
     scores = np.random.default_rng(0).permutation(np.arange(1000.0))
     assert interval(scores) == (25, 974)
     assert interval(np.append(scores, np.nan)) == (25, 974)
+    assert np.isnan(interval(np.append(scores, [np.nan] * 60))).all()  # more than one in twenty
     assert interval(scores[:39]) == (scores[:39].min(), scores[:39].max())
 
 
@@ -88,7 +89,10 @@ class TestComparisons:
                 _, found = PairedTest(list(made.items()), {kind: theirs}, [wanted], name, 400)()
                 results: Any = list(found.values())[-1]
                 first, second = results
-                assert ours.p_value == second.p_value
+                if rows > 20 or name == "bs":
+                    assert ours.p_value == second.p_value
+                else:  # of few rows some exchanges leave the same difference, which sacrebleu does not count
+                    assert 0 < ours.p_value - second.p_value < 0.1
                 assert ours.difference == pytest.approx(second.score - first.score)
                 assert 1 / 401 < ours.p_value < 1  # else little was compared
 
@@ -100,7 +104,7 @@ class TestComparisons:
             exchanged = np.array([mask >> i & 1 for i in range(10)], bool)[:, None]
             a, b = np.where(exchanged, second, first).sum(0), np.where(exchanged, first, second).sum(0)
             away.append(abs(MEAN.score(b) - MEAN.score(a)))
-        exact = np.mean(np.array(away) > found + 1e-12)
+        exact = np.mean(np.array(away) >= found - 1e-12)
         assert paired_randomisation(first, second, MEAN.score).p_value == pytest.approx(exact, abs=0.015)
 
     def test_a_system_and_itself(self) -> None:
@@ -125,10 +129,24 @@ class TestComparisons:
         drawn = np.random.default_rng(12345).choice(6, size=(200, 6), replace=True)
         without = int((~(drawn == 0).any(1)).sum())
         assert without > 20
-        assert (found.difference, found.low, found.high) == (1, 1, 1)
+        assert found.difference == 1 and np.isnan([found.low, found.high]).all()
         assert found.p_value == (without + 1) / 201
         nothing = paired_bootstrap(MEAN.of([np.nan]), MEAN.of([1.0]), MEAN.score, samples=20)
         assert np.isnan([nothing.difference, nothing.low, nothing.high, nothing.p_value]).all()
+
+    def test_one_row_tells_nothing_of_others(self) -> None:
+        first, second = MEAN.of([1.0]), MEAN.of([2.0])
+        assert np.isnan(interval(bootstrap(second, MEAN.score, 50))).all()
+        found = paired_bootstrap(first, second, MEAN.score, samples=50)
+        assert (found.difference, found.p_value) == (1, 1) and np.isnan([found.low, found.high]).all()
+        assert paired_randomisation(first, second, MEAN.score, samples=50).p_value == 1
+
+    def test_systems_that_differ_in_few_rows(self) -> None:
+        for rows, exact in ((3, 1 / 4), (4, 1 / 8), (5, 1 / 16)):
+            second = np.zeros(50)
+            second[:rows] = 1
+            found = paired_randomisation(MEAN.of(np.zeros(50)), MEAN.of(second), MEAN.score, samples=2000)
+            assert found.p_value == pytest.approx(exact, abs=0.02)
 
     def test_other_rows(self) -> None:
         with pytest.raises(InputError, match="have 3 and 4 rows"):

@@ -10,7 +10,7 @@ from seamlessalign.languages import Side, find_language
 from seamlessalign.training.evaluation.datasets.settings import DataSet
 from seamlessalign.training.evaluation.encoders.perturbations import KINDS, Kind, languages
 from seamlessalign.training.evaluation.rows import Columns
-from seamlessalign.typed_config import Section, beside
+from seamlessalign.typed_config import Once, Section, beside
 
 EncoderMeasure = Literal["xsim", "xsim++", "p_at_1"]
 
@@ -70,7 +70,7 @@ class ParallelRows(DataSet):
 class Perturbing(Section):
     """How the hard negatives of xsim++ are made."""
 
-    kinds: list[Kind] = Field(list(KINDS), min_length=1)
+    kinds: Once[Kind] = Field(list(KINDS), min_length=1)
     limit: PositiveInt = 4  # of each kind of a sentence
     seed: NonNegativeInt = 0
 
@@ -80,8 +80,8 @@ class EncodersTask(Section):
 
     rows: ParallelRows
     systems: dict[str, Encoder] = Field(min_length=1)
-    measures: list[EncoderMeasure] = Field(["xsim", "p_at_1"], min_length=1)
-    directions: list[str] = []  # frA-eng: French speech finds English text; by default all into English, or all
+    measures: Once[EncoderMeasure] = Field(["xsim", "p_at_1"], min_length=1)
+    directions: Once[str] = []  # frA-eng: French speech finds English text; by default all into English, or all
     k: PositiveInt = 4  # neighbours that a margin is relative to
     perturbed: Perturbing = Perturbing()
     examples: NonNegativeInt = 100  # errors that are written for each measure and direction

@@ -105,13 +105,16 @@ def read_side(section: MinedSide) -> Sentences:
 # Embedding
 
 
-def check_encoder(name: str, encoder: Encoder, sides: Sequence[Side]) -> None:
-    """Raise ConfigError or InputError where an encoder cannot embed a side; nothing is loaded."""
+def check_encoder(name: str, encoder: Encoder, sides: Sequence[Side], hint: str = "") -> None:
+    """Raise ConfigError or InputError where an encoder cannot embed a side; nothing is loaded.
+
+    hint: what else helps than an embedder.
+    """
     for side in sides:
         embedder = encoder.speech if side.is_audio else encoder.text
         if embedder is None:
             what = "speech" if side.is_audio else "text"
-            raise ConfigError(f"{name}: has no embedder of {what}, which {side} needs: give {what}")
+            raise ConfigError(f"{name}: has no embedder of {what}, which {side} needs: give {what}{hint}")
         try:
             if side.is_audio:
                 speech_models(embedder, [side.lang], encoder.directories)

@@ -51,7 +51,8 @@ def encoders(section: EncodersTask, tools: Tools) -> Found:
     if "xsim++" in section.measures and not any(pair.has_rules for pair in pairs):
         raise ConfigError(f"xsim++ needs a direction into text in one of {', '.join(perturbations.languages())}")
     for name, encoder in section.systems.items():
-        check_encoder(name, encoder, list(dict.fromkeys(side for pair in pairs for side in (pair.src, pair.tgt))))
+        sides = list(dict.fromkeys(side for pair in pairs for side in (pair.src, pair.tgt)))
+        check_encoder(name, encoder, sides, ", or directions without it")
     for pair in pairs:
         if "xsim++" in section.measures and not pair.has_rules:
             tools.say(f"xsim++ of {pair.name}: not measured, there are rules for text in other languages alone")

@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from seamlessalign.training.evaluation.encoders.encoder_config import Encoder
-from seamlessalign.typed_config import Section, beside
+from seamlessalign.typed_config import Once, Section, beside
 
 Retrieving = Literal["forward", "backward", "intersect", "max"]
 
@@ -76,7 +76,7 @@ class MiningTask(Section):
     encoders: dict[str, Encoder] = {}  # with which src and tgt are mined
     src: MinedSide | None = None
     tgt: MinedSide | None = None
-    retrieval: list[Retrieving] = Field(["max"], min_length=1)  # of encoders
+    retrieval: Once[Retrieving] = Field(["max"], min_length=1)  # of encoders
     k: PositiveInt = 4
     points: PositiveInt = 200  # of a curve of thresholds, at most
     examples: NonNegativeInt = 100  # wrong pairs, and missed ones, that are written for each system and direction

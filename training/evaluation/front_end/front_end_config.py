@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from seamlessalign.typed_config import Section, beside
+from seamlessalign.typed_config import Once, Section, beside
 
 LidMeasure = Literal["accuracy", "macro_f1", "calibration_error", "adaptive_calibration_error"]
 
@@ -32,7 +32,7 @@ class Lid(Section):
 
     rows: LidTable
     systems: dict[str, LidTable] = Field(min_length=1)  # the others are compared with the first
-    measures: list[LidMeasure] = ["accuracy", "macro_f1", "calibration_error"]
+    measures: Once[LidMeasure] = ["accuracy", "macro_f1", "calibration_error"]
     bins: PositiveInt = 15  # of calibration errors
 
     def beside(self, file: Path) -> Self:
@@ -67,7 +67,7 @@ class Boundaries(Section):
 
     truth: Spans
     systems: dict[str, Spans] = Field(min_length=1)  # the others are compared with the first
-    measures: list[BoundaryMeasure] = ["f1", "precision", "recall", "span_recall", "speech_f1"]
+    measures: Once[BoundaryMeasure] = ["f1", "precision", "recall", "span_recall", "speech_f1"]
     tolerance: NonNegativeFloat = 0.25  # seconds between a boundary and one that counts as found: NIST's collar
     merge: NonNegativeFloat = 0.02  # seconds: boundaries that are closer are one
     stretch_seconds: PositiveFloat = 60  # drawn for intervals where there are fewer than 20 recordings

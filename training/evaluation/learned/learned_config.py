@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from seamlessalign.typed_config import Section, beside
+from seamlessalign.typed_config import Once, Section, beside
 
 BlaserMeasure = Literal["blaser_ref", "blaser_qe", "blaser_unsupervised", "blaser_unsupervised_qe"]
 CometMeasure = Literal["comet", "asr_comet"]
@@ -15,7 +15,7 @@ Modality = Literal["text", "speech"]
 class Blaser(Section):
     """BLASER 2.0, and cosines without anything learnt, of embeddings of source, translation and reference."""
 
-    measures: list[BlaserMeasure] = Field(["blaser_unsupervised"], min_length=1)
+    measures: Once[BlaserMeasure] = Field(["blaser_unsupervised"], min_length=1)
     ref: str | None = None  # weights of blaser_ref, .pt as published or .safetensors
     qe: str | None = None  # those of blaser_qe
     text: str | None = "e5-small"  # embedder of texts
@@ -23,7 +23,7 @@ class Blaser(Section):
     directories: dict[str, str] = {}  # model name → where it lies
     source: Literal["auto", "text", "speech"] = "auto"  # auto: speech where `speech` is given and the rows have it
     reference: Modality = "text"
-    translations: list[Modality] = Field(["text", "speech"], min_length=1)  # of what a system made, where it made it
+    translations: Once[Modality] = Field(["text", "speech"], min_length=1)  # of what a system made, where it made it
     lowest: float = 1.0  # what a missing output gets of ref and qe: XSTS, which they were taught, ends there
     device: str = "cpu"
 
@@ -55,7 +55,7 @@ class Comet(Section):
     """COMET, through its package; it runs in a process of its own, which another Python may run."""
 
     model: str  # a checkpoint, the folder of one, or a name on the hub such as Unbabel/wmt22-comet-da
-    measures: list[CometMeasure] = Field(["comet"], min_length=1)  # asr_comet: of what is heard in speech
+    measures: Once[CometMeasure] = Field(["comet"], min_length=1)  # asr_comet: of what is heard in speech
     python: str | None = None  # of an environment that has unbabel-comet; by default the one that runs this
     trusted: bool = False  # load a checkpoint that holds more than tensors and plain values, which can run code
     batch: PositiveInt = 16

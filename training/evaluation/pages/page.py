@@ -7,6 +7,7 @@ from importlib.resources import files
 from seamlessalign import storage
 from seamlessalign.html_page import html_page
 from seamlessalign.markup import Markup, join, tag
+from seamlessalign.training.evaluation.details import failures_of
 from seamlessalign.training.evaluation.pages.averages import MeasureScores, measures_of
 from seamlessalign.training.evaluation.pages.page_details import details_of
 from seamlessalign.training.evaluation.pages.page_examples import (
@@ -162,19 +163,7 @@ def _warnings(evaluation: Written) -> list[list[str]]:
 
 
 def _failed(evaluation: Written) -> Mapping[str, Mapping[str, int]]:
-    """System → reason → sounds that have no text; measures of the same sounds count them once."""
-    most: dict[tuple[str, str, str], dict[str, int]] = {}
-    for one in evaluation.scores:
-        failed = one.details.get("failed")
-        if isinstance(failed, dict):
-            counts = most.setdefault((one.system, one.direction, one.condition), {})
-            for reason, count in failed.items():
-                counts[str(reason)] = max(counts.get(str(reason), 0), int(count))
-    found: dict[str, dict[str, int]] = {}
-    for (system, _, _), counts in most.items():
-        for reason, count in counts.items():
-            found.setdefault(system, {})[reason] = found.get(system, {}).get(reason, 0) + count
-    return found
+    return failures_of((one.system, one.direction, one.condition, one.details) for one in evaluation.scores)
 
 
 # Settings

@@ -47,7 +47,7 @@ class Condition:
 class NoiseMaker:
     """All noise of an evaluation."""
 
-    def __init__(self, settings: Noise, rows: Sequence[TestRow], kept: Path | None = None) -> None:
+    def __init__(self, settings: Noise, rows: Sequence[TestRow], kept: str | None = None) -> None:
         """rows: those of the test set, whose speech babbles.
 
         kept: file in which `unreadable` stays for whoever goes on. Recordings that cannot be read are left out and
@@ -119,7 +119,7 @@ class NoiseMaker:
     def _keep_unreadable(self) -> None:
         if self._kept is not None:
             text = json.dumps(dict(sorted(self.unreadable.items())), indent=1, ensure_ascii=False)
-            storage.write_bytes_atomic(str(self._kept), f"{text}\n".encode())
+            storage.write_bytes_atomic(self._kept, f"{text}\n".encode())
 
     def _babble(self, row: TestRow, length: int, random: np.random.Generator) -> Float64:
         """Voices of other rows, all as loud: of other speakers, where rows say who speaks, and of other words."""
@@ -179,11 +179,11 @@ def _kinds(settings: Noise) -> list[str]:
     return found
 
 
-def _read_kept(kept: Path | None) -> dict[str, str]:
-    if kept is None or not kept.is_file():
+def _read_kept(kept: str | None) -> dict[str, str]:
+    if kept is None or not storage.exists(kept):
         return {}
     try:
-        return {str(file): str(wrong) for file, wrong in json.loads(kept.read_text(encoding="utf-8")).items()}
+        return {str(file): str(wrong) for file, wrong in json.loads(storage.read_bytes(kept)).items()}
     except (ValueError, AttributeError) as error:
         raise StorageError(f"{kept}: is damaged: {error}; remove it") from error
 

@@ -48,7 +48,7 @@ def write_noisy_set(config: EvaluationConfig, output: str, say: Callable[[str], 
         raise ConfigError("a noisy test set needs rows and noise in the configuration")
     rows = read_test_set(config.rows, say).rows
     folder = Path(storage.local_path(output))
-    maker = noise_maker(config, rows, folder / "unreadable.json")
+    maker = noise_maker(config, rows, str(folder / "unreadable.json"))
     _check_same(folder, rows, maker)
     written, set_aside = {}, []
     for condition in maker.conditions():

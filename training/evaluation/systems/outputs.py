@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from seamlessalign import storage
 from seamlessalign.errors import ConfigError, InputError
@@ -29,7 +28,7 @@ def read_or_run(config: EvaluationConfig, rows: Sequence[TestRow], say: Callable
     Everything that can be is looked at before anything is run. Raises ConfigError, InputError or ModelError for what
     does not fit together.
     """
-    kept = Path(storage.local_path(storage.join(config.output, "translations", "unreadable_noise.json")))
+    kept = storage.join(config.output, "translations", "unreadable_noise.json")
     maker = None if config.noise is None else noise_maker(config, rows, kept)
     conditions = [] if maker is None else maker.conditions()
     _check_noisy(config, conditions)
@@ -56,7 +55,7 @@ def read_or_run(config: EvaluationConfig, rows: Sequence[TestRow], say: Callable
     return Outputs(made, {str(one): maker.signature(one) for one in conditions}, maker.unreadable)
 
 
-def noise_maker(config: EvaluationConfig, rows: Sequence[TestRow], kept: Path) -> NoiseMaker:
+def noise_maker(config: EvaluationConfig, rows: Sequence[TestRow], kept: str) -> NoiseMaker:
     """The noise of a configuration; kept: see `NoiseMaker`. Raises InputError where a row has no speech to mix with."""
     assert config.noise is not None
     silent = [row.id for row in rows if row.src_sound is None]

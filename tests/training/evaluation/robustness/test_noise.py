@@ -237,7 +237,7 @@ class TestFolder:
 
     def test_files_that_cannot_be_read_are_told(self, tmp_path: Path) -> None:
         rows = _rows(tmp_path)
-        folder, kept = tmp_path / "noise", tmp_path / "kept.json"
+        folder, kept = tmp_path / "noise", str(tmp_path / "kept.json")
         folder.mkdir()
         asked = Noise(folder=str(tmp_path), kinds=["noise"])
         with pytest.raises(InputError, match=r"noise\.folder: .* holds no sound files"):
