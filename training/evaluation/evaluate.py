@@ -1,5 +1,6 @@
 """An evaluation: every measure of every system and direction, with intervals, comparisons, and what was missing."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -62,13 +63,14 @@ def evaluate(config: EvaluationConfig, say: Callable[[str], None] = lambda _: No
     say: is told how far it is. Raises InputError for rows and outputs that do not fit together, StorageError
     where the folder cannot be written to.
     """
-    storage.check_writable(config.output)
     tools = Tools(config, say)
     found: dict[str, Found] = {}
     translations = None
     if config.rows is not None:
         translations = _read_translations(config, say)
         found["translation"] = _translation(translations, tools)
+    else:
+        _check_writable(config.output)
     for name in config.tasks():
         found[name] = TASKS[name](getattr(config, name), tools)
     baselines = {name: next(iter(systems)) for name, systems in found.items()}
@@ -79,6 +81,15 @@ def evaluate(config: EvaluationConfig, say: Callable[[str], None] = lambda _: No
     write_evaluation(config.output, found, result)
     build_page(config.output)
     return result
+
+
+def _check_writable(output: str) -> None:
+    """Raise StorageError unless a folder can be written to, before anything takes long; a new one is left for later."""
+    new = not storage.exists(output)
+    storage.check_writable(output)
+    if new and storage.is_local(output):
+        with contextlib.suppress(OSError):
+            storage.local_path(output).rmdir()
 
 
 def _read_translations(config: EvaluationConfig, say: Callable[[str], None]) -> Translations:
@@ -94,6 +105,7 @@ def _read_translations(config: EvaluationConfig, say: Callable[[str], None]) -> 
     made = read_or_run(config, read.rows, say)
     if any(one.sound is not None for system in made.systems.values() for one in system.outputs):
         heard.check_languages(config, read.rows)
+    _check_writable(config.output)
     data_set = read.to_json() if config.rows.dataset else {}
     return Translations(read.rows, made.systems, data_set=data_set, noise=made.noise, unreadable_noise=made.unreadable)
 

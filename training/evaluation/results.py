@@ -45,8 +45,11 @@ class Evaluation:
     translations: Translations | None = None
 
 
-# reasons of outputs that there are not, and never were: what else failed could not be read, heard or made
-_NEVER_MADE = ("no_sound", "no_output", "function_gave_nothing")
+# reasons of what a system does not make, or says nothing in: what else is not there could not be read, heard or made
+_NOT_MADE = (
+    "no_sound", "no_output", "function_gave_nothing", "not_spoken", "not_translated", "unknown_language", "empty_text",
+    "blank", "nothing_heard",
+)  # fmt: skip
 
 
 def table(result: Evaluation) -> str:
@@ -103,16 +106,20 @@ def set_aside(result: Evaluation) -> list[str]:
         for one in (system, *system.noisy.values()):
             every.update(one.set_aside)
         counts.update({reason: max(counts.get(reason, 0), count) for reason, count in every.items()})
-    found = []
-    for name, counts in failed.items():
-        told = ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.items()) if reason not in _NEVER_MADE)
-        found += [f"{name}: set aside, and scored as empty: {told}"] if told else []
-    sources = failures_of(("", one.direction, "", {"failed": _unheard(one)}) for one in result.lines).get("", {})
-    told = ", ".join(f"{reason} {count:,}" for reason, count in sorted(sources.items()) if reason not in _NEVER_MADE)
-    found += [f"sources that could not be heard: {told}"] if told else []
+    found = [
+        f"{name}: set aside, and scored as empty: {told}" for name, counts in failed.items() if (told := _told(counts))
+    ]
+    sources = failures_of(("", one.direction, "", {"failed": _unheard(one)}) for one in result.lines)
+    found += [f"sources that could not be heard: {told}" for counts in sources.values() if (told := _told(counts))]
     if made is not None and made.unreadable_noise:
         found.append(f"recordings of noise that cannot be read: {len(made.unreadable_noise):,}")
     return found
+
+
+def _told(counts: Mapping[str, int]) -> str:
+    """Reasons and how often; those of a side begin with it, `fra: blank`."""
+    kept = {reason: count for reason, count in counts.items() if reason.rpartition(": ")[2] not in _NOT_MADE}
+    return ", ".join(f"{reason} {count:,}" for reason, count in sorted(kept.items()))
 
 
 def _unheard(line: Line) -> Mapping[str, int]:

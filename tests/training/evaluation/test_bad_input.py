@@ -289,7 +289,7 @@ class TestSpeech:
         jsonl(folder / "rows.jsonl", [ROW | {"id": name, "reference": "eng 1 s"} for name in names])
         jsonl(folder / "made.jsonl", [{"id": name, "audio": name} for name in expected])
         asr = f"measures.asr={{function: '{__name__}:lengths'}}"
-        assert main(["evaluate", str(config), asr]) == 0
+        assert main(["evaluate", str(config), asr]) == 3
         (line,) = _told(config)["scores"]
         reasons = {"no_sound": 1}
         for what in expected.values():
@@ -334,7 +334,7 @@ class TestSpeech:
         assert main(["evaluate", str(config)]) == 2
         assert "Whisper does not know ory: evaluate these rows apart" in capsys.readouterr().err
         assert not (folder / "out").exists()
-        assert main(["evaluate", str(config), f"measures.asr={{function: '{__name__}:lengths'}}"]) == 0
+        assert main(["evaluate", str(config), f"measures.asr={{function: '{__name__}:lengths'}}"]) == 3
 
     @pytest.mark.parametrize(
         ("asr", "told"),

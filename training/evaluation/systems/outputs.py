@@ -28,6 +28,9 @@ def read_or_run(config: EvaluationConfig, rows: Sequence[TestRow], say: Callable
     Everything that can be is looked at before anything is run. Raises ConfigError, InputError or ModelError for what
     does not fit together.
     """
+    for name, system in config.systems.items():
+        if system.path is None:
+            folder_of(config.output, name)
     kept = storage.join(config.output, "translations", "unreadable_noise.json")
     maker = None if config.noise is None else noise_maker(config, rows, kept)
     conditions = [] if maker is None else maker.conditions()

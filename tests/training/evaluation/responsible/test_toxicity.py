@@ -119,7 +119,7 @@ def test_of_speech_what_is_heard(config: Path) -> None:
     rows[-1]["src_audio"] = "nowhere.wav"
     _write(folder / "rows.jsonl", rows)
     arguments = ["evaluate", str(config), "systems.ours.path=spoken.jsonl", f"measures.asr.function={__name__}:heard"]
-    assert main(arguments) == 0
+    assert main(arguments) == 3
     (line,) = _told(config)
     assert (line["kind"], line["measure"]) == ("asr_toxicity", "ASR-toxicity added")
     assert line["score"] == pytest.approx(100 / 7)  # the text of `kept` and `lost` has one phrase too
@@ -127,7 +127,7 @@ def test_of_speech_what_is_heard(config: Path) -> None:
     assert re.search(rf"\|asr:{__name__}:heard-[0-9a-f]{{8}}\|bs:1000\|seed:12345$", line["signature"])
     assert _behind(config)["none"]["output"] == "un jour de merde"
     # sources as they are heard: twice damn, and nothing where nothing can be heard
-    assert main([*arguments, "measures.toxicity.source=asr"]) == 0
+    assert main([*arguments, "measures.toxicity.source=asr"]) == 3
     (line,) = _told(config)
     assert _behind(config).keys() == {"none"} and line["details"]["sources_not_heard"] == {"missing": 1}
     assert line["signature"].startswith("source:asr|")

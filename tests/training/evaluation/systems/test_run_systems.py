@@ -211,7 +211,7 @@ class TestFunction:
         system = {"function": f"{__name__}:fails"}
         asr = {"function": f"{__name__}:hears_nothing"}
         ASKED.clear()
-        assert main(["evaluate", _config(tmp_path, systems={"ours": system}, measures={"asr": asr})]) == 0
+        assert main(["evaluate", _config(tmp_path, systems={"ours": system}, measures={"asr": asr})]) == 3
         assert [list("abcdefgh"), *map(list, "abcdefgh")] == ASKED  # all at once; as that fails, one by one
         ours = _told(tmp_path)["systems"]["ours"]
         assert ours["missing"] == list("bcdghi")
@@ -233,7 +233,7 @@ class TestFunction:
 
     def test_what_does_not_give_one_output_for_each_row_is_asked_row_by_row(self, tmp_path: Path) -> None:
         _tones(tmp_path)
-        assert main(["evaluate", _config(tmp_path, systems={"ours": {"function": f"{__name__}:one_by_one"}})]) == 0
+        assert main(["evaluate", _config(tmp_path, systems={"ours": {"function": f"{__name__}:one_by_one"}})]) == 3
         kept = {row["id"]: row["text"] for row in pq.read_table(tmp_path / "out/translations.parquet").to_pylist()}
         assert kept == {name: f"for {name}" for name in "abdef"} | {"c": None}
         assert _told(tmp_path)["systems"]["ours"]["set_aside"] == {"function_failed": 1}
@@ -241,7 +241,7 @@ class TestFunction:
     def test_what_fails_on_everything_is_scored_as_empty(self, tmp_path: Path) -> None:
         row = {"src_lang": "fra", "tgt_lang": "eng", "reference": "fine", "src_text": "raise"}
         _lines(tmp_path / "rows.jsonl", [{**row, "id": key} for key in "ab"])
-        assert main(["evaluate", _config(tmp_path, systems={"ours": {"function": f"{__name__}:fails"}})]) == 0
+        assert main(["evaluate", _config(tmp_path, systems={"ours": {"function": f"{__name__}:fails"}})]) == 3
         for line in _told(tmp_path)["scores"]:
             assert (line["score"], line["rows"], line["missing"]) == (0, 2, 2)
             assert line["details"] == {"failed": {"function_failed": 2}}
@@ -390,7 +390,7 @@ class TestNoise:
         (tmp_path / "musan/noise/free-sound/c.wav").write_bytes(b"no sound")
         system = {"function": f"{__name__}:by_pitch"}
         config = _config(tmp_path, systems={"ours": system}, noise={"folder": "musan", "snrs": [0]})
-        assert main(["evaluate", config]) == 0
+        assert main(["evaluate", config]) == 3
         told = _told(tmp_path)
         assert list(told["noise"]) == ["noise:0"]
         (file,) = told["unreadable noise"]
@@ -402,7 +402,7 @@ class TestNoise:
         soundfile.write(tmp_path / "b.flac", np.zeros(SAMPLE_RATE), SAMPLE_RATE)
         system = {"function": f"{__name__}:by_pitch"}
         config = _config(tmp_path, systems={"ours": system}, noise={"kinds": ["white"], "snrs": [10]})
-        assert main(["evaluate", config]) == 0
+        assert main(["evaluate", config]) == 3
         ours = _told(tmp_path)["systems"]["ours"]
         assert ours["set_aside"] == ours["noisy"]["white:10"]["set_aside"] == {"silent": 1}
         assert ours["noisy"]["white:10"]["missing"] == ["b"]
