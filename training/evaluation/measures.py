@@ -153,7 +153,7 @@ def f1_percentage(sums: Float64) -> float:
 def decimals(values: Iterable[float | None]) -> int:
     """Decimals that tell scores of a measure apart: 2 of percentages, 3 of marks from 1 to 5, 4 of shares."""
     largest = max((abs(value) for value in values if value is not None and np.isfinite(value)), default=0.0)
-    return 2 if largest > 5 else 3 if largest > 1.5 else 4
+    return 2 if largest > 5 or not largest else 3 if largest > 1.5 else 4
 
 
 def check_rows(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:

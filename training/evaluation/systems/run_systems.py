@@ -116,6 +116,8 @@ class Runner:
             chunk=self.chunk,
             progress=lambda line: say(f"{what}: {line}"),
         )
+        for reason, count in done.set_aside.items():
+            say(f"{what}: {count:,} set aside: {reason} (first: {done.first[reason]})")
         made = _outputs(self.name, folder, done.path, self.settings)
         if len(made.outputs) != len(rows):
             raise StorageError(f"{done.path}: has {len(made.outputs)} rows of {len(rows)}: remove {folder}")
