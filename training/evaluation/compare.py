@@ -14,6 +14,7 @@ from seamlessalign.training.evaluation.config import Resampling
 from seamlessalign.training.evaluation.measures import decimals
 from seamlessalign.training.evaluation.resampling import Comparison, compared
 from seamlessalign.training.evaluation.results import decimal, difference, table_row
+from seamlessalign.training.evaluation.rows import named
 from seamlessalign.training.evaluation.scores import ABSENT_IS_NOTHING, score_of
 from seamlessalign.training.evaluation.written import (
     Place,
@@ -26,7 +27,6 @@ from seamlessalign.training.evaluation.written import (
     read_written,
 )
 
-_NAMED = 3  # ids that are named
 _RESAMPLING = re.compile(r"\|bs:\d+\|seed:\d+$")
 _AGREE = 1e-6  # share of a score by which it may differ from that of the kept numbers
 
@@ -227,7 +227,7 @@ def _check_rows(one: Side, other: Side) -> None:
         apart = _apart(set(first), set(second), (one, other))
         changed = sorted(key for key in first.keys() & second.keys() if first[key] != second[key])
         parts = [apart] if apart else []
-        parts += [f"{len(changed)} with other languages or references ({_some(changed)})"] if changed else []
+        parts += [f"{len(changed)} with other languages or references ({named(changed)})"] if changed else []
         if not parts:
             return
         told += f": {', '.join(parts)}"
@@ -238,12 +238,8 @@ def _apart(first: set[str], second: set[str], sides: tuple[Side, Side]) -> str:
     found = []
     for side, only in ((sides[0], first - second), (sides[1], second - first)):
         if only:
-            found.append(f"{len(only)} only in {side.place} ({_some(sorted(only))})")
+            found.append(f"{len(only)} only in {side.place} ({named(sorted(only))})")
     return ", ".join(found)
-
-
-def _some(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:_NAMED]) + (" …" if len(ids) > _NAMED else "")
 
 
 def _place_json(place: Place) -> dict[str, str]:

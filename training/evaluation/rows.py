@@ -94,9 +94,6 @@ class SystemOutputs:
     def texts(self) -> list[str | None]:
         return [one.text for one in self.outputs]
 
-    def sounds(self) -> list[Sound | None]:
-        return [one.sound for one in self.outputs]
-
 
 # Reading
 
@@ -206,14 +203,6 @@ def _check_languages(row: TestRow, values: Mapping[str, Any], columns: Columns, 
     for column, wanted in ((columns.src_lang, row.src_lang), (columns.tgt_lang, row.tgt_lang)):
         if values.get(column) not in (None, "") and language_of(values[column], None, f"{where}: {column}") != wanted:
             raise InputError(f"{where}: {column} is {values[column]}, and {wanted} in the test set (id {row.id})")
-
-
-def check_one_direction(rows: Sequence[TestRow], place: str) -> tuple[str, str]:
-    """Both languages of rows that all have the same. Raises InputError where they have not."""
-    there = sorted({(row.src_lang, row.tgt_lang) for row in rows})
-    if len(there) != 1:
-        raise InputError(f"{place}: rows are of {len(there)} directions: {named(['-'.join(pair) for pair in there])}")
-    return there[0]
 
 
 def by_direction(rows: Sequence[TestRow]) -> dict[str, list[int]]:

@@ -14,7 +14,6 @@ from seamlessalign.errors import InputError
 from seamlessalign.training.evaluation.rows import (
     TestRow,
     by_direction,
-    check_one_direction,
     read_outputs,
     read_test_rows,
 )
@@ -69,9 +68,6 @@ class TestTestRows:
     def test_directions(self) -> None:
         rows = [*ROWS, TestRow("x", "deu", "eng")]
         assert by_direction(rows) == {"deu-eng": [4], "fra-eng": [0, 1, 2, 3]}
-        assert check_one_direction(ROWS, "here") == ("fra", "eng")
-        with pytest.raises(InputError, match="here: rows are of 2 directions: deu-eng, fra-eng"):
-            check_one_direction(rows, "here")
 
 
 class TestOutputs:

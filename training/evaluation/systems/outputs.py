@@ -7,10 +7,8 @@ from seamlessalign import storage
 from seamlessalign.errors import ConfigError, InputError
 from seamlessalign.training.evaluation.config import EvaluationConfig
 from seamlessalign.training.evaluation.robustness.noise import Condition, NoiseMaker
-from seamlessalign.training.evaluation.rows import SystemOutputs, TestRow, read_outputs
+from seamlessalign.training.evaluation.rows import SystemOutputs, TestRow, named, read_outputs
 from seamlessalign.training.evaluation.systems.run_systems import Runner, folder_of, prepare
-
-_NAMED = 3  # rows that an error names
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,8 @@ def noise_maker(config: EvaluationConfig, rows: Sequence[TestRow], kept: str) ->
     assert config.noise is not None
     silent = [row.id for row in rows if row.src_sound is None]
     if silent:
-        told = ", ".join(silent[:_NAMED])
-        raise InputError(f"noise is asked for, but {len(silent)} of {len(rows)} rows have no src_audio, such as {told}")
+        told = f"{len(silent)} of {len(rows)} rows have no src_audio, such as {named(silent)}"
+        raise InputError(f"noise is asked for, but {told}")
     return NoiseMaker(config.noise, rows, kept)
 
 
