@@ -11,9 +11,9 @@ import soundfile
 
 from seamlessalign.training.evaluation.config import EvaluationConfig, Measures, Resampling
 from seamlessalign.training.evaluation.evaluate import evaluate
-from seamlessalign.training.evaluation.front_end_config import Boundaries, Lid
-from seamlessalign.training.evaluation.responsible_config import Gender, Toxicity
-from seamlessalign.training.evaluation.robustness_settings import Noise, Speakers
+from seamlessalign.training.evaluation.front_end.front_end_config import Boundaries, Lid
+from seamlessalign.training.evaluation.responsible.responsible_config import Gender, Toxicity
+from seamlessalign.training.evaluation.robustness.robustness_settings import Noise, Speakers
 from seamlessalign.typed_config import Section, apply_override, checked
 
 
