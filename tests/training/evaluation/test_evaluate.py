@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ import soundfile
 
 from seamlessalign.cli import main
 from seamlessalign.errors import InputError
+from seamlessalign.training.evaluation import evaluate
 from seamlessalign.training.evaluation.compare import compare
+from seamlessalign.training.evaluation.config import Resampling
+from seamlessalign.training.evaluation.measures import Measured, percentage
 
 WANTED = {
     "fra": ["The cat sat on the mat.", "NA", "A dog barked twice at the moon."],
@@ -227,6 +231,45 @@ def test_a_folder_that_cannot_be_written_to_is_told_first(config: Path, capsys: 
     assert "file/out" in capsys.readouterr().err
 
 
+def test_a_page_that_cannot_be_made_leaves_none_of_other_scores(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["evaluate", str(config)]) == 0
+    assert (config.parent / "out/evaluation.html").exists()
+    monkeypatch.setattr(evaluate, "build_page", lambda folder: never([], folder))
+    assert main(["evaluate", str(config), "measures.text=[wer]"]) == 2
+    assert not (config.parent / "out/evaluation.html").exists()
+
+
+def test_why_a_system_that_is_run_failed_is_told_whatever_is_measured(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.loads(line) | {"src_text": "?"} for line in (config.parent / "rows.jsonl").read_text().splitlines()]
+    _jsonl(config.parent / "rows.jsonl", rows)
+    (config.parent / "lex").mkdir()
+    for lang in ("fra", "cmn", "eng"):
+        (config.parent / "lex" / f"{lang}.txt").write_text("mats\n")
+    told = json.loads(config.read_text())
+    told["systems"] = {"broken": {"function": f"{__name__}:breaks"}}
+    told["measures"] = {"text": [], "speech": [], "toxicity": {"lexicons": "lex"}}
+    config.write_text(json.dumps(told))
+    assert main(["evaluate", str(config)]) == 3
+    error = capsys.readouterr().err
+    assert "broken: 5 set aside: function_failed (first: row fra0: ValueError: out of order)" in error
+    assert "broken: set aside, and scored as empty: function_failed 5\n" in error
+
+
+def breaks(rows: Sequence[Any]) -> list[str]:
+    raise ValueError("out of order")
+
+
+def test_only_what_was_measured_in_the_same_way_is_compared() -> None:
+    one = Measured("wer", "WER", "nrefs:1", False, ["a", "b"], np.ones((2, 2)), percentage)
+    assert evaluate.compared(one, one, Resampling(samples=9)).p_value == 1
+    with pytest.raises(InputError, match="nrefs:1 and nrefs:2 cannot be compared"):
+        evaluate.compared(one, replace(one, signature="nrefs:2"), Resampling(samples=9))
+    with pytest.raises(InputError, match="is of other rows"):
+        evaluate.compared(one, replace(one, ids=["b", "a"]), Resampling(samples=9))
+
+
 def never(waveforms: Sequence[Any], lang: str) -> list[str]:
     raise InputError("heard")
 
@@ -241,7 +284,11 @@ def test_what_could_not_be_heard_is_told_with_status_three(config: Path, capsys:
     assert main(["evaluate", str(config), asr]) == 0  # what a system did not make is its own affair
 
 
+HEARD: list[int] = []  # how many sounds, each time
+
+
 def heard(waveforms: Sequence[Any], lang: str) -> list[str]:
+    HEARD.append(len(waveforms))
     return ["" for _ in waveforms]
 
 
@@ -273,8 +320,10 @@ def test_an_output_elsewhere_has_all_files_there(config: Path, monkeypatch: pyte
     _jsonl(tmp_path / "good.jsonl", [{"id": "fra0", "audio": "a.wav"}])
     before = sorted(tmp_path.iterdir())
     asr = f"measures.asr.function={__name__}:heard"
+    HEARD.clear()
     for _ in range(2):
         assert main(["evaluate", str(config), "output=memory://bucket/evaluation", asr]) == 0
+    assert HEARD == [1]  # and what was heard is not heard again
     assert sorted(tmp_path.iterdir()) == before
     names = fsspec.filesystem("memory").find("/bucket/evaluation")
     assert len([name for name in names if "/asr/" in name]) == 1 and len(names) == 6
