@@ -81,7 +81,8 @@ def test_levels_do_not_matter_and_quiet_frames_are_counted() -> None:
     for name in FEATURES:
         assert faint[name] == pytest.approx(loud[name], rel=0.02, abs=0.02), name
     switched = np.repeat(np.tile([1.0, 0.1], 15), 3200)[: 6 * RATE] * _noise()  # 0.2 s loud, 0.2 s soft
-    assert _features(switched.astype(np.float32))["quiet"] == pytest.approx(0.5, abs=0.1)
+    # half of them, less those of whose window a part is loud; 0.4, of which a frame more or less is no fault
+    assert 0.3 < _features(switched.astype(np.float32))["quiet"] < 0.55
 
 
 def test_sums_add_up_and_do_not_depend_on_where_a_fragment_is_cut() -> None:

@@ -36,7 +36,8 @@ def test_the_fast_form_of_the_network_says_the_same(silero_package: Any) -> None
     fast = silero.SileroState(products=True).score(silero.with_context(frames, np.zeros(64, np.float32)))
     slow = silero_package.load_silero_vad(sequence=True).audio_forward(waveform)[: len(frames)]
     assert slow.min() < 0.1 and slow.max() > 0.9
-    np.testing.assert_allclose(fast, slow, rtol=0, atol=1e-6)
+    # rounding, which differs by processor, and less than a step in which scores are kept, 1/65536
+    np.testing.assert_allclose(fast, slow, rtol=0, atol=1e-5)
 
 
 def test_a_network_that_is_not_known_runs_as_it_is(
