@@ -170,7 +170,14 @@ class TestHub:
             assert hertz_of(one) == hertz_of(other)
             assert hertz_of(one, reference=True) == hertz_of(other, reference=True)
 
-    def test_what_cannot_be(self, hub: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_what_cannot_be(
+        self, hub: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        import datasets
+        import huggingface_hub
+
+        for offline in (datasets.config, huggingface_hub.constants):  # else it is tried again for long
+            monkeypatch.setattr(offline, "HF_HUB_OFFLINE", True)
         rows = {"dataset": "fleurs", "hub": "hub", "directions": ["eng-fra"]}
         for more, told in (
             ({"split": "dev"}, "en_us has the splits test, not validation"),
