@@ -320,11 +320,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
         first, second = arguments.compare
         found = compare.compare(first, second)
-        print(compare.table(found))
         if arguments.to:
             from seamlessalign.training.evaluation.pages.comparison_page import write_comparison
 
             write_comparison(found, arguments.to)
+        print(compare.table(found))
         return 0
     from seamlessalign.training.evaluation.config import load_evaluation_config
 

@@ -262,8 +262,10 @@ def _read(place: str) -> Side:
     if not systems:
         raise InputError(f"{folder}: has no scores")
     if not system and len(systems) > 1:
-        raise InputError(f"{place}: has several systems: say {folder}:{systems[0]}, or :{', :'.join(systems[1:])}")
+        raise InputError(
+            f"{place}: has several systems: say {folder}:{systems[0]}, or {named([f':{name}' for name in systems[1:]])}"
+        )
     system = system or systems[0]
     if system not in systems:
-        raise InputError(f"{folder}: has no system {system!r}, but {', '.join(systems)}")
+        raise InputError(f"{folder}: has no system {system!r}, but {named(systems)}")
     return Side(place, system, evaluation)
