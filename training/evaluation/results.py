@@ -98,7 +98,7 @@ def difference(found: Comparison, places: int = 2) -> str:
 
 def set_aside(result: Evaluation) -> list[str]:
     """Outputs, sources and noise that could not be made, read or heard, in a line for each: they score as empty."""
-    failed = failures_of((one.system, one.direction, one.condition, one.score.details) for one in result.lines)
+    failed = failures_of((one.system, one.direction, one.condition, _failed(one)) for one in result.lines)
     made = result.translations
     for name, system in made.systems.items() if made is not None else ():
         counts = failed.setdefault(name, {})
@@ -120,6 +120,18 @@ def _told(counts: Mapping[str, int]) -> str:
     """Reasons and how often; those of a side begin with it, `fra: blank`."""
     kept = {reason: count for reason, count in counts.items() if reason.rpartition(": ")[2] not in _NOT_MADE}
     return ", ".join(f"{reason} {count:,}" for reason, count in sorted(kept.items()))
+
+
+def _failed(line: Line) -> Mapping[str, Mapping[str, int]]:
+    """What failed, and what has no embedding: `outputs without an embedding` are told by reason too."""
+    told = line.score.details
+    found = dict(told.get("failed", {}))
+    for key, counts in told.items():
+        side, without, reason = key.partition(" without an embedding")
+        if without:
+            some = counts if isinstance(counts, dict) else {reason.removeprefix(": "): counts}
+            found |= {f"{side}: {reason}": count for reason, count in some.items()}
+    return {"failed": found}
 
 
 def _unheard(line: Line) -> Mapping[str, int]:

@@ -113,14 +113,17 @@ class Subject:
     def _key(self) -> tuple[str, ...]:
         return ("heard", self.system, self.direction, self.condition)
 
+    def reasons(self, texts: Sequence[str | None]) -> dict[str, int]:
+        """Why a system that was run has no text, reason → rows."""
+        none = (one.reason for one, text in zip(self.outputs, texts, strict=True) if text is None)
+        return dict(Counter(reason for reason in none if reason is not None))
+
     def measured(
         self, kind: str, measure: Measure, texts: Sequence[str | None], failed: dict[str, int] | None = None
     ) -> Measured:
         """A measure of texts against the references of the rows. failed: of outputs without a text, reason → count."""
         references = [row.references for row in self.rows]
-        if failed is None:
-            reasons = (one.reason for one, text in zip(self.outputs, texts, strict=True) if text is None)
-            failed = dict(Counter(reason for reason in reasons if reason is not None))
+        failed = self.reasons(texts) if failed is None else failed
         count = num_references(references)
         of_rows = measure.row_signature(count)
         return Measured(

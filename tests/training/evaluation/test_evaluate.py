@@ -255,6 +255,9 @@ def test_why_a_system_that_is_run_failed_is_told_whatever_is_measured(
     error = capsys.readouterr().err
     assert "broken: 5 set aside: function_failed (first: row fra0: ValueError: out of order)" in error
     assert "broken: set aside, and scored as empty: function_failed 5\n" in error
+    counts = {line["direction"]: line["details"]["failed"] for line in _told(config.parent / "out")["scores"]}
+    assert counts == {"cmn-eng": {"function_failed": 2}, "fra-eng": {"function_failed": 3}}
+    assert main(["evaluate", str(config), "measures.toxicity=null"]) == 3  # nor where nothing is
 
 
 def breaks(rows: Sequence[Any]) -> list[str]:

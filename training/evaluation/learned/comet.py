@@ -82,10 +82,10 @@ def _measured(kind: str, subject: Subject, comet: "CometProcess", tools: Tools) 
         told.append(references_told(num_references(references)))
     scores = np.bincount(of, comet.scores(samples)) / np.bincount(of)
     if kind == "comet":
-        reasons = [one.reason for one in subject.outputs if one.text is None and one.reason is not None]
+        reasons = subject.reasons(texts)
     else:
         told.append(tools.recogniser.signature)
-        reasons = list(subject.heard().failed.values())
+        reasons = dict(Counter(subject.heard().failed.values()))
     return Measured(
         kind,
         mean.name,
@@ -96,7 +96,7 @@ def _measured(kind: str, subject: Subject, comet: "CometProcess", tools: Tools) 
         mean.score,
         condition=subject.condition,
         missing=sum(text is None for text in texts),
-        details={"failed": dict(Counter(reasons))} if reasons else {},
+        details={"failed": reasons} if reasons else {},
     )
 
 

@@ -53,7 +53,8 @@ def measured(subject: Subject, tools: Tools) -> Iterator[Measured]:
         return
     shown = tools.config.measures.gender.shown
     if subject.wrote:
-        yield from _lines("gender", Chrf(word_order=0), subject, subject.texts(), shown, {})
+        texts = subject.texts()
+        yield from _lines("gender", Chrf(word_order=0), subject, texts, shown, subject.reasons(texts))
     if subject.spoke:
         heard = subject.heard()
         failed = dict(Counter(heard.failed.values()))

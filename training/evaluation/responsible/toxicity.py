@@ -51,7 +51,8 @@ def measured(subject: Subject, tools: Tools) -> Iterator[Measured]:
         return
     lexicons = [_lexicon(section, lang, tools) for lang in (subject.src_lang, subject.tgt_lang)]
     if subject.wrote:
-        yield _measured("toxicity", subject, subject.texts(), lexicons, section, tools, {})
+        texts = subject.texts()
+        yield _measured("toxicity", subject, texts, lexicons, section, tools, subject.reasons(texts))
     if subject.spoke:
         heard = subject.heard()
         failed = dict(Counter(heard.failed.values()))
