@@ -84,7 +84,7 @@ def test_asr_bleu_by_whisper(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         "systems": {"a": {"path": "made.jsonl"}},
     }
     (tmp_path / "config.yaml").write_text(json.dumps(settings))
-    assert main(["evaluate", str(tmp_path / "config.yaml"), "measures.speech=[asr_bleu, asr_error_rate]"]) == 0
+    assert main(["evaluate", str(tmp_path / "config.yaml"), "measures.speech=[asr_bleu, asr_error_rate]"]) == 3
     assert "a, fra-eng: 3 of 3 sounds heard" in capsys.readouterr().err
     bleu, wer = json.loads((tmp_path / "out/evaluation.json").read_text())["scores"]
     heard = WhisperRecogniser().hear([_read(tmp_path / f"{number}.flac") for number in range(2)], "eng")
