@@ -208,7 +208,9 @@ def test_no_package(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "packages/comet/__init__.py").write_text("import comet_that_is_not_there as comet")
     assert _evaluate(folder) == 2
     assert "comet_that_is_not_there" in capsys.readouterr().err
-    (folder / "packages/comet/__init__.py").write_text("raise ModuleNotFoundError(name='comet')\n")  # other length: bytecode is stale
+    (folder / "packages/comet/__init__.py").write_text(
+        "raise ModuleNotFoundError(name='comet')  # another length: bytecode is stale"
+    )
     assert _evaluate(folder) == 2
     assert f"{sys.executable} has no package unbabel-comet: install it there" in capsys.readouterr().err
     if importlib.util.find_spec("comet") is None:
