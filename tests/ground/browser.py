@@ -44,6 +44,48 @@ class Browser:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
+    def open(self, file: Path, width: int | None = None) -> None:
+        """Go to a page, wait until all of it is there, and be told what it complains of and asks for meanwhile.
+
+        width: of a telephone's screen, in pixels.
+        """
+        for domain in ("Log", "Runtime", "Network", "Page"):
+            self.call(f"{domain}.enable")
+        if width is not None:
+            self.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=True)
+        self.call("Page.navigate", url=file.as_uri())
+        self.evaluate(
+            "new Promise(done => document.readyState === 'complete' ? done() : addEventListener('load', () => done()))"
+        )
+
+    def outside_of_charts(self) -> list[str]:
+        """Parts of pictures that are not inside them, as HTML."""
+        found: list[str] = self.evaluate(
+            """[...document.querySelectorAll('svg')].flatMap(svg => {
+                 const box = svg.viewBox.baseVal;
+                 return [...svg.querySelectorAll('text, circle, polygon, path, line')].filter(part => {
+                   const b = part.getBBox();
+                   return b.x < -1 || b.y < -1 || b.x + b.width > box.width + 1 || b.y + b.height > box.height + 1;
+                 }).map(part => part.outerHTML);
+               })"""
+        )
+        return found
+
+    def complaints(self) -> list[dict[str, Any]]:
+        """Errors and warnings of the page so far."""
+        return [
+            event
+            for event in self.events
+            if event["method"] == "Runtime.exceptionThrown"
+            or (event["method"] == "Runtime.consoleAPICalled" and event["params"]["type"] in ("error", "warning"))
+            or (event["method"] == "Log.entryAdded" and event["params"]["entry"]["level"] in ("error", "warning"))
+        ]
+
+    def asked_of_others(self) -> list[str]:
+        """Addresses beyond this machine's files that the page asked for."""
+        asked = [one["params"]["request"]["url"] for one in self.events if one["method"] == "Network.requestWillBeSent"]
+        return [url[:80] for url in asked if not url.startswith(("file:", "data:"))]
+
 
 @contextmanager
 def browser(profile: Path) -> Iterator[Browser]:

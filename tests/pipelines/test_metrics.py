@@ -307,7 +307,12 @@ def test_another_address_family(folder: RunFolder) -> None:
     except OSError:
         pytest.skip("this machine has no IPv6")
     server = open_server(Asked(folder.root), "::1", 0)
-    server.server_close()
+    try:
+        assert server.socket.family == socket.AF_INET6
+        with socket.create_connection(("::1", server.server_address[1]), timeout=20):
+            pass
+    finally:
+        server.server_close()
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,6 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
     pytest.mark.skipif(sys.platform != "linux", reason="the browser is started as on Linux"),
 ]
-LOADED = "new Promise(done => document.readyState === 'complete' ? done() : addEventListener('load', () => done()))"
 
 
 def _evaluation(folder: Path) -> str:
@@ -37,21 +36,9 @@ def test_tables_sort_and_filter(tmp_path: Path) -> None:
     profile = tmp_path / "profile"
     profile.mkdir()
     with browser(profile) as page:
-        for domain in ("Log", "Runtime", "Network", "Page"):
-            page.call(f"{domain}.enable")
-        page.call("Emulation.setDeviceMetricsOverride", width=400, height=800, deviceScaleFactor=1, mobile=True)
-        page.call("Page.navigate", url=Path(uri).as_uri())
-        page.evaluate(LOADED)
+        page.open(Path(uri), width=400)
         wide = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
-        outside = page.evaluate(
-            """[...document.querySelectorAll('svg.chart')].flatMap(svg => {
-                 const box = svg.viewBox.baseVal;
-                 return [...svg.querySelectorAll('text, path, line')].filter(part => {
-                   const b = part.getBBox();
-                   return b.x < -1 || b.y < -1 || b.x + b.width > box.width + 1 || b.y + b.height > box.height + 1;
-                 }).map(part => part.outerHTML);
-               })"""
-        )
+        outside = page.outside_of_charts()
 
         def click(column: int) -> list[str]:
             button = f"document.querySelectorAll('table.by-direction thead th')[{column}].querySelector('button')"
@@ -95,9 +82,8 @@ def test_tables_sort_and_filter(tmp_path: Path) -> None:
     ]
     assert told == "" and shown == ["none", "block"]
     assert "BLEU: a:1|b:2" in copied
-    assert _complaints(page.events) == []
-    asked = [one["params"]["request"]["url"] for one in page.events if one["method"] == "Network.requestWillBeSent"]
-    assert [url[:5] for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert page.complaints() == []
+    assert page.asked_of_others() == []
 
 
 def test_many_directions_systems_and_measures(tmp_path: Path) -> None:
@@ -106,10 +92,7 @@ def test_many_directions_systems_and_measures(tmp_path: Path) -> None:
     profile = tmp_path / "profile"
     profile.mkdir()
     with browser(profile) as page:
-        for domain in ("Log", "Runtime", "Page"):
-            page.call(f"{domain}.enable")
-        page.call("Page.navigate", url=Path(uri).as_uri())
-        page.evaluate(LOADED)
+        page.open(Path(uri))
         counts = page.evaluate(
             "['table.by-direction td data', 'svg.chart'].map(s => document.querySelectorAll(s).length)"
         )
@@ -121,14 +104,4 @@ def test_many_directions_systems_and_measures(tmp_path: Path) -> None:
         told = page.evaluate("document.getElementById('found').textContent")
     assert counts == [200 * 20 * 10, 20]
     assert (left, told) == (2 * 20, "2 of 200")
-    assert _complaints(page.events) == []
-
-
-def _complaints(events: list[dict[str, object]]) -> list[dict[str, object]]:
-    return [
-        event
-        for event in events
-        if event["method"] == "Runtime.exceptionThrown"
-        or (event["method"] == "Runtime.consoleAPICalled" and event["params"]["type"] in ("error", "warning"))  # type: ignore[index]
-        or (event["method"] == "Log.entryAdded" and event["params"]["entry"]["level"] in ("error", "warning"))  # type: ignore[index]
-    ]
+    assert page.complaints() == []
