@@ -95,6 +95,20 @@ class RunFolder:
         """The page for people."""
         return storage.join(self.root, "report.html")
 
+    @property
+    def labels(self) -> str:
+        """What curators said of pairs, a line each time."""
+        return storage.join(self.root, "labels.parquet")
+
+    @property
+    def selections(self) -> str:
+        """Folder of what curators chose."""
+        return storage.join(self.root, "selections")
+
+    def selection(self, name: str) -> str:
+        """One choice of pairs."""
+        return storage.join(self.selections, f"{name}.yaml")
+
     def marks(self, stage: str) -> str:
         """Folder of a stage's completion marks."""
         return storage.join(self.root, "state", "done", stage)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from seamlessalign import __version__
 from seamlessalign.errors import ConfigError, SeamlessAlignError
+from seamlessalign.exchange_cli import add_exchange_commands
 from seamlessalign.models_cli import add_model_commands
 from seamlessalign.secrets import log_redacted, redact
 from seamlessalign.training_cli import add_training_commands
@@ -164,13 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     choose.add_argument("--max-hours", type=float, metavar="H", help="of each direction, the best pairs first")
     choose.set_defaults(command=_filter)
 
-    export = commands.add_parser("export", help="copy the corpus of a run to hand it on")
-    export.add_argument("run", metavar="DIR")
-    export.add_argument("--to", required=True, metavar="DIR", help="folder to write to")
-    export.add_argument("--format", choices=["parquet"], default="parquet", help="how (default: %(default)s)")
-    export.add_argument("--direction", action="append", metavar="DIRECTION", help="only this one; may be repeated")
-    export.set_defaults(command=_export)
-
+    add_exchange_commands(commands)
     add_training_commands(commands)
     add_model_commands(commands)
 
@@ -317,18 +312,6 @@ def _filter(arguments: argparse.Namespace) -> int:
     print(summary_text(result))
     print(f"report: {build_report(result.folder.root)}")
     return result.exit_status
-
-
-def _export(arguments: argparse.Namespace) -> int:
-    from seamlessalign.pipelines.export import export_parquet
-
-    exported = export_parquet(arguments.run, arguments.to, arguments.direction or ())
-    for direction, rows in exported.rows.items():
-        print(f"{direction}: {rows} pairs")
-    print(f"corpus: {arguments.to}")
-    if exported.beside:
-        print(f"beside it: {', '.join(exported.beside)}")
-    return 0
 
 
 def _models(arguments: argparse.Namespace) -> int:

@@ -36,8 +36,13 @@ HEAVY = (
     "datasets",
     "onnxruntime",
     "submitit",
+    "duckdb",
+    "streamlit",
+    "altair",
+    "lhotse",
+    "webdataset",
 )
-COMMAND_LINE = ("seamlessalign/cli.py", "seamlessalign/training_cli.py", "seamlessalign/models_cli.py")
+COMMAND_LINE = tuple(f"seamlessalign/{name}.py" for name in ("cli", "training_cli", "models_cli", "exchange_cli"))
 DATA = (".tsv", ".yaml", ".json", ".safetensors", ".html", ".css", ".js")
 
 

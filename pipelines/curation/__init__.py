@@ -1,0 +1,1 @@
+"""Choosing what is good enough: what a curator sees of a run, hears, labels and selects."""

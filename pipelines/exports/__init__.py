@@ -1,0 +1,1 @@
+"""Handing a corpus on, in the forms that others read."""

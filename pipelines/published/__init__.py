@@ -1,0 +1,1 @@
+"""Corpora that are published as metadata: their lines, read and written, and the corpus rebuilt from them."""

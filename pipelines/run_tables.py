@@ -1,0 +1,133 @@
+"""The tables of a run, to be asked in SQL: DuckDB over its Parquet files, which sees nothing but the run's folder."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+
+from seamlessalign import storage
+from seamlessalign.errors import InputError, MissingPackageError, StorageError
+from seamlessalign.pipelines.folder import SIDE_STAGES, TABLES, RunFolder
+from seamlessalign.pipelines.report_numbers import parts_of
+
+ASKED = (*TABLES, *SIDE_STAGES)  # in the order of a run
+
+
+class RunTables:
+    """A view for each table that a run has: `recordings`, `segments`, `sentences`, `pairs`, `corpus`, …
+
+    `pairs` and what comes behind it have a column `direction`, and every view has DuckDB's `filename` and
+    `file_row_number`, by which a row is found again. Nothing is read before it is asked for. Each thread takes a
+    `cursor` of its own.
+
+    Raises InputError where the folder has no table, StorageError where one is damaged, MissingPackageError without
+    duckdb.
+    """
+
+    def __init__(self, root: str, threads: int | None = None) -> None:
+        try:
+            import duckdb
+        except ImportError as error:
+            raise MissingPackageError("duckdb", "curate", "asking the tables of a run") from error
+        self.root = root
+        self.folder = RunFolder(root)
+        self.parts = {name: found for name in ASKED if (found := parts_of(root, name))}
+        if not self.parts:
+            raise InputError(f"{root}: has none of the tables of a run ({', '.join(TABLES)}); is it a run's folder?")
+        self._lock = threading.Lock()
+        self._remote: dict[str, Any] = {}
+        options: dict[str, Any] = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+        self._connection = duckdb.connect(config=options | ({"threads": threads} if threads else {}))
+        self._confine()
+        for name, found in self.parts.items():
+            self._add_view(name, [uri for uris in found.values() for uri in uris])
+
+    @property
+    def names(self) -> list[str]:
+        """The tables that the run has."""
+        return list(self.parts)
+
+    @property
+    def directions(self) -> list[str]:
+        """The directions that have pairs, or, where there are no pairs, a corpus; sorted."""
+        return sorted(self.parts.get("pairs") or self.parts.get("corpus") or {})
+
+    def check_direction(self, direction: str) -> None:
+        """Raises InputError for one that the run does not have."""
+        if direction not in self.directions:
+            raise InputError(f"{self.root}: has no direction {direction!r}; there are {', '.join(self.directions)}")
+
+    def cursor(self) -> Any:
+        """A DuckDB connection to the views, for one thread. What it may read stays within the run's folder."""
+        with self._lock:
+            cursor = self._connection.cursor()
+        for name, dataset in self._remote.items():
+            cursor.register(name, dataset)
+        return cursor
+
+    def ask(self, query: str, parameters: list[Any] | dict[str, Any] | None = None) -> pa.Table:
+        """What a query that gives rows gives. Raises StorageError where a file of the run is damaged."""
+        with self._telling(), self.cursor() as cursor:
+            found: pa.Table = cursor.sql(query, params=parameters).to_arrow_table()
+        return found
+
+    def schema(self, name: str) -> pa.Schema:
+        """Columns of a table, without those that DuckDB adds."""
+        return self.ask(f"select * exclude (filename, file_row_number) from {name} limit 0").schema
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._connection.close()
+
+    def __enter__(self) -> "RunTables":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        import duckdb
+
+        try:
+            yield
+        except (duckdb.IOException, duckdb.InvalidInputException) as error:
+            said = " ".join(str(error).splitlines()[0].split())
+            raise StorageError(f"{self.root}: a table of the run cannot be read: {said}") from error
+
+    def _confine(self) -> None:
+        """Let no query reach files outside of the run's folder, or change that."""
+        if storage.is_local(self.root):
+            folder = f"{storage.local_path(self.root).absolute()}/"
+            allowed = ", ".join(
+                map(_quoted, {folder, _taken_literally(folder)})
+            )  # patterns are judged before files are
+            self._connection.execute(f"set allowed_directories = [{allowed}]")
+        self._connection.execute("set enable_external_access = false")
+        self._connection.execute("set lock_configuration = true")
+
+    def _add_view(self, name: str, uris: list[str]) -> None:
+        if storage.is_local(self.root):
+            paths = ", ".join(_quoted(_taken_literally(str(storage.local_path(uri).absolute()))) for uri in uris)
+            statement = (
+                f"create view {name} as select * from read_parquet([{paths}], "
+                "hive_partitioning = false, filename = true, file_row_number = true)"
+            )
+            with self._telling():
+                self._connection.execute(statement)
+            return
+        import pyarrow.dataset as ds
+
+        opened = [storage.filesystem(uri) for uri in uris]
+        self._remote[name] = ds.dataset([path for _, path in opened], filesystem=opened[0][0], format="parquet")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _taken_literally(path: str) -> str:
+    """A path in which DuckDB sees no pattern."""
+    return "".join(f"[{sign}]" if sign in "[*?" else sign for sign in path)
