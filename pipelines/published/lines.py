@@ -1,0 +1,117 @@
+"""Files of published metadata, read line by line, however large they are."""
+
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import IO, Any
+
+from seamlessalign import storage
+from seamlessalign.errors import InputError, UnreadableError
+from seamlessalign.pipelines.published.line_forms import Form, MetadataLine, form_of, parse_line
+
+__all__ = ["HARMLESS", "BadLine", "Form", "MetadataLine", "PublishedPair", "read_lines"]
+
+HARMLESS = frozenset({"blank_line", "header"})  # reasons of lines from which nothing could be made
+_LONGEST = 1 << 20  # bytes of a line
+_LOOKED_AT = 100  # lines, to know the form
+_SHOWN = 200  # characters of a line that cannot be read
+_GZIP, _XZ = b"\x1f\x8b", b"\xfd7zXZ\x00"
+
+
+@dataclass(frozen=True)
+class PublishedPair:
+    """Both sides of a published pair, in the order of its direction."""
+
+    direction: str
+    line_no: int
+    src: MetadataLine
+    tgt: MetadataLine
+
+
+@dataclass(frozen=True)
+class BadLine:
+    """A line that says nothing, and why: `blank_line`, `header`, `invalid_utf8`, `too_long`, and those of `parse_line`.
+
+    The reasons `truncated` and `damaged` are the file's: its compressed bytes cannot be read beyond this line.
+    """
+
+    reason: str
+    detail: str
+
+
+def read_lines(uri: str, form: Form | None = None) -> Iterator[tuple[int, MetadataLine | BadLine]]:
+    """Each line of a file with its number, from 1: what it says, or why it says nothing.
+
+    The file is plain, gzip or xz, whatever its name, and anywhere that `storage` reads. Its form is told by its first
+    lines where it is not given. Raises InputError where there is no such file, or where none of these lines has any
+    of the forms; StorageError where it cannot be fetched.
+    """
+    numbered = _numbered(uri)
+    if form is None:
+        ahead = []
+        for number, raw in numbered:
+            ahead.append((number, raw))
+            if len(ahead) == _LOOKED_AT:
+                break
+        texts = [text for _, raw in ahead if isinstance(raw, bytes) and (text := _shown(raw)).strip()]
+        form = form_of(texts)
+        if form is None and texts:
+            raise InputError(
+                f"{uri}: the first line is in none of the forms seamlessalign, expressive and nllb: {texts[0][:80]!r}"
+            )
+        numbered = chain(ahead, numbered)
+    for number, raw in numbered:
+        yield number, raw if isinstance(raw, BadLine) else _read(raw, form or "seamlessalign")
+
+
+def _read(raw: bytes, form: Form) -> MetadataLine | BadLine:
+    text = raw.rstrip(b"\r\n")
+    try:
+        decoded = text.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        return BadLine("invalid_utf8", f"{error.reason} at byte {error.start}: {_shown(text)}")
+    if not decoded.strip():
+        return BadLine("blank_line", "")
+    try:
+        return parse_line(decoded, form)
+    except UnreadableError as error:
+        return BadLine(error.reason, f"{error.detail}: {_shown(text)}")
+
+
+def _shown(raw: bytes) -> str:
+    return raw.rstrip(b"\r\n").decode("utf-8", "replace").removeprefix("\ufeff")[:_SHOWN]
+
+
+def _numbered(uri: str) -> Iterator[tuple[int, bytes | BadLine]]:
+    """The lines of a file; one that is too long, or the place where the file breaks off, as what is wrong."""
+    number = 0
+    try:
+        with storage.open_read(uri) as file, _unpacked(file) as stream:
+            while raw := stream.readline(_LONGEST):
+                number += 1
+                if len(raw) == _LONGEST and not raw.endswith(b"\n"):
+                    beginning = _shown(raw)
+                    while raw and not raw.endswith(b"\n"):
+                        raw = stream.readline(_LONGEST)
+                    yield number, BadLine("too_long", f"more than {_LONGEST} bytes: {beginning}")
+                else:
+                    yield number, raw
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise InputError(f"{uri}: cannot be read: {error.strerror or 'there is no such file'}") from error
+    except EOFError as error:
+        yield number + 1, BadLine("truncated", f"{uri} breaks off behind line {number}: {error}")
+    except (gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+        yield number + 1, BadLine("damaged", f"{uri} cannot be unpacked behind line {number}: {error}")
+
+
+def _unpacked(file: IO[bytes]) -> IO[bytes] | Any:
+    """The bytes inside, by what the file begins with."""
+    ahead = io.BufferedReader(file, 1 << 20) if not hasattr(file, "peek") else file  # type: ignore[type-var]
+    begins = ahead.peek(6)[:6]  # type: ignore[attr-defined]
+    if begins.startswith(_GZIP):
+        return gzip.GzipFile(fileobj=ahead)  # type: ignore[arg-type]
+    return lzma.LZMAFile(ahead) if begins.startswith(_XZ) else ahead  # type: ignore[arg-type]
