@@ -21,7 +21,7 @@ from seamlessalign.rows import CORPUS, RECORDINGS
 
 STAGE = "corpus"
 PAIRS_PER_SHARD = KEPT_GROUP
-_ROW_GROUP = 100  # audio is big: a reader takes this many rows at a time
+ROW_GROUP = 100  # audio is big: a reader takes this many rows at a time
 _SIDES = ("src", "tgt")
 _SUFFIX = {"flac": "flac", "opus": "ogg"}
 
@@ -73,9 +73,9 @@ def process(shard: CorpusShard, digest: str, context: Context) -> Mark:
             rows.append(_row(pair, audio, recordings, context.config.corpus.audio_format))
             advance(STAGE, 1)
     uri = context.folder.table("corpus", f"direction={shard.direction}", shard_name(shard.number))
-    metadata = {"seamlessalign.digest": digest, "huggingface": _FEATURES}
+    metadata = {"seamlessalign.digest": digest, "huggingface": FEATURES}
     table = pa.Table.from_pylist(rows, schema=CORPUS)
-    written = storage.write_table(uri, table, metadata=metadata, row_group_size=_ROW_GROUP)
+    written = storage.write_table(uri, table, metadata=metadata, row_group_size=ROW_GROUP)
     line = tally.line(STAGE, shard.name, digest=digest, seconds=watch.seconds, bytes_written=written)
     return Mark(STAGE, shard.name, digest, [context.folder.relative(uri)], [line])
 
@@ -144,4 +144,4 @@ def _features() -> str:
     return json.dumps({"info": {"features": features}})
 
 
-_FEATURES = _features()
+FEATURES = _features()  # of the schema's metadata

@@ -353,10 +353,17 @@ def write_tables(
     `write_table`.
     """
     schema = schema.with_metadata({key.encode(): value.encode() for key, value in metadata.items()})
-    with local_target(uri) as path, pq.ParquetWriter(path, schema, **_layout(schema)) as writer:
+    with table_writer(uri, schema) as writer:
         for table in tables:
             writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=row_group_size)
     return size(uri)
+
+
+@contextlib.contextmanager
+def table_writer(uri: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Takes tables of exactly that schema for one Parquet file, which on leaving without an error is there, whole."""
+    with local_target(uri) as path, pq.ParquetWriter(path, schema, **_layout(schema)) as writer:
+        yield writer
 
 
 def _layout(schema: pa.Schema) -> dict[str, Any]:
