@@ -32,16 +32,16 @@ WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 class EcapaSizes(Section):
     """Sizes of the network; those of VoxLingua107's where nothing is given."""
 
-    n_mels: PositiveInt = 60
+    n_mels: PositiveInt = 60  # mel bins of a frame
     # of the first convolution, of the blocks, and of what their outputs are joined to
     channels: list[PositiveInt] = Field(default=[1024, 1024, 1024, 1024, 3072], min_length=3)
-    kernel_sizes: list[PositiveInt] = Field(default=[5, 3, 3, 3, 1])
-    dilations: list[PositiveInt] = Field(default=[1, 2, 3, 4, 1])
-    attention_channels: PositiveInt = 128
+    kernel_sizes: list[PositiveInt] = Field(default=[5, 3, 3, 3, 1])  # of the same layers, odd
+    dilations: list[PositiveInt] = Field(default=[1, 2, 3, 4, 1])  # of the same layers
+    attention_channels: PositiveInt = 128  # of the pooling over time
     res2net_scale: PositiveInt = 8  # parts that the channels of a block are cut into
-    se_channels: PositiveInt = 128
-    embedding: PositiveInt = 256
-    classifier: PositiveInt = 512
+    se_channels: PositiveInt = 128  # of the squeeze and excitation of a block
+    embedding: PositiveInt = 256  # dimensions of an utterance
+    classifier: PositiveInt = 512  # hidden units between it and the languages
 
     @model_validator(mode="after")
     def _fitting(self) -> "EcapaSizes":

@@ -77,8 +77,8 @@ class LidOptimiser(OptimiserSettings):
     batch: PositiveInt = 128  # crops, over all processes; batch normalisation sees one batch at a time
     last_lr: float = Field(1e-4, ge=0)
     schedule: Schedule = "linear"
-    weight_decay: float = Field(2e-6, ge=0)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    weight_decay: float = Field(2e-6, ge=0)  # added to the gradient
+    label_smoothing: float = Field(0.0, ge=0, lt=1)  # share of the target that all languages get alike
     clip: float = Field(5.0, gt=0)
 
 
@@ -94,8 +94,8 @@ class LidValidation(ValidationSettings):
 class LidCalibrationChoice(Section):
     """How thresholds are fitted on the held-out crops when training ends."""
 
-    rule: Literal["f1", "right", "precision"] = "f1"
-    precision: float | None = Field(None, gt=0, le=1)
+    rule: Literal["f1", "right", "precision"] = "f1"  # highest F1, what is likelier right than wrong, or a precision
+    precision: float | None = Field(None, gt=0, le=1)  # the wished one, with that rule
 
     @model_validator(mode="after")
     def _fitting(self) -> "LidCalibrationChoice":

@@ -25,8 +25,10 @@ Clause = tuple[str, list[Any]]  # SQL with a ? for each parameter, and these
 class Filter(Section):
     """A condition on one column of `pairs`, or one derived from them. A row in which it is null does not meet it."""
 
-    column: str
-    op: Literal["at_least", "at_most", "one_of", "none_of", "contains", "is_null", "is_not_null"]
+    column: str  # of `pairs`, or one that is derived from them
+    op: Literal[
+        "at_least", "at_most", "one_of", "none_of", "contains", "is_null", "is_not_null"
+    ]  # what must hold of it
     value: float | str | list[str] | bool | None = None  # a number; a text that is contained in any case; or values
 
     @model_validator(mode="after")
@@ -60,9 +62,9 @@ class Filter(Section):
 class Cut(Section):
     """Where one direction is cut. Without any bound, the run's own kept pairs."""
 
-    min_margin: float | None = None
+    min_margin: float | None = None  # of each pair
     min_precision: float | None = Field(None, ge=0, le=1)  # of each pair's estimate
-    filters: list[Filter] = []
+    filters: list[Filter] = []  # all of which a pair must meet
 
     @property
     def is_own(self) -> bool:

@@ -28,7 +28,7 @@ _STATUS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit status."""
-    parser = _parser()
+    parser = command_parser()
     given = list(sys.argv[1:] if argv is None else argv)
     front, behind = given, []
     if "run" in given and "--" in given:  # what is behind is for a runner of Beam, and says nothing to us
@@ -67,7 +67,8 @@ class _Parser(argparse.ArgumentParser):
         super().error(redact(message))
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """The parser of the whole program."""
     parser = _Parser("seamlessalign", description=_DESCRIPTION, epilog=_STATUS)
     parser.add_argument("--version", action="version", version=f"seamlessalign {__version__}")
     parser.add_argument("--debug", action="store_true", help="show a trace with every error")
@@ -92,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(command=_demo)
 
     run = commands.add_parser("run", help="mine the recordings and texts that a configuration names")
-    run.add_argument("config", metavar="CONFIG.yaml")
+    run.add_argument("config", metavar="CONFIG.yaml", help="what is mined, and how")
     run.add_argument(
         "overrides", nargs="*", metavar="key=value", help="set a key of the configuration, such as mining.k=32"
     )
@@ -120,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     status = commands.add_parser("status", help="what of a run is done, running, failed and dropped")
-    status.add_argument("run", metavar="DIR")
+    status.add_argument("run", metavar="DIR", help="folder of the run")
     status.add_argument("--json", action="store_true", help="for programs")
     one = status.add_mutually_exclusive_group()
     one.add_argument("--watch", action="store_true", help="show it anew every two seconds until the run ends")
@@ -141,19 +142,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     spans.add_argument("--picture", metavar="FILE.svg", help="also draw the fragments and spans of one recording")
     spans.add_argument("--recording", metavar="URI", help="which, by uri or id (default: the first with spans)")
-    spans.add_argument("--start", type=float, default=0.0, metavar="S", help="seconds (default: %(default)s)")
-    spans.add_argument("--seconds", type=float, default=60.0, metavar="S", help="(default: %(default)s)")
+    spans.add_argument(
+        "--start", type=float, default=0.0, metavar="S", help="of what is drawn, in seconds (default: %(default)s)"
+    )
+    spans.add_argument("--seconds", type=float, default=60.0, metavar="S", help="so many of it (default: %(default)s)")
     spans.set_defaults(command=_spans)
 
     report = commands.add_parser("report", help="write one HTML file about a run")
-    report.add_argument("run", metavar="DIR")
+    report.add_argument("run", metavar="DIR", help="folder of the run")
     report.add_argument(
         "--samples", type=int, default=6, help="pairs to listen to, for each direction (default: %(default)s)"
     )
     report.set_defaults(command=_report)
 
     choose = commands.add_parser("filter", help="choose the pairs of a run again, without mining again")
-    choose.add_argument("run", metavar="DIR")
+    choose.add_argument("run", metavar="DIR", help="folder of the run")
     rule = choose.add_mutually_exclusive_group()
     rule.add_argument("--threshold", type=float, metavar="MARGIN", help="keep pairs with this margin or more")
     rule.add_argument(

@@ -65,8 +65,8 @@ class VadConfig(Section):
 class SpansConfig(Section):
     """Over-segmentation: which runs of fragments are candidates."""
 
-    min_seconds: float = Field(1.0, gt=0)
-    max_seconds: float = Field(20.0, gt=0)
+    min_seconds: float = Field(1.0, gt=0)  # of a span, silences within it included
+    max_seconds: float = Field(20.0, gt=0)  # likewise; a longer fragment makes no span
     max_gap_seconds: float = Field(1.0, ge=0)  # a longer silence ends every run
     max_fragments: int | None = Field(None, ge=1)  # of one span; caps what restless speech makes
 
@@ -82,7 +82,7 @@ class QualityConfig(Section):
     A bound switches the measuring on that it needs.
     """
 
-    measure: bool = False
+    measure: bool = False  # write the columns, without a bound on any
     dnsmos: bool = False  # what listeners would say of it as well: slow, and needs the extra `quality`
     min_snr_db: float | None = None  # power of speech over that of the noise around it; 10 is noisy, 30 is a studio
     max_clipping: float | None = Field(None, ge=0, le=1)  # share of samples at full scale
@@ -134,18 +134,19 @@ class SpeechConfig(Section):
     spans: SpansConfig = SpansConfig()
     quality: QualityConfig = QualityConfig()
     lid: SpeechLidConfig = SpeechLidConfig()
+    # Or transcribe-e5, transcribe-labse, sonar, student (which `models` says where to find)
     embedder: str = "whisper-e5"
     # Whether each span is heard by itself (each, the default of sonar), or each stretch of speech once for all spans
     # that share it (shared, the default of all others), which is faster, and with sonar makes other rows.
     frames: Literal["each", "shared"] | None = None
-    recordings_per_shard: int = Field(1, ge=1)
+    recordings_per_shard: int = Field(1, ge=1)  # what one task does, and what is done again when it is lost
 
 
 class TextLidConfig(Section):
     """Which language a sentence is in."""
 
-    model: str = "fasttext-lid176"
-    min_prob: float = Field(0.3, ge=0, le=1)
+    model: str = "fasttext-lid176"  # the only one there is
+    min_prob: float = Field(0.3, ge=0, le=1)  # less certain sentences are dropped
     min_chars: int = Field(20, ge=0)  # shorter sentences are trusted: identifiers guess on them
 
 
@@ -156,10 +157,10 @@ class TextConfig(Section):
     languages: list[Lang] | None = None  # kept languages; by default those that the directions name
     lang: Lang | None = None  # the language that the texts are meant to be in; others are dropped
     split: bool = False  # cut lines into sentences; otherwise each line is one sentence
-    min_chars: int = Field(3, ge=1)
-    max_chars: int = Field(1000, ge=1)
+    min_chars: int = Field(3, ge=1)  # shorter sentences are dropped
+    max_chars: int = Field(1000, ge=1)  # longer ones are
     lid: TextLidConfig = TextLidConfig()
-    embedder: str = "e5-small"
+    embedder: str = "e5-small"  # or labse, sonar; into the space of the speech embedder
     lines_per_shard: int = Field(20_000, ge=1)  # of a text file that is not compressed
 
     @model_validator(mode="after")
@@ -172,17 +173,17 @@ class FiltersConfig(Section):
     """What is dropped after mining although its score is high enough."""
 
     min_seconds: float = Field(0.1, ge=0)  # of an audio side
-    max_seconds: float = Field(50.0, gt=0)
+    max_seconds: float = Field(50.0, gt=0)  # likewise
     max_duration_ratio: float = Field(3.0, ge=1)  # longer over shorter, speech against speech
     min_chars_per_second: float = Field(2.0, ge=0)  # text against speech
-    max_chars_per_second: float = Field(40.0, gt=0)
+    max_chars_per_second: float = Field(40.0, gt=0)  # likewise
     # Probability that the identifier gave the language; 0: all pass. A sentence whose language was stated, and which
     # the identifier took for another or could not tell, has probability 0; a recording with a stated language has 1.
     min_text_lang_prob: float = Field(0.0, ge=0, le=1)
-    min_speech_lang_prob: float = Field(0.0, ge=0, le=1)
+    min_speech_lang_prob: float = Field(0.0, ge=0, le=1)  # likewise
     max_emoji_share: float = Field(0.2, ge=0, le=1)  # of a text's characters, as a reader sees them
     max_punctuation_share: float = Field(0.5, ge=0, le=1)  # punctuation and symbols
-    max_space_share: float = Field(0.5, ge=0, le=1)
+    max_space_share: float = Field(0.5, ge=0, le=1)  # white space
     drop_identical_text: bool = True  # text against text: equal but for case, punctuation and spaces
     # Speech against speech: both sides are one sound that nobody translated. Off by default, because every recording
     # that has a pair with sides of equal length is decoded once more.
@@ -236,12 +237,15 @@ class MiningConfig(Section):
     """How pairs are found and chosen."""
 
     k: int = Field(16, ge=1, le=2**15)  # neighbours; their ranks are int16
+    # Cosine over the mean of both neighbourhoods, minus it, or by itself
     margin: Literal["ratio", "distance", "absolute"] = "ratio"
+    # Whose neighbours are candidates, and which of them stay: docs/choosing.md
     strategy: Literal["forward", "backward", "union", "intersect", "max"] = "max"
     threshold: Literal["auto"] | float = "auto"  # auto: the embedder's own
     min_precision: float | None = Field(None, gt=0, lt=1)  # in its place: how sure each pair must be
     fdr: float | None = Field(None, gt=0, lt=1)  # in its place: the share of wrong pairs among all that are kept
     decoys: DecoysConfig = DecoysConfig()
+    # How neighbours are searched; auto: exact where it fits into memory
     backend: Literal["auto", "exact", "faiss-flat", "faiss-ivfpq"] = "auto"
     near_duplicates: float | None = Field(0.7, gt=0, le=1)  # cosine of centred rows from which neighbours count once
     centre: bool = True  # subtract the mean of the run's own rows, per language
@@ -261,7 +265,7 @@ class MiningConfig(Section):
 class CorpusConfig(Section):
     """How kept pairs are written."""
 
-    audio_format: Literal["flac", "opus"] = "flac"
+    audio_format: Literal["flac", "opus"] = "flac"  # flac loses nothing, opus a fraction of its size
 
 
 class UnitsConfig(Section):
@@ -291,7 +295,7 @@ class FetchConfig(Section):
     seconds: float = Field(
         600.0, gt=0
     )  # waited for one list, text or container; decode.timeout_seconds for a recording
-    max_redirects: int = Field(5, ge=0, le=50)
+    max_redirects: int = Field(5, ge=0, le=50)  # of one address
 
     def access(self) -> WebAccess:
         """The same as bounds for whoever fetches."""
@@ -308,9 +312,11 @@ class FetchConfig(Section):
 class RunConfig(Section):
     """A whole run."""
 
-    name: str = "run"
+    name: str = "run"  # of the run, as its page calls it
+    # Folder of the run, or the beginning of its addresses in a store; `--output` of the command line comes first
     output: str | None = None
     root: str | None = None  # folder, or beginning of addresses, below which all inputs must lie, wherever links lead
+    # Source-target: eng is English text, frA French speech; eng-frA, frA-esA
     directions: list[DirectionName] = Field(min_length=1)
     speech: SpeechConfig = SpeechConfig()
     text: TextConfig = TextConfig()

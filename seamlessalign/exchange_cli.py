@@ -14,7 +14,7 @@ def add_exchange_commands(commands: Any) -> None:
 
 def _add_export(commands: Any) -> None:
     export = commands.add_parser("export", help="copy the corpus of a run to hand it on")
-    export.add_argument("run", metavar="DIR")
+    export.add_argument("run", metavar="DIR", help="folder of the run")
     export.add_argument("--to", required=True, metavar="DIR", help="folder to write to")
     export.add_argument("--format", choices=["parquet"], default="parquet", help="how (default: %(default)s)")
     export.add_argument("--direction", action="append", metavar="DIRECTION", help="only this one; may be repeated")

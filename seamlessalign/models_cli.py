@@ -276,7 +276,7 @@ def _job(arguments: argparse.Namespace, *, speak: bool) -> Any:
 
 def _add_evaluate(commands: Any) -> None:
     evaluate = commands.add_parser("evaluate", help="measure what systems made of a test set, with intervals")
-    evaluate.add_argument("config", nargs="?", metavar="CONFIG.yaml")
+    evaluate.add_argument("config", nargs="?", metavar="CONFIG.yaml", help="rows, systems and measures")
     evaluate.add_argument(
         "overrides", nargs="*", metavar="key=value", help="set a key of the configuration, such as resampling.seed=1"
     )

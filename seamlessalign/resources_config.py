@@ -40,7 +40,7 @@ class ResourcesConfig(Section):
 
     workers: PositiveInt | Literal["auto"] = "auto"  # worker processes
     threads: PositiveInt | Literal["auto"] = "auto"  # threads of each worker
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # of models and of the search; auto: CUDA where there is a GPU
     # GiB that a worker may hold between groups: one that has grown beyond is replaced. auto: its share of the machine
     worker_memory_gb: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     retries: int = Field(2, ge=0)  # of a shard whose worker was killed, with the local executor

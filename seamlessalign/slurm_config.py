@@ -32,18 +32,19 @@ SbatchOption = Annotated[str, AfterValidator(_check_sbatch_option)]
 class SlurmTaskConfig(Section):
     """What the tasks of one stage ask of Slurm where that is not what all ask."""
 
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    minutes: PositiveInt | None = None
-    memory_gb: float | None = Field(None, gt=0)
-    cpus: PositiveInt | None = None
-    gpus: int | None = Field(None, ge=0)
-    constraint: str | None = None
-    parallel: PositiveInt | None = None
+    partition: str | None = None  # of the cluster
+    account: str | None = None  # that pays
+    qos: str | None = None  # quality of service
+    minutes: PositiveInt | None = None  # time limit of a task
+    memory_gb: float | None = Field(None, gt=0)  # of a node
+    cpus: PositiveInt | None = None  # and threads of a task
+    gpus: int | None = Field(None, ge=0)  # with any, a task works on CUDA, else on processors
+    constraint: str | None = None  # features of nodes
+    parallel: PositiveInt | None = None  # tasks that run at a time
+    # Of a task that was killed or lost, or whose time was up without anything done
     retries: int | None = Field(None, ge=0)
-    setup: list[str] | None = None
-    extra: dict[SbatchOption, str | int | bool] | None = None
+    setup: list[str] | None = None  # lines of shell before the program
+    extra: dict[SbatchOption, str | int | bool] | None = None  # other long options of sbatch
 
 
 class SlurmDriverConfig(SlurmTaskConfig):
@@ -73,10 +74,10 @@ class SlurmStages(Section):
 class SlurmAsks(Section):
     """What any job asks of Slurm."""
 
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    minutes: PositiveInt = 720
+    partition: str | None = None  # of the cluster; by default the cluster's own
+    account: str | None = None  # that pays; by default the user's own
+    qos: str | None = None  # quality of service; by default the cluster's own
+    minutes: PositiveInt = 720  # time limit of a job; what it did not get done goes on in another
     memory_gb: float = Field(8.0, gt=0)  # of a node
     cpus: PositiveInt = 2  # and threads of a task
     constraint: str | None = None  # features of nodes
@@ -91,7 +92,7 @@ class SlurmAsks(Section):
 class SlurmTrainingConfig(SlurmAsks):
     """What a training asks of Slurm, with `--executor slurm`; `cpus` are of each process."""
 
-    nodes: PositiveInt = 1
+    nodes: PositiveInt = 1  # of the job
     processes: PositiveInt = 1  # of each node, which train together with those of all others
     gpus: int = Field(0, ge=0, le=1)  # of each process; with one it trains on CUDA, else on processors
     warn_seconds: PositiveInt = 90  # before its time is up that it is told so: a step and a checkpoint must fit in

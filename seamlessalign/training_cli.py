@@ -39,7 +39,7 @@ def add_training_commands(commands: Any) -> None:
     """Add `train` to the subparsers of the program."""
     train = commands.add_parser("train", help="train a model as a configuration says; run again to go on")
     train.add_argument("kind", choices=list(TRAININGS), help="what is trained")
-    train.add_argument("config", metavar="CONFIG.yaml")
+    train.add_argument("config", metavar="CONFIG.yaml", help="of that kind of training")
     train.add_argument(
         "overrides", nargs="*", metavar="key=value", help="set a key of the configuration, such as optimiser.lr=0.0003"
     )

@@ -19,13 +19,13 @@ class SpeechSource(Section):
 
     needs_lang: ClassVar[bool] = True  # whether rows must say their language, where `lang` does not
 
-    kind: str
+    kind: str  # of a source
     # parquet: file, folder or pattern; folder: the folder, or its .tsv or .jsonl; espeak: a text file, a sentence a
     # line; or what else a trainer can read
     path: str
     lang: Lang | None = None  # where rows do not say
     audio: str | None = None  # column of the sound (audio), or of a file's path (path) in a folder's manifest
-    lang_column: str = "lang"
+    lang_column: str = "lang"  # column of the language of a row
     words_per_minute: list[PositiveInt] = Field(default=[155], min_length=1)  # espeak: taken in turn
     max_items: PositiveInt | None = None  # the first so many
 
@@ -39,9 +39,9 @@ class SpeechData(Section):
 
     train: Sequence[SpeechSource] = Field(min_length=1)
     validation: Sequence[SpeechSource] = ()  # by default a share of `train`
-    validation_share: float = Field(0.1, gt=0, lt=1)
+    validation_share: float = Field(0.1, gt=0, lt=1)  # of `train`, where no `validation` is given
     min_seconds: float = Field(gt=0)  # of a stretch of speech
-    max_seconds: float = Field(gt=0)
+    max_seconds: float = Field(gt=0)  # likewise
 
     def beside(self, file: Path) -> Self:
         """The data with all paths taken from where a configuration file is."""
@@ -54,8 +54,8 @@ class SoundChangeSettings(Section):
 
     speed: float = Field(0.0, ge=0, lt=0.5)  # largest change, up or down; the pitch changes too
     noise: float = Field(0.0, ge=0, le=1)  # share with noise
-    min_snr_db: float = 0.0
-    max_snr_db: float = 15.0
+    min_snr_db: float = 0.0  # of that noise, drawn between this and the next
+    max_snr_db: float = 15.0  # of that noise
     gain_db: float = Field(0.0, ge=0)  # largest change, up or down
 
     @model_validator(mode="after")
@@ -68,16 +68,17 @@ class SoundChangeSettings(Section):
 class OptimiserSettings(Section):
     """Adam, how long, and how fast it goes."""
 
-    steps: PositiveInt
+    steps: PositiveInt  # of the whole training
     accumulate: PositiveInt = 1  # batches whose gradients make one step
-    lr: float = Field(1e-3, gt=0)
+    lr: float = Field(1e-3, gt=0)  # learning rate at its highest
     last_lr: float = Field(0.0, ge=0)  # that the schedule falls to, or (inverse_sqrt) not below
     warmup: NonNegativeInt = 100  # steps
     # behind the warm-up: cosine, linear: falling to `last_lr` at the last step; inverse_sqrt; or constant
     schedule: Schedule = "cosine"
+    # Decay of Adam's means of gradients and of their squares
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     eps: float = Field(1e-8, gt=0)  # of Adam's denominator
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(0.01, ge=0)  # decoupled, as in AdamW, where a trainer does not say otherwise
     clip: float = Field(1.0, gt=0)  # norm of the gradient
 
     @model_validator(mode="after")
@@ -111,7 +112,7 @@ def _no(value: object) -> object:
 class TrainingResources(Section):
     """Where and how fast; nothing here changes what is computed, but for the rounding of another precision."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: CUDA where there is a GPU
     precision: Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(_no)] = "no"  # no: float32
     workers: NonNegativeInt = 0  # processes that load and change data, of each training process
     prefetch: PositiveInt = 2  # batches that each of them has ready, or is at
@@ -122,8 +123,8 @@ class TrainingResources(Section):
 class TrainingSettings(Section):
     """What every training is told."""
 
-    output: str
-    seed: NonNegativeInt = 0
+    output: str  # folder of the training; the same command goes on in it
+    seed: NonNegativeInt = 0  # of all random choices
     optimiser: OptimiserSettings
     validation: ValidationSettings = ValidationSettings()
     log_every: PositiveInt = 20  # steps

@@ -16,7 +16,7 @@ class TextSource(Section):
     # parquet: file, folder or pattern, such as a run's corpus; lines: a text file, a text a line; parallel: lines of
     # JSON, each an object of texts by language
     kind: Literal["parquet", "lines", "parallel"]
-    path: str
+    path: str  # file, folder or pattern
     lang: Lang | None = None  # of lines
     # parquet: column of texts → the column that has their language, or this language itself
     columns: dict[str, str] = {"src_text": "src_lang", "tgt_text": "tgt_lang"}
@@ -50,7 +50,7 @@ class VocabularyConfig(Section):
     temperature: float = Field(5.0, ge=1)
     texts: PositiveInt | None = None  # drawn in all; by default as many as there are
     max_bytes: PositiveInt = 4192  # of a text in UTF-8; longer ones are set aside
-    seed: NonNegativeInt = 0
+    seed: NonNegativeInt = 0  # of which texts are drawn
     threads: PositiveInt = 1  # of SentencePiece; of unigram models another number changes last digits of scores
 
     @field_validator("languages")

@@ -39,15 +39,16 @@ def _check_heads(width: int, heads: int) -> None:
 class BackboneConfig(Section):
     """What makes frames of speech."""
 
+    # Whisper's encoder or decoder, w2v-BERT 2.0, SONAR's conformer, or a small conformer from scratch
     kind: Literal["whisper", "whisper-decoder", "w2v-bert", "sonar", "scratch"] = "whisper"
     model: str | None = None  # a name of `models:`; by default whisper-base, and sonar-speech-eng for sonar
     task: Literal["transcribe", "translate"] = "transcribe"  # what the decoder writes while its states are kept
     directory: str | None = None  # of a Wav2Vec2BertModel of transformers
-    width: PositiveInt = 192
-    layers: PositiveInt = 4
-    heads: PositiveInt = 4
-    ffn: PositiveInt = 768
-    dropout: float = Field(0.0, ge=0, lt=1)
+    width: PositiveInt = 192  # of a backbone from scratch
+    layers: PositiveInt = 4  # likewise
+    heads: PositiveInt = 4  # likewise; a divisor of width
+    ffn: PositiveInt = 768  # hidden units of its feed-forward layers
+    dropout: float = Field(0.0, ge=0, lt=1)  # of a backbone from scratch
 
     @model_validator(mode="after")
     def _fitting(self) -> "BackboneConfig":
@@ -67,12 +68,12 @@ class BackboneConfig(Section):
 class PoolerConfig(Section):
     """What makes one row of the frames of a span."""
 
-    kind: str = "attention"
-    width: PositiveInt = 512
-    layers: PositiveInt = 2
-    heads: PositiveInt = 8
-    ffn: PositiveInt = 1024
-    dropout: float = Field(0.0, ge=0, lt=1)
+    kind: str = "attention"  # attention, mean, max, or e5: E5's own layers with adapters
+    width: PositiveInt = 512  # of attention's layers
+    layers: PositiveInt = 2  # of attention
+    heads: PositiveInt = 8  # of attention; a divisor of width
+    ffn: PositiveInt = 1024  # hidden units of its feed-forward layers
+    dropout: float = Field(0.0, ge=0, lt=1)  # of attention's layers
     queries: PositiveInt = 1  # whose rows are averaged
     rank: PositiveInt = 32  # of the adapters of E5's layers
 
@@ -89,9 +90,9 @@ class StudentChoice(Section):
     """A speech encoder as it is chosen: backbone, pooler, and the text embedder in whose space its rows are."""
 
     backbone: BackboneConfig = BackboneConfig()
-    train_backbone: bool = False
+    train_backbone: bool = False  # otherwise only the pooler learns
     pooler: PoolerConfig = PoolerConfig()
-    teacher: str = "e5-small"
+    teacher: str = "e5-small"  # the text embedder in whose space rows are taught to be
 
     @model_validator(mode="after")
     def _trainable(self) -> "StudentChoice":

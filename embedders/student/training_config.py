@@ -26,7 +26,7 @@ class SourceConfig(SpeechSource):
     """
 
     kind: Literal["parquet", "folder", "espeak", "text"]
-    text: str = "text"
+    text: str = "text"  # column of what is said
     # Language → column with the translation into it; of espeak: a text file, line by line.
     translations: dict[Lang, str] = Field(default_factory=dict)
     voices: list[str] = Field(default_factory=list)  # espeak: taken in turn, such as fr, fr+f2, fr+m3
@@ -60,7 +60,7 @@ class DataConfig(SpeechData):
     validation_share: float = Field(0.05, gt=0, lt=1)
     min_seconds: float = Field(0.3, gt=0)  # of an utterance
     max_seconds: float = Field(20.0, gt=0, le=28)
-    max_chars: PositiveInt = 1000
+    max_chars: PositiveInt = 1000  # of what is said; a longer one is set aside
 
 
 class TextConfig(Section):
@@ -69,7 +69,7 @@ class TextConfig(Section):
     translation: Lang = "eng"  # every item has a text in it; the student learns its row
     # Language → how often it is drawn, beside `other_languages` for all the others of an item together.
     languages: dict[Lang, float] = Field(default_factory=dict)
-    other_languages: float = Field(1.0, ge=0)
+    other_languages: float = Field(1.0, ge=0)  # weight of the languages that `languages` does not name
     max_words: PositiveInt | None = None  # of the translation
     noise: float = Field(0.0, ge=0, le=1)  # share of texts that are changed as a poor transcriber might have them
 
@@ -90,7 +90,7 @@ class SpansConfig(Section):
     runs: NonNegativeInt = 0  # spans of several neighbouring utterances, from each recording and epoch
     max_run: int = Field(3, ge=2)  # utterances of such a span
     min_gap_seconds: float = Field(0.15, ge=0)  # silence between utterances
-    max_gap_seconds: float = Field(1.0, ge=0)
+    max_gap_seconds: float = Field(1.0, ge=0)  # likewise, drawn between both
     # Share of recordings that the backbone hears in one piece, pauses and all: spans are then parts of what it heard.
     one_piece: float = Field(0.0, ge=0, le=1)
     # Share of utterances that also come cut off in the middle, as what their text must not find (contrastive loss).
@@ -139,10 +139,10 @@ class TargetsConfig(Section):
 class LossesConfig(Section):
     """Weights of the losses, and the temperature of the contrastive one."""
 
-    mse: float = Field(0.0, ge=0)
-    cosine: float = Field(0.0, ge=0)
-    contrastive: float = Field(0.0, ge=0)
-    temperature: float = Field(0.05, gt=0)
+    mse: float = Field(0.0, ge=0)  # weight: mean squared distance of rows from their targets
+    cosine: float = Field(0.0, ge=0)  # weight: 1 - cosine of rows and targets
+    contrastive: float = Field(0.0, ge=0)  # weight: each row finds its own target among those of its batch
+    temperature: float = Field(0.05, gt=0)  # of the contrastive loss
     # Contrastive: other translations whose rows each step draws at random, as what its rows must not find. With them
     # the loss is that of the way from rows to targets only.
     bank: NonNegativeInt = 0

@@ -28,7 +28,7 @@ _PATHS = ("path", "units", "transcripts")  # of sources
 class SourceSection(Section):
     """What all sources have in common."""
 
-    path: str
+    path: str  # file, folder, pattern or name: what `kind` says
     weight: float = Field(1.0, gt=0)  # of a source beside the others, in the mixture
     human: bool = True  # people made or checked it; else it was mined, or made by machines
     both_ways: bool = True  # either side of a row may be the one that goes in
@@ -57,10 +57,10 @@ class SideColumns(Section):
     """The columns of one side of a row."""
 
     lang: str | None = None  # of all rows, in any usual code
-    lang_column: str | None = None
+    lang_column: str | None = None  # column of the language, where rows differ
     audio: str | None = None  # bytes and path as the package datasets has them, bytes, or a path
     seconds: str | None = None  # length of the audio; without it, every header is read once
-    text: str | None = None
+    text: str | None = None  # column
     units: str | None = None  # a list of numbers
 
     @model_validator(mode="after")
@@ -109,7 +109,7 @@ class HubSource(ColumnSource):
 
     kind: Literal["hf"]
     config: str | None = None  # of a name
-    split: str | None = None
+    split: str | None = None  # of a name; such as train
 
     def beside(self, file: Path) -> Self:
         """A path that is no folder beside the configuration file stays the name that it may be."""
@@ -148,7 +148,7 @@ class EspeakSource(LinesSource):
 
     kind: Literal["espeak"]
     human: bool = False
-    lang: str | None = None
+    lang: str | None = None  # of all lines of a text file
     voices: dict[Lang, list[str]] = Field(default_factory=dict)  # of a language; by default its code
     variants: list[str] = Field(default_factory=list)  # added to a voice in turn, such as f2, m3, klatt
     words_per_minute: list[PositiveInt] = Field(default=[155], min_length=1)  # taken in turn
@@ -172,16 +172,16 @@ class TaskChoice(Section):
 
     weight: float = Field(1.0, gt=0)  # beside other tasks, in the mixture
     sources: list[Lang] | None = None  # languages that go in; by default all
-    targets: list[Lang] | None = None
+    targets: list[Lang] | None = None  # languages that come out; by default all
 
 
 class LimitSettings(Section):
     """What is too short, too long or too unlike to be learnt."""
 
-    min_seconds: float = Field(0.1, gt=0)
-    max_seconds: float = Field(50.0, gt=0)
+    min_seconds: float = Field(0.1, gt=0)  # of speech, on either side
+    max_seconds: float = Field(50.0, gt=0)  # likewise
     max_subwords: PositiveInt = 250  # of a text, without tags
-    max_units: PositiveInt = 2500
+    max_units: PositiveInt = 2500  # of speech as units, without repeats
     max_chars_ratio: float | None = Field(None, gt=1)  # of the longer text of a pair to the shorter one
     max_chars_per_second: float | None = Field(None, gt=0)  # of a text beside the speech that it is of
 
@@ -199,7 +199,7 @@ class ChoiceSettings(Section):
     speech are not limited.
     """
 
-    min_margin: float | None = None
+    min_margin: float | None = None  # of mined rows; below, a row is not learnt
     max_hours: dict[DirectionPattern, PositiveFloat] = Field(default_factory=dict)  # mined; the first that fits counts
     total_hours: dict[DirectionPattern, PositiveFloat] = Field(default_factory=dict)  # what people made comes first
 
@@ -227,7 +227,7 @@ class BatchSettings(Section):
     max_frames: PositiveInt = 30_000  # of speech, 50 a second: rows × the longest
     max_tokens: PositiveInt = 8_000  # of text, on either side: rows × the longest
     max_units: PositiveInt = 30_000  # rows × the longest
-    max_rows: PositiveInt = 256
+    max_rows: PositiveInt = 256  # of a batch
     by_length: bool = True  # rows of like length together
     window_mb: PositiveInt = 256  # of row groups among which rows are shuffled; each loading process keeps them
 
@@ -243,7 +243,7 @@ class AugmentSettings(SoundChangeSettings):
     # SpecAugment (Park et al. 2019): stretches that are hidden
     frequency_masks: NonNegativeInt = 0
     frequency_width: PositiveInt = 27  # of 80 mel bins, at most
-    time_masks: NonNegativeInt = 0
+    time_masks: NonNegativeInt = 0  # stretches of time
     time_width: PositiveInt = 100  # frames of 10 ms, at most
     time_share: float = Field(1.0, gt=0, le=1)  # of the utterance, that one stretch may hide
 

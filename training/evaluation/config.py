@@ -32,14 +32,14 @@ class TestSet(DataSet):
     __test__ = False  # no test of pytest's
 
     src_lang: str | None = None  # of all rows of a table, where no column says
-    tgt_lang: str | None = None
+    tgt_lang: str | None = None  # likewise
     columns: Columns = Columns()
 
 
 class Asr(Section):
     """What hears the speech that systems made; it is part of the signature."""
 
-    engine: Literal["transformers", "faster-whisper"] = "transformers"
+    engine: Literal["transformers", "faster-whisper"] = "transformers"  # what runs the Whisper
     whisper: str = "whisper-base"  # or whisper-large-v3, or whisper, any size, with a directory
     directory: str | None = None  # where its files lie: of transformers, or in CTranslate2's format
     function: str | None = None  # package.module:name instead: (waveforms, lang) -> texts
@@ -84,8 +84,8 @@ class Measures(Section):
 class Resampling(Section):
     """How intervals and comparisons are made."""
 
-    samples: PositiveInt = 1000
-    seed: NonNegativeInt = 12345
+    samples: PositiveInt = 1000  # draws of an interval, and of a bootstrap test
+    seed: NonNegativeInt = 12345  # of the draws; part of the signature
     test: Literal["bootstrap", "randomisation"] = "bootstrap"  # of systems against the baseline
     exchanges: PositiveInt = 10_000  # of randomisation
 
@@ -93,7 +93,7 @@ class Resampling(Section):
 class EvaluationConfig(Section):
     """A whole evaluation."""
 
-    output: str
+    output: str  # folder of the results; relative to where the program runs
     rows: TestSet | None = None  # of translations
     systems: dict[str, System] = {}
     noise: Noise | None = None  # that the rows' speech is mixed with, for systems that are run

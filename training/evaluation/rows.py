@@ -60,18 +60,18 @@ class Output:
 class Columns(Section):
     """Columns of a table of rows or outputs, as a configuration names them. They are read where they are there."""
 
-    id: str = "id"
-    src_lang: str = "src_lang"
-    tgt_lang: str = "tgt_lang"
+    id: str = "id"  # by which rows and outputs are joined
+    src_lang: str = "src_lang"  # language of the source, any usual code
+    tgt_lang: str = "tgt_lang"  # language of the reference
     references: str = "reference"  # a text, or a list of texts
-    src_text: str = "src_text"
-    src_audio: str = "src_audio"
-    reference_audio: str = "reference_audio"
+    src_text: str = "src_text"  # what is to be translated, written
+    src_audio: str = "src_audio"  # what is to be translated, spoken: sound or a path
+    reference_audio: str = "reference_audio"  # a reference, spoken
     group: str = "group"  # rows with the same one say the same, by several speakers
-    speaker: str = "speaker"
+    speaker: str = "speaker"  # who speaks the source
     gender: str = "gender"  # of whom the source speaks: masculine, feminine
-    masculine: str = "reference_masculine"
-    feminine: str = "reference_feminine"
+    masculine: str = "reference_masculine"  # reference in which the one spoken of is a man
+    feminine: str = "reference_feminine"  # reference in which she is a woman
     text: str = "text"  # of an output
     audio: str = "audio"  # of an output
 

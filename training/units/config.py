@@ -28,7 +28,7 @@ _MOST_SECONDS = 60.0  # memory grows with the square of a window's length
 class FeatureChoice(Section):
     """Frames of speech, 50 a second: those of a layer of an encoder, or filter banks."""
 
-    kind: Kind
+    kind: Kind  # filter banks, or the encoder whose frames they are
     model: str | None = None  # a name of `models:`; by default whisper-base, xls-r-1b, hubert, w2v-bert-2.0, …
     # i: what layer i of the encoder makes, 0 what the first is given: `hidden_states[i]` of transformers (from 1 on;
     # code that counts layers from 0 calls it i - 1). Left out: the encoder's own output, normalised where it does that.
@@ -62,10 +62,10 @@ class FeatureChoice(Section):
 class KMeansSettings(Section):
     """How centroids are found."""
 
-    units: PositiveInt = 10_000
+    units: PositiveInt = 10_000  # centroids that are sought
     frames: PositiveInt | None = None  # sampled, as many of each language as there are; by default 256 for each unit
     per_utterance: PositiveInt | None = None  # of them, drawn from an utterance at most; by default all it has
-    iterations: NonNegativeInt = 20
+    iterations: NonNegativeInt = 20  # of Lloyd's algorithm, at most
     # Each dimension of a frame divided by its standard deviation over the sample, so that all count alike. The paper
     # does not; frames of Whisper need it, in which the place in the window otherwise weighs more than the sound.
     scale: bool = False
@@ -108,21 +108,21 @@ class UnitsData(Section):
 
     sources: list[UnitsSource] = Field(min_length=1)
     min_seconds: float = Field(0.1, gt=0)  # of an utterance
-    max_seconds: float = Field(60.0, gt=0)
+    max_seconds: float = Field(60.0, gt=0)  # likewise
 
 
 class UnitsResources(Section):
     """Where and how fast."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: CUDA where there is a GPU
     threads: PositiveInt | None = None  # of torch and faiss
 
 
 class UnitsTrainingConfig(Section):
     """A whole training."""
 
-    output: str
-    seed: NonNegativeInt = 0
+    output: str  # folder of the training; the same command goes on in it
+    seed: NonNegativeInt = 0  # of the sample and of the first centroids
     features: FeatureChoice
     kmeans: KMeansSettings = KMeansSettings()
     data: UnitsData | None = None

@@ -23,8 +23,8 @@ class GrowthConfig(Section):
     pieces: PositiveInt | None = None  # learnt from `data`; those that are new are added, for `languages` only
     data: list[TextSource] = []
     max_bytes: PositiveInt = 4192  # of a text in UTF-8; longer ones are set aside
-    character_coverage: float = Field(0.9995, ge=0.98, le=1)
-    seed: NonNegativeInt = 0
+    character_coverage: float = Field(0.9995, ge=0.98, le=1)  # share of letters that have a piece of their own
+    seed: NonNegativeInt = 0  # of which texts are drawn
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:

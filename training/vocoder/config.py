@@ -27,8 +27,8 @@ class VocoderSource(SpeechSource):
     # parquet, folder: columns. Units are lists of numbers, or text with spaces in a .tsv. Where there is no column of
     # durations, there is a unit for every 20 ms.
     units_column: str = "units"
-    durations_column: str = "durations"
-    speaker_column: str = "speaker"
+    durations_column: str = "durations"  # frames of 20 ms that each unit lasts
+    speaker_column: str = "speaker"  # whose voice it is
     speaker: str | None = None  # where rows do not say
 
     @model_validator(mode="after")
@@ -57,9 +57,9 @@ class VocoderData(SpeechData):
 class VocoderLosses(Section):
     """Weights of the generator's losses: HiFi-GAN's (arXiv 2010.05646, section 2.3)."""
 
-    mel: float = Field(45.0, gt=0)
-    features: float = Field(2.0, ge=0)
-    duration: float = Field(1.0, gt=0)
+    mel: float = Field(45.0, gt=0)  # weight: L1 of log-mel spectrograms
+    features: float = Field(2.0, ge=0)  # weight: L1 of what discriminators make of both
+    duration: float = Field(1.0, gt=0)  # weight: squared error of log durations
     # The first so many steps are without discriminators, which cost most of a step: what is said follows from the mel
     # spectrogram alone, how natural it sounds from them.
     mel_only_steps: NonNegativeInt = 0

@@ -22,19 +22,23 @@ _TINY: dict[str, Any] = {
 class VocoderSizes(Section):
     """The generator and its tables. `published` is SeamlessM4T's; what is given besides a size changes it."""
 
-    size: Literal["published", "tiny"] = "published"
+    size: Literal["published", "tiny"] = "published"  # whose numbers are taken for keys that are not given
     units: PositiveInt = 10000  # kinds of them
     languages: PositiveInt | None = None  # rows of their table; by default as many as the data has
-    speakers: PositiveInt | None = None
-    unit_embedding: PositiveInt = 1280
-    language_embedding: PositiveInt = 256
-    speaker_embedding: PositiveInt = 256
+    speakers: PositiveInt | None = None  # likewise
+    unit_embedding: PositiveInt = 1280  # dimensions of a unit
+    language_embedding: PositiveInt = 256  # dimensions of a language
+    speaker_embedding: PositiveInt = 256  # dimensions of a speaker
     channels: PositiveInt = 512  # before the first upsampling; each halves them
+    # Of each upsampling; together the 320 samples of a unit
     upsample_rates: list[PositiveInt] = Field(default=[5, 4, 4, 2, 2], min_length=1)
+    # Of each upsampling: its rate and an even number more
     upsample_kernels: list[PositiveInt] = Field(default=[11, 8, 8, 4, 4], min_length=1)
+    # Of the residual blocks behind each, odd
     resblock_kernels: list[PositiveInt] = Field(default=[3, 7, 11], min_length=1)
+    # Of each of these blocks
     resblock_dilations: list[list[PositiveInt]] = Field(default=[[1, 3, 5]] * 3, min_length=1)
-    duration_dropout: float = Field(0.5, ge=0, lt=1)
+    duration_dropout: float = Field(0.5, ge=0, lt=1)  # of what predicts durations
 
     @model_validator(mode="before")
     @classmethod
@@ -80,5 +84,6 @@ class DiscriminatorSizes(Section):
     """HiFi-GAN's two kinds of discriminators."""
 
     channels: PositiveInt = 32  # of the first layer of one of a period; all others follow
+    # Samples that each of the first kind folds a sound at
     periods: list[PositiveInt] = Field(default=[2, 3, 5, 7, 11], min_length=1)
     scales: PositiveInt = 3  # each hears half the rate of the one before

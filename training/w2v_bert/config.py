@@ -85,14 +85,14 @@ class EncoderSizes(Section):
     that is begun with.
     """
 
-    size: Literal["tiny", "base", "large"] = "large"
-    layers: PositiveInt
-    hidden: PositiveInt
-    heads: PositiveInt
-    ffn: PositiveInt
+    size: Literal["tiny", "base", "large"] = "large"  # whose numbers are taken for keys that are not given
+    layers: PositiveInt  # of the conformer
+    hidden: PositiveInt  # width of a layer
+    heads: PositiveInt  # of attention; a divisor of hidden
+    ffn: PositiveInt  # hidden units of feed-forward layers
     kernel: PositiveInt  # inputs that the depthwise convolution reads; odd
     left_context: PositiveInt = 64  # inputs whose distance attention tells apart, as relative positions
-    right_context: PositiveInt = 8
+    right_context: PositiveInt = 8  # likewise, to the right
     dropout: float = Field(0.0, ge=0, lt=1)  # everywhere; draws of its own in each process
     # Layer behind which the contrastive loss is taken; masked prediction has all of them. Published: 8 of 24.
     contrastive_layer: PositiveInt
@@ -124,19 +124,19 @@ class MaskSettings(Section):
 
     span: int = Field(10, ge=2)  # inputs: 0.2 s
     share: float = Field(0.65, gt=0, le=1)  # of inputs, if no two spans met; about 0.48 are masked
-    min_spans: PositiveInt = 2
+    min_spans: PositiveInt = 2  # of an utterance
 
 
 class GumbelSettings(Section):
     """The codebooks that are learnt (GVQ): one of `entries` codes for each of `groups`."""
 
-    groups: PositiveInt = 2
+    groups: PositiveInt = 2  # codebooks, whose codes are joined
     entries: int = Field(320, ge=2)  # of each group
     dim: PositiveInt = 768  # of all groups together
     # temperature: start · decay ** step, but never below `floor`
     start: float = Field(2.0, gt=0)
-    decay: float = Field(0.999995, gt=0, le=1)
-    floor: float = Field(0.1, gt=0)
+    decay: float = Field(0.999995, gt=0, le=1)  # of the temperature, a step
+    floor: float = Field(0.1, gt=0)  # of the temperature
     diversity: float = Field(0.2, ge=0)  # weight within the contrastive loss
 
     @model_validator(mode="after")
@@ -155,24 +155,24 @@ class GumbelSettings(Section):
 class ProjectionSettings(Section):
     """The codebooks that stay as they were drawn (RPQ). Sizes are not published; ours are BEST-RQ's."""
 
-    codebooks: PositiveInt = 2
+    codebooks: PositiveInt = 2  # each of which is predicted
     entries: int = Field(8192, ge=2)  # of each
-    dim: PositiveInt = 16
+    dim: PositiveInt = 16  # of a code
 
 
 class ContrastiveSettings(Section):
     """What is told apart from what: codes of one utterance."""
 
-    distractors: PositiveInt = 100
-    temperature: float = Field(0.1, gt=0)
+    distractors: PositiveInt = 100  # codes of the same utterance that are not the right one
+    temperature: float = Field(0.1, gt=0)  # of the softmax over them
     dim: PositiveInt = 768  # of the space in which contexts and codes are compared
 
 
 class LossWeights(Section):
     """L = contrastive · L_c + gvq · L_mGVQ + rpq · L_mRPQ."""
 
-    contrastive: float = Field(1.0, ge=0)
-    gvq: float = Field(0.5, ge=0)
+    contrastive: float = Field(1.0, ge=0)  # of the contrastive loss, diversity included
+    gvq: float = Field(0.5, ge=0)  # of masked prediction of the learnt codebooks
     rpq: float = Field(0.5, gt=0)  # more than 0: validation goes by these codes, the only ones that stay the same
 
 

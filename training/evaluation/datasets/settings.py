@@ -22,10 +22,10 @@ class DataSet(Section):
     """Rows of a published test set, from its files in `path`, or through the package datasets."""
 
     dataset: DataSetName | None = None  # None: rows are a table
-    path: str | None = None
+    path: str | None = None  # table of rows, or folder of the published set
     hub: str | None = None  # instead of path: a name on a hub, or a folder of Parquet files with a card
-    split: str | None = None
-    task: Task | None = None
+    split: str | None = None  # by default the one on which systems are compared
+    task: Task | None = None  # by default what is usual of the set
     directions: str | list[str] | None = None  # x-eng, eng-x, all; or such as [fra-eng, eng-fra], [fra] for asr
     languages: list[str] = []  # of x-eng, eng-x and all: codes, or seamlessm4t, whisper: what these translate
     limit: PositiveInt | None = None  # rows of each direction, the first ones

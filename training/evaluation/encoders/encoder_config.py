@@ -21,7 +21,7 @@ class Encoder(Section):
     text: str | None = None  # e5-small, labse, sonar, sentence-transformers
     speech: str | None = None  # whisper-e5, transcribe-e5, sonar, student, …, into the same space
     directories: dict[str, str] = {}  # model name → where it lies
-    device: str = "cpu"
+    device: str = "cpu"  # or cuda, cuda:1
     centre: Literal["card", "rows"] = "card"  # rows: also by the mean of the side's own rows, as runs do
 
     @model_validator(mode="after")
@@ -46,7 +46,7 @@ class ParallelRows(DataSet):
     sounds: dict[str, str] = {}  # language → column of speech
     first: PositiveInt | None = None  # rows of a table that are read
     src_lang: str | None = None  # of all rows of a test set, where no column says
-    tgt_lang: str | None = None
+    tgt_lang: str | None = None  # likewise
     columns: Columns = Columns()  # of a test set
 
     @model_validator(mode="after")
@@ -70,9 +70,9 @@ class ParallelRows(DataSet):
 class Perturbing(Section):
     """How the hard negatives of xsim++ are made."""
 
-    kinds: Once[Kind] = Field(list(KINDS), min_length=1)
+    kinds: Once[Kind] = Field(list(KINDS), min_length=1)  # what is changed in a sentence
     limit: PositiveInt = 4  # of each kind of a sentence
-    seed: NonNegativeInt = 0
+    seed: NonNegativeInt = 0  # of which changes are drawn
 
 
 class EncodersTask(Section):
@@ -80,6 +80,7 @@ class EncodersTask(Section):
 
     rows: ParallelRows
     systems: dict[str, Encoder] = Field(min_length=1)
+    # Xsim: errors by margin; xsim++: also among changed sentences; p_at_1: the nearest is the right one
     measures: Once[EncoderMeasure] = Field(["xsim", "p_at_1"], min_length=1)
     directions: Once[str] = []  # frA-eng: French speech finds English text; by default all into English, or all
     k: PositiveInt = 4  # neighbours that a margin is relative to

@@ -14,10 +14,10 @@ Retrieving = Literal["forward", "backward", "intersect", "max"]
 class PairColumns(Section):
     """Columns of tables of pairs. Those that a table need not have are read where they are there."""
 
-    src: str = "src_id"
-    tgt: str = "tgt_id"
+    src: str = "src_id"  # id of the source side
+    tgt: str = "tgt_id"  # id of the target side
     score: str | None = None  # by default margin or score, whichever is there; without one, all pairs are taken
-    direction: str = "direction"
+    direction: str = "direction"  # such as eng-frA
     seconds: str = "seconds"  # of speech: of what there is to find, and of pairs
     kept: str | None = None  # a column that is false where a pair was not taken
     correct: str = "correct"  # of judged pairs: whether a pair is right
@@ -27,7 +27,7 @@ class PairColumns(Section):
 class PairTable(Section):
     """A table of pairs: Parquet, a file or a folder of them, JSON lines or tab-separated values."""
 
-    path: str
+    path: str  # of the table
     columns: PairColumns = PairColumns()
     fields: list[str] = []  # names of columns, of tab-separated values without a line of names
 
@@ -38,9 +38,9 @@ class Gold(Section):
     Without pairs, what systems found must have been judged: their tables say what is correct.
     """
 
-    path: str | None = None
+    path: str | None = None  # of the table of what there is to find
     columns: PairColumns = PairColumns()
-    fields: list[str] = []
+    fields: list[str] = []  # names of columns, of tab-separated values without a line of names
     count: PositiveInt | dict[str, PositiveInt] | None = None  # of all, or by direction
 
     @model_validator(mode="after")
@@ -59,10 +59,10 @@ class Mined(PairTable):
 class MinedSide(Section):
     """What is mined: the sentences of one side."""
 
-    path: str
-    lang: str
-    id: str = "id"
-    text: str = "text"
+    path: str  # Parquet, JSON lines or tab-separated values
+    lang: str  # of all sentences
+    id: str = "id"  # column by which pairs name a sentence
+    text: str = "text"  # column of the sentence
     audio: str | None = None  # instead: speech
     fields: list[str] = []  # names of columns, of tab-separated values without a line of names
 
@@ -77,7 +77,7 @@ class MiningTask(Section):
     src: MinedSide | None = None
     tgt: MinedSide | None = None
     retrieval: Once[Retrieving] = Field(["max"], min_length=1)  # of encoders
-    k: PositiveInt = 4
+    k: PositiveInt = 4  # neighbours that a margin is relative to
     points: PositiveInt = 200  # of a curve of thresholds, at most
     examples: NonNegativeInt = 100  # wrong pairs, and missed ones, that are written for each system and direction
 

@@ -13,7 +13,7 @@ LidMeasure = Literal["accuracy", "macro_f1", "calibration_error", "adaptive_cali
 class LidColumns(Section):
     """Columns of tables of languages. They are read where they are there."""
 
-    id: str = "id"
+    id: str = "id"  # by which clips and answers are joined
     lang: str = "lang"  # of a clip: any code
     answer: str = "answer"  # of a system; else the likeliest of its scores
     probability: str = "probability"  # of the answer, 0 to 1; else that of the scores
@@ -23,7 +23,7 @@ class LidColumns(Section):
 class LidTable(Section):
     """A Parquet file or a folder of them, JSON lines or tab-separated values."""
 
-    path: str
+    path: str  # of the table
     columns: LidColumns = LidColumns()
 
 
@@ -32,6 +32,7 @@ class Lid(Section):
 
     rows: LidTable
     systems: dict[str, LidTable] = Field(min_length=1)  # the others are compared with the first
+    # Of the answers; calibration errors need probabilities
     measures: Once[LidMeasure] = ["accuracy", "macro_f1", "calibration_error"]
     bins: PositiveInt = 15  # of calibration errors
 
@@ -49,15 +50,15 @@ class BoundaryColumns(Section):
     """Columns of tables of spans. They are read where they are there."""
 
     recording: str = "uri"  # a path or a name; of both tables the ends of paths must be the same
-    start: str = "start"
-    end: str = "end"
+    start: str = "start"  # of a span, in `unit`
+    end: str = "end"  # of a span, in `unit`
     lang: str = "lang"  # of a recording whose boundaries are known
 
 
 class Spans(Section):
     """Spans of recordings: a Parquet file or a folder of them, JSON lines, tab-separated values, or a run's folder."""
 
-    path: str
+    path: str  # of the table or the run
     unit: Literal["samples", "seconds"] = "samples"  # samples are at 16 kHz
     columns: BoundaryColumns = BoundaryColumns()
 
@@ -67,6 +68,7 @@ class Boundaries(Section):
 
     truth: Spans
     systems: dict[str, Spans] = Field(min_length=1)  # the others are compared with the first
+    # Of boundaries; span_recall of whole spans, speech_f1 of the time that is speech
     measures: Once[BoundaryMeasure] = ["f1", "precision", "recall", "span_recall", "speech_f1"]
     tolerance: NonNegativeFloat = 0.25  # seconds between a boundary and one that counts as found: NIST's collar
     merge: NonNegativeFloat = 0.02  # seconds: boundaries that are closer are one

@@ -15,6 +15,7 @@ Modality = Literal["text", "speech"]
 class Blaser(Section):
     """BLASER 2.0, and cosines without anything learnt, of embeddings of source, translation and reference."""
 
+    # Blaser_ref with references, blaser_qe without; unsupervised: means of cosines, without weights
     measures: Once[BlaserMeasure] = Field(["blaser_unsupervised"], min_length=1)
     ref: str | None = None  # weights of blaser_ref, .pt as published or .safetensors
     qe: str | None = None  # those of blaser_qe
@@ -22,10 +23,10 @@ class Blaser(Section):
     speech: str | None = None  # embedder of speech, into the same space
     directories: dict[str, str] = {}  # model name → where it lies
     source: Literal["auto", "text", "speech"] = "auto"  # auto: speech where `speech` is given and the rows have it
-    reference: Modality = "text"
+    reference: Modality = "text"  # which of a row's references is embedded
     translations: Once[Modality] = Field(["text", "speech"], min_length=1)  # of what a system made, where it made it
     lowest: float = 1.0  # what a missing output gets of ref and qe: XSTS, which they were taught, ends there
-    device: str = "cpu"
+    device: str = "cpu"  # or cuda, cuda:1
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
@@ -58,8 +59,8 @@ class Comet(Section):
     measures: Once[CometMeasure] = Field(["comet"], min_length=1)  # asr_comet: of what is heard in speech
     python: str | None = None  # of an environment that has unbabel-comet; by default the one that runs this
     trusted: bool = False  # load a checkpoint that holds more than tensors and plain values, which can run code
-    batch: PositiveInt = 16
-    device: Literal["cpu", "cuda"] = "cpu"
+    batch: PositiveInt = 16  # rows that are scored at a time
+    device: Literal["cpu", "cuda"] = "cpu"  # where it runs
 
     def beside(self, file: Path) -> Self:
         """Paths relative to the folder of the configuration's file; a model that is not there is a name."""

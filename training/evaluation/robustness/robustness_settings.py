@@ -20,7 +20,7 @@ class Noise(Section):
     kinds: list[str] | None = Field(None, min_length=1)
     folder: str | None = None  # of folders of recordings, as MUSAN has them: noise, music
     voices: PositiveInt = 6  # of other rows, that babble at once
-    seed: NonNegativeInt = 0
+    seed: NonNegativeInt = 0  # of which noise is drawn, and from where in it
 
     @field_validator("snrs")
     @classmethod
@@ -56,4 +56,4 @@ class Speakers(Section):
 
     group_by: Literal["column", "transcript"] = "column"  # of the rows: `group`, or an equal `src_text`
     min_groups: PositiveInt = 40  # a direction with fewer has no score
-    deviation: Literal["sample", "population"] = "sample"
+    deviation: Literal["sample", "population"] = "sample"  # of the scores of a group: divided by n - 1, or by n

@@ -37,19 +37,19 @@ class System(Section):
 
     input: Literal["speech", "text"] | None = None  # of the rows; may be left out where they have one of both
     chunk: PositiveInt = 128  # rows that are written at a time
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: CUDA where there is a GPU
 
     directory: str | None = None  # of the Whisper's files
     task: Literal["transcribe", "translate"] | None = None  # by default as the languages of a row ask for
 
     vocoder: str | None = None  # folder of one that speaks in place of the model's own
     speak: bool | None = None  # by default where speech is measured, in the languages that the model speaks
-    speaker: NonNegativeInt = 0
+    speaker: NonNegativeInt = 0  # row of the vocoder's table of speakers
     beam: PositiveInt = 5  # of text and of units
-    length_penalty: float = 1.0
+    length_penalty: float = 1.0  # the higher, the longer
     no_repeat_ngram: NonNegativeInt = 0  # of text
     max_seconds: PositiveFloat = 50.0  # longer speech is set aside
-    precision: Literal["no", "fp16", "bf16"] = "no"
+    precision: Literal["no", "fp16", "bf16"] = "no"  # no: float32
     batch: PositiveInt = 32  # rows that are translated at a time
 
     @model_validator(mode="after")

@@ -1,0 +1,23 @@
+"""Write the pages of docs/ that come from the source; with --pictures those of docs/concepts.md too."""
+
+import argparse
+from pathlib import Path
+
+from seamlessalign import storage
+from seamlessalign.pipelines.documents.pages import PAGES
+
+
+def main() -> int:
+    """Run the program; returns its exit status."""
+    parser = argparse.ArgumentParser("python -m seamlessalign.pipelines.documents", description=__doc__)
+    parser.add_argument("--to", default="docs", metavar="DIR", help="folder of the pages (default: %(default)s)")
+    arguments = parser.parse_args()
+    for name, page in PAGES.items():
+        path = Path(arguments.to) / name
+        storage.write_bytes_atomic(str(path), page().encode())
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
