@@ -26,9 +26,7 @@ class Filter(Section):
     """A condition on one column of `pairs`, or one derived from them. A row in which it is null does not meet it."""
 
     column: str  # of `pairs`, or one that is derived from them
-    op: Literal[
-        "at_least", "at_most", "one_of", "none_of", "contains", "is_null", "is_not_null"
-    ]  # what must hold of it
+    op: Literal["at_least", "at_most", "one_of", "none_of", "contains", "is_null", "is_not_null"]  # what must hold
     value: float | str | list[str] | bool | None = None  # a number; a text that is contained in any case; or values
 
     @model_validator(mode="after")
