@@ -1,17 +1,13 @@
 """Files of published metadata, read line by line, however large they are."""
 
-import gzip
-import io
-import lzma
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import IO, Any
 
 from seamlessalign import storage
 from seamlessalign.errors import InputError, UnreadableError
 from seamlessalign.pipelines.published.line_forms import Form, MetadataLine, form_of, parse_line
+from seamlessalign.pipelines.published.packed import DAMAGE, unpacked
 
 __all__ = ["HARMLESS", "BadLine", "Form", "MetadataLine", "PublishedPair", "read_lines"]
 
@@ -19,7 +15,6 @@ HARMLESS = frozenset({"blank_line", "header"})  # reasons of lines from which no
 _LONGEST = 1 << 20  # bytes of a line
 _LOOKED_AT = 100  # lines, to know the form
 _SHOWN = 200  # characters of a line that cannot be read
-_GZIP, _XZ = b"\x1f\x8b", b"\xfd7zXZ\x00"
 
 
 @dataclass(frozen=True)
@@ -90,7 +85,7 @@ def _numbered(uri: str) -> Iterator[tuple[int, bytes | BadLine]]:
     """The lines of a file; one that is too long, or the place where the file breaks off, as what is wrong."""
     number = 0
     try:
-        with storage.open_read(uri) as file, _unpacked(file) as stream:
+        with storage.open_read(uri) as file, unpacked(file) as stream:
             while raw := stream.readline(_LONGEST):
                 number += 1
                 if len(raw) == _LONGEST and not raw.endswith(b"\n"):
@@ -104,14 +99,5 @@ def _numbered(uri: str) -> Iterator[tuple[int, bytes | BadLine]]:
         raise InputError(f"{uri}: cannot be read: {error.strerror or 'there is no such file'}") from error
     except EOFError as error:
         yield number + 1, BadLine("truncated", f"{uri} breaks off behind line {number}: {error}")
-    except (gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+    except DAMAGE as error:
         yield number + 1, BadLine("damaged", f"{uri} cannot be unpacked behind line {number}: {error}")
-
-
-def _unpacked(file: IO[bytes]) -> IO[bytes] | Any:
-    """The bytes inside, by what the file begins with."""
-    ahead = io.BufferedReader(file, 1 << 20) if not hasattr(file, "peek") else file  # type: ignore[type-var]
-    begins = ahead.peek(6)[:6]  # type: ignore[attr-defined]
-    if begins.startswith(_GZIP):
-        return gzip.GzipFile(fileobj=ahead)  # type: ignore[arg-type]
-    return lzma.LZMAFile(ahead) if begins.startswith(_XZ) else ahead  # type: ignore[arg-type]
