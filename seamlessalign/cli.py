@@ -28,17 +28,7 @@ _STATUS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit status."""
-    parser = command_parser()
-    given = list(sys.argv[1:] if argv is None else argv)
-    front, behind = given, []
-    if "run" in given and "--" in given:  # what is behind is for a runner of Beam, and says nothing to us
-        front, behind = given[: given.index("--")], given[given.index("--") + 1 :]
-    arguments, rest = parser.parse_known_args(front)
-    if rest and ("overrides" not in arguments or any(item.startswith("-") for item in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:
-        arguments.overrides += rest  # argparse stops taking them at the first option
-    arguments.behind = behind
+    arguments = parsed_arguments(sys.argv[1:] if argv is None else argv)
     _quieten()
     try:
         return int(arguments.command(arguments))
@@ -57,6 +47,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         kind = error.__class__.__name__
         _complain(f"{kind}: {_first_line(error)} (--debug shows where)", arguments.debug)
         return 1
+
+
+def parsed_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """What is asked for; ends the program with status 2 where that is nothing that it does."""
+    parser = command_parser()
+    given = list(argv)
+    front, behind = given, []
+    if "run" in given and "--" in given:  # what is behind is for a runner of Beam, and says nothing to us
+        front, behind = given[: given.index("--")], given[given.index("--") + 1 :]
+    arguments, rest = parser.parse_known_args(front)
+    if rest and ("overrides" not in arguments or any(item.startswith("-") for item in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides += rest  # argparse stops taking them at the first option
+    arguments.behind = behind
+    return arguments
 
 
 class _Parser(argparse.ArgumentParser):
