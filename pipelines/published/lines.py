@@ -52,7 +52,7 @@ def read_lines(uri: str, form: Form | None = None) -> Iterator[tuple[int, Metada
             ahead.append((number, raw))
             if len(ahead) == _LOOKED_AT:
                 break
-        texts = [text for _, raw in ahead if isinstance(raw, bytes) and (text := _shown(raw)).strip()]
+        texts = [text for _, raw in ahead if isinstance(raw, bytes) and (text := _decoded(raw)).strip()]
         form = form_of(texts)
         if form is None and texts:
             raise InputError(
@@ -77,8 +77,12 @@ def _read(raw: bytes, form: Form) -> MetadataLine | BadLine:
         return BadLine(error.reason, f"{error.detail}: {_shown(text)}")
 
 
+def _decoded(raw: bytes) -> str:
+    return raw.rstrip(b"\r\n").decode("utf-8", "replace").removeprefix("\ufeff")
+
+
 def _shown(raw: bytes) -> str:
-    return raw.rstrip(b"\r\n").decode("utf-8", "replace").removeprefix("\ufeff")[:_SHOWN]
+    return _decoded(raw)[:_SHOWN]
 
 
 def _numbered(uri: str) -> Iterator[tuple[int, bytes | BadLine]]:
