@@ -101,6 +101,11 @@ class RunFolder:
         return storage.join(self.root, "labels.parquet")
 
     @property
+    def labels_lock(self) -> str:
+        """Held by whoever adds lines there, where the folder is local."""
+        return storage.join(self.root, "state", "labels.lock")
+
+    @property
     def selections(self) -> str:
         """Folder of what curators chose."""
         return storage.join(self.root, "selections")

@@ -1,7 +1,7 @@
 """The tables of a run, to be asked in SQL: DuckDB over its Parquet files, which sees nothing but the run's folder."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -67,9 +67,19 @@ class RunTables:
             cursor.register(name, dataset)
         return cursor
 
-    def ask(self, query: str, parameters: list[Any] | dict[str, Any] | None = None) -> pa.Table:
-        """What a query that gives rows gives. Raises StorageError where a file of the run is damaged."""
+    def ask(
+        self,
+        query: str,
+        parameters: list[Any] | dict[str, Any] | None = None,
+        beside: Mapping[str, pa.Table] | None = None,
+    ) -> pa.Table:
+        """What a query that gives rows gives. Raises StorageError where a file of the run is damaged.
+
+        beside: further tables that the query may name.
+        """
         with self._telling(), self.cursor() as cursor:
+            for name, table in (beside or {}).items():
+                cursor.register(name, table)
             found: pa.Table = cursor.sql(query, params=parameters).to_arrow_table()
         return found
 

@@ -1,0 +1,339 @@
+"""The pairs of one direction as a curator looks at them: counts at any threshold, columns, and rows in any order.
+
+Nothing is read twice for the same filters: `curve` is kept for the last of them. Rows are found in two steps, first
+where they lie, of which only the columns that decide are read, and then the rows themselves.
+"""
+
+import json
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from seamlessalign.errors import InputError
+from seamlessalign.pipelines.curation.labels import Drawn, How, Labelled
+from seamlessalign.pipelines.curation.margin_curve import KEPT, SUMS, Grid, Kept, MarginCurve
+from seamlessalign.pipelines.pair_columns import LABELS, PairColumn, PairColumns
+from seamlessalign.pipelines.report_counts import ONLY_THE_CUT
+from seamlessalign.pipelines.report_numbers import lowest_kept_margin, rule_of
+from seamlessalign.pipelines.run_tables import RunTables
+from seamlessalign.pipelines.selection import Clause, Cut, Filter
+
+Which = Literal["chosen", "not chosen", "all"]
+
+_CURVES = 16  # that are kept
+_BAND = 200  # pairs on each side of the threshold that a sample at it is drawn among, at least
+_BAND_SHARE = 0.01  # of the pairs above it, if that is more
+_FEW = 1000  # labels whose pairs are looked for where their margins were
+_MASK = 4294967295
+_OUTCOME = f"if(kept, '{KEPT}', coalesce(drop_reason, 'no reason given'))"
+_ELIGIBLE = f"(kept or drop_reason in ({', '.join(repr(reason) for reason in sorted(ONLY_THE_CUT))}))"
+
+
+@dataclass(frozen=True)
+class ColumnRange:
+    """What a column has."""
+
+    low: float | None  # of numbers; None where there are none
+    high: float | None
+    nulls: int
+
+
+class DirectionView:
+    """One direction of a run. Safe to be shared by threads; `label` is what `show_labels` was given last."""
+
+    def __init__(self, tables: RunTables, direction: str) -> None:
+        """Raises InputError for a direction without pairs, StorageError where a table is damaged."""
+        self.tables, self.direction = tables, direction
+        self._columns = PairColumns(tables, direction)
+        self._lock, self._building = threading.Lock(), threading.Lock()
+        self._curves: OrderedDict[str, MarginCurve] = OrderedDict()
+        self._labels = pa.table({"pair_id": pa.array([], pa.string()), "label": pa.array([], pa.string())})
+        self._grid: Grid | None = None
+        self._margins: dict[str, float | None] = {}  # of labelled pairs; None of those that no cut chooses
+        self._margins_key: tuple[str, int] = ("", 0)
+
+    # What there is
+
+    def columns(self) -> list[PairColumn]:
+        """Every column that can be shown, sorted and filtered by, with its kind; those of the table first."""
+        return list(self._columns.columns.values())
+
+    def range(self, name: str) -> ColumnRange:
+        """Range of a column's values, NaN left out, over all pairs of the direction."""
+        column = f'"{name}"'
+        number = f"if(isnan({column}::double), null, {column}::double)"
+        wanted = f"min({number}), max({number})" if self._columns[name].kind == "number" else "null, null"
+        source, parameters = self._columns.passing([], [name])
+        found = self._ask(f"select {wanted}, count(*) - count({column}) from {source}", parameters)
+        low, high, nulls = (column[0].as_py() for column in found.columns)
+        return ColumnRange(low, high, nulls or 0)
+
+    def values(self, name: str, filters: Sequence[Filter] = (), limit: int = 200) -> pa.Table:
+        """Values of a column as text, most pairs first: `value` (may be null), `pairs`, `kept` by the run."""
+        self._columns[name]
+        source, parameters = self._columns.passing(filters, [name])
+        query = (
+            f'select "{name}"::varchar as value, count(*) as pairs, count(*) filter (kept) as kept from {source} '
+            f"group by 1 order by pairs desc, value limit {int(limit)}"
+        )
+        return self._ask(query, parameters)
+
+    def histogram(self, name: str, filters: Sequence[Filter] = (), bins: int = 60) -> pa.Table:
+        """Pairs by a column of numbers and what the run did with them: `low`, `high`, `outcome`, `pairs`.
+
+        Raises InputError for a column without numbers.
+        """
+        if self._columns[name].kind != "number":
+            raise InputError(f"{name} is no number: ask for its values")
+        if name == "margin":
+            return self.curve(filters).histogram(bins)
+        known = self.range(name)
+        low, high = known.low, known.high
+        if low is None or high is None or not math.isfinite(high - low):
+            low = high = 0.0
+        width = (high - low) / bins or 1.0
+        source, parameters = self._columns.passing(filters, [name])
+        begin, step = f"{low!r}::double", f"{width!r}::double"
+        place = f'least(floor(("{name}"::double - {begin}) / {step})::int, {bins - 1})'
+        query = (
+            f"select {begin} + {step} * bin as low, {begin} + {step} * (bin + 1) as high, outcome, pairs from ("
+            f'select {place} as bin, {_OUTCOME} as outcome, count(*) as pairs from {source} and isfinite("{name}"::'
+            f"double) group by all) order by low, outcome"
+        )
+        return self._ask(query, parameters)
+
+    # What is kept
+
+    @property
+    def own_threshold(self) -> float | None:
+        """The margin that the run cut at; where precision decided, the lowest that it kept; None if it kept nothing."""
+        uris = self.tables.parts["pairs"][self.direction]
+        threshold = rule_of(uris).threshold
+        return lowest_kept_margin(uris) if threshold is None else threshold
+
+    def curve(self, filters: Sequence[Filter] = ()) -> MarginCurve:
+        """What is kept at any threshold among pairs that pass filters. Raises as `PairColumns.check` does."""
+        key = filters_key(filters)
+        if any(one.column == "label" for one in filters):
+            key += str(id(self._labels))
+        with self._building:  # two pages that ask for the same wait for one scan
+            if key not in self._curves:
+                self._curves[key] = self._scan(filters)
+                while len(self._curves) > _CURVES:
+                    self._curves.popitem(last=False)
+            self._curves.move_to_end(key)
+            return self._curves[key]
+
+    def at(self, cut: Cut) -> Kept:
+        """What a cut chooses."""
+        if cut.min_precision is None:
+            curve = self.curve(cut.filters)
+            return curve.own if cut.min_margin is None else curve.at(cut.min_margin)
+        source, parameters = self._columns.chosen(cut)
+        return _kept(self._ask(f"select {SUMS} from {source}", parameters))
+
+    def distinct_hours(self, cut: Cut) -> float:
+        """Hours of audio in the pairs that a cut chooses, both sides, what lies in several counted once.
+
+        This sorts the spans, which takes seconds where millions are chosen.
+        """
+        source, parameters = self._columns.chosen(cut)
+        spans = " union all ".join(
+            f"select {side}_uri as uri, {side}_start as first, {side}_end as last from chosen "
+            f"where {side}_uri is not null"
+            for side in ("src", "tgt")
+        )
+        query = (
+            "with chosen as materialized (select src_uri, src_start, src_end, tgt_uri, tgt_start, tgt_end "
+            f"from {source}), "
+            f"spans as ({spans}), laid as (select first, last, max(last) over (partition by uri order by first, last "
+            "rows between unbounded preceding and 1 preceding) as reached from spans) "
+            "select coalesce(sum(greatest(last - greatest(first, coalesce(reached, first)), 0)), 0)::bigint from laid"
+        )
+        return int(self._ask(query, parameters)[0][0].as_py()) / 16_000 / 3600
+
+    # Rows
+
+    def rows(
+        self,
+        cut: Cut,
+        which: Which = "chosen",
+        by: str = "margin",
+        descending: bool = True,
+        limit: int = 25,
+        offset: int = 0,
+    ) -> pa.Table:
+        """Rows that a cut chooses, or of those that pass its filters the others, or all, in the order of a column.
+
+        Nulls come last, equal ones as they lie in the table. The table has every column of `columns`.
+        """
+        where, parameters = self._of(cut, which, [by])
+        order = f'"{by}" {"desc" if descending else "asc"} nulls last, {", ".join(self._columns.keys)}'
+        keys = ", ".join(self._columns.keys)
+        query = f"select {keys} from {where} order by {order} limit {int(limit)} offset {int(offset)}"
+        return self._fetch(self._ask(query, parameters))
+
+    def draw(self, cut: Cut, how: How, seed: int = 0, limit: int = 25, offset: int = 0) -> tuple[pa.Table, Drawn]:
+        """Rows drawn at random, and what is to be written beside their labels; the same ones for the same seed.
+
+        `random above the threshold`: of those that the cut chooses. `random at the threshold`: of a band of margins
+        around it, chosen or not, with about as many pairs on either side. `random`: of all that could be chosen. Rows
+        with labels are drawn as well: they are to be labelled again, or what is measured would leave them out.
+        Raises InputError for another way, and where the cut has no margin to be at and the run kept nothing.
+        """
+        low, high = self._frame(cut, how)
+        drawn = Drawn(how, low, high, filters_key(cut.filters))
+        bounds = [("margin >= ?::float", low), ("margin < ?::float", high)]
+        conditions = [_ELIGIBLE, "isfinite(margin)"] + [sql for sql, bound in bounds if bound is not None]
+        where, parameters = self._columns.passing(cut.filters)
+        parameters += [bound for _, bound in bounds if bound is not None]
+        keys = ", ".join(self._columns.keys)
+        query = (
+            f"select {keys} from {where} and {' and '.join(conditions)} order by {self._shuffled(seed)}, {keys} "
+            f"limit {int(limit)} offset {int(offset)}"
+        )
+        return self._fetch(self._ask(query, parameters)), drawn
+
+    def margins_of(self, margins: Mapping[str, float], filters: Sequence[Filter] = ()) -> dict[str, float]:
+        """The margins of those of some pairs that there are, that pass filters and that a cut could choose, by id.
+
+        margins: those that they had, by id, which only narrow the search: of a run mined again all are looked at.
+        """
+        key = (filters_key(filters), id(self._labels) if any(one.column == "label" for one in filters) else 0)
+        known = self._margins if self._margins_key == key else {}
+        unknown = {pair: margin for pair, margin in margins.items() if pair not in known}
+        if unknown:
+            source, parameters = self._columns.passing(filters)
+            wanted = {"wanted_pairs": pa.table({"pair_id": pa.array(list(unknown), pa.string())})}
+            query = (
+                f"select pair_id, margin::double, {_ELIGIBLE} and isfinite(margin) from {source} "
+                "and pair_id in (select pair_id from wanted_pairs)"
+            )
+            near = [float(np.float32(edge(unknown.values()))) for edge in (min, max)]
+            bounds = " and margin >= ?::float and margin <= ?::float"
+            found = self._ask(query + bounds, [*parameters, *near], wanted) if len(unknown) < _FEW else None
+            if found is None or len(found) < len(unknown):
+                found = self._ask(query, parameters, wanted)
+            known = known | dict.fromkeys(unknown, None)
+            for pair, margin, may_be_chosen in zip(*(column.to_pylist() for column in found.columns), strict=True):
+                known[pair] = margin if may_be_chosen else None
+            self._margins, self._margins_key = known, key
+        return {pair: margin for pair in margins if (margin := known[pair]) is not None}
+
+    def pair(self, pair_id: str) -> dict[str, Any] | None:
+        """One pair with every column of `columns`; None where there is none of this id."""
+        keys = ", ".join(self._columns.keys)
+        where = f"{self._columns.relation()} where pair_id = ?"
+        found = self._fetch(self._ask(f"select {keys} from {where} limit 1", [pair_id])).to_pylist()
+        return found[0] if found else None
+
+    def show_labels(self, labelled: Mapping[str, Labelled]) -> None:
+        """Have the column `label` of what was labelled, as `Labels.labelled` gives it."""
+        own = [pair for pair in labelled.values() if pair.direction == self.direction and pair.label]
+        columns = {"pair_id": [pair.pair_id for pair in own], "label": [pair.label for pair in own]}
+        table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+        if not table.equals(self._labels):
+            self._labels = table
+
+    def _scan(self, filters: Sequence[Filter]) -> MarginCurve:
+        if self._grid is None:
+            query = (
+                "select min(margin)::double, max(margin)::double from pairs where direction = ? and isfinite(margin)"
+            )
+            low, high = (column[0].as_py() for column in self._ask(query, [self.direction]).columns)
+            self._grid = Grid.of(low, high) if low is not None else Grid.of(0.0, 1.0)
+        grid = self._grid
+        source, parameters = self._columns.passing(filters)
+        finite = "isfinite(margin)"
+        query = (
+            f"select case when {finite} then {grid.sql} end as bin, {_OUTCOME} as outcome, {SUMS} from {source} "
+            "group by all order by all"
+        )
+        groups = self._ask(query, parameters)
+        strange = groups["bin"].is_null()
+        not_finite = int(np.sum(groups.filter(strange)["pairs"].to_numpy()))
+
+        def between(low: float, high: float) -> Kept:
+            conditions = f"and {_ELIGIBLE} and margin >= ?::float and margin < ?::float"
+            return _kept(self._ask(f"select {SUMS} from {source} {conditions}", [*parameters, low, high]))
+
+        return MarginCurve(grid, groups.filter(groups["bin"].is_valid()), between, not_finite)
+
+    def _of(self, cut: Cut, which: Which, needed: Sequence[str]) -> Clause:
+        source, parameters = self._columns.passing(cut.filters, needed)
+        if which == "all":
+            return source, parameters
+        chosen, values = cut.model_copy(update={"filters": []}).clause()
+        condition = f"({chosen})" if which == "chosen" else f"not coalesce(({chosen}), false)"
+        return f"{source} and {condition}", [*parameters, *values]
+
+    def _frame(self, cut: Cut, how: How) -> tuple[float | None, float | None]:
+        """Margins that a random sample is drawn among, [low, high)."""
+        if how == "random":
+            return None, None
+        threshold = self.own_threshold if cut.min_margin is None else cut.min_margin
+        if threshold is None:
+            raise InputError(f"{self.direction}: the run kept nothing, so give a threshold to draw pairs by")
+        if how == "random above the threshold":
+            return float(np.float32(threshold)), None
+        if how != "random at the threshold":
+            raise InputError(f"{how!r} draws nothing at random")
+        return self._band(self.curve(cut.filters), threshold)
+
+    @staticmethod
+    def _band(curve: MarginCurve, threshold: float) -> tuple[float, float]:
+        """Edges around a threshold with enough pairs on either side, as far as there are any."""
+        edges = [float(edge) for edge in curve.edges]
+        wanted = max(_BAND, round(_BAND_SHARE * curve.at(threshold).pairs))
+        above = [curve.at(edge).pairs for edge in edges]
+        here = curve.at(threshold).pairs
+        low = next((edge for edge, n in zip(edges[::-1], above[::-1], strict=True) if n - here >= wanted), edges[0])
+        high = next((edge for edge, n in zip(edges, above, strict=True) if here - n >= wanted), edges[-1])
+        cut = float(np.float32(threshold))
+        return min(low, cut), max(high, cut)
+
+    def _shuffled(self, seed: int) -> str:
+        """A number of each row as if thrown by dice, from where it lies; in a store from its id."""
+        if "file_row_number" not in self._columns.keys:
+            return f"md5_number_lower(pair_id || '{int(seed)}')"
+        # reading no column, so that ten millions take a tenth of a second; the steps are those of a 32-bit finaliser
+        start = f"md5_number_lower(parse_filename(filename) || '{int(seed)}')"
+        number = f"xor(file_row_number::ubigint & {_MASK}, {start} & {_MASK})"
+        for shift, factor in ((16, 2146121005), (15, 2221713035)):
+            number = f"((xor({number}, ({number}) >> {shift}) * {factor}) & {_MASK})"
+        return number
+
+    def _fetch(self, keys: pa.Table) -> pa.Table:
+        """Rows in the order of their keys, with all columns."""
+        names = self._columns.keys
+        order = keys.append_column("place", pa.array(np.arange(len(keys))))
+        matched = " and ".join(f"q.{name} = k.{name}" for name in names)
+        source = f"(select q.*, k.place from pairs q join picked_pairs k on {matched})"
+        wanted = [column.name for column in self.columns()]
+        relation = self._columns.relation(wanted, source, ("place",))
+        listed = ", ".join(f'"{name}"' for name in wanted)
+        return self._ask(f"select {listed} from {relation} order by place", [], {"picked_pairs": order})
+
+    def _ask(
+        self, query: str, parameters: Sequence[Any] = (), beside: Mapping[str, pa.Table] | None = None
+    ) -> pa.Table:
+        tables = {LABELS: self._labels} | dict(beside or {})
+        return self.tables.ask(query, list(parameters), tables)
+
+
+def filters_key(filters: Sequence[Filter]) -> str:
+    """Filters as JSON, the same for the same conditions in any order; empty for none."""
+    if not filters:
+        return ""
+    plain = {json.dumps(one.model_dump(mode="json"), sort_keys=True, ensure_ascii=False) for one in filters}
+    return f"[{', '.join(sorted(plain))}]"
+
+
+def _kept(table: pa.Table) -> Kept:
+    return Kept(*(column[0].as_py() for column in table.columns))

@@ -1,0 +1,210 @@
+"""The columns that pairs are looked at and chosen by: those of the table, and others that follow from them, in SQL.
+
+Derived, of each side that is speech: `src_seconds`, `src_lang_prob`, `src_license`, `src_source` (and `tgt_…`), the
+last three of its recording; of each that is text: `src_chars`, code points. Of the pair: `seconds` of its first side of
+speech, `chars_per_second` of text against speech, `duration_ratio` of speech against speech (longer over shorter),
+`rank_gap`, how many places apart both sides have each other among their neighbours (a side that does not have the other
+counts as one behind the last), `disagreement`, and `label`, what curators said of it last.
+
+`disagreement` is how far the two measures of a pair are apart: |share of the direction's pairs with a lower margin −
+share with a lower cosine|, from 0 (both put the pair at the same place) to 1. Shares are looked up among `_STEPS` equal
+steps of each measure, between which they are taken as straight lines.
+"""
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from seamlessalign import storage
+from seamlessalign.errors import InputError
+from seamlessalign.languages import Direction
+from seamlessalign.pipelines.run_tables import RunTables
+from seamlessalign.pipelines.selection import Clause, Cut, Filter
+from seamlessalign.rows import PAIRS, RECORDINGS, SAMPLE_RATE
+
+Kind = Literal["number", "category", "flag", "text"]
+
+KEYS = ("filename", "file_row_number")  # by which DuckDB finds a row again
+LABELS = "pair_labels"  # the relation of labels, where there is one: pair_id, label
+_STEPS = 2000
+_FROM_RECORDINGS = ("lang_prob", "license", "source")
+_CATEGORIES = ("direction", "src_lang", "tgt_lang", "drop_reason")
+
+
+@dataclass(frozen=True)
+class PairColumn:
+    """A column of pairs, or one derived from them."""
+
+    name: str
+    kind: Kind  # a category has few values; a text any
+    meaning: str  # for people
+    sql: str = ""  # empty for a column of the table
+    sides: tuple[str, ...] = ()  # whose recordings it needs
+    type: pa.DataType = field(default_factory=pa.string)
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether the table does not have it."""
+        return bool(self.sql)
+
+
+class PairColumns:
+    """The columns of one direction, and relations that have them. Safe to be shared by threads."""
+
+    def __init__(self, tables: RunTables, direction: str) -> None:
+        """Raises InputError for a direction without pairs."""
+        if direction not in tables.parts.get("pairs", {}):
+            raise InputError(f"{tables.root}: direction {direction!r} has no pairs")
+        self.tables, self.direction = tables, direction
+        self._shares: dict[str, tuple[float, float, list[float]]] = {}
+        self._lock = threading.Lock()
+        self.columns = {column.name: column for column in _columns(Direction.parse(direction), tables)}
+
+    def relation(self, needed: Iterable[str] = (), source: str = "pairs", carried: Iterable[str] = ()) -> str:
+        """A relation in brackets with the columns of the table and those needed, to be put behind `from`.
+
+        It has `KEYS` too where the run is local. source: what has rows of `pairs`; carried: further columns that it
+        has. `label` needs a relation `LABELS` where it is asked. Raises InputError for a column that there is not.
+        """
+        wanted = [self[name] for name in dict.fromkeys(needed)]
+        derived = [f'{self._sql(column)} as "{column.name}"' for column in wanted if column.is_derived]
+        table = [f"p.{name}" for name in dict.fromkeys([*PAIRS.names, *self.keys, *carried])]
+        joins = []
+        for side in dict.fromkeys(side for column in wanted for side in column.sides):
+            columns = ", ".join(f"any_value({name}) as {name}" for name in _FROM_RECORDINGS)
+            joins.append(
+                f"left join (select uri, {columns} from recordings group by uri) {side}_recording "
+                f"on p.{side}_uri = {side}_recording.uri"
+            )
+        if any(column.name == "label" for column in wanted):
+            joins.append(f"left join {LABELS} labelled on p.pair_id = labelled.pair_id")
+        where = f"where p.direction = '{self.direction}'"
+        return f"(select {', '.join([*table, *derived])} from {source} p {' '.join(joins)} {where})"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What tells a row from all others of the direction."""
+        return KEYS if storage.is_local(self.tables.root) else ("pair_id",)
+
+    def chosen(self, cut: Cut) -> Clause:
+        """What stands behind `from` to have the pairs that a cut chooses, with the columns that it needs.
+
+        Raises InputError for a filter on a column that there is not, or that does not fit its kind.
+        """
+        self.check(cut.filters)
+        condition, parameters = cut.clause()
+        return f"{self.relation(one.column for one in cut.filters)} where {condition}", parameters
+
+    def passing(self, filters: Sequence[Filter], needed: Iterable[str] = ()) -> Clause:
+        """The same for all pairs that pass filters, whatever became of them, with further columns."""
+        self.check(filters)
+        clauses = [one.clause() for one in filters]
+        condition = " and ".join(f"({sql})" for sql, _ in clauses) or "true"
+        relation = self.relation([*(one.column for one in filters), *needed])
+        return f"{relation} where {condition}", [value for _, values in clauses for value in values]
+
+    def check(self, filters: Sequence[Filter]) -> None:
+        """Raises InputError for a filter on a column that there is not, or that does not fit its kind."""
+        for one in filters:
+            kind = self[one.column].kind
+            if one.op in ("at_least", "at_most") and kind != "number":
+                raise InputError(f"{one.column} is no number, so it cannot be {one.op.replace('_', ' ')} {one.value!r}")
+
+    def __getitem__(self, name: str) -> PairColumn:
+        """The column of a name. Raises InputError."""
+        if name not in self.columns:
+            raise InputError(f"{self.direction} has no column {name!r}; there are {', '.join(self.columns)}")
+        return self.columns[name]
+
+    def _sql(self, column: PairColumn) -> str:
+        if column.name != "disagreement":
+            return column.sql
+        return f"abs({self._share_below('margin')} - {self._share_below('cosine')})"
+
+    def _share_below(self, column: str) -> str:
+        """The share of the direction's pairs with less of a measure, in SQL."""
+        with self._lock:
+            if column not in self._shares:
+                self._shares[column] = self._count_below(column)
+        low, width, below = self._shares[column]
+        if not width:
+            return "0.0"
+        # plain arithmetic of each row: a look-up in a list of constants
+        place = f"greatest(least((p.{column}::double - {low!r}) / {width!r}, {len(below) - 1}.0), 0.0)"
+        listed = "[" + ", ".join(f"{share:.7f}" for share in [*below, below[-1]]) + "]::double[]"
+        first = f"floor({place})::int"
+        lower, upper = (f"list_extract({listed}, {first} + {more})" for more in (1, 2))
+        return f"({lower} + ({upper} - {lower}) * ({place} - floor({place})))"
+
+    def _count_below(self, column: str) -> tuple[float, float, list[float]]:
+        own = f"from pairs where direction = '{self.direction}' and isfinite({column})"
+        ((low, high, total),) = _rows(
+            self.tables.ask(f"select min({column})::double, max({column})::double, count(*) {own}")
+        )
+        if not total or low == high:
+            return 0.0, 0.0, []
+        width = (high - low) / _STEPS
+        step = f"least(floor(({column}::double - {low!r}) / {width!r})::int, {_STEPS - 1})"
+        counts = [0] * _STEPS
+        for place, count in _rows(self.tables.ask(f"select {step}, count(*) {own} group by 1")):
+            counts[place] = count
+        below, so_far = [0.0], 0
+        for count in counts:
+            so_far += count
+            below.append(so_far / total)
+        return low, width, below
+
+
+def _columns(direction: Direction, tables: RunTables) -> list[PairColumn]:
+    sides = {"src": direction.src, "tgt": direction.tgt}
+    speech = [name for name, side in sides.items() if side.is_audio]
+    text = [name for name, side in sides.items() if not side.is_audio]
+    columns = [_of_table(name, field) for name, field in zip(PAIRS.names, PAIRS, strict=True)]
+    lengths = {side: f"((p.{side}_end - p.{side}_start) / {SAMPLE_RATE}.0)" for side in speech}
+    number = pa.float64()
+    columns += [
+        PairColumn(f"{side}_seconds", "number", f"length of the {side} speech", lengths[side], type=number)
+        for side in speech
+    ]
+    columns.append(
+        PairColumn("seconds", "number", "length of the first side of speech", lengths[speech[0]], type=number)
+    )
+    for side in text:
+        chars = f"length(p.{side}_text)"
+        columns.append(PairColumn(f"{side}_chars", "number", "code points of the text", chars, type=pa.int64()))
+    if text:
+        rate = f"length(p.{text[0]}_text) / nullif({lengths[speech[0]]}, 0)"
+        columns.append(PairColumn("chars_per_second", "number", "code points by second of speech", rate, type=number))
+    else:
+        longer, shorter = (f"{which}({lengths['src']}, {lengths['tgt']})" for which in ("greatest", "least"))
+        ratio = f"{longer} / nullif({shorter}, 0)"
+        columns.append(PairColumn("duration_ratio", "number", "longer side over shorter", ratio, type=number))
+    behind = "if(p.{0} < 0, 1 + {most}, p.{0})"
+    most = f"(select max(greatest(forward_rank, backward_rank)) from pairs where direction = '{direction}')"
+    gap = f"abs({behind.format('forward_rank', most=most)} - {behind.format('backward_rank', most=most)})"
+    columns.append(PairColumn("rank_gap", "number", "places apart that both sides have each other", gap, type=number))
+    apart = "share of pairs with a lower margin against that with a lower cosine"
+    columns.append(PairColumn("disagreement", "number", apart, "disagreement", type=number))
+    if "recordings" in tables.parts:
+        for side in speech:
+            for name in _FROM_RECORDINGS:
+                kind: Kind = "number" if name == "lang_prob" else "category"
+                of = RECORDINGS.field(name).type
+                sql = f"{side}_recording.{name}"
+                columns.append(PairColumn(f"{side}_{name}", kind, f"{name} of the recording", sql, (side,), of))
+    columns.append(PairColumn("label", "category", "what curators said last", "labelled.label"))
+    return columns
+
+
+def _of_table(name: str, of: pa.Field) -> PairColumn:
+    if name in _CATEGORIES:
+        return PairColumn(name, "category", "", type=of.type)
+    kind: Kind = "flag" if pa.types.is_boolean(of.type) else "text" if pa.types.is_string(of.type) else "number"
+    return PairColumn(name, kind, "", type=of.type)
+
+
+def _rows(table: pa.Table) -> Sequence[tuple[Any, ...]]:
+    return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
