@@ -114,6 +114,11 @@ class RunFolder:
         """One choice of pairs."""
         return storage.join(self.selections, f"{name}.yaml")
 
+    @property
+    def known_languages(self) -> str:
+        """Which languages recordings are known to be in, for the report to compare with those told."""
+        return storage.join(self.root, "known_languages.parquet")
+
     def marks(self, stage: str) -> str:
         """Folder of a stage's completion marks."""
         return storage.join(self.root, "state", "done", stage)

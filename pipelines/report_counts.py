@@ -1,6 +1,7 @@
-"""Pairs counted in fine bins, by margin and by estimated precision, as they stream past."""
+"""Rows counted in fine bins, by score, length or estimated precision, as they stream past."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from seamlessalign.charts import Bin, Step
 
-_FINE_BIN = 0.001  # width of the bins that margins are first counted in
+_FINE_BIN = 0.001  # width of the bins that scores are first counted in
 _SHOWN_BINS = 48  # at most so many bars in a histogram
 _FINE_EDGES = np.linspace(0, 1, 1001).astype(np.float32)  # of estimates; float32 as they are, so that 0.9 is 0.9
 _SHOWN_STEPS = 100  # of the curve over estimated precision
@@ -18,23 +19,35 @@ ONLY_THE_CUT = frozenset({"below_threshold", "below_precision"})  # reasons of p
 
 
 @dataclass
-class MarginCounts:
-    """Rows by margin, in fine bins counted from `origin`, so that no bin has rows on both sides of the threshold."""
+class FineCounts:
+    """Rows by a value, in bins of width `fine` counted from `origin`, so that no bin has rows on both sides of it."""
 
-    origin: float
+    origin: float = 0.0
+    fine: float = _FINE_BIN
     kept: Counter[int] = field(default_factory=Counter)
     rejected: Counter[int] = field(default_factory=Counter)
     not_finite: int = 0
 
-    def add(self, margins: npt.NDArray[np.float64], kept: npt.NDArray[np.bool_]) -> None:
-        """Count rows: margins and whether each was kept, both of shape (rows,)."""
-        finite = np.isfinite(margins)
+    def add(self, values: npt.NDArray[np.floating[Any]], kept: npt.NDArray[np.bool_] | None = None) -> None:
+        """Count rows: values and whether each was kept, both (rows,); without the latter all were."""
+        values = values.astype(np.float64)
+        kept = np.ones(len(values), np.bool_) if kept is None else kept
+        finite = np.isfinite(values)
         self.not_finite += int((~finite).sum())
         # A margin of zero neighbours' similarity can be huge; beyond a million it is only ever a tail.
-        numbers = np.floor((np.clip(margins, -1e6, 1e6) - self.origin) / _FINE_BIN)
+        numbers = np.floor((np.clip(values, -1e6, 1e6) - self.origin) / self.fine)
         for counts, wanted in ((self.kept, kept & finite), (self.rejected, ~kept & finite)):
-            values, sizes = np.unique(numbers[wanted].astype(np.int64), return_counts=True)
-            counts.update(dict(zip(values.tolist(), sizes.tolist(), strict=True)))
+            places, sizes = np.unique(numbers[wanted].astype(np.int64), return_counts=True)
+            counts.update(dict(zip(places.tolist(), sizes.tolist(), strict=True)))
+
+    def quantiles(self, shares: Sequence[float]) -> list[float]:
+        """Values below which these shares of the kept rows lie, to the width of a bin; none where there is no row."""
+        if not self.kept:
+            return []
+        numbers = sorted(self.kept)
+        sizes = np.cumsum([self.kept[number] for number in numbers])
+        places = [int(np.searchsorted(sizes, max(share * sizes[-1], 1), side="left")) for share in shares]
+        return [self.origin + (numbers[place] + 0.5) * self.fine for place in places]
 
     def bins(self, *, from_origin: bool = False) -> list[Bin]:
         """At most 49 bars that hold every finite row; a thousandth of the rows at each end is put into the end bars.
@@ -55,7 +68,7 @@ class MarginCounts:
             place = min(max(number // wide, first), last)
             kept[place] += self.kept[number]
             rejected[place] += self.rejected[number]
-        width = wide * _FINE_BIN
+        width = wide * self.fine
         return [
             Bin(self.origin + place * width, self.origin + (place + 1) * width, kept[place], rejected[place])
             for place in range(first, last + 1)

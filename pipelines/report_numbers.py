@@ -20,8 +20,9 @@ import yaml
 
 from seamlessalign import storage
 from seamlessalign.errors import InputError, StorageError
-from seamlessalign.pipelines.report_counts import ONLY_THE_CUT, MarginCounts, PrecisionCounts
-from seamlessalign.rows import LedgerLine
+from seamlessalign.pipelines.report_counts import ONLY_THE_CUT, FineCounts, PrecisionCounts
+from seamlessalign.pipelines.report_lengths import SideLengths, fine_lengths, side_lengths
+from seamlessalign.rows import SAMPLE_RATE, LedgerLine
 from seamlessalign.typed_config import parse_written_yaml
 
 _BATCH_ROWS = 1 << 16
@@ -36,6 +37,11 @@ class LanguageHours:
     samples: int = 0
     speech_kept: int = 0  # speech samples of recordings that were segmented
     speech_dropped: int = 0  # speech samples of recordings that were dropped
+
+    @property
+    def speech(self) -> int:
+        """All of their speech."""
+        return self.speech_kept + self.speech_dropped
 
 
 @dataclass(frozen=True)
@@ -59,11 +65,14 @@ class DirectionNumbers:
 
     direction: str
     rule: CutRule
-    margins: MarginCounts
+    margins: FineCounts
+    cosines: FineCounts = field(default_factory=FineCounts)
+    estimates: FineCounts = field(default_factory=FineCounts)
     precision: PrecisionCounts = field(default_factory=PrecisionCounts)
     rows: int = 0
     kept: int = 0
     samples_kept: int = 0  # of the first audio side of kept pairs
+    sides: dict[str, SideLengths] = field(default_factory=dict)  # src and tgt
     dropped: Counter[str] = field(default_factory=Counter)
     corpus_rows: int | None = None  # None where the corpus of this direction is not written
 
@@ -94,6 +103,7 @@ class RunNumbers:
     spans: dict[str, int] | None  # language → rows of `segments`
     sentences: dict[str, int] | None
     directions: list[DirectionNumbers] | None  # from `pairs`
+    recording_minutes: FineCounts | None  # lengths of recordings, by whether they were segmented
     audio_kept: int  # samples of distinct audio inside kept pairs, both sides of all directions
     quarantine: Quarantine
     evaluation: dict[str, Any] | None
@@ -109,16 +119,18 @@ def read_run(run_dir: str) -> RunNumbers:
         raise InputError(f"{run_dir}: there is no run here; give the folder that a run wrote")
     config = _read_config(run_dir)
     ledger = _read_ledger(run_dir)
+    languages, recording_minutes = _read_recordings(run_dir)
     directions, audio_kept = _read_pairs(run_dir)
     numbers = RunNumbers(
         name=_text_or_none(config, "name"),
         digest=_text_or_none(config, "digest"),
         date=_date_of(run_dir),
         ledger=ledger,
-        languages=_read_recordings(run_dir),
+        languages=languages,
         spans=_rows_by_language(run_dir, "segments"),
         sentences=_rows_by_language(run_dir, "sentences"),
         directions=directions,
+        recording_minutes=recording_minutes,
         audio_kept=audio_kept,
         quarantine=_read_quarantine(run_dir),
         evaluation=_read_evaluation(run_dir),
@@ -210,13 +222,17 @@ def _read_ledger(run_dir: str) -> list[LedgerLine] | None:
     return lines
 
 
-def _read_recordings(run_dir: str) -> dict[str, LanguageHours] | None:
+def _read_recordings(run_dir: str) -> tuple[dict[str, LanguageHours] | None, FineCounts | None]:
+    """Recordings by language, and how long they are."""
     parts = parts_of(run_dir, "recordings")
     if not parts:
-        return None
+        return None, None
     languages: dict[str, LanguageHours] = {}
+    minutes = fine_lengths()
     for uri in (uri for uris in parts.values() for uri in uris):
         for batch in batches_of(uri, ["lang", "num_samples", "speech_samples", "drop_reason"]):
+            lengths = batch["num_samples"].to_numpy() / SAMPLE_RATE / 60
+            minutes.add(lengths, batch["drop_reason"].is_null().to_numpy(zero_copy_only=False))
             for row in batch.to_pylist():
                 hours = languages.setdefault(row["lang"] or "", LanguageHours())
                 hours.recordings += 1
@@ -225,7 +241,7 @@ def _read_recordings(run_dir: str) -> dict[str, LanguageHours] | None:
                     hours.speech_kept += row["speech_samples"]
                 else:
                     hours.speech_dropped += row["speech_samples"]
-    return languages
+    return languages, minutes
 
 
 def _rows_by_language(run_dir: str, table: str) -> dict[str, int] | None:
@@ -240,8 +256,8 @@ def _row_count(uri: str) -> int:
         return int(file.metadata.num_rows)
 
 
-_PAIR_COLUMNS = ["margin", "precision_estimate", "kept", "drop_reason"]
-_PAIR_COLUMNS += [f"{side}_{name}" for side in ("src", "tgt") for name in ("uri", "start", "end")]
+_PAIR_COLUMNS = ["margin", "cosine", "precision_estimate", "kept", "drop_reason"]
+_PAIR_COLUMNS += [f"{side}_{name}" for side in ("src", "tgt") for name in ("uri", "start", "end", "text")]
 
 
 def _read_pairs(run_dir: str) -> tuple[list[DirectionNumbers] | None, int]:
@@ -255,7 +271,7 @@ def _read_pairs(run_dir: str) -> tuple[list[DirectionNumbers] | None, int]:
     for name, uris in parts.items():
         rule = rule_of(uris)
         origin = lowest_kept_margin(uris) if rule.threshold is None else rule.threshold
-        numbers = DirectionNumbers(name, rule, MarginCounts(origin or 0.0))
+        numbers = DirectionNumbers(name, rule, FineCounts(origin or 0.0), sides=side_lengths(name))
         for uri in uris:
             for batch in batches_of(uri, _PAIR_COLUMNS):
                 _add_pairs(numbers, batch)
@@ -305,11 +321,15 @@ def _add_pairs(numbers: DirectionNumbers, batch: pa.RecordBatch) -> None:
     kept = batch["kept"].to_numpy(zero_copy_only=False)
     numbers.rows += batch.num_rows
     numbers.kept += int(kept.sum())
-    numbers.margins.add(batch["margin"].to_numpy(zero_copy_only=False).astype(np.float64), kept)
+    for name, counts in (("margin", numbers.margins), ("cosine", numbers.cosines)):
+        counts.add(batch[name].to_numpy(zero_copy_only=False), kept)
+    for side, lengths in numbers.sides.items():
+        lengths.add(batch, side, kept)
     reasons = batch.filter(pc.invert(batch["kept"]))["drop_reason"]
     for counted in pc.value_counts(reasons).to_pylist():
         numbers.dropped[counted["values"] or "no reason given"] += counted["counts"]
     estimates = batch["precision_estimate"].to_numpy(zero_copy_only=False).astype(np.float32)
+    numbers.estimates.add(estimates, kept)
     only_cut = pc.is_in(batch["drop_reason"], pa.array(sorted(ONLY_THE_CUT))).to_numpy(zero_copy_only=False)
     numbers.precision.add(estimates, _lengths(batch), kept, only_cut & ~kept)
 

@@ -13,6 +13,8 @@ from seamlessalign.errors import ConfigError
 from seamlessalign.html_page import row_of, table_of
 from seamlessalign.markup import Markup, tag
 from seamlessalign.pipelines.folder import RunFolder
+from seamlessalign.pipelines.report_counts import FineCounts
+from seamlessalign.pipelines.report_lengths import fine_lengths
 from seamlessalign.pipelines.report_numbers import batches_of, parts_of
 from seamlessalign.pipelines.report_parts import hours
 from seamlessalign.pipelines.span_counts import FRAMES_TABLE, configured, fragment_settings, kept_frames, spans_of
@@ -48,6 +50,7 @@ class RunSpans:
     """The spans of a run."""
 
     languages: dict[str, LanguageSpans] = field(default_factory=dict)
+    lengths: FineCounts = field(default_factory=fine_lengths)  # of all spans, in seconds
     own_languages: bool = False  # whether spans have languages of their own, of which speech is not counted
     picture: Markup | None = None
     pictured: str = ""  # which recording, and when
@@ -67,7 +70,9 @@ def read_spans(run_dir: str) -> RunSpans | None:
         for uri in uris:
             for batch in batches_of(uri, ["start", "end"]):
                 item.spans += batch.num_rows
-                item.span_samples += pc.sum(pc.subtract(batch["end"], batch["start"])).as_py() or 0
+                samples = pc.subtract(batch["end"], batch["start"]).to_numpy(zero_copy_only=False)
+                item.span_samples += int(samples.sum())
+                found.lengths.add(samples / SAMPLE_RATE)
     recordings = [uri for uris in parts_of(run_dir, "recordings").values() for uri in uris]
     for uri in recordings:
         for batch in batches_of(uri, ["lang", "speech_samples", "drop_reason"]):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seamlessalign.pipelines.report_counts import MarginCounts, PrecisionCounts
+from seamlessalign.pipelines.report_counts import FineCounts, PrecisionCounts
 from seamlessalign.pipelines.report_numbers import covered_samples
 
 finite = st.floats(-5, 5, width=32)
@@ -25,7 +25,7 @@ def scored_rows(draw: st.DrawFn) -> tuple[float, list[tuple[float, bool]]]:
 @given(scored_rows())
 def test_histogram_conserves_rows_and_splits_at_the_threshold(case: tuple[float, list[tuple[float, bool]]]) -> None:
     threshold, rows = case
-    counts = MarginCounts(threshold)
+    counts = FineCounts(threshold)
     for part in (rows[::2], rows[1::2]):
         counts.add(np.array([m for m, _ in part], dtype=np.float64), np.array([k for _, k in part], dtype=np.bool_))
     bins = counts.bins()
@@ -44,7 +44,7 @@ def test_histogram_conserves_rows_and_splits_at_the_threshold(case: tuple[float,
 
 
 def test_histogram_bins_are_counted_right() -> None:
-    counts = MarginCounts(1.0)
+    counts = FineCounts(1.0)
     margins = np.concatenate([np.linspace(0.9, 1.0999, 2001), [0.2, 1.7]])
     counts.add(margins, margins >= 1.0)
     bins = counts.bins()
