@@ -16,6 +16,7 @@ from seamlessalign.mining.truth import bootstrap_f1, reliability, score_pairs
 from seamlessalign.pipelines import mining_stage
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.demo_data import DemoTruth, Source, build_demo, judge, load_truth, num_truth
+from seamlessalign.pipelines.known_languages import write_known_languages
 from seamlessalign.pipelines.pair_tables import Candidates, pairs_table
 from seamlessalign.pipelines.report import build_report
 from seamlessalign.pipelines.run import run
@@ -46,6 +47,8 @@ def demo(root: Path, cache: Path, *, minutes: float, distractors: int, seed: int
     result = run(config)
     evaluation = evaluate(truth, config, str(root / "run"))
     storage.write_bytes_atomic(str(root / "run" / "evaluation.json"), json.dumps(evaluation, indent=1).encode())
+    spoken = {(row["uri"], row["lang"]) for row in truth.placed.select(["uri", "lang"]).to_pylist()}
+    write_known_languages(str(root / "run"), {str((root / "data" / uri).absolute()): lang for uri, lang in spoken})
     report = build_report(str(root / "run"))
     print(summary_text(result))
     print(evaluation_text(evaluation))

@@ -2,7 +2,7 @@
 
 from base64 import b64encode
 
-from seamlessalign.markup import Markup, tag
+from seamlessalign.markup import Markup, join, tag
 from seamlessalign.pipelines.report_samples import Sample, Side
 from seamlessalign.rows import SAMPLE_RATE
 
@@ -64,7 +64,8 @@ def _player(side: Side) -> Markup:
         return tag("p", "Its audio is in a format that browsers do not play.", class_="where")
     source = f"data:{kind};base64,{b64encode(data).decode('ascii')}"
     label = f"{side.lang} audio"
-    return tag("audio", controls="", preload="metadata", src=source, aria_label=label)
+    player = tag("audio", controls="", preload="metadata", src=source, aria_label=label)
+    return join(player, tag("p", "To be heard on a screen.", class_="where on-paper"))
 
 
 def _short(text: str) -> str:

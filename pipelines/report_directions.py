@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-from seamlessalign.charts import Reliability, curve_over_cut, histogram, reliability_diagram
+from seamlessalign.charts import Bar, Reliability, curve_over_cut, histogram, horizontal_bars, reliability_diagram
 from seamlessalign.html_page import row_of, table_of
 from seamlessalign.markup import Markup, tag
+from seamlessalign.pipelines.report_counts import FineCounts
 from seamlessalign.pipelines.report_numbers import DirectionNumbers
 from seamlessalign.pipelines.report_parts import figure, hours, tidy
+from seamlessalign.rows import SAMPLE_RATE
 
 _CROWDED = 12  # how many times taller the tallest bar may be than the tallest kept part before a second chart is drawn
 _CUTS = (0.5, 0.8, 0.9, 0.95)  # estimated precisions at which it is said what would be left
+_MOST_CARDS = 24  # directions that have charts, those with most kept pairs; the table has all
 _POINT = ("pairs", "low", "high", "mean_estimate", "precision", "precision_low", "precision_high")
 
 
@@ -63,11 +66,11 @@ def evaluation_section(evaluation: dict[str, Any] | None) -> list[Markup]:
 
 
 def directions_section(directions: Sequence[DirectionNumbers]) -> list[Markup]:
-    """A card for every direction: how much was kept, by what rule, and how sure that is."""
+    """Hours of all directions, and a card for each: how much was kept, by what rule, and how sure that is."""
     if not directions:
         return []
     legend = tag("p", tag("span", "kept"), tag("span", "rejected", class_="rest"), class_="legend")
-    pieces = [legend]
+    pieces = [_bars(directions), legend, _table(directions)]
     if any(item.precision.estimated for item in directions):
         note = (
             "Curves and tables of estimated precision count the pairs that are kept and, in grey, those that only the "
@@ -75,7 +78,38 @@ def directions_section(directions: Sequence[DirectionNumbers]) -> list[Markup]:
             "so that a lower cut would keep fewer; a higher cut may keep a few more."
         )
         pieces.append(tag("p", note, class_="note"))
-    return [*pieces, tag("div", *(_direction(item) for item in directions), class_="figures")]
+    first = sorted(directions, key=lambda item: (-item.kept, item.direction))[:_MOST_CARDS]
+    cards = [_direction(item) for item in directions if item in first]
+    pieces.append(tag("div", *cards, class_="figures one-on-paper"))
+    if len(cards) < len(directions):
+        told = f"Charts are drawn of the {len(cards)} directions with most kept pairs; the table above has all."
+        pieces.append(tag("p", told, class_="note"))
+    return pieces
+
+
+def _bars(directions: Sequence[DirectionNumbers]) -> Markup:
+    """Hours of the first side that is audio, kept and rejected."""
+    bars = []
+    for item in sorted(directions, key=lambda item: (-item.samples_kept, item.direction))[:_MOST_CARDS]:
+        spoken = next((side for side in item.sides.values() if side.is_audio), None)
+        rejected = spoken.rejected_samples if spoken else 0
+        title = f"{item.direction}: {hours(item.samples_kept)} in kept pairs, {hours(rejected)} in rejected ones"
+        kept, rest = item.samples_kept / SAMPLE_RATE / 3600, rejected / SAMPLE_RATE / 3600
+        bars.append(Bar(item.direction, kept, rest, f"{hours(item.samples_kept)} kept", title))
+    title = "Hours of pairs by direction, kept and rejected"
+    return horizontal_bars(bars, title=title, x_label="hours of speech", label_width=78, text_width=92)
+
+
+def _table(directions: Sequence[DirectionNumbers]) -> Markup:
+    rows = []
+    for item in directions:
+        counts = item.precision
+        sure = f"{counts.expected_right / counts.num_kept:.2f}" if counts.num_kept else "–"
+        spoken = [hours(side.kept_samples) if side.is_audio else "text" for side in item.sides.values()]
+        share = f"{item.kept / item.rows:.1%}" if item.rows else "–"
+        rows.append(row_of(tag("bdi", item.direction), f"{item.rows:,}", f"{item.kept:,}", share, *spoken, sure))
+    head = ("direction", "candidates", "kept", "share", "source", "target", "estimated precision")
+    return table_of(head, rows, numeric=range(1, 7))
 
 
 def _reliability(line: dict[str, Any]) -> Markup | None:
@@ -150,8 +184,8 @@ def _direction(item: DirectionNumbers) -> Markup:
         facts.append(" · corpus not written")
     elif item.corpus_rows is not None and item.corpus_rows != item.kept:
         facts.append(f" · {item.corpus_rows:,} written with audio")
-    charts = [*_margins(item), *_precision(item)]
-    return tag("figure", tag("h3", tag("bdi", item.direction)), tag("p", *facts, class_="facts"), *charts)
+    charts = tag("div", *_margins(item), *_scores(item), *_precision(item), class_="charts")
+    return tag("figure", tag("h3", tag("bdi", item.direction)), tag("p", *facts, class_="facts"), charts)
 
 
 def _margins(item: DirectionNumbers) -> list[Markup]:
@@ -172,6 +206,19 @@ def _margins(item: DirectionNumbers) -> list[Markup]:
     if item.margins.not_finite:
         charts.append(tag("p", f"{item.margins.not_finite:,} pairs have no finite margin.", class_="note"))
     return charts
+
+
+def _scores(item: DirectionNumbers) -> list[Markup]:
+    """Histograms of the cosine and of the estimated precision, where there is one."""
+    scores: list[tuple[str, FineCounts]] = [("cosine", item.cosines), ("estimated precision", item.estimates)]
+    return [
+        histogram(
+            bins, threshold=item.rule.min_precision if name != "cosine" else None, x_label=name, y_label="pairs",
+            title=f"{name.capitalize()} of {item.direction}, kept and rejected",
+        )
+        for name, counts in scores
+        if (bins := counts.bins())
+    ]  # fmt: skip
 
 
 def _precision(item: DirectionNumbers) -> list[Markup]:

@@ -84,8 +84,8 @@ def confusion_section(confusion: Confusion | None) -> list[Markup]:
     whole, speech = confusion.recordings.total(), confusion.speech.total()
     facts = [
         tag("b", f"{right:,}", data_number="languages right"), f" of {whole:,} recordings, and ",
-        tag("b", hours(right_speech)), f" of {hours(speech)} of their speech, were told to be in the language that they "
-        "are known to be in.",
+        tag("b", hours(right_speech)), f" of {hours(speech)} of their speech, were told to be in the language that is "
+        "known.",
     ]  # fmt: skip
     how = "Rows are what is known and columns what was told: recordings, and below them their speech."
     pieces = [tag("p", *facts, class_="about"), tag("p", how, class_="note")]
@@ -133,7 +133,10 @@ def _confusions(confusion: Confusion) -> list[Markup]:
         row_of(known, told, f"{confusion.recordings[known, told]:,}", hours(confusion.speech[known, told]))
         for known, told in wrong[:_MOST_CONFUSIONS]
     ]
-    pieces = [tag("h3", "Most speech in the wrong language"), table_of(("known", "told", "recordings", "speech"), rows, numeric=(2, 3))]
+    pieces = [
+        tag("h3", "Most speech in the wrong language"),
+        table_of(("known", "told", "recordings", "speech"), rows, numeric=(2, 3)),
+    ]
     if len(wrong) > len(rows):
         pieces.append(tag("p", f"{len(wrong) - len(rows):,} more pairs of languages are not shown.", class_="note"))
     return pieces
@@ -142,9 +145,9 @@ def _confusions(confusion: Confusion) -> list[Markup]:
 def _left_out(confusion: Confusion) -> str:
     told = []
     if confusion.unknown:
-        told.append(f"{confusion.unknown:,} recordings of which no language is known")
+        told.append(f"{confusion.unknown:,} of which no language is known")
     if confusion.stated:
-        told.append(f"{confusion.stated:,} whose language the input stated, so that nothing was told of it")
+        told.append(f"{confusion.stated:,} whose language the input stated, so that nobody was asked")
     if confusion.absent:
         told.append(f"{confusion.absent:,} that are known and are not in this run")
-    return f"Not counted: {'; '.join(told)}." if told else ""
+    return f"Recordings that are not counted: {'; '.join(told)}." if told else ""

@@ -82,14 +82,14 @@ def lengths_section(
             unit, told = ("s", hours(side.kept_samples)) if side.is_audio else ("characters", "")
             rows += _row(f"{item.direction}, {'source' if name == 'src' else 'target'} {lang}", side.counts, unit, told)
     about = (
-        "Half of the rows are shorter than the median and half are longer; a twentieth lie beyond each of the other two. "
+        "Half of the rows are shorter than the median and half longer; a twentieth lie beyond each of the other two. "
         "Of pairs, those that are kept; a side that is text has characters."
     )
-    head = ("", "rows", "5 %", "median", "95 %", "unit", "hours")
+    head = ("", "rows", "5 %", "median", "95 %", "hours")
     return [
         tag("p", about, class_="about"),
         tag("div", *shown, class_="figures"),
-        table_of(head, rows, numeric=(1, 2, 3, 4, 6)),
+        table_of(head, rows, numeric=range(1, 6)),
     ]
 
 
@@ -110,5 +110,5 @@ def _row(name: str, counts: FineCounts | None, unit: str, told: str = "") -> lis
     if counts is None or not found:
         return []
     form = "{:,.0f}" if unit == "characters" else "{:,.1f}"
-    middle = [form.format(value if unit != "characters" else value - 0.5) for value in found]
-    return [row_of(name, f"{counts.kept.total():,}", *middle, unit, told)]
+    middle = [f"{form.format(value if unit != 'characters' else value - 0.5)} {unit}" for value in found]
+    return [row_of(name, f"{counts.kept.total():,}", *middle, told)]

@@ -97,6 +97,7 @@ class RunNumbers:
 
     name: str | None
     digest: str | None
+    config: dict[str, Any] | None  # as run.yaml has it
     date: str | None  # when the run last wrote a ledger line
     ledger: list[LedgerLine] | None
     languages: dict[str, LanguageHours] | None  # from `recordings`; the key is "" where no language was found
@@ -124,6 +125,7 @@ def read_run(run_dir: str) -> RunNumbers:
     numbers = RunNumbers(
         name=_text_or_none(config, "name"),
         digest=_text_or_none(config, "digest"),
+        config=config,
         date=_date_of(run_dir),
         ledger=ledger,
         languages=languages,

@@ -5,28 +5,36 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from seamlessalign.charts import Bar, horizontal_bars
-from seamlessalign.html_page import row_of, table_of
+from seamlessalign.html_page import Row, row_of, table_of
 from seamlessalign.markup import Markup, tag
-from seamlessalign.pipelines.folder import SIDE_STAGES
+from seamlessalign.pipelines.known_languages import Confusion
 from seamlessalign.pipelines.report_cards import sample_section
+from seamlessalign.pipelines.report_config import config_section, models_section
+from seamlessalign.pipelines.report_cost import RunCosts, costs_section
 from seamlessalign.pipelines.report_directions import directions_section, evaluation_section
-from seamlessalign.pipelines.report_numbers import LanguageHours, RunNumbers
+from seamlessalign.pipelines.report_languages import confusion_section, languages_section
+from seamlessalign.pipelines.report_lengths import lengths_section
+from seamlessalign.pipelines.report_numbers import RunNumbers
 from seamlessalign.pipelines.report_parts import hours, tidy
 from seamlessalign.pipelines.report_samples import Sample
 from seamlessalign.pipelines.report_spans import RunSpans, spans_section
+from seamlessalign.pipelines.report_steps import steps_section
 from seamlessalign.rows import SAMPLE_RATE, LedgerLine
 
 STAGES = {  # in the order of the run; what one row of each is called
     "recordings": "recordings",
     "segments": "spans",
     "sentences": "sentences",
+    "decoys": "decoys",
     "mining_input": "rows mined",
+    "reduce": "rows with fewer dimensions",
+    "index": "rows indexed",
+    "search": "rows searched, by task",
     "pairs": "candidate pairs",
     "corpus": "pairs with audio",
     "units": "sides as units",
     "transcripts": "sides as text",
 }
-_SHOWN_LANGUAGES = 30  # bars in the chart; the table beside it has all
 
 
 def title_of(numbers: RunNumbers) -> str:
@@ -34,20 +42,36 @@ def title_of(numbers: RunNumbers) -> str:
     return f"{numbers.name or 'Unnamed run'} · run report"
 
 
-def sections_of(numbers: RunNumbers, samples: dict[str, list[Sample]], spans: RunSpans | None) -> Iterator[Markup]:
+@dataclass(frozen=True)
+class RunDetails:
+    """What a page says of a run besides its numbers."""
+
+    samples: dict[str, list[Sample]]
+    spans: RunSpans | None
+    confusion: Confusion | None
+    costs: RunCosts
+
+
+def sections_of(run_dir: str, numbers: RunNumbers, details: RunDetails) -> Iterator[Markup]:
     """The body of the page: a head, then one section after the other, leaving out those with nothing to say."""
     stages = _stages(numbers.ledger or [])
+    directions, spans = numbers.directions or [], details.spans
+    languages = languages_section(numbers)
+    told = [tag("h3", "Told against known"), *confusion_section(details.confusion)] if languages else []
+    lengths = lengths_section(numbers.recording_minutes, spans.lengths if spans else None, directions)
     sections = [
         ("funnel", "From audio to pairs", _funnel(numbers, stages)),
+        ("next", "What to do next", steps_section(run_dir, directions)),
         ("evaluation", "Measured against the truth", evaluation_section(numbers.evaluation)),
-        ("directions", "Directions", directions_section(numbers.directions or [])),
-        ("languages", "Languages", _languages(numbers)),
+        ("directions", "Directions and scores", directions_section(directions)),
+        ("languages", "Languages", [*languages, *told]),
+        ("lengths", "Lengths", lengths),
         ("spans", "Spans", spans_section(spans)),
-        ("drops", "What was dropped, and why", _drops(stages)),
-        ("speed", "Speed and memory", _speed(stages)),
+        ("speed", "Speed and cost", costs_section(numbers.ledger or [], details.costs)),
         ("quarantine", "Quarantine", _quarantine(numbers)),
-        ("models", "Models", _models(numbers.ledger or [])),
-        ("samples", "Sample pairs", sample_section(samples)),
+        ("configuration", "Configuration", config_section(numbers.config)),
+        ("models", "Models", models_section(numbers.ledger or [])),
+        ("samples", "Sample pairs", sample_section(details.samples)),
     ]
     shown = [(name, heading, content) for name, heading, content in sections if content]
     yield _head(numbers, stages)
@@ -117,7 +141,7 @@ def _headline(numbers: RunNumbers, stages: dict[str, _Stage]) -> list[tuple[str,
     languages = numbers.languages
     audio = hours_in(numbers, stages)
     add("hours_in", "audio in", None if audio is None else hours(audio))
-    speech = None if languages is None else sum(_speech(item) for item in languages.values())
+    speech = None if languages is None else sum(item.speech for item in languages.values())
     add("hours_speech", "speech", None if speech is None else hours(speech))
     for name, label, table in (("spans", "spans", "segments"), ("sentences", "sentences", "sentences")):
         counted = numbers.spans if table == "segments" else numbers.sentences
@@ -144,10 +168,6 @@ def _kept_rows(stages: dict[str, _Stage], stage: str) -> int | None:
     return stages[stage].total("rows_kept") if stage in stages else None
 
 
-def _speech(item: LanguageHours) -> int:
-    return item.speech_kept + item.speech_dropped
-
-
 def _disagreements(numbers: RunNumbers, stages: dict[str, _Stage]) -> Iterator[str]:
     """Tables whose rows are not those that the ledger counts."""
     compared: list[tuple[str, int | None]] = [
@@ -165,140 +185,70 @@ def _disagreements(numbers: RunNumbers, stages: dict[str, _Stage]) -> Iterator[s
 
 
 def _funnel(numbers: RunNumbers, stages: dict[str, _Stage]) -> list[Markup]:
+    """Hours that remain after each step as bars, and a table of all steps with what each dropped, and why."""
     bars = []
     total = hours_in(numbers, stages)
     if total is not None:
         steps = [("decoded", total)]
         if numbers.languages is not None:
-            steps.append(("speech", sum(_speech(item) for item in numbers.languages.values())))
+            steps.append(("speech", sum(item.speech for item in numbers.languages.values())))
             steps.append(("languages asked for", sum(item.speech_kept for item in numbers.languages.values())))
         if numbers.directions is not None:
             steps.append(("in kept pairs", numbers.audio_kept))
         bars = [Bar(name, samples / SAMPLE_RATE / 3600, 0.0, hours(samples), name) for name, samples in steps]
-    rows = []
-    for name, stage in stages.items():
-        what = STAGES.get(name, name)
-        entered, kept = stage.total("rows_in"), stage.total("rows_kept")
-        share = f"{kept / entered:.1%}" if entered else "–"
-        rows.append(row_of(what, f"{entered:,}", f"{kept:,}", share, kind="total"))
-        for reason, number in stage.dropped().most_common():
-            rows.append(
-                row_of(tidy(reason), f"−{number:,}", "", f"{number / entered:.1%}" if entered else "–", kind="sub")
-            )
-    if not bars and not rows:
-        return []
-    left: list[Markup] = []
+    pieces = []
     if bars:
-        left.append(horizontal_bars(bars, title="Hours of audio that remain after each step", x_label="hours"))
         note = (
             "The third step leaves out recordings in other languages and those without a usable span. "
             "The last counts distinct audio: a second that several pairs use counts once."
         )
-        left.append(tag("p", note, class_="note"))
-    right = [table_of(("", "in", "kept", "share"), rows, numeric=(1, 2, 3))] if rows else []
-    return [tag("div", tag("div", *left), tag("div", *right), class_="columns")]
-
-
-def _languages(numbers: RunNumbers) -> list[Markup]:
-    languages = numbers.languages or {}
-    spans, sentences = numbers.spans or {}, numbers.sentences or {}
-    names = sorted(
-        languages.keys() | spans.keys() | sentences.keys(),
-        key=lambda name: (-_speech(languages.get(name, LanguageHours())), name),
-    )
-    if not names:
-        return []
-    spoken = [name for name in names if name in languages][:_SHOWN_LANGUAGES]
-    bars = []
-    for name in spoken:
-        item = languages[name]
-        kept, rest = item.speech_kept / SAMPLE_RATE / 3600, item.speech_dropped / SAMPLE_RATE / 3600
-        title = f"{name or 'unknown'}: {hours(item.speech_kept)} kept, {hours(item.speech_dropped)} dropped"
-        bars.append(Bar(name or "unknown", kept, rest, hours(_speech(item)), title))
-    left = []
-    if bars:
-        legend = tag("p", tag("span", "kept"), tag("span", "dropped", class_="rest"), class_="legend")
-        chart = horizontal_bars(bars, title="Hours of speech by language", x_label="hours of speech", label_width=64)
-        left = [chart, legend]
-    rows = []
-    for name in names:
-        item = languages.get(name, LanguageHours())
-        rows.append(
-            row_of(
-                name or "unknown",
-                f"{item.recordings:,}",
-                hours(_speech(item)) if item.recordings else "–",
-                f"{spans[name]:,}" if name in spans else "–",
-                f"{sentences[name]:,}" if name in sentences else "–",
-            )
-        )
-    table = table_of(("language", "recordings", "speech", "spans", "sentences"), rows, numeric=(1, 2, 3, 4))
-    return [tag("div", tag("div", *left), tag("div", table), class_="columns")]
-
-
-def _drops(stages: dict[str, _Stage]) -> list[Markup]:
+        chart = horizontal_bars(bars, title="Hours of audio that remain after each step", x_label="hours")
+        pieces.append(tag("div", tag("div", chart), tag("p", note, class_="note"), class_="columns"))
     if not stages:
-        return []
+        return pieces
     rows, notes = [], []
     for name, stage in stages.items():
         unbalanced = stage.unbalanced()
-        check = tag("span", "✗" if unbalanced else "✓", class_="bad" if unbalanced else "ok", data_stage=name)
-        counts, samples = stage.dropped(), stage.dropped("samples_dropped")
-        reasons = sorted(counts.keys() | samples.keys(), key=lambda reason: (-counts[reason], reason))
-        entered = stage.total("samples_in")
-        lines = [("kept", stage.total("rows_kept"), stage.total("samples_kept"))]
-        lines += [(tidy(reason), counts[reason], samples[reason]) for reason in reasons]
-        whole = hours(entered) if entered else "–"  # text has no hours
-        rows.append(row_of(f"{name}: in", f"{stage.total('rows_in'):,}", whole, check, kind="total"))
-        rows += [row_of(what, f"{n:,}", hours(length) if entered else "–", "", kind="sub") for what, n, length in lines]
+        rows += _funnel_rows(name, stage, bool(unbalanced))
         if unbalanced:
             listed = ", ".join(unbalanced[:10]) + (" …" if len(unbalanced) > 10 else "")
             notes.append(
                 tag("p", f"{name}: rows or hours do not add up in {len(unbalanced)} shard(s): {listed}", class_="bad")
             )
-    about = "✓: in every shard, what went in equals what was kept plus what was dropped, in rows and in samples."
-    return [
-        tag("p", about, class_="about"),
-        table_of(("", "rows", "audio", "balance"), rows, numeric=(1, 2, 3)),
-        *notes,
-    ]
+    about = (
+        "✓: in every shard, what went in equals what was kept plus what was dropped, in rows and in samples. Spans "
+        "overlap, so that they have more hours than the speech they are made of; a pair has those of its first side "
+        "that is audio."
+    )
+    head = ("", "in", "kept", "share", "hours in", "hours kept", "balance")
+    return [*pieces, table_of(head, rows, numeric=range(1, 7)), *notes, tag("p", about, class_="note")]
 
 
-def _speed(stages: dict[str, _Stage]) -> list[Markup]:
-    if not stages:
-        return []
-    audio = stages["recordings"].total("samples_in") if "recordings" in stages else 0
-    steps, resources = [], []
-    for name, stage in stages.items():
-        seconds = Counter[str]()
-        for line in stage.lines:
-            seconds.update(line.seconds)
-        # Spans and candidate pairs overlap; only the audio that goes in, or is cut, is a measure of speed.
-        samples = audio if name in ("recordings", "segments") else 0
-        samples = stage.total("samples_in") if name in ("corpus", *SIDE_STAGES) else samples
-        whole = [("all steps", sum(seconds.values()))] if len(seconds) > 1 else []
-        for step, spent in [*seconds.most_common(), *whole]:
-            rate = _rate(samples / SAMPLE_RATE / spent) if samples and spent > 0 else "–"
-            rows = _rate(stage.total("rows_in") / spent) if spent > 0 else "–"
-            kind = "total" if step == "all steps" else None
-            steps.append(row_of(name, tidy(step), _duration(spent), rate, rows, kind=kind))
-        resources.append(
-            row_of(
-                name,
-                f"{len(stage.lines):,}",
-                _bytes(max(line.peak_rss for line in stage.lines)),
-                _bytes(stage.total("bytes_read")),
-                _bytes(stage.total("bytes_written")),
-            )
+def _funnel_rows(name: str, stage: _Stage, unbalanced: bool) -> list[Row]:
+    """A stage, and what it dropped, by reason."""
+    check = tag("span", "✗" if unbalanced else "✓", class_="bad" if unbalanced else "ok", data_stage=name)
+    entered, samples_in = stage.total("rows_in"), stage.total("samples_in")
+
+    def share(number: int) -> str:
+        return f"{number / entered:.1%}" if entered else "–"
+
+    def length(samples: int, sign: str = "") -> str:
+        return f"{sign}{hours(samples)}" if samples_in else "–"  # text has no hours
+
+    kept, samples_kept = stage.total("rows_kept"), stage.total("samples_kept")
+    rows = [
+        row_of(
+            STAGES.get(name, name), f"{entered:,}", f"{kept:,}", share(kept), length(samples_in), length(samples_kept),
+            check, kind="total",
         )
-    head = ("stage", "step", "core time", "audio h / core-h", "rows / core-s")
-    pieces = [table_of(head, steps, numeric=(2, 3, 4))] if steps else []
-    table = table_of(("stage", "shards", "peak memory", "read", "written"), resources, numeric=(1, 2, 3, 4))
-    return [
-        *pieces,
-        tag("p", "Core time is the work of all processes; peak memory is that of one of them.", class_="note"),
-        table,
-    ]
+    ]  # fmt: skip
+    counts, samples = stage.dropped(), stage.dropped("samples_dropped")
+    for reason in sorted(counts.keys() | samples.keys(), key=lambda reason: (-counts[reason], reason)):
+        number = counts[reason]
+        rows.append(
+            row_of(tidy(reason), f"−{number:,}", "", share(number), length(samples[reason], "−"), "", "", kind="sub")
+        )
+    return rows
 
 
 def _quarantine(numbers: RunNumbers) -> list[Markup]:
@@ -317,34 +267,3 @@ def _quarantine(numbers: RunNumbers) -> list[Markup]:
         note = f"The first {len(rows):,} are shown; all are in the folder quarantine of the run."
         pieces.append(tag("p", note, class_="note"))
     return pieces
-
-
-def _models(ledger: Sequence[LedgerLine]) -> list[Markup]:
-    used: dict[tuple[str, str], set[str]] = {}
-    for line in ledger:
-        for name, fingerprint in line.models.items():
-            used.setdefault((name, fingerprint), set()).add(line.stage)
-    if not used:
-        return []
-    rows = [
-        row_of(name, ", ".join(sorted(stages)), tag("code", fingerprint))
-        for (name, fingerprint), stages in sorted(used.items())
-    ]
-    return [table_of(("model", "used in", "SHA-256"), rows, long=(2,))]
-
-
-def _bytes(number: int) -> str:
-    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if number >= size:
-            return f"{number / size:,.1f} {unit}"
-    return f"{number} B"
-
-
-def _rate(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

@@ -15,7 +15,7 @@ from seamlessalign.pipelines.search_plan import SearchPlan, count_decoys, dimens
 from seamlessalign.pipelines.search_sizes import gather_memory
 from seamlessalign.pipelines.stage_rates import Rates, SideRates
 
-_ON_GPU = ("speech", "text", "decoys", "search", *SIDE_STAGES)  # where there is one
+ON_GPU = ("speech", "text", "decoys", "search", *SIDE_STAGES)  # where there is one
 _THREADED = ("speech", "text", "decoys", "index", "search", *SIDE_STAGES)  # the others use one core of a task
 _HALF = 2  # bytes of a number of an embedding
 GB = 1e9
@@ -226,7 +226,7 @@ def _stage_cost(stage: str, totals: _Totals, groups: int, context: Context, work
     if not tasks:
         return StageCost(stage, 0, 0, 0.0, None, 0.0, 0.0, 0.0, 0.0, None, None)
     seconds, gpu = totals.seconds.get(stage), totals.gpu_seconds.get(stage)
-    uses_gpu = workers.device == "cuda" and stage in _ON_GPU
+    uses_gpu = workers.device == "cuda" and stage in ON_GPU
     gpu = gpu if uses_gpu else None
     threads = workers.threads if stage in _THREADED and not uses_gpu else 1
     busy = gpu if uses_gpu else seconds

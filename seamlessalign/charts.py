@@ -78,7 +78,9 @@ def histogram(bins: Sequence[Bin], *, threshold: float | None, title: str, x_lab
     for tick in nice_ticks(low, high, 6):
         if low <= tick <= high:
             parts.append(_line("axis", x_of(tick), y_of(0), x_of(tick), y_of(0) + 4))
-            parts.append(_text(f"{tick:g}", x_of(tick), y_of(0) + 16, "middle"))
+            written = f"{tick:g}"
+            x = min(x_of(tick), WIDTH - 3.6 * len(written))  # the last one stays inside
+            parts.append(_text(written, x, y_of(0) + 16, "middle"))
     for bar in bins:
         parts.append(_histogram_bar(bar, x_of, y_of))
     parts.append(_line("axis", left, y_of(0), WIDTH - right, y_of(0)))
@@ -95,12 +97,14 @@ def histogram(bins: Sequence[Bin], *, threshold: float | None, title: str, x_lab
     return _svg(title, height, parts)
 
 
-def horizontal_bars(bars: Sequence[Bar], *, title: str, x_label: str, label_width: float = 120.0) -> Markup:
+def horizontal_bars(
+    bars: Sequence[Bar], *, title: str, x_label: str, label_width: float = 120.0, text_width: float = 66.0
+) -> Markup:
     """Bars from a common origin on the left, each with its label before it and its text after it.
 
-    `bars` are not empty. `label_width` is in units of the chart, of which there are 400.
+    `bars` are not empty. `label_width` and `text_width` are in units of the chart, of which there are 400.
     """
-    row, top, bottom, right = 24.0, 4.0, 36.0, 66.0
+    row, top, bottom, right = 24.0, 4.0, 36.0, text_width
     height = top + row * len(bars) + bottom
     largest = max(max(bar.value + bar.rest for bar in bars), 1e-9)
     ticks = [tick for tick in nice_ticks(0.0, largest, 4) if tick <= largest * 1.0001]

@@ -159,6 +159,11 @@ def command_parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--samples", type=int, default=6, help="pairs to listen to, for each direction (default: %(default)s)"
     )
+    report.add_argument(
+        "--languages",
+        metavar="LIST",
+        help="a .jsonl or .tsv with path and lang of recordings, to compare with",
+    )
     report.set_defaults(command=_report)
 
     choose = commands.add_parser("filter", help="choose the pairs of a run again, without mining again")
@@ -300,8 +305,13 @@ def _spans(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from seamlessalign.pipelines.report import build_report
+    from seamlessalign.pipelines.known_languages import read_language_list, write_known_languages
+    from seamlessalign.pipelines.report import build_report, check_run
 
+    if arguments.languages is not None:
+        known = read_language_list(arguments.languages)
+        check_run(arguments.run)
+        write_known_languages(arguments.run, known)
     print(build_report(arguments.run, samples_per_direction=arguments.samples))
     return 0
 

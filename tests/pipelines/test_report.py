@@ -78,17 +78,19 @@ def test_drops_balance_and_name_each_reason(finished: tuple[FakeRun, str, Page])
             for row in pairs
             if row["drop_reason"] == reason
         )
-        cells = page.row(reason.replace("_", " "), f"{number:,}")
-        assert shown_hours(cells[2]) == pytest.approx(in_hours(samples), abs=0.0051)  # shown to 0.01 h
+        cells = page.row(reason.replace("_", " "), f"−{number:,}")
+        assert shown_hours(cells[4].removeprefix("−")) == pytest.approx(in_hours(samples), abs=0.0051)  # to 0.01 h
 
 
 def test_speed_is_audio_over_core_time(finished: tuple[FakeRun, str, Page]) -> None:
     run, _, page = finished
     whole = sum(row["num_samples"] for row in run.recordings)
-    for step, spent in (("decode", 62.0), ("vad", 125.0), ("lid", 80.5), ("embed", 420.25), ("all steps", 687.75)):
-        cells = page.row("recordings", step)
-        assert float(cells[3].replace(",", "")) == pytest.approx(whole / 16_000 / spent, abs=0.51)
-    assert page.row("recordings", "2")[2] == "1.2 GB"  # peak memory of two shards: the larger, not the sum
+    for step, spent in (("decode", 62.0), ("vad", 125.0), ("lid", 80.5), ("embed", 420.25)):
+        cells = page.row("speech", step)
+        assert float(cells[4].replace(",", "")) == pytest.approx(whole / 16_000 / spent, abs=0.51)
+    cells = page.row("speech", "2")
+    assert float(cells[5].replace(",", "")) == pytest.approx(whole / 16_000 / 687.75, abs=0.51)
+    assert cells[9] == "1.2 GB"  # peak memory of two shards: the larger, not the sum
 
 
 def test_hours_by_language(finished: tuple[FakeRun, str, Page]) -> None:

@@ -1,6 +1,7 @@
 """The report in a real browser: its audio plays, nothing hostile runs, nothing is asked of the network."""
 
 import sys
+from base64 import b64decode
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,22 @@ def test_browser_plays_every_sample(tmp_path: Path, kind: str) -> None:
         outside = page.outside_of_charts()
         sizes = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth, typeof window.stolen]")
         foreign = page.evaluate("document.querySelectorAll('script, iframe, object, img').length")
+        page.call("Emulation.setDeviceMetricsOverride", width=688, height=971, deviceScaleFactor=1, mobile=False)
+        page.call("Emulation.setEmulatedMedia", media="print")  # A4 within its margins, at 96 dots an inch
+        on_paper = page.evaluate(
+            """({wide: document.documentElement.scrollWidth,
+                 cut: [...document.querySelectorAll('.scroll, pre')].map(
+                   box => [box.scrollWidth, box.clientWidth, box.textContent.slice(0, 80)]
+                 ).filter(([needs, has]) => needs > has + 1),
+                 players: [...document.querySelectorAll('audio')].filter(a => a.offsetHeight > 0).length,
+                 told: [...document.querySelectorAll('.on-paper')].filter(p => p.offsetHeight > 0).length,
+                 ink: getComputedStyle(document.body).color})"""
+        )
+        document = b64decode(page.call("Page.printToPDF", preferCSSPageSize=True)["data"])
     assert len(audio) == 8
+    assert on_paper.pop("wide") <= 688
+    assert on_paper == {"cut": [], "players": 0, "told": 8, "ink": "rgb(30, 35, 40)"}
+    assert document.startswith(b"%PDF")
     for item in audio:
         assert item["error"] is None
         assert item["ready"] >= 2
