@@ -306,7 +306,7 @@ def _check_context(context: Context) -> None:
 def _model_digests(config: RunConfig) -> dict[str, str]:
     """SHA-256 of every model that the run will load; raises before any work where one is missing."""
     names = set(speech_models(config.speech.embedder, config.speech_languages(), config.models))
-    if config.speech.lang is None:
+    if config.speech.hears_languages:
         names.add(config.speech.lid.model)
     if has_text(config):
         names |= {config.text.lid.model, config.text.embedder}

@@ -72,7 +72,7 @@ def parts_by_language(
 
 def idle_lid_keys(config: RunConfig) -> set[str]:
     """Keys of `speech.lid` that a digest leaves out: those at their defaults, and where a calibration lies."""
-    added, defaults = ("drop_mixed", "per_segment"), SpeechLidConfig()
+    added, defaults = ("drop_mixed", "per_segment", "check_stated"), SpeechLidConfig()
     same = {key for key in added if getattr(config.speech.lid, key) == getattr(defaults, key)}
     return same | {"calibration"}
 
@@ -83,7 +83,7 @@ def thresholds_of(config: RunConfig) -> list[dict[str, Any]]:
     Raises ConfigError, before any work, where it is damaged or of other weights.
     """
     lid = config.speech.lid
-    if config.speech.lang is not None:
+    if not config.speech.hears_languages:
         return []
     found = calibration_of(find_model(lid.model, place_of(lid.model, config.models)), lid.calibration)
     return [found.model_dump(mode="json")] if found else []

@@ -50,6 +50,7 @@ class SpeechOutput:
     segments: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # rows by language
     embeddings: dict[str, list[Float32]] = field(default_factory=dict)
     frames: list[dict[str, Any]] = field(default_factory=list)
+    told: list[dict[str, Any]] = field(default_factory=list)  # rows of `told_languages`
     quarantine: list[dict[str, Any]] = field(default_factory=list)
     recordings_tally: Tally = field(default_factory=Tally)
     segments_tally: Tally = field(default_factory=Tally)
@@ -64,6 +65,7 @@ class SpeechOutput:
         for lang, embedded in other.embeddings.items():
             self.embeddings.setdefault(lang, []).extend(embedded)
         self.frames += other.frames
+        self.told += other.told
         self.quarantine += other.quarantine
         self.recordings_tally.add(other.recordings_tally)
         self.segments_tally.add(other.segments_tally)
@@ -100,7 +102,7 @@ class SpeechModels:
 
 def _load_lid(context: Context) -> SpeechLid | None:
     speech = context.config.speech
-    if speech.lang is not None:
+    if not speech.hears_languages:
         return None
     directory = context.model_directory(speech.lid.model)
     return load_speech_lid(speech.lid.model, directory, context.device, speech.lid.calibration)
@@ -212,6 +214,8 @@ class Recordings:
                 lid, embedder = self.models.load()
             with watch.step("lid"):
                 recording = _with_language(recording, samples, fragments, stated, context, lid)
+                if speech.lid.check_stated and lid is not None and (stated or speech.lang) is not None:
+                    output.told += _told(recording, samples, fragments, context, lid)
         if recording.drop_reason is not None:
             advance(STAGE, len(samples) / SAMPLE_RATE)
             return recording
@@ -330,6 +334,33 @@ def _with_language(
     if decision is not None and decision.answer == UNKNOWN:
         return replace(recording, drop_reason="language_uncertain")
     return recording
+
+
+def _told(
+    recording: Recording, samples: Float32, fragments: Int64, context: Context, lid: SpeechLid
+) -> list[dict[str, Any]]:
+    """What a recording of stated language is told to be in, as a row of `told_languages`; none without speech."""
+    if recording.drop_reason == "no_speech":
+        return []
+    lid_config = context.config.speech.lid
+    decision = lid.decide(
+        samples,
+        fragments,
+        window_seconds=lid_config.window_seconds,
+        max_windows=lid_config.max_windows,
+        min_prob=lid_config.min_prob,
+    )
+    return [
+        {
+            "recording_id": recording.recording_id,
+            "uri": recording.uri,
+            "stated": recording.lang,
+            "told": decision.lang,
+            "prob": decision.score,
+            "sure": decision.answer != UNKNOWN,
+            "speech_samples": recording.speech_samples,
+        }
+    ]
 
 
 def _stretches(spans: Int64) -> list[tuple[int, int]]:

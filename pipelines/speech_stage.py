@@ -13,6 +13,7 @@ import pyarrow as pa
 from seamlessalign import storage
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.inputs import Shard
+from seamlessalign.pipelines.known_languages import TOLD, TOLD_TABLE
 from seamlessalign.pipelines.ledger import Mark
 from seamlessalign.pipelines.look_ahead import Alone
 from seamlessalign.pipelines.span_counts import FRAMES_TABLE
@@ -82,6 +83,10 @@ def _write(
     if context.config.speech.vad.keep_probabilities:
         uri = folder.table(FRAMES_TABLE, part=shard.name)
         written += storage.write_table(uri, pa.Table.from_pylist(output.frames, schema=FRAMES), metadata=metadata)
+        outputs.append(folder.relative(uri))
+    if context.config.speech.lid.check_stated:
+        uri = folder.table(TOLD_TABLE, part=shard.name)
+        written += storage.write_table(uri, pa.Table.from_pylist(output.told, schema=TOLD), metadata=metadata)
         outputs.append(folder.relative(uri))
     outputs.extend(write_quarantine(folder, STAGE, shard.name, output.quarantine))
     return outputs, written

@@ -29,6 +29,7 @@ from seamlessalign.pipelines import (
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.folder import SIDE_STAGES, STAGES, RunFolder, side_stages
 from seamlessalign.pipelines.inputs import InputFile, Shard, cut_into_shards, cut_texts
+from seamlessalign.pipelines.known_languages import TOLD_TABLE
 from seamlessalign.pipelines.ledger import Mark, done_shards, read_marks, read_plan, write_plan
 from seamlessalign.pipelines.mining_stage import MiningTask
 from seamlessalign.pipelines.pair_filters import lexicons_digest
@@ -49,7 +50,7 @@ LEVELS = (STAGES[:2], *((stage,) for stage in STAGES[2:]))
 BEHIND_SEARCH = (mining_stage.STAGE, corpus_stage.STAGE)
 _OPENED = 2000  # shards whose recordings are asked for their length
 _TABLES = {
-    speech_stage.STAGE: ("recordings", "segments", FRAMES_TABLE),
+    speech_stage.STAGE: ("recordings", "segments", FRAMES_TABLE, TOLD_TABLE),
     text_stage.STAGE: ("sentences",),
     decoys_stage.STAGE: (decoys_stage.TABLE,),
     reduce_stage.STAGE: (reduce_stage.TABLE,),

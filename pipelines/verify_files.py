@@ -19,6 +19,7 @@ _FOLDERS = (
     "segments",
     "sentences",
     "frames",
+    "told_languages",
     "pairs",
     "corpus",
     *SIDE_STAGES,

@@ -114,6 +114,8 @@ class SpeechLidConfig(Section):
     drop_mixed: bool = False  # recordings whose windows are sure of different languages are dropped
     # Each span has the language of the speech in it, heard `window_seconds` at a time; not all of a recording has one.
     per_segment: bool = False
+    # Recordings whose language is stated are heard too, for the report to compare; what is stated holds.
+    check_stated: bool = False
 
     @model_validator(mode="after")
     def _fitting(self) -> "SpeechLidConfig":
@@ -140,6 +142,11 @@ class SpeechConfig(Section):
     # that share it (shared, the default of all others), which is faster, and with sonar makes other rows.
     frames: Literal["each", "shared"] | None = None
     recordings_per_shard: int = Field(1, ge=1)  # what one task does, and what is done again when it is lost
+
+    @property
+    def hears_languages(self) -> bool:
+        """Whether a language identifier is needed."""
+        return self.lang is None or self.lid.check_stated
 
 
 class TextLidConfig(Section):
