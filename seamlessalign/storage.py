@@ -296,7 +296,7 @@ def remove_unfinished(root: str) -> int:
         return multipart.abort_uploads(root)
     leftovers = list(local_path(root).rglob(f"{TEMPORARY_PREFIX}*"))
     for leftover in leftovers:
-        leftover.unlink(missing_ok=True)
+        local_files.remove(leftover)
     return len(leftovers)
 
 

@@ -1,6 +1,6 @@
 """Parquet with audio inside, as `datasets` opens it and as trainings here take it: the corpus of a run, row for row."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from seamlessalign import storage
 from seamlessalign.pipelines.corpus_stage import FEATURES, ROW_GROUP
 from seamlessalign.pipelines.exports.clips import SIDES, clips_of, with_clips
-from seamlessalign.pipelines.exports.shards import Shard, ShardWriter, Target, Written
+from seamlessalign.pipelines.exports.shards import Format, Shard, ShardWriter, Target
 from seamlessalign.rows import CORPUS
 
 
@@ -21,6 +21,7 @@ class ParquetWriter(ShardWriter):
         self._waiting: list[pa.Table] = []  # less than a row group
         self._names: list[pa.ChunkedArray] = []  # pair_id of every row, which says what is taken of the tables beside
         self._writer: Any = None
+        self._name = f"{shard.place}/{shard.name}.parquet"
 
     def add(self, pairs: pa.Table) -> None:
         for side in SIDES:
@@ -38,7 +39,7 @@ class ParquetWriter(ShardWriter):
 
     def _opened(self, metadata: Mapping[bytes, bytes]) -> Any:
         kept = metadata if b"huggingface" in metadata else {**metadata, b"huggingface": FEATURES.encode()}
-        uri = self._uri(f"{self.shard.place}/{self.shard.name}.parquet")
+        uri = self._uri(self._name)
         return self._stack.enter_context(storage.table_writer(uri, CORPUS.with_metadata(kept)))
 
     def _write(self, rows: int) -> None:
@@ -55,27 +56,21 @@ class ParquetWriter(ShardWriter):
         self._write(sum(map(len, self._waiting)))
         if not self._names:
             return
+        self._files[self._name] = self._pairs
         names = pa.chunked_array([chunk for column in self._names for chunk in column.chunks], pa.string())
         for name, table in sorted(self.beside.items()):
             folder = name if self.shard.split is None else f"{self.shard.split}/{name}"
-            uri = self._uri(f"{folder}/{self.shard.direction}/{self.shard.name}.parquet")
-            storage.write_table(uri, table.filter(pc.is_in(table.column("pair_id"), names)))
+            rows = table.filter(pc.is_in(table.column("pair_id"), names))
+            uri = self._uri(f"{folder}/{self.shard.direction}/{self.shard.name}.parquet", len(rows))
+            storage.write_table(uri, rows)
 
 
-class ParquetFormat:
-    """See `formats.Format`."""
+class ParquetFormat(Format):
+    """See there."""
 
     name = "parquet"
     writer = ParquetWriter
-    local_only = False
-
-    def check(self, target: Target, directions: Mapping[str, frozenset[str]]) -> None:
-        """Everything can be written so."""
 
     def files(self, place: str) -> tuple[str, str] | None:
-        """See `formats.Format.files`."""
+        """See there."""
         return "parquet", f"{place}/part-*.parquet"
-
-    def finish(self, target: Target, written: Sequence[Written]) -> list[str]:
-        """Nothing spans shards."""
-        return []

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
@@ -18,6 +17,7 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from seamlessalign import storage
+from seamlessalign.errors import InputError, StorageError
 from seamlessalign.pipelines.exports.clips import SIDES, AudioFormat, Clip, clips_of
 from seamlessalign.pipelines.folder import shard_name
 from seamlessalign.rows import CORPUS
@@ -67,7 +67,7 @@ class Written:
     samples: int = 0  # of audio at 16 kHz, of both sides
     audio_bytes: int = 0
     refused: Mapping[str, int] = field(default_factory=dict)  # reason → pairs that the format cannot hold
-    files: Sequence[str] = ()  # tables, tars and manifests that it wrote, below the export's folder; no single clips
+    files: Mapping[str, int] = field(default_factory=dict)  # name below the export's folder → rows; no single clips
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,13 @@ class ExportRow:
     units: dict[str, dict[str, Any]]  # by side: the row of `units`, where the run has it
     transcripts: dict[str, dict[str, Any]]  # by side: the row of `transcripts`, where the run has it
 
+    @property
+    def beside(self) -> dict[str, Any]:
+        """What the run has beside the pair, as columns: `src_transcript`, `src_units`, `src_unit_durations`, …"""
+        heard = {f"{side}_transcript": row["text"] for side, row in self.transcripts.items()}
+        units = {f"{side}_units": row["units"] for side, row in self.units.items()}
+        return {**heard, **units, **{f"{side}_unit_durations": row["durations"] for side, row in self.units.items()}}
+
 
 class ShardWriter(ABC):
     """Writes one shard: opened as a context, given rows, and asked for `written` once it is closed without an error.
@@ -90,7 +97,7 @@ class ShardWriter(ABC):
 
     def __init__(self, target: Target, shard: Shard, beside: Mapping[str, pa.Table]) -> None:
         self.target, self.shard, self.beside = target, shard, beside
-        self._files: list[str] = []
+        self._files: dict[str, int] = {}
         self._refused: Counter[str] = Counter()
         self._pairs = self._samples = self._audio_bytes = 0
         self._stack = ExitStack()
@@ -114,7 +121,7 @@ class ShardWriter(ABC):
     def written(self) -> Written:
         """What was written."""
         counts = (self._pairs, self._samples, self._audio_bytes)
-        return Written(self.shard, *counts, dict(sorted(self._refused.items())), tuple(self._files))
+        return Written(self.shard, *counts, dict(sorted(self._refused.items())), dict(self._files))
 
     @abstractmethod
     def add(self, pairs: pa.Table) -> None:
@@ -123,9 +130,9 @@ class ShardWriter(ABC):
     def _finish(self) -> None:  # noqa: B027  not all have something to do
         """Write what is left once all rows came."""
 
-    def _uri(self, name: str) -> str:
+    def _uri(self, name: str, rows: int = 0) -> str:
         """The uri of a file below the export's folder, which is noted as written."""
-        self._files.append(name)
+        self._files[name] = rows
         return storage.join(self.target.root, name)
 
     def _count(self, clips: Sequence[Clip | None]) -> None:
@@ -137,6 +144,11 @@ class RowWriter(ShardWriter):
     """Writes a shard row by row."""
 
     default_audio: ClassVar[AudioFormat | None] = None  # of formats that cannot hold any
+
+    def __init__(self, target: Target, shard: Shard, beside: Mapping[str, pa.Table]) -> None:
+        super().__init__(target, shard, beside)
+        self._units = _by_pair(beside.get("units"))
+        self._transcripts = _by_pair(beside.get("transcripts"))
 
     def add(self, pairs: pa.Table) -> None:
         for row in self._rows(pairs):
@@ -163,10 +175,32 @@ class RowWriter(ShardWriter):
             there = {side: clip for side in SIDES if (clip := clips[side][number]) is not None}
             yield ExportRow(key_of(name), values, there, self._units.get(name, {}), self._transcripts.get(name, {}))
 
-    def __init__(self, target: Target, shard: Shard, beside: Mapping[str, pa.Table]) -> None:
-        super().__init__(target, shard, beside)
-        self._units = _by_pair(beside.get("units"))
-        self._transcripts = _by_pair(beside.get("transcripts"))
+
+class Format(ABC):
+    """One way to write a corpus down."""
+
+    name: ClassVar[str]
+    writer: ClassVar[type[ShardWriter]]
+    local_only: ClassVar[bool] = False  # its files name each other by paths of this machine: no store can have them
+
+    def check(self, target: Target, directions: Mapping[str, frozenset[str]]) -> None:
+        """Raise InputError for what can never be written so, MissingPackageError for what it needs.
+
+        directions: which tables the run has beside the corpus, `units` and `transcripts`, by direction.
+        """
+        if self.local_only and not storage.is_local(target.root):
+            raise InputError(f"{target.root}: {self.name} names files by paths; export to a folder of this machine")
+
+    def files(self, place: str) -> tuple[str, str] | None:
+        """How `datasets` reads the shards of a place (`train/eng-frA`), if it can: builder, pattern below the folder.
+
+        The front matter of the folder's README.md has these patterns, and `load_dataset(folder)` takes them from there.
+        """
+        return None
+
+    def finish(self, target: Target, written: Sequence[Written]) -> list[str]:
+        """Write what spans shards, given in order of split, direction and number; the names of its files."""
+        return []
 
 
 def key_of(pair_id: str) -> str:
@@ -175,18 +209,33 @@ def key_of(pair_id: str) -> str:
     return f"%5F{name[1:]}" if name.startswith("_") else name  # webdataset passes over what begins so
 
 
-def join_pieces(target: Target, name: str, pieces: Sequence[str]) -> str:
-    """Put pieces one behind the other into one file below the export's folder; returns its name."""
+def join_pieces(target: Target, name: str, pieces: Sequence[str], header: bool = False) -> str:
+    """Put pieces one behind the other into one file below the export's folder; returns its name.
+
+    header: the first line of each is the same, and is written once. Raises StorageError where it is not.
+    """
+    first = None
     with storage.local_target(storage.join(target.root, name)) as path, path.open("wb") as out:
         for piece in pieces:
-            _append(storage.join(target.root, piece), path, out)
+            with storage.open_read(storage.join(target.root, piece)) as source:
+                if header:
+                    line = source.readline()
+                    if first is None:
+                        out.write(line)
+                        first = line
+                    elif line != first:
+                        raise StorageError(f"{target.root}: {piece} has other columns than {pieces[0]}; export anew")
+                while block := source.read(1 << 20):
+                    out.write(block)
     return name
 
 
-def _append(uri: str, path: Path, out: Any) -> None:
-    with storage.open_read(uri) as source:
-        while block := source.read(1 << 20):
-            out.write(block)
+def by_split(written: Sequence[Written], suffix: str) -> dict[str | None, list[str]]:
+    """The files of all shards whose names end so, by split."""
+    found: dict[str | None, list[str]] = {}
+    for shard in written:
+        found.setdefault(shard.shard.split, []).extend(name for name in shard.files if name.endswith(suffix))
+    return found
 
 
 def _by_pair(table: pa.Table | None) -> dict[str, dict[str, dict[str, Any]]]:
