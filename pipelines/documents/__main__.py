@@ -11,11 +11,17 @@ def main() -> int:
     """Run the program; returns its exit status."""
     parser = argparse.ArgumentParser("python -m seamlessalign.pipelines.documents", description=__doc__)
     parser.add_argument("--to", default="docs", metavar="DIR", help="folder of the pages (default: %(default)s)")
+    parser.add_argument("--pictures", metavar="DEMO", help="folder of a finished demo: draw concepts.md's too")
     arguments = parser.parse_args()
     for name, page in PAGES.items():
         path = Path(arguments.to) / name
         storage.write_bytes_atomic(str(path), page().encode())
         print(path)
+    if arguments.pictures:
+        from seamlessalign.pipelines.documents.pictures import write_pictures
+
+        for told in write_pictures(arguments.pictures, Path(arguments.to)):
+            print(told)
     return 0
 
 
