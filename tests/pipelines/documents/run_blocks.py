@@ -1,0 +1,105 @@
+"""Run the blocks of documents, page by page, in a folder where what they speak of is there; one process for all.
+
+    python -m tests.pipelines.documents.run_blocks FOLDER RESULTS.json PAGE …
+
+RESULTS.json has for each block what it said, why it failed if it did, and the processor seconds that it took.
+"""
+
+import configparser
+import contextlib
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from tests.pipelines.documents import world
+from tests.pipelines.documents.blocks import HOUSE, Block, arguments_of, blocks_of
+
+
+def main(folder: str, results: str, *pages: str) -> None:
+    """Run all blocks of some pages."""
+    os.chdir(folder)
+    done: dict[str, dict[str, Any]] = {}
+    for page in map(Path, pages):
+        names: dict[str, Any] = {}
+        if prepare := world.PREPARED.get(page.name):
+            names = prepare(Path(folder)) or {}
+        for block in blocks_of(page):
+            begun = time.process_time()
+            if (told := run_block(block, names)) is not None:
+                done[str(block)] = {**told, "seconds": time.process_time() - begun}
+                Path(results).write_text(json.dumps(done, indent=1))
+
+
+def run_block(block: Block, names: dict[str, Any]) -> dict[str, Any] | None:
+    """Run one block; None where it is none to be run. `names`: what Python blocks of the page know of."""
+    if block.not_run is not None:
+        return None
+    if block.language == "yaml" and block.file is not None:
+        Path(block.file).parent.mkdir(parents=True, exist_ok=True)
+        Path(block.file).write_text(block.text)
+        return None
+    if block.language not in ("sh", "python"):
+        return None
+    said = io.StringIO()
+    failed = None
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            if block.language == "python":
+                exec(compile(block.text, str(block), "exec"), names)
+            else:
+                for command in block.commands:
+                    run_command(command, block.run_with)
+        except BaseException:  # noqa: BLE001 - SystemExit too: all is told by the test
+            failed = traceback.format_exc()
+    return {"said": said.getvalue(), "failed": failed}
+
+
+def run_command(command: str, more: list[str]) -> None:
+    """Run one line of shell. Raises RuntimeError where it fails."""
+    if re.match(r"(pip|apt|apt-get) ", command):
+        _check_extras(command)
+        return
+    if not command.startswith("seamlessalign ") or re.search(r"&&|[|><;]", command):
+        done = subprocess.run(["bash", "-ec", command], env=world.environment(), capture_output=True, text=True)
+        print(done.stdout, done.stderr)
+        if done.returncode:
+            raise RuntimeError(f"{command}: status {done.returncode}")
+        return
+    from seamlessalign.cli import main as program
+
+    for arguments in arguments_of(command):
+        arguments = _smaller(arguments, more)
+        status = program(arguments)
+        if status:
+            raise RuntimeError(f"seamlessalign {shlex.join(arguments)}: status {status}")
+
+
+def _smaller(arguments: list[str], more: list[str]) -> list[str]:
+    """A command with keys that make it small; what is behind `--` stays there."""
+    if arguments[0] not in ("run", "train", "evaluate"):
+        return arguments
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    keys = [*(world.SMALL_RUN if arguments[0] == "run" else []), *more]
+    return [*arguments[:at], *keys, *arguments[at:]]
+
+
+def _check_extras(command: str) -> None:
+    """What pip is asked to install are extras that there are."""
+    setup = configparser.ConfigParser()
+    setup.read(HOUSE / "setup.cfg")
+    for extras in re.findall(r"(?:seamlessalign|\.|/src)\[([\w,]+)\]", command):
+        for extra in extras.split(","):
+            if not setup.has_option("options.extras_require", extra):
+                raise RuntimeError(f"{command}: there is no extra {extra!r}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
