@@ -31,20 +31,26 @@ def main(folder: str, results: str, *pages: str) -> None:
         names: dict[str, Any] = {}
         if prepare := world.PREPARED.get(page.name):
             names = prepare(Path(folder)) or {}
-        for block in blocks_of(page):
+        blocks = blocks_of(page)
+        write_files(blocks)
+        for block in blocks:
             begun = time.process_time()
             if (told := run_block(block, names)) is not None:
                 done[str(block)] = {**told, "seconds": time.process_time() - begun}
                 Path(results).write_text(json.dumps(done, indent=1))
 
 
+def write_files(blocks: list[Block]) -> None:
+    """Write the files that blocks show: those whose first line is a comment with the name of one."""
+    for block in blocks:
+        if block.file is not None:
+            Path(block.file).parent.mkdir(parents=True, exist_ok=True)
+            Path(block.file).write_text(block.text)
+
+
 def run_block(block: Block, names: dict[str, Any]) -> dict[str, Any] | None:
     """Run one block; None where it is none to be run. `names`: what Python blocks of the page know of."""
     if block.not_run is not None:
-        return None
-    if block.language == "yaml" and block.file is not None:
-        Path(block.file).parent.mkdir(parents=True, exist_ok=True)
-        Path(block.file).write_text(block.text)
         return None
     if block.language not in ("sh", "python"):
         return None

@@ -31,13 +31,17 @@ def environment() -> dict[str, str]:
 
 
 def make_inputs(root: Path) -> None:
-    """Recordings of translations in French and Spanish, some in a folder, one in another format, one by a list."""
+    """Recordings of translations: Spanish in a folder and in another format, French by a list, which says so: the voice
+    is not always taken for French.
+    """
     for name in ("recordings", "more", "texts"):
         (root / name).mkdir(parents=True)
-    places = {"fra-0": "recordings/a.flac", "fra-1": "recordings/b.wav", "spa-0": "more/c.ogg", "spa-1": "listed.flac"}
+    places = {"spa-0": "recordings/a.flac", "spa-1": "more/b.ogg", "fra-0": "c.flac", "fra-1": "d.wav"}
     for name, (lang, sentences) in RECORDINGS.items():
         soundfile.write(root / places[name], spoken(lang, sentences), SAMPLE_RATE)
-    (root / "list.jsonl").write_text(json.dumps({"path": "listed.flac", "license": "CC0-1.0"}) + "\n")
+    listed = [{"path": places[name], "lang": "fra", "license": "CC0-1.0"} for name in ("fra-0", "fra-1")]
+    (root / "list.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in listed))
+    (root / "known.jsonl").write_text(json.dumps({"path": places["spa-0"], "lang": "spa"}) + "\n")
     (root / "texts" / "english.txt").write_text("\n".join([*ENGLISH, *UNSPOKEN]) + "\n")
 
 
@@ -72,14 +76,92 @@ def _evaluation(root: Path) -> None:
     pq.write_table(pa.Table.from_pylist(made), root / "predictions.parquet")
 
 
-def _scale(root: Path) -> None:
-    _run_there(root)
+def _models(root: Path) -> None:
+    """A translation model and a vocoder of random weights, under the names that pages have for one."""
+    from seamlessalign.training.unity.model import save_unity
+    from seamlessalign.training.vocoder.generator import make_generator
+    from seamlessalign.training.vocoder.model import save_vocoder
+    from seamlessalign.training.vocoder.sizes import VocoderSizes
+    from tests.training.tiny_unity import tiny_text, tiny_units, tiny_unity
+
+    if (root / "MODEL").exists():
+        return
+    text, units = tiny_text("eng", "fra"), tiny_units("eng", "fra")
+    unity = tiny_unity(text, units)
+    for place in ("MODEL", "runs/stage3/model", "runs/unity/model"):
+        save_unity(root / place, unity, text, units)
+    sizes = VocoderSizes.model_validate(
+        {"size": "tiny", "units": units.num_units, "unit_embedding": 8, "channels": 32, "resblock_kernels": [3]}
+        | {"resblock_dilations": [[1]]}
+    )
+    save_vocoder(make_generator(sizes, 2, 1), ("eng", "fra"), [""], root / "VOCODER")
+
+
+def _translating(root: Path) -> dict[str, Any]:
+    _models(root)
+    shutil.copy(root / "c.flac", root / "recording.flac")
+    (root / "rows.tsv").write_text("id\tpath\n1\trecording.flac\n")
+    shutil.copytree(root / "runs/news/corpus/direction=eng-frA", root / "corpus", dirs_exist_ok=True)
+    samples = spoken("fra", (0, 1), pause=0.3)
+    soundfile.write(root / "lecture.mp3", samples, SAMPLE_RATE)
+    return {"waveforms": [samples[: 2 * SAMPLE_RATE]], "speech": samples[: 2 * SAMPLE_RATE]}
+
+
+def _robustness(root: Path) -> None:
+    """Rows with sound, some of them said by others, so that somebody can babble."""
+    _models(root)
+    rows = []
+    for number in range(8):
+        path = root / f"said-{number}.flac"
+        soundfile.write(path, spoken("fra", (number % 6,), pause=0.2), SAMPLE_RATE)
+        told = {"id": str(number), "src_lang": "fra", "tgt_lang": "eng", "src_audio": path.name}
+        rows.append({**told, "reference": ENGLISH[number % 6], "speaker": str(number), "group": str(number % 6)})
+    (root / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def _unity(root: Path) -> dict[str, Any]:
+    import torch
+
+    from tests.training.tiny_unity import padded, speech, tiny_text, tiny_units, tiny_unity
+
+    _models(root)
+    features, mask = speech((33, 45))
+    tokens, tokens_mask = padded([[3, 5, 6], [3, 5]])
+    unit_tokens, _ = padded([[2, 5, 6], [2, 5]])
+    return {"features": features, "feature_mask": mask, "tokens": tokens, "tokens_mask": tokens_mask,
+            "unit_tokens": unit_tokens, "torch": torch, "unity": tiny_unity(tiny_text(), tiny_units())}  # fmt: skip
+
+
+def _data(root: Path) -> dict[str, Any]:
+    from seamlessalign.training.unity.config import load_unity_config
+    from tests.training.tiny_unity import tiny_text, tiny_units
+
+    return {"config": load_unity_config("tiny.yaml"), "output": root / "prepared",
+            "text_vocabulary": tiny_text("eng", "fra", "spa"), "unit_vocabulary": tiny_units("eng")}  # fmt: skip
+
+
+def _units(root: Path) -> dict[str, Any]:
+    from seamlessalign.cli import main
+
+    (root / "units.yaml").write_text(
+        "output: runs/units\nfeatures: {kind: fbank}\nkmeans: {units: 20, iterations: 2}\n"
+        "data: {sources: [{kind: folder, path: spoken.tsv, lang: fra}]}\n"
+    )
+    (root / "spoken.tsv").write_text("path\nrecording.flac\n")
+    soundfile.write(root / "recording.flac", spoken("fra", (0, 1)), SAMPLE_RATE)
+    assert main(["train", "units", "units.yaml"]) == 0
+    return {"waveform": spoken("fra", (2,))}
 
 
 # page → what is made for it before it is run; it returns names that its blocks of Python know
 PREPARED: Mapping[str, Callable[[Path], dict[str, Any] | None]] = {
     "README.md": _readme,
     "evaluation.md": _evaluation,
+    "evaluation_robustness.md": _robustness,
     "runs.md": _run_there,
-    "scale.md": _scale,
+    "scale.md": _run_there,
+    "training_data.md": _data,
+    "translate.md": _translating,
+    "unity_model.md": _unity,
+    "units.md": _units,
 }

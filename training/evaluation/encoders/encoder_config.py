@@ -80,7 +80,7 @@ class EncodersTask(Section):
 
     rows: ParallelRows
     systems: dict[str, Encoder] = Field(min_length=1)
-    # Xsim: errors by margin; xsim++: also among changed sentences; p_at_1: the nearest is the right one
+    # xsim: errors by margin; xsim++: also among changed sentences; p_at_1: the nearest is the right one
     measures: Once[EncoderMeasure] = Field(["xsim", "p_at_1"], min_length=1)
     directions: Once[str] = []  # frA-eng: French speech finds English text; by default all into English, or all
     k: PositiveInt = 4  # neighbours that a margin is relative to

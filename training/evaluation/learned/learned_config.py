@@ -15,7 +15,7 @@ Modality = Literal["text", "speech"]
 class Blaser(Section):
     """BLASER 2.0, and cosines without anything learnt, of embeddings of source, translation and reference."""
 
-    # Blaser_ref with references, blaser_qe without; unsupervised: means of cosines, without weights
+    # blaser_ref with references, blaser_qe without; unsupervised: means of cosines, without weights
     measures: Once[BlaserMeasure] = Field(["blaser_unsupervised"], min_length=1)
     ref: str | None = None  # weights of blaser_ref, .pt as published or .safetensors
     qe: str | None = None  # those of blaser_qe
