@@ -1,0 +1,241 @@
+"""WET files over HTTP and from a mirror: read once, no further than needed, on again where they broke off."""
+
+import gzip
+import io
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from warcio.archiveiterator import ArchiveIterator
+
+from seamlessalign import web_access
+from seamlessalign.errors import UnreadableError
+from seamlessalign.pipelines.published import common_crawl
+from seamlessalign.pipelines.published.common_crawl import records, texts_of, wet_uri
+from seamlessalign.pipelines.published.line_forms import MetadataLine
+from seamlessalign.pipelines.published.record_text import digest
+from seamlessalign.web_access import WebAccess
+from tests.pipelines.published.made_metadata import WET, Document, send_file, serving_folder, write_wet
+
+NAME = WET.format(3)
+DOCUMENTS = [
+    Document(f"https://p.example/{number}", "\n".join(f"Page {number} has line {line}. And more." for line in range(9)))
+    for number in range(200)
+]
+
+
+@pytest.fixture(autouse=True)
+def _local(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_access, "_access", WebAccess(allow_local=True))
+    monkeypatch.setenv("NETRC", "/nowhere/netrc")
+    monkeypatch.setattr(common_crawl, "_FIRST_PAUSE", 0.001)
+
+
+@pytest.fixture(scope="module")
+def crawl(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A folder as Common Crawl's, and the digests of its records."""
+    folder = tmp_path_factory.mktemp("crawl")
+    return folder, write_wet(folder / NAME, DOCUMENTS)
+
+
+def _wanted(sha: str, number: int, line: int) -> MetadataLine:
+    paragraph, sentence = f"Page {number} has line {line}. And more.", f"Page {number} has line {line}."
+    return MetadataLine(
+        NAME, sha, "", None, None, line, digest(paragraph), None, digest(sentence), 1.0, 1.2, "eng-frA", "eng", number
+    )
+
+
+def _lines(digests: list[str], numbers: list[int]) -> list[MetadataLine]:
+    return [_wanted(digests[number], number, line) for number in numbers for line in (7, 2)]
+
+
+def _expected(numbers: list[int]) -> list[str]:
+    return [f"Page {number} has line {line}." for number in numbers for line in (7, 2)]
+
+
+def _reasons(found: list[str | UnreadableError]) -> list[str]:
+    return [one.reason if isinstance(one, UnreadableError) else "found" for one in found]
+
+
+class TestPlaces:
+    @pytest.mark.parametrize(
+        "written",
+        [NAME, f"https://data.commoncrawl.org/{NAME}", f"http://host.example//{NAME}", f"s3://commoncrawl/{NAME}"],
+    )
+    def test_are_below_the_base(self, written: str) -> None:
+        assert wet_uri(written) == f"https://data.commoncrawl.org/{NAME}"
+        assert wet_uri(written, "/mnt/crawl") == f"/mnt/crawl/{NAME}"
+        assert wet_uri(written, "s3://mirror/") == f"s3://mirror/{NAME}"
+
+    @pytest.mark.parametrize(
+        "written",
+        ["xlsum.hau_Latn", "", "-", "crawl-data/../../etc/passwd", "/etc/crawl-data/x", "file:///crawl-data/x.wet.gz",
+         "crawl-data//x.wet.gz"],
+    )  # fmt: skip
+    def test_what_is_none(self, written: str) -> None:
+        with pytest.raises(UnreadableError, match="not_common_crawl"):
+            wet_uri(written)
+
+
+class TestRecords:
+    def test_are_those_that_warcio_reads(self, crawl: tuple[Path, list[str]]) -> None:
+        data = (crawl[0] / NAME).read_bytes()
+        peer = [
+            (record.rec_headers.get_header("WARC-Block-Digest"), record.raw_stream.read())
+            for record in ArchiveIterator(io.BytesIO(data))
+        ]
+        for packed in (data, gzip.decompress(data), gzip.compress(gzip.decompress(data))):
+            read = list(records(io.BytesIO(packed), lambda _: True))
+            assert [(headers.get("warc-block-digest"), content) for headers, content in read] == peer
+        assert [content.decode() for _, content in read[1:]] == [document.text for document in DOCUMENTS]
+
+    @pytest.mark.parametrize("cut", [1, 9, 200, 5000])
+    def test_a_file_that_breaks_off_says_so(self, cut: int, crawl: tuple[Path, list[str]]) -> None:
+        data = (crawl[0] / NAME).read_bytes()
+        for packed in (data, gzip.decompress(data).rstrip()):
+            with pytest.raises(UnreadableError, match="wet_truncated"):
+                list(records(io.BytesIO(packed[:-cut]), lambda _: True))
+
+    def test_a_damaged_file_says_so(self, crawl: tuple[Path, list[str]]) -> None:
+        data = bytearray((crawl[0] / NAME).read_bytes())
+        data[len(data) // 2] ^= 0x55
+        with pytest.raises(UnreadableError, match=r"wet_(damaged|truncated)"):
+            list(records(io.BytesIO(bytes(data)), lambda _: True))
+        for other in (b"<html>not found</html>", b"WARC/1.0\r\nContent-Length: many\r\n\r\n"):
+            with pytest.raises(UnreadableError, match="wet_damaged"):
+                list(records(io.BytesIO(other), lambda _: True))
+
+
+class TestTexts:
+    def test_of_a_mirror_and_over_http(self, crawl: tuple[Path, list[str]]) -> None:
+        folder, digests = crawl
+        numbers = [150, 3, 77, 3]
+        with serving_folder(folder) as served:
+            for base in (str(folder), served.base):
+                assert texts_of(wet_uri(NAME, base), _lines(digests, numbers)) == _expected(numbers)
+            assert served.asked == [(NAME, "bytes=0-")]
+
+    def test_no_more_is_read_than_is_needed(self, crawl: tuple[Path, list[str]], tmp_path: Path) -> None:
+        digests = crawl[1]
+        noise = np.random.default_rng(0).bytes(1 << 19).hex()
+        write_wet(tmp_path / NAME, [*DOCUMENTS, Document("https://p.example/noise", noise)])
+        data = (tmp_path / NAME).read_bytes()
+        hung_up: list[bool] = []
+        over = threading.Event()
+
+        def halting(handler: Any, _: str) -> bool:
+            """Send a part, and then nothing, until whoever asked has had enough."""
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(len(data)))
+            handler.end_headers()
+            try:
+                handler.wfile.write(data[: len(data) - 1000])
+                handler.connection.settimeout(10)
+                hung_up.append(handler.connection.recv(1) == b"")
+            except TimeoutError:
+                hung_up.append(False)
+            except OSError:  # what was sent is not even read
+                hung_up.append(True)
+            handler.close_connection = True
+            over.set()
+            return True
+
+        with serving_folder(tmp_path, halting) as served:
+            assert texts_of(wet_uri(NAME, served.base), _lines(digests, [4])) == _expected([4])
+            assert over.wait(20)
+        assert hung_up == [True]
+
+    @pytest.mark.parametrize("parts", [True, False])
+    def test_a_broken_connection_goes_on(self, parts: bool, crawl: tuple[Path, list[str]]) -> None:
+        folder, digests = crawl
+        data = (folder / NAME).read_bytes()
+        breaks = iter([700, 5000, 9000, None]) if not parts else iter([700, 1, 5000, None])
+
+        def breaking(handler: Any, _: str) -> bool:
+            send_file(handler, data, parts=parts, stop_after=next(breaks, None))
+            return True
+
+        with serving_folder(folder, breaking) as served:
+            found = texts_of(wet_uri(NAME, served.base), _lines(digests, [0, 100, 199]))
+        assert found == _expected([0, 100, 199])
+        ranges = [asked for _, asked in served.asked]
+        assert ranges[:2] == ["bytes=0-", "bytes=700-"]
+        if parts:
+            assert ranges == ["bytes=0-", "bytes=700-", "bytes=701-", "bytes=5701-"]
+
+    def test_what_keeps_breaking_is_given_up(self, crawl: tuple[Path, list[str]]) -> None:
+        folder, digests = crawl
+        data = (folder / NAME).read_bytes()
+
+        def breaking(handler: Any, _: str) -> bool:
+            at_start = handler.headers.get("Range") == "bytes=0-"
+            send_file(handler, data, stop_after=len(data) // 2 if at_start else 0)
+            return True
+
+        with serving_folder(folder, breaking) as served:
+            found = texts_of(wet_uri(NAME, served.base), _lines(digests, [0, 199]))
+        assert found[:2] == _expected([0])
+        assert _reasons(found[2:]) == ["truncated", "truncated"]
+        assert len(served.asked) < 40
+
+    def test_a_file_that_became_another_is_not_mixed(self, crawl: tuple[Path, list[str]], tmp_path: Path) -> None:
+        folder, digests = crawl
+        write_wet(tmp_path / NAME, DOCUMENTS[::-1])
+        versions = iter([((folder / NAME).read_bytes(), 3000), ((tmp_path / NAME).read_bytes(), None)])
+
+        def changing(handler: Any, _: str) -> bool:
+            data, stop = next(versions)
+            send_file(handler, data, stop_after=stop)
+            return True
+
+        with serving_folder(folder, changing) as served:
+            found = texts_of(wet_uri(NAME, served.base), _lines(digests, [199]))
+        assert _reasons(found) == ["wet_changed"] * 2
+
+    @pytest.mark.parametrize(
+        ("fault", "reason"),
+        [
+            (lambda handler: handler.send_error(404), "wet_missing"),
+            (lambda handler: handler.send_error(403), "unreadable"),
+            (lambda handler: send_file(handler, b"<html>Log in</html>"), "wet_damaged"),
+        ],
+    )
+    def test_the_reason_of_a_file_is_that_of_its_texts(
+        self, fault: Callable[[Any], None], reason: str, crawl: tuple[Path, list[str]]
+    ) -> None:
+        def answer(handler: Any, _: str) -> bool:
+            fault(handler)
+            return True
+
+        with serving_folder(crawl[0], answer) as served:
+            found = texts_of(wet_uri(NAME, served.base), _lines(crawl[1], [1]))
+        assert _reasons(found) == [reason] * 2
+        assert re.search("wet.gz|record", str(found[0]))
+
+    def test_addresses_of_this_machine_are_refused_unless_allowed(
+        self, crawl: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(web_access, "_access", WebAccess())
+        with serving_folder(crawl[0]) as served:
+            found = texts_of(wet_uri(NAME, served.base), _lines(crawl[1], [1]))
+            assert served.asked == []
+        assert _reasons(found) == ["address_refused"] * 2
+
+    def test_each_line_has_its_own_reason(self, crawl: tuple[Path, list[str]]) -> None:
+        folder, digests = crawl
+        good = _wanted(digests[5], 5, 2)
+        lines = [
+            good,
+            _wanted("sha1:" + "A" * 32, 5, 2),
+            _wanted("", 5, 2),
+            _wanted(digests[6], 5, 2),  # of another record
+            _wanted(digests[5].lower(), 5, 2),
+            _wanted(digests[5].removeprefix("sha1:"), 5, 2),
+        ]
+        found = texts_of(str(folder / NAME), lines)
+        assert _reasons(found) == ["found", "record_missing", "record_missing", "paragraph_changed", "found", "found"]
+        assert texts_of(str(folder / "none.wet.gz"), [good])[0].__class__ is UnreadableError
