@@ -10,8 +10,10 @@ import io
 import logging
 import re
 import threading
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
@@ -24,7 +26,7 @@ from seamlessalign.errors import ConfigError, SeamlessAlignError
 from seamlessalign.pipelines import decoys_stage, search_stage, speech_stage, text_stage
 from seamlessalign.pipelines.beam_job import END, forget_job, record_job
 from seamlessalign.pipelines.beam_stage import do_tasks
-from seamlessalign.pipelines.context import Context, new_run_id
+from seamlessalign.pipelines.context import Context, JobConfig, JobContext, new_run_id
 from seamlessalign.pipelines.folder import SIDE_STAGES, RunFolder, stages_of
 from seamlessalign.pipelines.interrupts import heeded_interrupts
 from seamlessalign.pipelines.ledger import read_marks, read_plan
@@ -40,21 +42,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Planner = Callable[[str, Any], StagePlan]  # of a stage, with the context that its shards get
+
 GPU_STAGES = (speech_stage.STAGE, text_stage.STAGE, decoys_stage.STAGE, search_stage.STAGE, *SIDE_STAGES)
 _LOCAL_RUNNERS = (None, "DirectRunner", "FnApiRunner", "SwitchingDirectRunner", "BundleBasedDirectRunner")
 _BEGIN = "begin"  # the log of what a worker does before the shards of a stage
 _LOOK_SECONDS = (1.0, 10.0)  # between looks at the marks of a local folder, and of a remote one
 
 
-class BeamRun:
-    """A run on the runner that the options name; on Beam's in-memory runner where they name none."""
+class BeamJob(ABC):
+    """Stages on the runner that the options name; on Beam's in-memory runner where they name none.
 
-    def __init__(self, config: RunConfig, flags: list[str]) -> None:
+    `context_of` makes what shards get of a device and the threads of a worker.
+    """
+
+    def __init__(
+        self, config: JobConfig, output: str, flags: list[str], context_of: Callable[[str, int], JobContext]
+    ) -> None:
         """`flags` go to the runner as they are, behind those of `resources.beam.options`. Raises ConfigError."""
         resources, beam_config = config.resources, config.resources.beam
         self._flags = [*beam_config.flags(), *flags]
         given = {flag.lstrip("-").partition("=")[0] for flag in self._flags if flag.startswith("--")}
-        output = config.output or ""
         if "job_name" not in given:  # Dataflow refuses a second job of a name, so no two are at work in one folder
             self._flags.append(f"--job_name=seamlessalign-{digest(output)}")
         if "number_of_worker_harness_threads" not in given:  # each has a shard, and with it the memory of one
@@ -81,18 +89,15 @@ class BeamRun:
             threads = resources.threads if resources.threads != "auto" else 1
         self._processes = processes
         self._accelerator, self._min_ram = beam_config.accelerator, beam_config.memory_gb
-        self.context = Context(config, output, device, threads, new_run_id())
-        self._inputs: str | None = None  # digest of the shards that read inputs
+        self.context = context_of(device, threads)
 
-    def run(self, inputs: "RunInputs") -> tuple[int, int] | None:
+    def do(self) -> tuple[int, int] | None:
         """Do what is not done; returns how many shards were, and how many had been before.
 
         None where the options ask for the job's graph only. Raises the error that stopped a shard, or ConfigError and
         SeamlessAlignError of the runner.
         """
         folder = self.context.folder
-        inputs.write(folder)  # where the pipeline's first steps read them: too many for a job's graph
-        self._inputs = digest(*inputs.digests)
         if self._only_built:
             self._run_pipeline(folder)
             return None
@@ -112,16 +117,24 @@ class BeamRun:
         runner = FnApiRunner() if self._runner is None else None
         pipeline = beam.Pipeline(runner=runner, options=self._options)
         before: list[Any] = []
-        for level in levels_of(self.context.config):
+        for level in self.levels():
             before = [self._append(pipeline, stage, before) for stage in level]
         return pipeline
+
+    @abstractmethod
+    def levels(self) -> Sequence[Sequence[str]]:
+        """The stages in order, those that do not wait for each other together."""
+
+    @abstractmethod
+    def planner(self) -> Planner:
+        """What plans a stage from the folder alone, on a worker."""
 
     def _append(self, pipeline: Any, stage: str, before: list[Any]) -> Any:
         """Append a stage behind others; what comes out is one element when all of its shards are done."""
         has_gpu = stage in GPU_STAGES and self.context.device == "cuda"
         context = self.context if has_gpu else self.context.on("cpu")
         waits = [beam.pvalue.AsList(ended) for ended in before]
-        plan = _PlanStage(self.context, self._processes, self._inputs)
+        plan = _PlanStage(self.context, self.planner())
         tasks = pipeline | f"{stage}: begin" >> beam.Create([stage]) | f"{stage}: plan" >> beam.ParDo(plan, *waits)
         done = do_tasks(tasks, stage, context, self._hints(has_gpu))
         count = done | f"{stage}: count" >> beam.combiners.Count.Globally()
@@ -179,6 +192,35 @@ class BeamRun:
             raise ConfigError(f"{output}: workers of Dataflow cannot reach this folder: give one on gs://")
 
 
+class BeamRun(BeamJob):
+    """A run."""
+
+    context: Context
+
+    def __init__(self, config: RunConfig, flags: list[str]) -> None:
+        """As a job has it."""
+        output = config.output or ""
+        super().__init__(
+            config, output, flags, lambda device, threads: Context(config, output, device, threads, new_run_id())
+        )
+        self._config = config
+        self._inputs: str | None = None  # digest of the shards that read inputs
+
+    def run(self, inputs: "RunInputs") -> tuple[int, int] | None:
+        """Do what is not done of a run over these inputs; returns what `do` does."""
+        inputs.write(self.context.folder)  # where the pipeline's first steps read them: too many for a job's graph
+        self._inputs = digest(*inputs.digests)
+        return self.do()
+
+    def levels(self) -> Sequence[Sequence[str]]:
+        """Those of the configuration."""
+        return levels_of(self._config)
+
+    def planner(self) -> Planner:
+        """Plans from the inputs that this run was given."""
+        return _RunPlanner(self._processes, self._inputs)
+
+
 def _known(options: PipelineOptions) -> set[str]:
     """Names of the options that Beam knows. Raises ConfigError where one has a value that it may not have."""
     said = io.StringIO()  # how Beam is used, and in the last line what is wrong
@@ -193,15 +235,14 @@ def _known(options: PipelineOptions) -> set[str]:
 class _PlanStage(beam.DoFn):  # type: ignore[misc]
     """Plans a stage, clears what does not belong to it, and passes on the tasks that are not done."""
 
-    def __init__(self, context: Context, workers: int, inputs: str | None) -> None:
+    def __init__(self, context: JobContext, planner: Planner) -> None:
         self._context = context
-        self._workers = workers
-        self._inputs = inputs
+        self._planner = planner
 
     def process(self, element: str, *waits: Any) -> Iterator[ShardTask]:
         """Plan one stage, of which `waits` are those before it, which have ended."""
         with task_log(self._context, element, _BEGIN, ""):
-            plan = _plan(element, self._context, self._workers, self._inputs)
+            plan = self._planner(element, self._context)
             pending = begin_stage(plan, self._context.folder)
         yield from pending
 
@@ -209,7 +250,7 @@ class _PlanStage(beam.DoFn):  # type: ignore[misc]
 class _EndStage(beam.DoFn):  # type: ignore[misc]
     """Checks that all shards of a stage are done, and clears what killed tasks have left."""
 
-    def __init__(self, stage: str, context: Context) -> None:
+    def __init__(self, stage: str, context: JobContext) -> None:
         self._stage = stage
         self._context = context
 
@@ -218,6 +259,18 @@ class _EndStage(beam.DoFn):  # type: ignore[misc]
         with task_log(self._context, self._stage, END, ""):
             end_stage(self._stage, self._context.folder)
         yield self._stage
+
+
+@dataclass(frozen=True)
+class _RunPlanner:
+    """Plans the stages of a run. `workers`: tasks at a time, at most; `inputs`: digest of the shards of inputs."""
+
+    workers: int
+    inputs: str | None
+
+    def __call__(self, stage: str, context: Any) -> StagePlan:
+        """The plan of a stage."""
+        return _plan(stage, context, self.workers, self.inputs)
 
 
 def _plan(stage: str, context: Context, workers: int, inputs: str | None) -> StagePlan:
@@ -258,7 +311,7 @@ def _watched(folder: RunFolder) -> Iterator[None]:
     except BaseException as error:
         ended.set()
         watcher.join()
-        progress = shown[-1] if shown else Progress(folder, LEVELS[0][0], 0.0, in_shards=True)
+        progress = shown[-1] if shown else Progress(folder, stages_of(folder)[0], 0.0, in_shards=True)
         if isinstance(error, KeyboardInterrupt):
             progress.stop()
         else:

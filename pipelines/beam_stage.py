@@ -13,7 +13,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from seamlessalign.errors import SeamlessAlignError
-from seamlessalign.pipelines.context import Context, use_threads
+from seamlessalign.pipelines.context import JobContext, use_threads
 from seamlessalign.pipelines.shard_task import ShardTask, do_and_mark
 
 _error: SeamlessAlignError | None = None  # what stopped this process's last shard; Beam itself keeps only its text
@@ -23,7 +23,7 @@ _one_at_a_time = threading.Lock()  # runners call from many threads, and each sh
 class DoShard(beam.DoFn):  # type: ignore[misc]
     """Does a shard, writes its tables, then its completion mark, and passes its name on."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: JobContext) -> None:
         self.context = context
 
     def setup(self) -> None:
@@ -42,7 +42,7 @@ class DoShard(beam.DoFn):  # type: ignore[misc]
         yield element.name
 
 
-def do_tasks(tasks: Any, stage: str, context: Context, hints: dict[str, str] | None = None) -> Any:
+def do_tasks(tasks: Any, stage: str, context: JobContext, hints: dict[str, str] | None = None) -> Any:
     """Do the shards of a stage: a collection of `ShardTask` → one of names. `hints`: resources that a worker needs."""
     do = beam.ParDo(DoShard(context))
     return (
@@ -52,12 +52,12 @@ def do_tasks(tasks: Any, stage: str, context: Context, hints: dict[str, str] | N
     )
 
 
-def shards_done(pipeline: Any, stage: str, tasks: Iterable[ShardTask], context: Context) -> Any:
+def shards_done(pipeline: Any, stage: str, tasks: Iterable[ShardTask], context: JobContext) -> Any:
     """Append a stage to a pipeline: the names of its shards, as each is done."""
     return do_tasks(pipeline | f"{stage}: shards" >> beam.Create(list(tasks)), stage, context)
 
 
-def run_in_memory(stage: str, tasks: list[ShardTask], context: Context) -> None:
+def run_in_memory(stage: str, tasks: list[ShardTask], context: JobContext) -> None:
     """Run a stage over a group of shards on Beam's in-memory runner, in this process.
 
     Raises the SeamlessAlignError that stopped a shard.

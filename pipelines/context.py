@@ -9,23 +9,37 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol, Self
 
 from seamlessalign import storage
-from seamlessalign.config import RunConfig
+from seamlessalign.config import FetchConfig, RunConfig
 from seamlessalign.languages import Side
 from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.processor_time import thread_seconds
+from seamlessalign.resources_config import ResourcesConfig
 
 Progress = Callable[[str, float], None]  # (stage, seconds of audio or rows done since the last call)
 
 _progress: Progress | None = None
 
 
-@dataclass(frozen=True)
-class Context:
-    """Given to every shard; small enough to be sent to a worker."""
+class JobConfig(Protocol):
+    """What all that is done in shards is told, whatever it is."""
 
-    config: RunConfig
+    @property
+    def fetch(self) -> FetchConfig:
+        """What may be asked of the web."""
+
+    @property
+    def resources(self) -> ResourcesConfig:
+        """Where and how fast it works."""
+
+
+@dataclass(frozen=True)
+class JobContext:
+    """Given to every shard of a run, or of anything else that executors do; small enough to be sent to a worker."""
+
+    config: JobConfig
     root: str
     device: str
     threads: int
@@ -36,14 +50,21 @@ class Context:
         """The run's folder."""
         return RunFolder(self.root)
 
+    def on(self, device: str) -> Self:
+        """The same on another device."""
+        return replace(self, device=device)
+
+
+@dataclass(frozen=True)
+class Context(JobContext):
+    """Given to every shard of a run."""
+
+    config: RunConfig
+
     def side_files(self, side: Side) -> list[str]:
         """Files of the table that a side of a direction is mined from, by name."""
         table = "segments" if side.is_audio else "sentences"
         return storage.list_files(self.folder.table(table, f"lang={side.lang}"), ".parquet")
-
-    def on(self, device: str) -> "Context":
-        """The same on another device."""
-        return replace(self, device=device)
 
     def model_directory(self, name: str) -> str | None:
         """Where the configuration says that a model lies."""

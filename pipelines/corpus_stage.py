@@ -23,7 +23,7 @@ STAGE = "corpus"
 PAIRS_PER_SHARD = KEPT_GROUP
 ROW_GROUP = 100  # audio is big: a reader takes this many rows at a time
 _SIDES = ("src", "tgt")
-_SUFFIX = {"flac": "flac", "opus": "ogg"}
+SUFFIX = {"flac": "flac", "opus": "ogg"}
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _row(
         uri, start, end = (pair[f"{side}_{name}"] for name in ("uri", "start", "end"))
         if uri is None:
             continue
-        name = f"{pair[f'{side}_id'].replace(':', '_')}.{_SUFFIX[format]}"
+        name = f"{pair[f'{side}_id'].replace(':', '_')}.{SUFFIX[format]}"
         row[f"{side}_audio"] = {"bytes": encode(audio[uri, start, end], format), "path": name}
         row[f"{side}_license"] = recordings[uri]["license"]
         row[f"{side}_source"] = recordings[uri]["source"]

@@ -10,6 +10,7 @@ from seamlessalign.config import RunConfig
 STAGES = ("speech", "text", "decoys", "reduce", "gather", "index", "search", "mine", "corpus")  # of every run
 UNITS_STAGE, TRANSCRIPTS_STAGE = "units", "transcripts"
 SIDE_STAGES = (UNITS_STAGE, TRANSCRIPTS_STAGE)  # behind them, each where the configuration has a section of its name
+REBUILD_STAGES = ("lines", "share", "audio", "texts", "assemble")  # of a corpus that is rebuilt from metadata
 TABLES = ("recordings", "segments", "sentences", "pairs", "corpus")
 
 
@@ -150,7 +151,7 @@ class RunFolder:
 
 
 def stages_of(folder: RunFolder) -> tuple[str, ...]:
-    """The stages of the run in a folder, in order, as its configuration has them."""
+    """The stages of the run in a folder, or of what is rebuilt in it, in order, as its configuration has them."""
     import yaml
 
     from seamlessalign.typed_config import parse_written_yaml
@@ -160,6 +161,8 @@ def stages_of(folder: RunFolder) -> tuple[str, ...]:
     except (FileNotFoundError, yaml.YAMLError, ValueError):  # not begun, or damaged, which others tell
         raw = None
     sections = raw if isinstance(raw, Mapping) else {}
+    if "metadata" in sections:
+        return REBUILD_STAGES
     return (*STAGES, *(stage for stage in SIDE_STAGES if sections.get(stage) is not None))
 
 

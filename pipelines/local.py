@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from seamlessalign import storage
 from seamlessalign.errors import ConfigError, SeamlessAlignError
-from seamlessalign.pipelines.context import Context
+from seamlessalign.pipelines.context import JobContext
 from seamlessalign.pipelines.interrupts import heeded_interrupts
 from seamlessalign.pipelines.worker_process import Group, WorkerProcess, speech_lanes
 from seamlessalign.resources_config import ResourcesConfig
@@ -95,11 +95,11 @@ class LocalExecutor:
         """None: workers die with their driver."""
         return ()
 
-    def prepare(self, stage: str, tasks: "list[ShardTask]", context: Context) -> None:
+    def prepare(self, stage: str, tasks: "list[ShardTask]", context: JobContext) -> None:
         """Nothing: the workers are busy with one stage at a time."""
 
     def execute(
-        self, stage: str, tasks: "list[ShardTask]", context: Context, progress: Callable[[float], None]
+        self, stage: str, tasks: "list[ShardTask]", context: JobContext, progress: Callable[[float], None]
     ) -> None:
         """Do all shards of a stage. Raises the first error; shards that are done by then stay done."""
         with heeded_interrupts() as heed:
@@ -128,7 +128,7 @@ class _Stage:
         executor: LocalExecutor,
         stage: str,
         tasks: "list[ShardTask]",
-        context: Context,
+        context: JobContext,
         progress: Callable[[float], None],
     ) -> None:
         from seamlessalign.pipelines.schedule import Schedule

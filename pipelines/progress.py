@@ -25,6 +25,11 @@ _UNITS = {
     "corpus": "pairs",
     "units": "pairs",
     "transcripts": "pairs",
+    "lines": "files of metadata",
+    "share": "tables",
+    "audio": "spans",
+    "texts": "sentences",
+    "assemble": "pairs",
 }
 
 

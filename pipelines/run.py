@@ -5,41 +5,37 @@ the configuration it depends on; so a run that was killed goes on where it stopp
 embeds nothing again, and changed resources do nothing again.
 """
 
-from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import yaml
 
 from seamlessalign import storage, web_access
 from seamlessalign.config import RunConfig, dump_config
 from seamlessalign.embedders import speech_models
-from seamlessalign.errors import ConfigError, InputError, SeamlessAlignError
+from seamlessalign.errors import ConfigError, InputError
 from seamlessalign.languages import Direction
 from seamlessalign.model_files import find_model, place_of
 from seamlessalign.pipelines import decoys_stage, gather_stage, mining_stage, reduce_stage
 from seamlessalign.pipelines.beam_job import refuse_beside_job
 from seamlessalign.pipelines.check_models import check_models
 from seamlessalign.pipelines.context import Context, new_run_id
+from seamlessalign.pipelines.driver import Driver, Executor, clear_folder
 from seamlessalign.pipelines.driver_lock import only_driver
 from seamlessalign.pipelines.folder import RunFolder, side_stages, stages_of
 from seamlessalign.pipelines.heartbeat import driving
 from seamlessalign.pipelines.inputs import InputFile, Shard, cut_into_shards, cut_texts, find_recordings, find_texts
 from seamlessalign.pipelines.ledger import read_marks, write_ledger
-from seamlessalign.pipelines.local import LocalExecutor, Workers, share_out
-from seamlessalign.pipelines.progress import Progress
+from seamlessalign.pipelines.local import LocalExecutor, share_out
 from seamlessalign.pipelines.shard_task import ShardTask, write_input_tasks
-from seamlessalign.pipelines.slurm import SlurmExecutor, living_tasks
+from seamlessalign.pipelines.slurm import SlurmExecutor
 from seamlessalign.pipelines.stage_plans import (
     BEHIND_SEARCH,
     LEVELS,
     StagePlan,
     StagePlanner,
-    amount_of,
-    begin_stage,
     clear_unwanted,
-    end_stage,
     has_text,
     levels_of,
     speech_tasks,
@@ -74,25 +70,6 @@ class RunResult:
     def exit_status(self) -> int:
         """0, or 3 where part of the input was set aside."""
         return 3 if self.quarantined else 0
-
-
-class Executor(Protocol):
-    """Does the shards of a stage somewhere."""
-
-    workers: Workers
-    in_shards: bool  # whether progress is told in shards, not in the unit of the stage
-
-    def take_up(self, stage: str, tasks: list[ShardTask]) -> Collection[str]:
-        """Names of the shards of a stage that are being done already, for a driver that died. `tasks`: all it has."""
-
-    def prepare(self, stage: str, tasks: list[ShardTask], context: Context) -> None:
-        """Hear of a stage that may begin now, before `execute` waits for it, perhaps behind another."""
-
-    def execute(self, stage: str, tasks: list[ShardTask], context: Context, progress: Callable[[float], None]) -> None:
-        """Do all shards of a stage. Raises the first error; shards that are done by then stay done."""
-
-    def close(self) -> None:
-        """Let go of what was started."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +118,7 @@ def run(config: RunConfig, executor_name: str = "local", beam_options: list[str]
         _check_context(beam_run.context)
         storage.check_writable(folder.root)
         with only_driver(folder), driving(folder, beam_run.context.run_id):
-            _clear(folder)
+            clear_folder(folder)
             clear_unwanted(config, folder)
             _write_config(folder, config, inputs.models)
             counts = beam_run.run(inputs)
@@ -158,14 +135,14 @@ def run(config: RunConfig, executor_name: str = "local", beam_options: list[str]
             refuse_beside_job(folder)
             slurm.clear()
         else:
-            _clear(folder)
+            clear_folder(folder)
         executor: Executor = slurm or LocalExecutor(workers, config.resources.shards_per_group)
         for stage in unwanted_stages(config, folder):
             executor.take_up(stage, [])  # tasks of Slurm that nobody wants any more
         clear_unwanted(config, folder)
         _write_config(folder, config, inputs.models)
         inputs.write(folder)
-        driver = _Driver(context, executor)
+        driver = Driver(context, executor)
         try:
             driver.do(inputs.first_plans())
             planner = StagePlanner(context, inputs.digests, workers.processes)
@@ -201,11 +178,11 @@ def choose_again(config: RunConfig) -> RunResult:
             if not {str(direction.src), str(direction.tgt)} <= sides.keys() or not planner.is_searched(name):
                 raise InputError(f"{folder.root}: the neighbours of {name} are not all found yet: finish the run first")
         with driving(folder, context.run_id):
-            _clear(folder)
+            clear_folder(folder)
             raw = parse_written_yaml(storage.read_bytes(folder.config))
             storage.write_bytes_atomic(folder.config, _config_text(config, raw.get("digest", "")).encode())
             executor = LocalExecutor(workers, config.resources.shards_per_group)
-            driver = _Driver(context, executor)
+            driver = Driver(context, executor)
             try:
                 for stage in (*BEHIND_SEARCH, *side_stages(config)):
                     driver.do([planner.plan(stage)])
@@ -235,64 +212,11 @@ def plan_inputs(config: RunConfig) -> tuple[list[Shard], list[Shard]]:
     return recordings, texts
 
 
-class _Driver:
-    """Has an executor do plans, and counts shards: `done` by this call, `kept` that were done before."""
-
-    def __init__(self, context: Context, executor: Executor) -> None:
-        self._context = context
-        self._executor = executor
-        self.done = 0
-        self.kept = 0
-
-    def do(self, plans: Iterable[StagePlan]) -> None:
-        """Do what is not done of stages that do not wait for each other."""
-        pending = [(plan, self._begin(plan)) for plan in plans]
-        work = [(plan, tasks) for plan, tasks in pending if tasks]
-        if len(work) > 1:
-            for plan, tasks in work:
-                self._executor.prepare(plan.stage, tasks, self._context)
-        for plan, tasks in work:
-            self._execute(plan, tasks)
-            end_stage(plan.stage, self._context.folder)
-        for plan, tasks in pending:
-            self.done += len(tasks)
-            self.kept += len(plan.digests) - len(tasks)
-
-    def _begin(self, plan: StagePlan) -> list[ShardTask]:
-        return begin_stage(plan, self._context.folder, self._executor.take_up(plan.stage, plan.tasks))
-
-    def _execute(self, plan: StagePlan, tasks: list[ShardTask]) -> None:
-        in_shards = self._executor.in_shards
-        total = float(len(tasks)) if in_shards else amount_of(plan, tasks)
-        progress = Progress(self._context.folder, plan.stage, total, in_shards=in_shards)
-        try:
-            self._executor.execute(plan.stage, tasks, self._context, progress.advance)
-        except KeyboardInterrupt:
-            progress.stop()
-            raise
-        except BaseException as error:
-            progress.fail(str(error) or error.__class__.__name__)
-            raise
-        progress.finish()
-
-
 def _finished(folder: RunFolder, done: int, kept: int) -> RunResult:
     """Gather the ledger and check it."""
     lines = write_ledger(folder, stages_of(folder))
     prove(folder)
     return RunResult(folder, lines, done, kept)
-
-
-def _clear(folder: RunFolder) -> None:
-    """Remove what killed writers left. Raises SeamlessAlignError where tasks of Slurm or a job of Beam are writing."""
-    refuse_beside_job(folder)
-    living = living_tasks(folder)
-    if living:
-        raise SeamlessAlignError(
-            f"{folder.root}: {len(living)} tasks of Slurm are at work in this folder: go on with --executor slurm, or "
-            f"cancel them: scancel {' '.join(sorted({task.split('_')[0] for task in living}))}"
-        )
-    storage.remove_unfinished(folder.root)
 
 
 def _check_context(context: Context) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from socket import gethostname
-from typing import Any
+from typing import Any, cast
 
 from seamlessalign import storage, web_access
 from seamlessalign.errors import StorageError
@@ -23,12 +23,14 @@ from seamlessalign.pipelines import (
     transcripts_stage,
     units_stage,
 )
-from seamlessalign.pipelines.context import Context
+from seamlessalign.pipelines.context import JobContext
 from seamlessalign.pipelines.corpus_stage import CorpusShard
 from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.inputs import InputFile, Shard
 from seamlessalign.pipelines.ledger import Mark, write_mark
 from seamlessalign.pipelines.mining_stage import MiningTask
+from seamlessalign.pipelines.published import assemble_stage, audio_stage, lines_stage, share_stage, texts_stage
+from seamlessalign.pipelines.published.rebuild_tasks import RebuildContext, RebuildTask
 from seamlessalign.pipelines.reduce_stage import ReduceTask
 from seamlessalign.pipelines.search_stage import IndexTask, SearchTask
 from seamlessalign.pipelines.task_log import task_log
@@ -41,10 +43,10 @@ class ShardTask:
     stage: str
     name: str
     digest: str
-    shard: Shard | Side | ReduceTask | IndexTask | SearchTask | MiningTask | CorpusShard
+    shard: Shard | Side | ReduceTask | IndexTask | SearchTask | MiningTask | CorpusShard | RebuildTask
 
 
-def do_and_mark(task: ShardTask, context: Context) -> Mark:
+def do_and_mark(task: ShardTask, context: JobContext) -> Mark:
     """Do a shard, write its tables, then its completion mark, and log that."""
     web_access.use(context.config.fetch.access())
     with task_log(context, task.stage, task.name, task.digest) as failures:
@@ -56,10 +58,12 @@ def do_and_mark(task: ShardTask, context: Context) -> Mark:
         write_mark(context.folder, mark)
         if task.stage == speech_stage.STAGE:
             storage.remove(context.folder.stretches(task.name))
+        elif task.stage == audio_stage.STAGE and isinstance(task.shard, RebuildTask):
+            audio_stage.forget(task.shard, task.digest, cast(RebuildContext, context))
     return mark
 
 
-def do_shard(task: ShardTask, context: Context) -> Mark:
+def do_shard(task: ShardTask, context: JobContext) -> Mark:
     """Do one shard of any stage and return its mark, which is not yet written."""
     return _PROCESS[task.stage](task.shard, task.digest, context)
 
@@ -92,7 +96,7 @@ def read_input_tasks(folder: RunFolder, stage: str) -> Iterator[ShardTask]:
         raise StorageError(f"{uri}: cannot be read: {error.strerror or error}") from error
 
 
-_PROCESS: dict[str, Callable[[Any, str, Context], Mark]] = {
+_PROCESS: dict[str, Callable[[Any, str, Any], Mark]] = {
     speech_stage.STAGE: speech_stage.process,
     text_stage.STAGE: text_stage.process,
     decoys_stage.STAGE: decoys_stage.process,
@@ -104,4 +108,9 @@ _PROCESS: dict[str, Callable[[Any, str, Context], Mark]] = {
     corpus_stage.STAGE: corpus_stage.process,
     units_stage.STAGE: units_stage.process,
     transcripts_stage.STAGE: transcripts_stage.process,
+    lines_stage.STAGE: lines_stage.process,
+    share_stage.STAGE: share_stage.process,
+    audio_stage.STAGE: audio_stage.process,
+    texts_stage.STAGE: texts_stage.process,
+    assemble_stage.STAGE: assemble_stage.process,
 }

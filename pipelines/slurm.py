@@ -19,7 +19,7 @@ from typing import Any
 from seamlessalign import storage
 from seamlessalign.errors import ConfigError, SeamlessAlignError
 from seamlessalign.pipelines import slurm_queue
-from seamlessalign.pipelines.context import Context
+from seamlessalign.pipelines.context import JobContext
 from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.interrupts import heeded_interrupts
 from seamlessalign.pipelines.local import Workers
@@ -57,7 +57,7 @@ class _Submission:
     """A stage that Slurm works at."""
 
     stage: str
-    context: Context
+    context: JobContext
     record: StageRecord
     begun: float
     tasks: list[_Task] = field(default_factory=list)
@@ -71,13 +71,16 @@ class SlurmExecutor:
 
     in_shards = True  # tasks tell only when they are done
 
-    def __init__(self, resources: ResourcesConfig, root: str) -> None:
-        """Raises ConfigError where there is no Slurm here, or the run's folder is not on a shared disk."""
+    def __init__(self, resources: ResourcesConfig, root: str, cut_for: str = "search") -> None:
+        """`cut_for`: the stage whose tasks `workers` tells of.
+
+        Raises ConfigError where there is no Slurm here, or the run's folder is not on a shared disk.
+        """
         need_slurm(root)
         self._slurm = resources.slurm
         _check_devices(resources)
-        search = self._slurm.of("search")
-        self.workers = Workers(search.parallel, search.cpus, "cpu")  # what the search is cut for
+        asks = self._slurm.of(cut_for)
+        self.workers = Workers(asks.parallel, asks.cpus, "cpu")
         self._most_per_group = resources.shards_per_group
         path = storage.local_path(root).absolute()
         self._folder = RunFolder(root)
@@ -130,7 +133,7 @@ class SlurmExecutor:
         self._taken_up[stage] = kept
         return {name for task in kept for name in task.left}
 
-    def prepare(self, stage: str, tasks: list[ShardTask], context: Context) -> None:
+    def prepare(self, stage: str, tasks: list[ShardTask], context: JobContext) -> None:
         """Put the shards of a stage into the queue, but for those that are being done. Raises ConfigError."""
         asks = self._slurm.of(stage)
         context = replace(context, device="cuda" if asks.gpus else "cpu", threads=asks.cpus)
@@ -151,7 +154,9 @@ class SlurmExecutor:
             self.close()
             raise
 
-    def execute(self, stage: str, tasks: list[ShardTask], context: Context, progress: Callable[[float], None]) -> None:
+    def execute(
+        self, stage: str, tasks: list[ShardTask], context: JobContext, progress: Callable[[float], None]
+    ) -> None:
         """Do all shards of a stage. Raises the first error; shards that are done by then stay done.
 
         Other stages that were prepared are looked after meanwhile.

@@ -14,7 +14,7 @@ from typing import Any
 from seamlessalign import storage
 from seamlessalign.errors import SeamlessAlignError, StorageError
 from seamlessalign.pipelines import slurm_queue
-from seamlessalign.pipelines.context import Context
+from seamlessalign.pipelines.context import JobContext
 from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.shard_task import ShardTask
 from seamlessalign.pipelines.task_log import task_log
@@ -32,7 +32,7 @@ class Group:
     more often than `asks.retries`, it gives up. Making room for another job counts nothing.
     """
 
-    def __init__(self, stage: str, tasks: list[ShardTask], context: Context, asks: SlurmConfig) -> None:
+    def __init__(self, stage: str, tasks: list[ShardTask], context: JobContext, asks: SlurmConfig) -> None:
         self.stage = stage
         self.tasks = tasks
         self.context = context

@@ -33,6 +33,7 @@ from seamlessalign.pipelines.known_languages import TOLD_TABLE
 from seamlessalign.pipelines.ledger import Mark, done_shards, read_marks, read_plan, write_plan
 from seamlessalign.pipelines.mining_stage import MiningTask
 from seamlessalign.pipelines.pair_filters import lexicons_digest
+from seamlessalign.pipelines.published import rebuild_tasks
 from seamlessalign.pipelines.search_plan import audio_seconds
 from seamlessalign.pipelines.search_sides import load_sides
 from seamlessalign.pipelines.search_sizes import choice_memory, list_width, over_memory
@@ -60,6 +61,7 @@ _TABLES = {
     mining_stage.STAGE: ("pairs", mining_stage.KEPT_TABLE),
     corpus_stage.STAGE: ("corpus",),
     **{stage: (stage,) for stage in SIDE_STAGES},
+    **rebuild_tasks.TABLES,
 }
 _SIDE_PARTS = {module.STAGE: module.digest_parts for module in (units_stage, transcripts_stage)}
 

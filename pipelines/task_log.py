@@ -19,7 +19,7 @@ from typing import Any
 
 from seamlessalign import storage
 from seamlessalign.errors import ConfigError, InputError, ModelError, SeamlessAlignError, StorageError
-from seamlessalign.pipelines.context import Context
+from seamlessalign.pipelines.context import JobContext
 from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.retries import BRIEF, patience
 from seamlessalign.secrets import redact
@@ -40,7 +40,7 @@ class ShardFailure(SeamlessAlignError):
 
 
 @contextmanager
-def task_log(context: Context, stage: str, shard: str, digest: str) -> Iterator[int]:
+def task_log(context: JobContext, stage: str, shard: str, digest: str) -> Iterator[int]:
     """Log what happens inside as one task, with the error that ends it, which goes on.
 
     Gives how often this shard has failed before.

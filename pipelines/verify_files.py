@@ -25,6 +25,9 @@ _FOLDERS = (
     *SIDE_STAGES,
     "quarantine",
     "state/mining",
+    "bad_lines",
+    "lost",
+    *(f"state/published/{name}" for name in ("lines", "shares", "wanted", "sought", "clips", "texts")),
 )
 
 
@@ -235,7 +238,9 @@ def _rows_of(mark: Mark) -> dict[str, int]:
             if any(name.startswith("frames/") for name in mark.outputs):
                 rows["frames"] = rows["recordings"]
         elif line.stage == "pairs":
-            rows |= {"pairs": line.rows_in, "state/mining/kept": line.rows_kept}
+            rows["pairs"] = line.rows_in
+            if mark.stage == "mine":
+                rows["state/mining/kept"] = line.rows_kept
         elif line.stage == "decoys":
             rows["state/mining/decoys"] = line.rows_kept
         elif line.stage in ("segments", "sentences", "corpus", *SIDE_STAGES):

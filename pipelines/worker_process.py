@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seamlessalign.errors import SeamlessAlignError
-from seamlessalign.pipelines.context import Context, set_progress, use_threads
+from seamlessalign.pipelines.context import Context, JobContext, set_progress, use_threads
 from seamlessalign.pipelines.task_log import shard_failure
 from seamlessalign.secrets import log_redacted
 from seamlessalign.uncollected_imports import uncollected
@@ -39,7 +39,7 @@ class Group:
 
     stage: str
     tasks: "list[ShardTask]"
-    context: Context
+    context: JobContext
     lanes: "Lanes | None" = None
 
 
@@ -121,7 +121,7 @@ def _without_interrupt() -> Iterator[None]:
                 signal.raise_signal(signal.SIGINT)
 
 
-def do_group(stage: str, tasks: "list[ShardTask]", context: Context) -> None:
+def do_group(stage: str, tasks: "list[ShardTask]", context: JobContext) -> None:
     """Do a group of shards in this process, as one Beam pipeline, and look ahead to recordings where that helps."""
     from seamlessalign.pipelines import speech_ahead
 
@@ -137,12 +137,12 @@ def do_group(stage: str, tasks: "list[ShardTask]", context: Context) -> None:
         speech_ahead.end()
 
 
-def speech_lanes(stage: str, tasks: "list[ShardTask]", context: Context, processes: int) -> "Lanes | None":
+def speech_lanes(stage: str, tasks: "list[ShardTask]", context: JobContext, processes: int) -> "Lanes | None":
     """How so many processes that share these shards look ahead; None where they do not."""
     from seamlessalign.pipelines import speech_ahead, speech_stage
     from seamlessalign.pipelines.inputs import Shard
 
-    if stage != speech_stage.STAGE:
+    if stage != speech_stage.STAGE or not isinstance(context, Context):
         return None
     return speech_ahead.lanes_of(context, [task.shard for task in tasks if isinstance(task.shard, Shard)], processes)
 
@@ -151,7 +151,7 @@ def _look_ahead(group: Group) -> None:
     from seamlessalign.pipelines import speech_ahead
     from seamlessalign.pipelines.inputs import Shard
 
-    if group.lanes is not None:
+    if group.lanes is not None and isinstance(group.context, Context):
         shards = [(task.shard, task.digest) for task in group.tasks if isinstance(task.shard, Shard)]
         speech_ahead.begin(shards, group.context, group.lanes)
 

@@ -16,7 +16,7 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,30 +115,73 @@ def cut(
     span outside the recording, otherwise as `decode`.
     """
     wanted = [(int(start), int(end)) for start, end in spans]
+    pieces: dict[int, Samples] = {}
+    about = _cut(path, wanted, decoding, pieces.__setitem__, to_the_end=False)
+    for index, (start, end) in enumerate(wanted):
+        if index not in pieces:
+            raise InputError(
+                f"{named(path)}: the span [{start}, {end}) ends after the recording of {about.num_samples} samples"
+            )
+    return [pieces[index] for index in range(len(wanted))]
+
+
+@dataclass(frozen=True)
+class CutRecording:
+    """What there is to tell of a recording that was cut."""
+
+    num_samples: int  # at 16 kHz, as far as it was read
+    original_sample_rate: int  # Hz
+    channels: int
+
+
+def cut_whole(
+    path: Path,
+    spans: Iterable[tuple[int, int]] | NDArray[np.int64],
+    take: Callable[[int, Samples], None],
+    decoding: Decoding = DEFAULT_DECODING,
+) -> CutRecording:
+    """The same as `cut`, of a recording that is decoded to its end: so it tells how long that is.
+
+    `take` is given each span's number and samples as soon as it ends, those that end behind the recording never; so
+    no more is in memory than a block and the spans that run on from it. Errors as `decode`.
+    """
+    return _cut(path, [(int(start), int(end)) for start, end in spans], decoding, take, to_the_end=True)
+
+
+def _cut(
+    path: Path,
+    wanted: list[tuple[int, int]],
+    decoding: Decoding,
+    take: Callable[[int, Samples], None],
+    *,
+    to_the_end: bool,
+) -> CutRecording:
     for start, end in wanted:
         if not 0 <= start <= end:
             raise InputError(f"{named(path)}: [{start}, {end}) is not a span of samples: 0 <= start <= end is needed")
-    pieces: list[list[Samples]] = [[] for _ in wanted]
+    pieces: dict[int, list[Samples]] = {}
     waiting = sorted(range(len(wanted)), key=lambda index: wanted[index], reverse=True)  # next one last
     running: list[int] = []
     position = 0
-    if waiting:
-        for block in stream(path, decoding=decoding):
+    if not waiting and not to_the_end:
+        return CutRecording(0, 0, 0)
+    with _opened(path, decoding) as reader:
+        for block in _blocks(reader, path, BLOCK_SECONDS, decoding):
             end_of_block = position + len(block)
             while waiting and wanted[waiting[-1]][0] < end_of_block:
                 running.append(waiting.pop())
             for index in running:
                 start, end = wanted[index]
-                pieces[index].append(block[max(start - position, 0) : end - position].copy())
+                pieces.setdefault(index, []).append(block[max(start - position, 0) : end - position].copy())
+                if end <= end_of_block:
+                    take(index, np.concatenate(pieces.pop(index)))
             running = [index for index in running if wanted[index][1] > end_of_block]
             position = end_of_block
-            if not waiting and not running:
+            if not waiting and not running and not to_the_end:
                 break
-    for index in running + waiting:
-        start, end = wanted[index]
-        if end > position:
-            raise InputError(f"{named(path)}: the span [{start}, {end}) ends after the recording of {position} samples")
-    return [np.concatenate(parts) if parts else np.zeros(0, np.float32) for parts in pieces]
+        while waiting and wanted[waiting[-1]] == (position, position):  # nothing, at the very end
+            take(waiting.pop(), np.zeros(0, np.float32))
+        return CutRecording(position, reader.sample_rate, reader.channels)
 
 
 def release(samples: NDArray[Any]) -> None:

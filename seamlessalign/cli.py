@@ -54,7 +54,7 @@ def parsed_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = command_parser()
     given = list(argv)
     front, behind = given, []
-    if "run" in given and "--" in given:  # what is behind is for a runner of Beam, and says nothing to us
+    if {"run", "import-metadata"} & set(given) and "--" in given:  # what is behind is for a runner of Beam alone
         front, behind = given[: given.index("--")], given[given.index("--") + 1 :]
     arguments, rest = parser.parse_known_args(front)
     if rest and ("overrides" not in arguments or any(item.startswith("-") for item in rest)):

@@ -47,7 +47,7 @@ class Side:
     @staticmethod
     def parse(text: str) -> "Side":
         """Read one side of a direction, such as `eng` or `frA`. Raises ConfigError for anything else."""
-        return _parse_side(text, text)
+        return parse_side(text, text)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Direction:
         sides = text.split("-")
         if len(sides) != 2:
             raise ConfigError(f"direction {text!r}: write two sides joined by '-', such as eng-frA")
-        direction = Direction(_parse_side(sides[0], text), _parse_side(sides[1], text))
+        direction = Direction(parse_side(sides[0], text), parse_side(sides[1], text))
         if direction.src.lang == direction.tgt.lang:
             raise ConfigError(f"direction {text!r}: both sides are {direction.src.lang}")
         if not (direction.src.is_audio or direction.tgt.is_audio):
@@ -135,7 +135,8 @@ def _table(system: CodeSystem) -> dict[str, Language]:
     return {getattr(row, system): row for row in rows if getattr(row, system)}
 
 
-def _parse_side(code: str, direction: str) -> Side:
+def parse_side(code: str, direction: str) -> Side:
+    """The side that a code of a direction stands for. Raises ConfigError, which names the direction."""
     if not code.endswith("A"):
         return Side(_known(code, direction), is_audio=False)
     stem = code[:-1]

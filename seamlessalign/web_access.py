@@ -22,8 +22,8 @@ import ssl
 import time
 import urllib.request
 from base64 import b64encode
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
@@ -56,6 +56,7 @@ class WebAccess:
     max_bytes: int = 16 << 30  # that one file may send, each time that it is opened
     seconds: float = 600.0  # of waiting for one file, each time that it is opened
     max_redirects: int = 5
+    user_agent: str = "seamlessalign"  # what servers are told of who asks
 
 
 _access = WebAccess()
@@ -149,19 +150,29 @@ class Answer:
         self._response.close()
 
 
-def ask(url: str, access: WebAccess, patience: Patience, first: int | None = None) -> Answer:
+@dataclass(frozen=True)
+class Asking:
+    """How a file is asked for, where not in the usual way."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)  # besides those of every request
+    attempts: int = _ATTEMPTS  # of what may pass by itself
+    before: Callable[[str], None] | None = None  # is told each address before it is asked, that of a redirect too
+
+
+def ask(url: str, access: WebAccess, patience: Patience, first: int | None = None, asking: Asking = Asking()) -> Answer:
     """Ask for a file on the web, from byte `first` on, if that is given and the server knows how; follow redirects.
 
     What may pass by itself is tried again. The status of the answer may be anything but a redirect. Raises
-    UnreadableError with the reasons `address_refused`, `secret_in_address`, `timeout` and `unreadable`.
+    UnreadableError with the reasons `address_refused`, `secret_in_address`, `timeout` and `unreadable`, and what
+    `asking.before` raises.
     """
     secret = secret_in(url)
     if secret is not None:
         raise UnreadableError("secret_in_address", f"{redact_uri(url)!r} carries {secret}: {WHERE_TO_PUT_IT}")
     with _naming(url, patience):
-        for attempt in range(1, _ATTEMPTS):
+        for attempt in range(1, asking.attempts):
             try:
-                answer = _ask_and_follow(url, access, patience, first)
+                answer = _ask_and_follow(url, access, patience, first, asking)
                 if not is_transient(_Status(answer.status)):
                     return answer
                 answer.close()
@@ -170,7 +181,7 @@ def ask(url: str, access: WebAccess, patience: Patience, first: int | None = Non
                     raise
             with patience.waiting() as left:
                 time.sleep(min(left, random.uniform(0, _FIRST_PAUSE * 2 ** (attempt - 1))))
-        return _ask_and_follow(url, access, patience, first)
+        return _ask_and_follow(url, access, patience, first, asking)
 
 
 class _Status(Exception):
@@ -181,10 +192,12 @@ class _Status(Exception):
         self.status = status
 
 
-def _ask_and_follow(url: str, access: WebAccess, patience: Patience, first: int | None) -> Answer:
+def _ask_and_follow(url: str, access: WebAccess, patience: Patience, first: int | None, asking: Asking) -> Answer:
     at = url
     for _ in range(access.max_redirects + 1):
-        response = _ask_once(url, at, access, patience, first)
+        if asking.before is not None:
+            asking.before(at)
+        response = _ask_once(url, at, access, patience, first, asking.headers)
         moved = response.headers.get("Location") if response.status in _MOVED else None
         if moved is None:
             return Answer(url, response, access, patience)
@@ -208,7 +221,9 @@ def _naming(url: str, patience: Patience) -> Iterator[None]:
         raise UnreadableError("unreadable", f"{url!r} cannot be fetched: {first_line}") from error
 
 
-def _ask_once(url: str, at: str, access: WebAccess, patience: Patience, first: int | None) -> http.client.HTTPResponse:
+def _ask_once(
+    url: str, at: str, access: WebAccess, patience: Patience, first: int | None, more: Mapping[str, str]
+) -> http.client.HTTPResponse:
     parts = urlsplit(at)
     scheme = parts.scheme.lower()
     where = repr(url) if at == url else f"{url!r} sends on to {parts.scheme}://{parts.hostname}, which"
@@ -222,7 +237,7 @@ def _ask_once(url: str, at: str, access: WebAccess, patience: Patience, first: i
         raise ValueError("it names no host")
     port = parts.port or PORTS[scheme]
     connection = _connection(parts, host, port, where, access, patience)
-    headers = {"User-Agent": "seamlessalign", "Accept-Encoding": "identity", "Connection": "close"}
+    headers = {"User-Agent": access.user_agent, "Accept-Encoding": "identity", "Connection": "close", **more}
     if first is not None:
         headers["Range"] = f"bytes={first}-"
     headers |= _login(host) if scheme == "https" else _proxy_login(connection)

@@ -51,6 +51,11 @@ class Configuration:
 
 CONFIGURATIONS = {
     "run": Configuration("run CONFIG.yaml", "config:RunConfig", "What is mined, how, and where the work is done."),
+    "rebuilding": Configuration(
+        "import-metadata TSV key=value --to DIR",
+        "pipelines.published.rebuild_config:RebuildConfig",
+        "[A corpus rebuilt](rebuilding.md) from published metadata. There is no file: keys are given as words.",
+    ),
     "lid": Configuration(
         "train lid CONFIG.yaml", "lid.training_config:LidTrainingConfig", "[A language identifier](lid.md) of speech."
     ),

@@ -1,0 +1,298 @@
+"""Recordings of published metadata: each fetched once, checked, and all its spans cut out of it at once.
+
+What was cut of each recording is kept until its shard is done, so that a shard that is done again after its process was
+killed asks for nothing that it had. Recordings come ahead of being cut, a few at a time.
+"""
+
+import json
+import shutil
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from seamlessalign import storage
+from seamlessalign.audio import Decoding, Samples, cut_whole, encode
+from seamlessalign.errors import UnreadableError
+from seamlessalign.pipelines.context import Stopwatch, advance
+from seamlessalign.pipelines.ledger import Mark, Tally
+from seamlessalign.pipelines.published.downloads import Downloads, Traffic, name_of
+from seamlessalign.pipelines.published.hosts import Hosts, host_of, shared_folder
+from seamlessalign.pipelines.published.rebuild_tasks import (
+    CLIPS,
+    CLIPS_SCHEMA,
+    DIGEST,
+    WANTED,
+    RebuildContext,
+    RebuildTask,
+)
+from seamlessalign.pipelines.published.robots import Robots
+from seamlessalign.retries import is_transient
+from seamlessalign.rows import RECORDINGS, SAMPLE_RATE, Recording, recording_id
+
+STAGE = "audio"
+CONTENT = "seamlessalign.content"  # key of the metadata of clips: digest of which there are, and of which not
+_ROW_GROUP = 64
+_ABOUT = b"seamlessalign.recording"
+
+
+@dataclass(frozen=True)
+class _Fetched:
+    """A recording that is here, or why it is not."""
+
+    url: str
+    path: Path | None
+    traffic: Traffic
+    problem: UnreadableError | None = None
+
+
+def process(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
+    """Do one shard of recordings, write its tables, and return its completion mark."""
+    watch, folder = Stopwatch(), context.folder
+    wanted = storage.read_table(context.part(WANTED, task.number))
+    spans = _by_url(wanted)
+    pieces = context.pieces(task.name, digest)
+    there = {uri.rsplit("/", 1)[-1] for uri in storage.list_files(pieces, ".parquet")}
+    missing = [url for url in _in_turn(list(spans)) if f"{name_of(url)}.parquet" not in there]
+    for url in spans.keys() - set(missing):
+        advance(STAGE, spans[url].num_rows)
+    downloads = downloads_of(context)
+    for fetched in _ahead(missing, downloads, context.config.audio.downloads, lambda url: _kept(url, context)):
+        piece = _cut(fetched, spans[fetched.url], context, watch)
+        storage.write_table(storage.join(pieces, f"{name_of(fetched.url)}.parquet"), piece, row_group_size=_ROW_GROUP)
+        downloads.remove(fetched.url)
+        advance(STAGE, spans[fetched.url].num_rows)
+    with watch.step("join"):
+        uris = [storage.join(pieces, f"{name_of(url)}.parquet") for url in spans]
+        recordings = [json.loads(_about(uri)) for uri in uris]
+        clips, files, fetched_files = Tally(), Tally(), [Recording(**about["recording"]) for about in recordings]
+        content = xxhash.xxh3_64()
+        for recording in fetched_files:
+            if recording.drop_reason is None:
+                files.keep(samples=recording.num_samples)
+            else:
+                files.drop(recording.drop_reason, samples=recording.num_samples)
+        keys = _keys(uris, clips, content)
+        uri = context.part(CLIPS, task.number)
+        metadata = {DIGEST: digest, CONTENT: content.hexdigest()}
+        written = storage.write_tables(uri, _joined(uris, keys), CLIPS_SCHEMA, metadata, _ROW_GROUP)
+    table = pa.Table.from_pylist([asdict(recording) for recording in fetched_files], schema=RECORDINGS)
+    told = folder.table("recordings", part=task.name)
+    written += storage.write_table(told, table, metadata={DIGEST: digest})
+    lines = [
+        files.line(
+            "recordings", task.name, digest=digest, seconds=watch.seconds,
+            bytes_read=sum(about["traffic"]["bytes"] for about in recordings),
+        ),
+        clips.line("clips", task.name, digest=digest, bytes_written=written),
+    ]  # fmt: skip
+    return Mark(STAGE, task.name, digest, [folder.relative(uri), folder.relative(told)], lines)
+
+
+def forget(task: RebuildTask, digest: str, context: RebuildContext) -> None:
+    """Remove what was kept until a shard was done."""
+    storage.remove(context.pieces(task.name, digest))
+
+
+def downloads_of(context: RebuildContext) -> Downloads:
+    """Who fetches, as the configuration has it."""
+    config, shared = context.config.fetch, shared_folder(context.root)
+    hosts = Hosts(shared, config.requests_per_second, config.connections)
+    folder = storage.local_path(context.downloads) if storage.is_local(context.root) else shared / "downloads"
+    robots = Robots(shared, hosts) if config.robots else None
+    return Downloads(folder, hosts, robots, config.trying())
+
+
+def _by_url(wanted: pa.Table) -> dict[str, pa.Table]:
+    """The spans of each recording, in the order of the table, which is that of their addresses."""
+    urls = wanted.column("url").to_pylist()
+    begins = [number for number, url in enumerate(urls) if number == 0 or urls[number - 1] != url]
+    return {
+        urls[begin]: wanted.slice(begin, end - begin)
+        for begin, end in zip(begins, [*begins[1:], len(urls)], strict=True)
+    }
+
+
+def _in_turn(urls: list[str]) -> list[str]:
+    """Addresses so that those of one host are far from each other: others come while it may not be asked."""
+    seen: dict[str, int] = {}
+    turns = []
+    for url in urls:
+        host = host_of(url)
+        seen[host] = seen.get(host, 0) + 1
+        turns.append((seen[host], host, url))
+    return [url for _, _, url in sorted(turns)]
+
+
+def _ahead(urls: list[str], downloads: Downloads, most: int, kept: Callable[[str], Path | None]) -> Iterator[_Fetched]:
+    """Recordings as they come, of which so many are here or on their way at a time."""
+    stopped = threading.Event()
+
+    def fetch(url: str) -> _Fetched:
+        traffic = Traffic()
+        if stopped.is_set():
+            return _Fetched(url, None, traffic)
+        try:
+            return _Fetched(url, kept(url) or downloads.fetch(url, traffic), traffic)
+        except UnreadableError as error:
+            return _Fetched(url, None, traffic, error)
+
+    left = deque(urls)
+    with ThreadPoolExecutor(most, thread_name_prefix="download") as pool:
+        coming: set[Future[_Fetched]] = set()
+        try:
+            while left or coming:
+                while left and len(coming) < most:
+                    coming.add(pool.submit(fetch, left.popleft()))
+                done = wait(coming, return_when=FIRST_COMPLETED).done.pop()
+                coming.remove(done)
+                yield done.result()
+        finally:
+            stopped.set()
+
+
+def _cut(fetched: _Fetched, spans: pa.Table, context: RebuildContext, watch: Stopwatch) -> pa.Table:
+    """The clips of one recording, in the order of their places, with what is to be told of it in the schema."""
+    config, url = context.config.audio, fetched.url
+    starts, ends = spans.column("start").to_pylist(), spans.column("end").to_pylist()
+    problem, sha256 = fetched.problem, ""
+    count = len(starts)
+    problems: list[tuple[str, str] | None] = [None] * count
+    audio: list[bytes | None] = [None] * count
+    samples, rate, channels = 0, 0, 0
+
+    def take(number: int, piece: Samples) -> None:
+        audio[number] = encode(piece, context.config.corpus.audio_format)
+
+    if fetched.path is not None:
+        try:
+            with watch.step("decode and encode"):
+                sha256 = storage.sha256_of(fetched.path)
+                decoding = Decoding(None, config.max_recording_hours * 3600, config.decode_seconds, config.ffmpeg)
+                cut = cut_whole(fetched.path, np.array([starts, ends], np.int64).T, take, decoding)
+            samples, rate, channels = cut.num_samples, cut.original_sample_rate, cut.channels
+            _check_duration(url, spans.column("duration").to_pylist(), samples, config.duration_tolerance_seconds)
+            for number, piece in enumerate(audio):
+                if piece is None:
+                    told = f"[{starts[number]}, {ends[number]}) ends behind {url!r} of {samples} samples"
+                    problems[number] = ("span_outside", told)
+            if config.keep_recordings:
+                _keep(url, fetched.path, sha256, context)
+        except UnreadableError as error:
+            detail = error.detail.replace(repr(str(fetched.path)), repr(url))
+            problem = UnreadableError(error.reason, detail)
+    if problem is not None:
+        problems = [(problem.reason, problem.detail)] * count
+        audio = [None] * count
+    identity = recording_id(sha256) if sha256 else f"none:{name_of(url)[:16]}"
+    recording = Recording(
+        identity, url, sha256, samples, rate, channels, None, None, 0, None, host_of(url).partition("://")[2],
+        problem.reason if problem is not None else None,
+    )  # fmt: skip
+    table = pa.Table.from_pydict(
+        {
+            **{name: spans.column(name) for name in ("home", "row", "side")},
+            "recording_id": [identity if one is not None else None for one in audio],
+            "audio": audio,
+            "problem": [one and one[0] for one in problems],
+            "detail": [one and one[1] for one in problems],
+        },
+        schema=CLIPS_SCHEMA,
+    )
+    about: dict[str, Any] = {
+        "recording": asdict(recording),
+        "traffic": asdict(fetched.traffic),
+        "passes": problem is not None and _may_pass(problem),
+    }
+    return table.replace_schema_metadata({_ABOUT: json.dumps(about).encode()})
+
+
+def _check_duration(url: str, told: list[float | None], samples: int, tolerance: float) -> None:
+    """Compare with what the metadata says, where it says something: the lines of a recording may differ in rounding."""
+    known = [one for one in told if one is not None]
+    seconds = samples / SAMPLE_RATE
+    if known and min(abs(one - seconds) for one in known) > tolerance:
+        raise UnreadableError(
+            "duration_differs", f"{url!r} lasts {seconds:.3f} s; the metadata says {known[0]:.3f} s: it was changed"
+        )
+
+
+def _may_pass(error: UnreadableError) -> bool:
+    return error.reason in PASSING or is_transient(error)
+
+
+PASSING = frozenset({"timeout", "truncated", "server_error", "throttled", "unreachable", "robots_unreachable"})
+
+
+def _keep(url: str, path: Path, sha256: str, context: RebuildContext) -> None:
+    """Keep a recording under its content's name, and note which address it is from."""
+    uri = storage.join(context.sources, sha256[:2], sha256)
+    if not storage.exists(uri):
+        with storage.local_target(uri) as target:
+            shutil.copyfile(path, target)
+    storage.write_bytes_atomic(_note_of(url, context), sha256.encode())
+
+
+def _kept(url: str, context: RebuildContext) -> Path | None:
+    """The recording of an address that was kept, in a folder on disk."""
+    if not context.config.audio.keep_recordings or not storage.is_local(context.root):
+        return None
+    try:
+        sha256 = storage.read_bytes(_note_of(url, context)).decode("ascii")
+    except FileNotFoundError:
+        return None
+    path = storage.local_path(storage.join(context.sources, sha256[:2], sha256))
+    return path if path.exists() else None
+
+
+def _note_of(url: str, context: RebuildContext) -> str:
+    return storage.join(context.sources, "addresses", name_of(url))
+
+
+# --- pieces
+
+
+def _about(uri: str) -> bytes:
+    with storage.open_read(uri) as file:
+        return bytes((pq.read_schema(file).metadata or {})[_ABOUT])
+
+
+def _keys(uris: list[str], tally: Tally, content: Any) -> list[tuple[int, int, int, int, int]]:
+    """Home, row and side of every clip with its piece and place in that, sorted; they are counted, and digested."""
+    keys = []
+    for piece, uri in enumerate(uris):
+        table = storage.read_table(uri, ["home", "row", "side", "recording_id", "problem"])
+        columns = (table.column(name).to_pylist() for name in table.column_names)
+        for place, (home, row, side, recording, problem) in enumerate(zip(*columns, strict=True)):
+            keys.append((home, row, side, piece, place))
+            content.update(f"{home} {row} {side} {recording} {problem}\n".encode())
+            tally.keep() if problem is None else tally.drop(problem)
+    return sorted(keys)
+
+
+def _joined(uris: list[str], keys: list[tuple[int, int, int, int, int]]) -> Iterator[pa.Table]:
+    """The clips of all pieces in the order of their homes, those of one home at a time."""
+    begin = 0
+    while begin < len(keys):
+        end = begin
+        while end < len(keys) and keys[end][0] == keys[begin][0] and end - begin < _ROW_GROUP * 8:
+            end += 1
+        some = keys[begin:end]
+        rows: list[pa.Table] = []
+        places: dict[int, list[int]] = {}
+        for _, _, _, piece, place in some:
+            places.setdefault(piece, []).append(place)
+        for piece, wanted in sorted(places.items()):
+            first, last = min(wanted), max(wanted) + 1
+            rows.append(storage.read_rows(uris[piece], first, last).take([place - first for place in wanted]))
+        table = pa.concat_tables([one.replace_schema_metadata(None) for one in rows])
+        yield table.sort_by([("home", "ascending"), ("row", "ascending"), ("side", "ascending")])
+        begin = end

@@ -1,0 +1,211 @@
+"""A corpus from published metadata: read lines, fetch what they name, join it, and prove that each is accounted for.
+
+The folder is the state, as of a run, and the same executors do the shards: what was killed goes on where it stopped.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from seamlessalign import storage, web_access
+from seamlessalign.errors import ConfigError, InputError, SeamlessAlignError
+from seamlessalign.pipelines.beam_job import refuse_beside_job
+from seamlessalign.pipelines.context import new_run_id
+from seamlessalign.pipelines.driver import Driver, Executor, clear_folder
+from seamlessalign.pipelines.driver_lock import only_driver
+from seamlessalign.pipelines.folder import REBUILD_STAGES, RunFolder
+from seamlessalign.pipelines.heartbeat import driving
+from seamlessalign.pipelines.ledger import read_marks, write_ledger
+from seamlessalign.pipelines.local import LocalExecutor, share_out
+from seamlessalign.pipelines.published import assemble_stage, audio_stage, lines_stage, share_stage, texts_stage
+from seamlessalign.pipelines.published.lost import write_missing
+from seamlessalign.pipelines.published.prove import prove_rebuilt
+from seamlessalign.pipelines.published.rebuild_config import RebuildConfig
+from seamlessalign.pipelines.published.rebuild_tasks import CLIPS, TEXTS, RebuildContext, RebuildTask
+from seamlessalign.pipelines.shard_task import ShardTask
+from seamlessalign.pipelines.slurm import SlurmExecutor
+from seamlessalign.pipelines.stage_plans import StagePlan
+from seamlessalign.rows import SCHEMA_VERSION, LedgerLine
+from seamlessalign.typed_config import digest, parse_written_yaml
+
+LEVELS = (("lines",), ("share",), ("audio", "texts"), ("assemble",))
+
+
+@dataclass(frozen=True)
+class RebuildResult:
+    """What a finished rebuilding did."""
+
+    folder: RunFolder
+    lines: list[LedgerLine]
+    shards_done: int  # by this call
+    shards_kept: int  # done before
+
+    @property
+    def is_built_only(self) -> bool:
+        """Whether a job's graph was asked for, and nothing was done."""
+        return not self.lines
+
+    @property
+    def exit_status(self) -> int:
+        """0, or 3 where lines could not be read or sides of pairs not be had."""
+        return 3 if any(line.quarantined for line in self.lines) else 0
+
+
+def rebuild(config: RebuildConfig, executor_name: str = "local", beam_options: Sequence[str] = ()) -> RebuildResult:
+    """Rebuild a corpus, or what is left of it, by worker processes (`local`), job arrays (`slurm`) or a Beam runner.
+
+    Raises ConfigError, InputError, StorageError for what the user can mend, and nothing is lost; SeamlessAlignError
+    where a worker died, or the counts do not balance.
+    """
+    if beam_options and executor_name != "beam":
+        raise ConfigError(f"{beam_options[0]}: options of a runner need --executor beam")
+    folder = RunFolder(config.output)
+    _check_folder(folder)
+    web_access.use(config.fetch.access())
+    for uri in config.metadata:
+        if not storage.exists(uri):
+            raise InputError(f"{uri}: there is no such file")
+    if executor_name == "beam":
+        from seamlessalign.pipelines.published.beam_rebuild import BeamRebuild
+
+        beam_rebuild = BeamRebuild(config, list(beam_options))
+        storage.check_writable(folder.root)
+        with only_driver(folder), driving(folder, beam_rebuild.context.run_id):
+            clear_folder(folder)
+            _write_config(folder, config)
+            counts = beam_rebuild.do()
+            return RebuildResult(folder, [], 0, 0) if counts is None else _finished(beam_rebuild.context, *counts)
+    slurm = SlurmExecutor(config.resources, folder.root, "audio") if executor_name == "slurm" else None
+    workers = slurm.workers if slurm else share_out(config.resources.model_copy(update={"device": "cpu"}))
+    context = RebuildContext(config, folder.root, workers.device, workers.threads, new_run_id())
+    storage.check_writable(folder.root)
+    with only_driver(folder), driving(folder, context.run_id):
+        if slurm is not None:
+            refuse_beside_job(folder)
+            slurm.clear()
+        else:
+            clear_folder(folder)
+        _write_config(folder, config)
+        executor: Executor = slurm or LocalExecutor(workers, config.resources.shards_per_group)
+        driver = Driver(context, executor)
+        try:
+            for level in LEVELS:
+                driver.do([plan_stage(stage, context) for stage in level])
+        finally:
+            executor.close()
+        result = _finished(context, driver.done, driver.kept)
+        if slurm is not None:
+            slurm.clear(patience=60.0)  # the last tasks are about to end
+        return result
+
+
+def plan_stage(stage: str, context: RebuildContext) -> StagePlan:
+    """The plan of a stage, of which what it needs is done."""
+    config = context.config
+    tasks: list[RebuildTask]
+    digests: list[str]
+    amounts: list[float] = []
+    if stage == lines_stage.STAGE:
+        tasks, digests = [RebuildTask(0)], [_lines_digest(config)]
+    elif stage == share_stage.STAGE:
+        sizes = [config.audio.urls_per_shard, config.files_per_shard, config.pairs_per_shard]
+        tasks, digests = [RebuildTask(0)], [digest(stage, _lines_digest(config), config.limit, sizes)]
+    else:
+        shares = share_stage.read_shares(context)
+        if stage == audio_stage.STAGE:
+            made = config.audio.model_dump(mode="json", exclude={"keep_recordings", "downloads", "urls_per_shard"})
+            tasks = [RebuildTask(number) for number in range(len(shares.audio))]
+            base = digest(stage, SCHEMA_VERSION, made, config.corpus, config.fetch.robots)
+            digests = [digest(base, content) for _, content in shares.audio]
+            amounts = [float(count) for count, _ in shares.audio]
+        elif stage == texts_stage.STAGE:
+            tasks = [RebuildTask(number) for number in range(len(shares.texts))]
+            digests = [digest(stage, SCHEMA_VERSION, config.common_crawl, content) for _, content in shares.texts]
+            amounts = [float(count) for count, _ in shares.texts]
+        else:
+            tasks = shares.homes
+            base = digest(stage, SCHEMA_VERSION, _lines_digest(config), config.corpus, list(_contents(context)))
+            digests = [digest(base, task.source, task.lines, task.first, task.last) for task in tasks]
+            amounts = [float(task.last - task.first) for task in tasks]
+    found = [ShardTask(stage, task.name, one, task) for task, one in zip(tasks, digests, strict=True)]
+    return StagePlan(stage, found, sum(amounts) if amounts else float(len(tasks)))
+
+
+def _lines_digest(config: RebuildConfig) -> str:
+    versions = [(uri, str(version)) for uri, version in sorted(storage.versions(config.metadata).items())]
+    return digest("lines", SCHEMA_VERSION, versions, config.metadata, config.directions, config.min_score)
+
+
+def _contents(context: RebuildContext) -> Iterator[str]:
+    """What the parts of clips and texts hold, which is for the web to say, not for the configuration."""
+    for table in (CLIPS, TEXTS):
+        for uri in storage.list_files(context.folder.table(table), ".parquet"):
+            yield storage.footer(uri)[1][audio_stage.CONTENT]
+
+
+def _check_folder(folder: RunFolder) -> None:
+    """Raise InputError where a run is in the folder."""
+    if not storage.exists(folder.config):
+        return
+    try:
+        raw = parse_written_yaml(storage.read_bytes(folder.config))
+    except (yaml.YAMLError, ValueError):
+        return  # written anew
+    if isinstance(raw, dict) and "metadata" not in raw:
+        raise InputError(f"{folder.root}: is the folder of a run; rebuild into another")
+
+
+def _write_config(folder: RunFolder, config: RebuildConfig) -> None:
+    resolved: dict[str, Any] = config.model_dump(mode="json")
+    whole = digest({key: value for key, value in resolved.items() if key not in ("resources", "output", "fetch")})
+    text = yaml.safe_dump({**resolved, "digest": whole}, sort_keys=False, allow_unicode=True)
+    storage.write_bytes_atomic(folder.config, text.encode())
+
+
+def _finished(context: RebuildContext, done: int, kept: int) -> RebuildResult:
+    """Gather the ledger, check it, write what is missing, and clear what only those that are not done need."""
+    folder = context.folder
+    lines = write_ledger(folder, REBUILD_STAGES)
+    prove_rebuilt(folder)
+    write_missing(context)
+    for left in (context.all_pieces, context.downloads):
+        storage.remove(left)
+    return RebuildResult(folder, lines, done, kept)
+
+
+def summary_text(result: RebuildResult) -> str:
+    """What came of the lines, for people."""
+    of = {
+        stage: [line for line in result.lines if line.stage == stage]
+        for stage in ("lines", "share", "recordings", "clips", "texts", "pairs")
+    }
+    text = [f"{result.shards_done} shards done, {result.shards_kept} were done before"]
+    for stage, what in (
+        ("lines", "lines"), ("share", "pairs wanted"), ("recordings", "recordings"), ("clips", "spans"),
+        ("texts", "sentences"),
+    ):  # fmt: skip
+        if of[stage]:
+            text.append(_counted(what, of[stage]))
+    marks = read_marks(result.folder, assemble_stage.STAGE)
+    directions: dict[str, list[LedgerLine]] = {}
+    for mark in marks.values():
+        direction = mark.outputs[0].split("/")[1].removeprefix("direction=")
+        directions.setdefault(direction, []).extend(line for line in mark.lines if line.stage == "pairs")
+    for direction, lines in sorted(directions.items()):
+        hours = sum(line.samples_kept for line in lines) / 16_000 / 3600
+        text.append(f"{_counted(f'{direction}: pairs', lines)}; {hours:.2f} h of its first speech side")
+    return "\n".join(text)
+
+
+def _counted(what: str, lines: list[LedgerLine]) -> str:
+    dropped: Counter[str] = Counter()
+    for line in lines:
+        dropped.update(line.dropped)
+    why = ", ".join(f"{reason} {count}" for reason, count in dropped.most_common())
+    rows_in, kept = sum(line.rows_in for line in lines), sum(line.rows_kept for line in lines)
+    if rows_in != kept + sum(dropped.values()):
+        raise SeamlessAlignError(f"{what}: {rows_in} are not {kept} kept and {sum(dropped.values())} dropped")
+    return f"{what}: {rows_in} = {kept} kept" + (f" + {sum(dropped.values())} dropped ({why})" if dropped else "")

@@ -1,0 +1,85 @@
+"""Sentences of published metadata, looked up in Common Crawl's WET files, each of which is read once."""
+
+from typing import Any
+
+import pyarrow as pa
+import xxhash
+
+from seamlessalign import storage
+from seamlessalign.errors import UnreadableError
+from seamlessalign.pipelines.context import Stopwatch, advance
+from seamlessalign.pipelines.ledger import Mark, Tally
+from seamlessalign.pipelines.published.audio_stage import CONTENT
+from seamlessalign.pipelines.published.common_crawl import texts_of, wet_uri
+from seamlessalign.pipelines.published.hosts import Hosts, host_of, shared_folder
+from seamlessalign.pipelines.published.line_forms import MetadataLine
+from seamlessalign.pipelines.published.rebuild_tasks import (
+    DIGEST,
+    SOUGHT,
+    TEXTS,
+    TEXTS_SCHEMA,
+    RebuildContext,
+    RebuildTask,
+)
+from seamlessalign.sources import is_http
+
+STAGE = "texts"
+
+
+def process(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
+    """Do one shard of WET files, write its table, and return its completion mark. Rows are sentences."""
+    watch, tally, content = Stopwatch(), Tally(), xxhash.xxh3_64()
+    sought = storage.read_table(context.part(SOUGHT, task.number)).to_pylist()
+    config = context.config.fetch
+    hosts = Hosts(shared_folder(context.root), config.requests_per_second, config.connections)
+    rows, begin = [], 0
+    with watch.step("read"):
+        while begin < len(sought):
+            end = begin
+            while end < len(sought) and sought[end]["cc_warc"] == sought[begin]["cc_warc"]:
+                end += 1
+            some = sought[begin:end]
+            for row, text in zip(some, _texts(some, context, hosts), strict=True):
+                rows.append(_row(row, text))
+            advance(STAGE, len(some))
+            begin = end
+    rows.sort(key=lambda row: (row["home"], row["row"], row["side"]))
+    for row in rows:
+        content.update(f"{row['home']} {row['row']} {row['side']} {row['text']} {row['problem']}\n".encode())
+        tally.keep() if row["problem"] is None else tally.drop(row["problem"])
+    uri = context.part(TEXTS, task.number)
+    metadata = {DIGEST: digest, CONTENT: content.hexdigest()}
+    table = pa.Table.from_pylist(rows, schema=TEXTS_SCHEMA)
+    written = storage.write_table(uri, table, metadata=metadata, row_group_size=1000)
+    line = tally.line("texts", task.name, digest=digest, seconds=watch.seconds, bytes_written=written)
+    return Mark(STAGE, task.name, digest, [context.folder.relative(uri)], [line])
+
+
+def _texts(some: list[dict[str, Any]], context: RebuildContext, hosts: Hosts) -> list[str | UnreadableError]:
+    """The texts of one WET file, or why there is none."""
+    try:
+        uri = wet_uri(some[0]["cc_warc"], context.config.common_crawl)
+    except UnreadableError as error:
+        return [error] * len(some)
+    lines = [_line(row) for row in some]
+    if not is_http(uri):
+        return texts_of(uri, lines)
+    with hosts.connection(host_of(uri)):
+        hosts.wait_turn(host_of(uri))
+        return texts_of(uri, lines)
+
+
+def _line(row: dict[str, Any]) -> MetadataLine:
+    return MetadataLine(
+        cc_warc=row["cc_warc"], cc_sha=row["cc_sha"], url=row["url"], start_frame=None, end_frame=None,
+        cc_lineno=row["cc_lineno"], paragraph_digest=row["paragraph_digest"], duration=None,
+        sentence_digest=row["sentence_digest"], text_lid_score=None, laser_score=None,
+        direction=f"{row['lang']}-{row['lang']}", side=row["lang"], line_no=0,
+    )  # fmt: skip
+
+
+def _row(row: dict[str, Any], text: str | UnreadableError) -> dict[str, Any]:
+    place = {name: row[name] for name in ("home", "row", "side")}
+    if isinstance(text, str):
+        return {**place, "text": text, "problem": None, "detail": None}
+    return {**place, "text": None, "problem": text.reason, "detail": text.detail}

@@ -1,0 +1,257 @@
+"""Files are fetched once, whatever servers and kills do to it. What is sent is what the server counts."""
+
+import contextlib
+import multiprocessing
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from seamlessalign import web_access
+from seamlessalign.errors import UnreadableError
+from seamlessalign.pipelines.published import downloads
+from seamlessalign.pipelines.published.downloads import Downloads, Traffic, Trying, name_of
+from seamlessalign.pipelines.published.hosts import Hosts
+from seamlessalign.pipelines.published.robots import Robots
+from seamlessalign.web_access import WebAccess
+from tests.pipelines.published.faulty_server import Served, faulty_servers
+
+DATA = np.random.default_rng(0).bytes(700_000)
+QUICK = Trying(attempts=4, first_pause=0.01, stall_seconds=0.3, seconds=5, longest_hold=5)
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    monkeypatch.setattr(web_access, "_access", WebAccess(allow_local=True, user_agent="seamlessalign (me@there)"))
+    monkeypatch.setenv("NETRC", "/nowhere/netrc")
+    yield Served({"a.bin": DATA})
+
+
+@pytest.fixture
+def base(served: Served) -> Iterator[str]:
+    with faulty_servers(served) as (base,):
+        yield base
+
+
+def _downloads(folder: Path, *, robots: bool = False, per_second: float = 500.0, connections: int = 4) -> Downloads:
+    hosts = Hosts(folder / "hosts", per_second, connections)
+    return Downloads(folder / "files", hosts, Robots(folder / "hosts", hosts) if robots else None, QUICK)
+
+
+class TestFetching:
+    def test_a_file_comes_once(self, served: Served, base: str, tmp_path: Path) -> None:
+        some, traffic = _downloads(tmp_path), Traffic()
+        for _ in range(2):
+            assert some.fetch(f"{base}/ok/a.bin", traffic).read_bytes() == DATA
+        assert (traffic.requests, traffic.bytes) == (1, len(DATA))
+        assert served.asked == {"/ok/a.bin": 1} and served.agents == {"seamlessalign (me@there)"}
+        some.remove(f"{base}/ok/a.bin")
+        assert list((tmp_path / "files").iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("fault", "requests", "resumed", "begun_again"),
+        [
+            ("breaks", 3, 2, 0),
+            ("moved", 2, 0, 0),
+            ("first500", 2, 0, 0),
+            ("first503", 2, 0, 0),
+            ("hold", 2, 0, 0),
+            ("noranges", 2, 0, 1),
+            ("untagged", 2, 0, 1),
+            ("changes", 2, 0, 1),
+            ("badrange", 3, 0, 1),
+        ],
+    )
+    def test_what_passes(
+        self, served: Served, base: str, tmp_path: Path, fault: str, requests: int, resumed: int, begun_again: int
+    ) -> None:
+        traffic = Traffic()
+        assert _downloads(tmp_path).fetch(f"{base}/{fault}/a.bin", traffic).read_bytes() == DATA
+        assert (traffic.requests, traffic.resumed, traffic.begun_again) == (requests, resumed, begun_again)
+        if begun_again == 0:  # no byte came twice
+            assert traffic.bytes == len(DATA)
+
+    @pytest.mark.parametrize(
+        ("fault", "reason", "requests"),
+        [
+            ("missing", "missing", 1),
+            ("status410", "missing", 1),
+            ("status403", "forbidden", 1),
+            ("status451", "forbidden", 1),
+            ("status418", "refused", 1),
+            ("status500", "server_error", 4),
+            ("html", "not_audio", 1),
+            ("holdlong", "throttled", 1),
+            ("loop", "too_many_redirects", 6),
+            ("inside", "address_refused", 1),
+            ("short", "truncated", None),
+            ("stall", "timeout", None),
+        ],
+    )
+    def test_what_does_not(
+        self, served: Served, base: str, tmp_path: Path, fault: str, reason: str, requests: int | None,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        if fault == "inside":
+            monkeypatch.setattr(web_access, "refusal", lambda address, _: "no" if address[:3] == "169" else None)
+        with pytest.raises(UnreadableError) as caught:
+            _downloads(tmp_path).fetch(f"{base}/{fault}/a.bin", Traffic())
+        assert caught.value.reason == reason
+        if requests is not None:
+            assert sum(served.asked.values()) == requests
+        if fault.startswith("status"):
+            assert fault[6:] in caught.value.detail and f"{base}/{fault}/a.bin" in caught.value.detail
+
+    def test_nobody_is_there(self, served: Served, tmp_path: Path) -> None:
+        with faulty_servers(served) as (base,):
+            pass
+        with pytest.raises(UnreadableError) as caught:
+            _downloads(tmp_path).fetch(f"{base}/ok/a.bin", Traffic())
+        assert caught.value.reason == "unreachable"
+
+    def test_too_large(self, served: Served, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(web_access, "_access", WebAccess(allow_local=True, max_bytes=len(DATA) - 1))
+        with pytest.raises(UnreadableError) as caught:
+            _downloads(tmp_path).fetch(f"{base}/ok/a.bin", traffic := Traffic())
+        assert caught.value.reason == "too_large" and traffic.bytes == 0
+        assert not list((tmp_path / "files").glob("*.part"))
+
+    def test_an_end_that_was_there_when_it_was_killed(self, served: Served, base: str, tmp_path: Path) -> None:
+        """All bytes are there, and the name of what is whole is not: nothing is asked."""
+        some, url = _downloads(tmp_path), f"{base}/ok/a.bin"
+        whole = some.fetch(url, Traffic())
+        whole.rename(whole.with_suffix(".part"))
+        about = f'{{"url": "{url}", "tag": "x", "size": {len(DATA)}, "changes": 0}}'
+        (tmp_path / "files" / f"{name_of(url)}.json").write_text(about)
+        assert some.fetch(url, Traffic()).read_bytes() == DATA
+        assert served.asked[url.removeprefix(base)] == 1
+
+    def test_a_file_that_was_changed_between_two_starts(self, served: Served, base: str, tmp_path: Path) -> None:
+        """What is there of the old is not joined to the rest of the new."""
+        some, url = _downloads(tmp_path), f"{base}/ok/a.bin"
+        (tmp_path / "files").mkdir()
+        (tmp_path / "files" / f"{name_of(url)}.part").write_bytes(b"old" * 1000)
+        about = f'{{"url": "{url}", "tag": "\\"old\\"", "size": {len(DATA)}, "changes": 0}}'
+        (tmp_path / "files" / f"{name_of(url)}.json").write_text(about)
+        traffic = Traffic()
+        assert some.fetch(url, traffic).read_bytes() == DATA
+        assert served.ranges == [("/ok/a.bin", "bytes=3000-")] and traffic.begun_again == 1
+
+    def test_killed_again_and_again(self, served: Served, base: str, tmp_path: Path) -> None:
+        """SIGKILL at random moments: what comes in the end is the file, and it was sent once and a little."""
+        served.bytes_per_second = 1_500_000.0
+        url, rng, kills = f"{base}/ok/a.bin", random.Random(0), 0
+        while True:
+            child = multiprocessing.get_context("fork").Process(target=_fetch, args=(url, tmp_path))
+            child.start()
+            child.join(rng.uniform(0.08, 0.25) if kills < 5 else None)
+            if child.exitcode is not None:
+                break
+            os.kill(child.pid or 0, signal.SIGKILL)
+            child.join()
+            kills += 1
+        assert child.exitcode == 0 and kills >= 2
+        assert _downloads(tmp_path).fetch(url, Traffic()).read_bytes() == DATA
+        assert served.wholes["/ok/a.bin"] == 0 and len(served.ranges) >= 2
+        # what was on its way when a process was killed, at most
+        assert served.sent["/ok/a.bin"] <= len(DATA) + kills * 100_000
+        starts = [int(told.removeprefix("bytes=").rstrip("-")) for _, told in served.ranges]
+        assert starts == sorted(starts) and starts[-1] > 0  # it went on, and never again from an earlier byte
+
+
+def _fetch(url: str, folder: Path) -> None:
+    downloads._BLOCK = 1 << 14
+    _downloads(folder).fetch(url, Traffic())
+
+
+class TestManners:
+    def test_robots(self, served: Served, base: str, tmp_path: Path) -> None:
+        served.robots["127.0.0.1"] = "User-agent: *\nDisallow: /ok/\n\nUser-agent: other\nDisallow: /\n"
+        some = _downloads(tmp_path, robots=True)
+        with pytest.raises(UnreadableError) as caught:
+            some.fetch(f"{base}/ok/a.bin", Traffic())
+        assert caught.value.reason == "robots_disallowed"
+        assert some.fetch(f"{base}/fine/a.bin", Traffic()).read_bytes() == DATA
+        with pytest.raises(UnreadableError) as caught:
+            some.fetch(f"{base}/moved/a.bin", Traffic())  # leads to where it may not go
+        assert caught.value.reason == "robots_disallowed"
+        _downloads(tmp_path, robots=True).fetch(f"{base}/fine/a.bin", Traffic())  # another process
+        assert served.asked["/robots.txt"] == 1 and served.asked["/ok/a.bin"] == 0
+
+    @pytest.mark.parametrize(("told", "reason"), [("403", None), ("404", None), ("503", "robots_unreachable")])
+    def test_robots_that_are_not_there(
+        self, served: Served, base: str, tmp_path: Path, told: str, reason: str | None
+    ) -> None:
+        served.robots["127.0.0.1"] = told
+        some = _downloads(tmp_path, robots=True)
+        if reason is None:
+            assert some.fetch(f"{base}/ok/a.bin", Traffic()).read_bytes() == DATA
+            return
+        with pytest.raises(UnreadableError) as caught:
+            some.fetch(f"{base}/ok/a.bin", Traffic())
+        assert caught.value.reason == reason and served.asked["/ok/a.bin"] == 0
+
+    def test_no_more_requests_than_allowed_by_several_processes(
+        self, served: Served, base: str, tmp_path: Path
+    ) -> None:
+        fork = multiprocessing.get_context("fork")
+        children = [fork.Process(target=_ask_often, args=(base, tmp_path, number)) for number in range(3)]
+        for child in children:
+            child.start()
+        for child in children:
+            child.join()
+        times = served.times["127.0.0.1"]
+        assert [child.exitcode for child in children] == [0, 0, 0] and len(times) == 12
+        gaps = np.diff(sorted(times))
+        assert gaps.sum() >= 11 / 25 * 0.9  # 25 a second; a first one may be late
+        assert served.most_open["127.0.0.1"] == 1
+
+    def test_a_host_that_asks_for_more_time_gets_it(self, served: Served, base: str, tmp_path: Path) -> None:
+        served.robots["127.0.0.1"] = "User-agent: *\nCrawl-delay: 1\n"
+        some = _downloads(tmp_path, robots=True)
+        for number in range(2):
+            some.fetch(f"{base}/ok/a.bin?{number}", Traffic())
+        assert np.diff(served.times["127.0.0.1"])[0] > 0.9
+
+    def test_who_is_told_to_wait_does_and_so_do_others(self, served: Served, base: str, tmp_path: Path) -> None:
+        some = _downloads(tmp_path)
+        first = threading.Thread(target=some.fetch, args=(f"{base}/hold/a.bin", Traffic()))
+        first.start()
+        while not served.asked["/hold/a.bin"]:
+            time.sleep(0.005)
+        time.sleep(0.1)
+        begun = time.monotonic()
+        _downloads(tmp_path).fetch(f"{base}/ok/a.bin", Traffic())
+        waited = time.monotonic() - begun
+        first.join()
+        assert waited > 0.5  # of the second that the host asked for
+        assert served.asked["/hold/a.bin"] == 2
+
+    def test_a_slot_of_a_killed_process_is_free(self, tmp_path: Path) -> None:
+        def hold(ready: Any) -> None:
+            with Hosts(tmp_path, 1.0, 1).connection("http://a:80"):
+                ready.set()
+                time.sleep(60)
+
+        fork = multiprocessing.get_context("fork")
+        ready = fork.Event()
+        child = fork.Process(target=hold, args=(ready,))
+        child.start()
+        ready.wait(10)
+        os.kill(child.pid or 0, signal.SIGKILL)
+        child.join()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(Hosts(tmp_path, 1.0, 1).connection("http://a:80"))
+
+
+def _ask_often(base: str, folder: Path, number: int) -> None:
+    some = _downloads(folder, per_second=25.0, connections=1)
+    for turn in range(4):
+        some.fetch(f"{base}/ok/a.bin?{number}-{turn}", Traffic())
