@@ -93,7 +93,7 @@ class TestPairUp:
             ("1", 1, "doubled_pair"), ("1", 2, "doubled_pair"), ("1", 3, "no_partner"),
         ]  # fmt: skip
 
-    @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         drawn=st.lists(
             st.lists(
