@@ -12,6 +12,7 @@ from seamlessalign.markup import join
 from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.known_languages import read_confusion
 from seamlessalign.pipelines.report_cost import read_costs
+from seamlessalign.pipelines.report_labels import read_labels
 from seamlessalign.pipelines.report_numbers import read_run
 from seamlessalign.pipelines.report_page import RunDetails, sections_of, title_of
 from seamlessalign.pipelines.report_samples import choose_samples
@@ -39,6 +40,7 @@ def build_report(run_dir: str, *, samples_per_direction: int = 6) -> str:
         read_spans(run_dir),
         read_confusion(run_dir),
         read_costs(run_dir, numbers.config),
+        read_labels(run_dir),
     )
     page = html_page(
         title_of(numbers),

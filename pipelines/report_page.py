@@ -12,6 +12,7 @@ from seamlessalign.pipelines.report_cards import sample_section
 from seamlessalign.pipelines.report_config import config_section, models_section
 from seamlessalign.pipelines.report_cost import RunCosts, costs_section
 from seamlessalign.pipelines.report_directions import directions_section, evaluation_section
+from seamlessalign.pipelines.report_labels import LabelledDirection, labels_section
 from seamlessalign.pipelines.report_languages import confusion_section, languages_section
 from seamlessalign.pipelines.report_lengths import lengths_section
 from seamlessalign.pipelines.report_numbers import RunNumbers
@@ -50,6 +51,7 @@ class RunDetails:
     spans: RunSpans | None
     confusion: Confusion | None
     costs: RunCosts
+    labels: Sequence[LabelledDirection]
 
 
 def sections_of(run_dir: str, numbers: RunNumbers, details: RunDetails) -> Iterator[Markup]:
@@ -62,6 +64,7 @@ def sections_of(run_dir: str, numbers: RunNumbers, details: RunDetails) -> Itera
     sections = [
         ("funnel", "From audio to pairs", _funnel(numbers, stages)),
         ("next", "What to do next", steps_section(run_dir, directions)),
+        ("labels", "What listeners said", labels_section(details.labels)),
         ("evaluation", "Measured against the truth", evaluation_section(numbers.evaluation)),
         ("directions", "Directions and scores", directions_section(directions)),
         ("languages", "Languages", [*languages, *told]),

@@ -13,14 +13,15 @@ from seamlessalign.pipelines.folder import SIDE_STAGES, TABLES, RunFolder
 from seamlessalign.pipelines.report_numbers import parts_of
 
 ASKED = (*TABLES, *SIDE_STAGES)  # in the order of a run
+_EMBEDDED, _EMBEDDING = ("segments", "sentences"), "embedding"  # DuckDB cannot read numbers of 16 bits in its encoding
 
 
 class RunTables:
     """A view for each table that a run has: `recordings`, `segments`, `sentences`, `pairs`, `corpus`, …
 
-    `pairs` and what comes behind it have a column `direction`, and every view has DuckDB's `filename` and
-    `file_row_number`, by which a row is found again. Nothing is read before it is asked for. Each thread takes a
-    `cursor` of its own.
+    `pairs` and what comes behind it have a column `direction`, none has embeddings, and every view has DuckDB's
+    `filename` and `file_row_number`, by which a row is found again. Nothing is read before it is asked for. Each thread
+    takes a `cursor` of its own.
 
     Raises InputError where the folder has no table, StorageError where one is damaged, MissingPackageError without
     duckdb.
@@ -121,8 +122,9 @@ class RunTables:
     def _add_view(self, name: str, uris: list[str]) -> None:
         if storage.is_local(self.root):
             paths = ", ".join(_quoted(_taken_literally(str(storage.local_path(uri).absolute()))) for uri in uris)
+            left_out = f" exclude ({_EMBEDDING})" if name in _EMBEDDED else ""
             statement = (
-                f"create view {name} as select * from read_parquet([{paths}], "
+                f"create view {name} as select *{left_out} from read_parquet([{paths}], "
                 "hive_partitioning = false, filename = true, file_row_number = true)"
             )
             with self._telling():
@@ -131,7 +133,10 @@ class RunTables:
         import pyarrow.dataset as ds
 
         opened = [storage.filesystem(uri) for uri in uris]
-        self._remote[name] = ds.dataset([path for _, path in opened], filesystem=opened[0][0], format="parquet")
+        files, filesystem = [path for _, path in opened], opened[0][0]
+        found = ds.dataset(files[:1], filesystem=filesystem, format="parquet").schema
+        schema = pa.schema([field for field in found if field.name != _EMBEDDING])
+        self._remote[name] = ds.dataset(files, schema=schema, filesystem=filesystem, format="parquet")
 
 
 def _quoted(text: str) -> str:

@@ -17,6 +17,7 @@ from seamlessalign import storage
 from seamlessalign.cli import main, parsed_arguments
 from seamlessalign.errors import InputError
 from seamlessalign.pipelines import report_languages
+from seamlessalign.pipelines.curation.labels import Drawn, Label, Labels
 from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.known_languages import (
     TOLD,
@@ -239,6 +240,39 @@ def test_languages_are_not_written_where_there_is_no_run(tmp_path: Path, capsys:
     assert main(["report", str(tmp_path / "none"), "--languages", str(tmp_path / "known.tsv")]) == 2
     assert "is not the folder of a run" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+# What listeners said
+
+
+def test_labels_give_a_precision_with_an_interval(tmp_path: Path) -> None:
+    run = FakeRun(str(tmp_path), rejected=200)
+    pairs = [row for row in run.pairs["eng-frA"] if row["drop_reason"] != "overlap" and row["margin"] >= 1.12]
+    drawn = Drawn("random above the threshold", 1.12, None)
+    said = ["right"] * 30 + ["wrong"] * 10 + ["unsure"] * 2
+    lines = [
+        Label(row["pair_id"], "eng-frA", what, row["margin"], drawn)  # type: ignore[arg-type]
+        for row, what in zip(pairs[::3], said, strict=False)
+    ]
+    lines.append(Label(lines[-1].pair_id, "eng-frA", "undo", lines[-1].margin, drawn))
+    lines.append(Label("gone", "eng-itA", "right", 1.0, Drawn("in order")))
+    Labels(run.root).append(lines)
+    counts = Counter(line.label for line in lines[:-2])
+    counts[lines[-3].label] -= 1
+    page = Page(Path(build_report(run.root)).read_text("utf-8"))
+    cells = page.row("eng-frA", str(counts["right"]), str(counts["wrong"]))
+    assert cells[3:5] == [str(counts["unsure"]), str(counts["right"] + counts["wrong"])]
+    shares = counts["right"] / (counts["right"] + counts["wrong"])
+    assert float(page.numbers["labelled eng-frA"]) == pytest.approx(shares, abs=0.08)  # bands weigh it by their pairs
+    low, high = map(float, cells[6].split("–"))
+    assert low < shares < high and high - low > 0.1
+    assert page.row("eng-itA", "1", "0", "0")[4:] == ["–"] * 5  # the run has no such direction
+    assert "What listeners said" not in Page(Path(build_report(_without_labels(tmp_path))).read_text("utf-8")).text
+
+
+def _without_labels(folder: Path) -> str:
+    (folder / "labels.parquet").unlink()
+    return str(folder)
 
 
 # Cost and configuration
