@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from seamlessalign.errors import InputError
-from seamlessalign.pipelines.documents.notebook import DOCS, PAGE, PICTURES, RUN, run_page
+from tests.pipelines.documents.notebook_page import DOCS, PAGE, PICTURES, RUN, run_page
 from tests.pipelines.heard_run import HeardRun
 
 HOUSE = DOCS.parent

@@ -1,6 +1,6 @@
 """The page of docs/ that opens a run in a notebook: its blocks of Python are run, and what they show stands behind.
 
-    python -m seamlessalign.pipelines.documents.notebook --run runs/demo/run
+    python -m tests.pipelines.documents.notebook_page --run runs/demo/run
 
 The blocks are run one after the other, as the cells of a notebook are, in a folder that has a copy of the run where the
 page says that it is. Behind each that ends in an expression, or prints, stands what it shows: text, or a picture.
@@ -23,7 +23,7 @@ from typing import Any
 from seamlessalign.errors import InputError
 from seamlessalign.pictures import Picture
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 PAGE = DOCS / "notebook.md"
 PICTURES = "notebook"  # folder beside the page
 RUN = "runs/demo/run"  # where the page says that the run is
@@ -119,7 +119,7 @@ def _in_folder(folder: Path) -> Iterator[None]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page."""
-    parser = argparse.ArgumentParser("python -m seamlessalign.pipelines.documents.notebook", description=__doc__)
+    parser = argparse.ArgumentParser("python -m tests.pipelines.documents.notebook_page", description=__doc__)
     parser.add_argument("--run", type=Path, default=Path(RUN), help="a run of the demo (default: %(default)s)")
     write_page(parser.parse_args(arguments).run)
     print(PAGE)
