@@ -1,8 +1,9 @@
 """Kept pairs → rows to train on: the audio of each pair is cut from its recording and written beside the text."""
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -59,7 +60,7 @@ def process(shard: CorpusShard, digest: str, context: Context) -> Mark:
     pairs = storage.read_rows(kept_uri(shard.direction, context), shard.first, shard.last).to_pylist()
     recordings = _recordings(shard.direction, pairs, context)
     with watch.step("cut"):
-        audio, problems = _cut_all(pairs, recordings, context.config)
+        audio, problems = cut_all(pairs, recordings, context.config)
     rows = []
     with watch.step("encode"):
         for pair in pairs:
@@ -91,10 +92,17 @@ def _recordings(direction: str, pairs: list[dict[str, Any]], context: Context) -
     return {row["uri"]: row for row in table.filter(pc.is_in(table.column("uri"), wanted)).to_pylist()}
 
 
-def _cut_all(
-    pairs: list[dict[str, Any]], recordings: dict[str, dict[str, Any]], config: RunConfig
+def cut_all(
+    pairs: list[dict[str, Any]],
+    recordings: Mapping[str, Mapping[str, Any]],
+    config: RunConfig,
+    made: Callable[[Any], Any] = lambda samples: samples,
 ) -> tuple[dict[tuple[str, int, int], Any], dict[str, str]]:
-    """Samples by (uri, start, end), each recording opened once; and by uri the reason why one could not be cut."""
+    """Samples by (uri, start, end), or what is made of them, each recording opened once; and by uri the reason why one
+    could not be cut.
+
+    recordings: by uri, with the `sha256` that each had when it was mined.
+    """
     wanted: dict[str, set[tuple[int, int]]] = {}
     for pair in pairs:
         for side in _SIDES:
@@ -111,7 +119,7 @@ def _cut_all(
                 for (start, end), samples in zip(
                     ordered, cut(path, np.array(ordered, np.int64), decoding), strict=True
                 ):
-                    audio[uri, start, end] = samples
+                    audio[uri, start, end] = made(samples)
         except (OSError, UnreadableError):
             problems[uri] = "audio_gone"
     return audio, problems
@@ -125,11 +133,16 @@ def _row(
         uri, start, end = (pair[f"{side}_{name}"] for name in ("uri", "start", "end"))
         if uri is None:
             continue
-        name = f"{pair[f'{side}_id'].replace(':', '_')}.{SUFFIX[format]}"
+        name = audio_name(pair[f"{side}_id"], format)
         row[f"{side}_audio"] = {"bytes": encode(audio[uri, start, end], format), "path": name}
         row[f"{side}_license"] = recordings[uri]["license"]
         row[f"{side}_source"] = recordings[uri]["source"]
     return row
+
+
+def audio_name(segment: str, format: Literal["flac", "opus"]) -> str:
+    """Name of the audio of a segment, beside its bytes."""
+    return f"{segment.replace(':', '_')}.{SUFFIX[format]}"
 
 
 def _features() -> str:

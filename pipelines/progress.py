@@ -30,6 +30,7 @@ _UNITS = {
     "audio": "spans",
     "texts": "sentences",
     "assemble": "pairs",
+    "export": "pairs",
 }
 
 

@@ -42,7 +42,7 @@ def numbers_of_spans(recordings: pa.Array, starts: pa.Array, ends: pa.Array) -> 
     of_word = np.array([xxh3_64_intdigest(str(word).encode()) for word in words.dictionary.to_pylist()], np.uint64)
     numbers = of_word[words.indices.to_numpy()] if len(words) else np.zeros(0, np.uint64)
     for edges in (starts, ends):
-        numbers = _mixed(numbers * _SEED + np.asarray(edges.to_numpy(), np.int64).view(np.uint64))
+        numbers = mixed(numbers * _SEED + np.asarray(edges.to_numpy(), np.int64).view(np.uint64))
     return numbers
 
 
@@ -101,7 +101,7 @@ def _hashed(texts: pa.Array) -> Numbers:
     return np.fromiter(map(digest, texts.cast(pa.binary()).to_pylist()), np.uint64, len(texts))
 
 
-def _mixed(numbers: Numbers) -> Numbers:
+def mixed(numbers: Numbers) -> Numbers:
     """Numbers whose every bit depends on every bit before: the end of SplitMix64."""
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -84,6 +84,22 @@ class RunTables:
             found: pa.Table = cursor.sql(query, params=parameters).to_arrow_table()
         return found
 
+    def batches(
+        self,
+        query: str,
+        parameters: list[Any] | dict[str, Any] | None = None,
+        rows: int = 100_000,
+        beside: Mapping[str, pa.Table] | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """What a query gives, some rows at a time and no more of them in memory. Raises as `ask`.
+
+        beside: further relations that it may name.
+        """
+        with self._telling(), self.cursor() as cursor:
+            for name, table in (beside or {}).items():
+                cursor.register(name, table)
+            yield from cursor.sql(query, params=parameters).to_arrow_reader(rows)
+
     def schema(self, name: str) -> pa.Schema:
         """Columns of a table, without those that DuckDB adds."""
         return self.ask(f"select * exclude (filename, file_row_number) from {name} limit 0").schema

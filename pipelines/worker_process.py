@@ -51,7 +51,7 @@ class WorkerProcess:
         start = multiprocessing.get_context("spawn")
         self.pipe, others = start.Pipe()
         self.process = start.Process(target=_work, args=(others, threads), name="seamlessalign-worker")
-        with _without_interrupt():
+        with without_interrupt():
             self.process.start()
         others.close()
         self.groups: deque[Group] = deque()  # given and not done, the one being done first
@@ -100,7 +100,7 @@ class WorkerProcess:
 
 
 @contextlib.contextmanager
-def _without_interrupt() -> Iterator[None]:
+def without_interrupt() -> Iterator[None]:
     """Hold Ctrl-C back while a process is started: it inherits that, and is silent before `_work` begins too.
 
     The tracker that the standard library starts with the first one would let Ctrl-C through again: it comes before.
@@ -170,14 +170,18 @@ def _run_in_memory(group: Group) -> None:
         raise shard_failure(group.context.folder, group.stage, names, cause, traceback.format_exc()) from None
 
 
-def _work(pipe: Any, threads: int) -> None:
-    """The life of a worker."""
-    # It must not outlive a driver that was killed (PR_SET_PDEATHSIG), nor answer Ctrl-C, which the driver does.
+def follow_driver() -> None:
+    """Have this process not outlive a driver that was killed (PR_SET_PDEATHSIG), nor answer Ctrl-C: the driver does."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     driver = multiprocessing.parent_process()
     if driver is not None and not driver.is_alive():  # it was killed before this process had asked for the signal
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _work(pipe: Any, threads: int) -> None:
+    """The life of a worker."""
+    follow_driver()
     # Errors reach the driver as such; what Beam would log besides is the same with a trace.
     log_redacted(logging.ERROR)
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)

@@ -5,6 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+FORMATS = ("parquet", "webdataset", "lhotse", "lhotse-shar", "folder", "meta-jsonl")  # of `exports.formats`
+METADATA = "seamlessalign-tsv"  # lines by which others rebuild the corpus
+
 
 def add_exchange_commands(commands: Any) -> None:
     """Add them to the subparsers of the program."""
@@ -16,24 +19,76 @@ def add_exchange_commands(commands: Any) -> None:
 
 
 def _add_export(commands: Any) -> None:
-    export = commands.add_parser("export", help="copy the corpus of a run to hand it on")
+    export = commands.add_parser("export", help="hand the corpus of a run on: choose, divide, write, describe")
     export.add_argument("run", metavar="DIR", help="folder of the run")
-    export.add_argument("--to", required=True, metavar="DIR", help="folder to write to")
-    export.add_argument("--format", choices=["parquet"], default="parquet", help="how (default: %(default)s)")
+    export.add_argument("--to", required=True, metavar="FOLDER", help="to write to; run again to go on")
+    export.add_argument("--format", choices=[*FORMATS, METADATA], default="parquet", help="how (default: %(default)s)")
+    export.add_argument(
+        "--audio", choices=["same", "flac", "opus"], default="same", help="encoding (default: as it is in the corpus)"
+    )
     export.add_argument("--direction", action="append", metavar="DIRECTION", help="only this one; may be repeated")
+    choice = export.add_argument_group("which pairs (default: those the run kept)")
+    choice.add_argument("--threshold", type=float, metavar="MARGIN", help="those with this margin or more")
+    choice.add_argument("--min-precision", type=float, metavar="P", help="those with this estimated precision or more")
+    choice.add_argument("--fdr", type=float, metavar="P", help="as many as with this estimated share of wrong pairs")
+    choice.add_argument("--selection", metavar="NAME", help="those of a selection that `seamlessalign curate` kept")
+    choice.add_argument(
+        "--labels",
+        choices=["ignore", "not-wrong", "only-right"],
+        help="what to do about pairs that people labelled (default: as the selection has it, or not-wrong)",
+    )
+    choice.add_argument("--max-hours", type=float, metavar="H", help="of each direction, the best pairs first")
+    choice.add_argument(
+        "--not-in",
+        action="append",
+        metavar="FILE|DIR",
+        help="an evaluation set: what is the same or nearly the same is left out; may be repeated",
+    )
+    divided = export.add_argument_group("into which parts")
+    divided.add_argument(
+        "--splits", metavar="NAME=SHARE,…", help="such as train=0.9,dev=0.05,test=0.05: no recording is in two"
+    )
+    divided.add_argument("--seed", type=int, default=0, help="of the splits (default: %(default)s)")
+    divided.add_argument("--pairs-per-shard", type=int, default=2000, metavar="N", help="(default: %(default)s)")
+    export.add_argument("--workers", type=int, metavar="N", help="processes (default: one for each processor)")
     export.set_defaults(command=_export)
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from seamlessalign.pipelines.export import export_parquet
+    from seamlessalign.errors import InputError
+    from seamlessalign.pipelines.exports.choice import Rule
+    from seamlessalign.pipelines.exports.export import Order, export_corpus, exported_text
+    from seamlessalign.pipelines.exports.metadata import export_metadata
+    from seamlessalign.pipelines.exports.plan import Asked
+    from seamlessalign.pipelines.exports.splits import parse_shares
 
-    exported = export_parquet(arguments.run, arguments.to, arguments.direction or ())
-    for direction, rows in exported.rows.items():
-        print(f"{direction}: {rows} pairs")
-    print(f"corpus: {arguments.to}")
-    if exported.beside:
-        print(f"beside it: {', '.join(exported.beside)}")
-    return 0
+    for name in ("workers", "pairs_per_shard"):
+        if (value := getattr(arguments, name)) is not None and value < 1:
+            raise InputError(f"--{name.replace('_', '-')} is {value}: give 1 or more")
+    rule = Rule(
+        threshold=arguments.threshold,
+        min_precision=arguments.min_precision,
+        fdr=arguments.fdr,
+        selection=arguments.selection,
+        labels=arguments.labels.replace("-", "_") if arguments.labels else None,
+        max_hours=arguments.max_hours,
+    )
+    asked = Asked(
+        rule,
+        directions=tuple(sorted(set(arguments.direction or ()))),
+        shares=parse_shares(arguments.splits) if arguments.splits else None,
+        seed=arguments.seed,
+        pairs_per_shard=arguments.pairs_per_shard,
+        not_in=tuple(sorted(set(arguments.not_in or ()))),
+    )
+    audio = None if arguments.audio == "same" else arguments.audio
+    order = Order(arguments.run, arguments.to, arguments.format, audio, asked, arguments.workers)
+    if arguments.format == METADATA:
+        print("\n".join(export_metadata(order)))
+        return 0
+    exported = export_corpus(order)
+    print(exported_text(exported, arguments.to))
+    return exported.exit_status
 
 
 # Taking up what others published

@@ -99,6 +99,7 @@ class ShardWriter(ABC):
         self.target, self.shard, self.beside = target, shard, beside
         self._files: dict[str, int] = {}
         self._refused: Counter[str] = Counter()
+        self.refused_pairs: list[tuple[str, str]] = []  # pair_id and reason of each
         self._pairs = self._samples = self._audio_bytes = 0
         self._stack = ExitStack()
 
@@ -155,6 +156,7 @@ class RowWriter(ShardWriter):
             reason = self._refusal(row)
             if reason is not None:
                 self._refused[reason] += 1
+                self.refused_pairs.append((row.values["pair_id"], reason))
                 continue
             self._write(row)
             self._pairs += 1

@@ -1,0 +1,271 @@
+"""The dataset card of an export: a README.md that the Hugging Face hub takes, of which every number is counted here."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import yaml
+
+from seamlessalign import __version__, storage
+from seamlessalign.languages import Direction, get_language
+from seamlessalign.pipelines.curation.direction_view import DirectionView
+from seamlessalign.pipelines.curation.labelled_precision import CONFIDENCE, Precision, precision_above, random_labels
+from seamlessalign.pipelines.curation.labels import Labels
+from seamlessalign.pipelines.exports.card_limits import limits
+from seamlessalign.pipelines.exports.card_loading import loading
+from seamlessalign.pipelines.exports.choice import Chooser, Rule
+from seamlessalign.pipelines.exports.export_folder import ExportFolder
+from seamlessalign.pipelines.exports.formats import FORMATS
+from seamlessalign.pipelines.exports.near_texts import MIN_CHARACTERS, MIN_SHARED
+from seamlessalign.pipelines.exports.plan import Plan
+from seamlessalign.pipelines.exports.run_facts import RunFacts
+from seamlessalign.pipelines.exports.tally import DirectionTally, Tally, by_value
+from seamlessalign.pipelines.report_numbers import rule_of
+from seamlessalign.pipelines.run_tables import RunTables
+from seamlessalign.rows import SAMPLE_RATE
+
+_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+_SHOWN_SOURCES = 20
+Rows = Sequence[Sequence[str]]  # of a table, cell by cell
+# identifiers of licences that the hub knows and recordings are likely to have; others are `other` there
+_HUB_LICENSES = {
+    "apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0",
+    "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0",
+    "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc0-1.0", "gfdl",
+    "gpl", "gpl-2.0", "gpl-3.0", "lgpl", "lgpl-2.1", "lgpl-3.0", "mit", "odbl", "odc-by", "pddl", "unlicense",
+}  # fmt: skip
+
+
+def card_text(tables: RunTables, rule: Rule, plan: Plan, tally: Tally, record: dict[str, Any], facts: RunFacts) -> str:
+    """The card: front matter in YAML, and pages of Markdown in which what comes from data is marked as such."""
+    title = facts.name or "corpus"
+    pairs, hours = (sum(getattr(one, name) for one in tally.directions.values()) for name in ("pairs", "hours"))
+    pieces = [
+        f"---\n{_front_matter(title, tally, record)}---",
+        f"# {_plain(title)}",
+        f"Pairs of speech and its translation, mined with SeamlessAlign {__version__}: {pairs:,} pairs, "
+        f"{hours:.2f} hours of speech on their first side that is speech, in {len(tally.directions)} "
+        f"direction{'' if len(tally.directions) == 1 else 's'}. In the name of a direction, a side that ends in A is "
+        "speech. Audio has one channel at 16 kHz.",
+        "## What is in it",
+        _table(("direction", "split", "pairs", "hours, source", "hours, target"), _counts(tally)),
+        "## How to load it",
+        _loading(tally, record),
+        "## How sure the pairs are",
+        _table(
+            ("direction", "chosen by", "the run's own cut", "margin: least, median, most", "estimated precision, mean"),
+            [_sureness(name, one, plan, tables) for name, one in tally.directions.items()],
+        ),
+        *_labelled(tables, rule, tally),
+        "## Licences and sources",
+        "The licence and the source of each recording are in every row, as whoever gave the recordings stated them.",
+        _table(("licence", "sides that are speech"), _values(one.licenses for one in tally.directions.values())),
+        _table(("source", "sides that are speech"), _values(one.sources for one in tally.directions.values())),
+        "## Known limits",
+        "\n".join(f"- {line}" for line in limits(tally, plan, record, facts)),
+        "## How it was made",
+        *_making(plan, record, facts),
+        "## What was left out",
+        _table(("direction", "pairs in the run", "left out", "why"), _left_out(record)),
+    ]  # fmt: skip
+    return "\n\n".join(piece for piece in pieces if piece) + "\n"
+
+
+def write_card(
+    tables: RunTables,
+    rule: Rule,
+    plan: Plan,
+    tally: Tally,
+    record: dict[str, Any],
+    facts: RunFacts,
+    folder: ExportFolder,
+) -> None:
+    """Write the card into the folder of the export."""
+    text = card_text(tables, rule, plan, tally, record, facts)
+    storage.write_bytes_atomic(folder.card, text.encode())
+
+
+# The front matter
+
+
+def _front_matter(title: str, tally: Tally, record: dict[str, Any]) -> str:
+    directions = [Direction.parse(name) for name in tally.directions]
+    langs = sorted({side.lang for direction in directions for side in (direction.src, direction.tgt)})
+    licenses = by_value(one.licenses for one in tally.directions.values())
+    pairs = sum(one.pairs for one in tally.directions.values())
+    tasks = {"translation"}
+    tasks |= {"audio-to-audio" for one in directions if one.src.is_audio and one.tgt.is_audio}
+    about: dict[str, Any] = {
+        "pretty_name": title,
+        "language": [get_language(lang).iso639_1 or lang for lang in langs],
+        "license": sorted({hub_license(name) for name in licenses}),
+        "task_categories": sorted(tasks),
+        "multilinguality": ["translation"],
+        "language_creators": ["found"],
+        "annotations_creators": ["machine-generated"],
+        "size_categories": [next((name for most, name in _SIZES if pairs < most), "n>10M")],
+        "tags": ["speech-translation", "speech", "mined"],
+    }
+    if configs := _configs(tally, record["format"]):
+        about["configs"] = configs
+    return str(yaml.safe_dump(about, sort_keys=False, allow_unicode=True, width=110))
+
+
+def _configs(tally: Tally, format: str) -> list[dict[str, Any]]:
+    """What `load_dataset(folder, direction)` reads, for each direction; empty where `datasets` cannot."""
+    configs = []
+    for name, one in tally.directions.items():
+        files = []
+        for split, counts in one.splits.items():
+            found = FORMATS[format].files(name if split is None else f"{split}/{name}")
+            if found is not None and counts.pairs:
+                files.append({"split": split or "train", "path": found[1]})
+        if files:
+            configs.append({"config_name": name, "data_files": files})
+    return configs
+
+
+def hub_license(name: str | None) -> str:
+    """The hub's identifier of a licence: `unknown` for none, `other` for one that it does not list."""
+    if name is None:
+        return "unknown"
+    plain = re.sub(r"[\s_]+", "-", name.strip().lower())
+    return plain if plain in _HUB_LICENSES else "other"
+
+
+# Sections
+
+
+def _counts(tally: Tally) -> Rows:
+    rows = []
+    for name, one in tally.directions.items():
+        for split, counts in one.splits.items():
+            hours = [
+                f"{counts.samples[side] / SAMPLE_RATE / 3600:.2f}" if counts.samples[side] else "text"
+                for side in ("src", "tgt")
+            ]
+            rows.append((name, split or "all", f"{counts.pairs:,}", *hours))
+    return rows
+
+
+def _sureness(name: str, one: DirectionTally, plan: Plan, tables: RunTables) -> Sequence[str]:
+    own = rule_of(tables.parts["pairs"][name])
+    margins = one.margins
+    told = "no pairs"
+    if len(margins):
+        told = ", ".join(f"{value:.3f}" for value in (margins.min(), np.median(margins), margins.max()))
+    cut = f"margin {own.threshold:g}: {own.origin}" if own.threshold is not None else own.origin
+    precision = "unknown" if one.precision is None else f"{one.precision:.3f}"
+    if own.decoys is not None and one.precision is not None:
+        precision += f", from decoys: {own.decoys}"
+    return name, plan.by[name], _plain(cut), told, _plain(precision)
+
+
+def _labelled(tables: RunTables, rule: Rule, tally: Tally) -> list[str]:
+    """What people who listened said, with an interval, where some did."""
+    rows = []
+    chooser = Chooser(tables, rule)
+    for name in tally.directions:
+        cut = chooser.cut(name)
+        labelled = Labels(tables.root).labelled(name)
+        if not labelled or cut.min_precision is not None or any(one.column == "label" for one in cut.filters):
+            continue
+        view = DirectionView(tables, name)
+        threshold = view.own_threshold if cut.min_margin is None else cut.min_margin
+        found = precision_above(random_labels(view, labelled, cut.filters), view.curve(cut.filters), threshold)
+        rows.append((name, "all" if threshold is None else f"{threshold:g}", *_precision(found)))
+    if not rows:
+        return []
+    return [
+        f"People listened to pairs that were drawn at random. Of all pairs with so great a margin, before overlaps and "
+        f"labels left some out, this share is right, with an interval of {CONFIDENCE:.0%}:",
+        _table(("direction", "margin at least", "right", "interval", "labels: right, wrong, unsure"), rows),
+    ]
+
+
+def _precision(found: Precision) -> Sequence[str]:
+    share = "unknown" if found.estimate is None else f"{found.estimate:.3f}"
+    return share, f"{found.low:.3f} to {found.high:.3f}", f"{found.right}, {found.wrong}, {found.unsure}"
+
+
+def _values(counters: Iterable[Counter[tuple[str, str | None]]]) -> Rows:
+    counts = by_value(counters)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0] or ""))
+    rows = [("not stated" if name is None else _code(name), f"{pairs:,}") for name, pairs in ordered[:_SHOWN_SOURCES]]
+    if rest := ordered[_SHOWN_SOURCES:]:
+        rows.append((f"{len(rest):,} others", f"{sum(pairs for _, pairs in rest):,}"))
+    return rows
+
+
+def _making(plan: Plan, record: dict[str, Any], facts: RunFacts) -> list[str]:
+    pieces = [
+        "The run's configuration has the digest "
+        f"{_code(facts.digest) if facts.digest else 'unknown'}, this export {_code(record['digest'])}; `export.json` "
+        "has what was asked for. "
+        + (
+            f"Pairs were scored with the margin {_code(facts.margin)} over {facts.k} neighbours and chosen by the "
+            f"strategy {_code(facts.strategy)}."
+            if facts.margin and facts.k and facts.strategy
+            else ""
+        )
+    ]
+    if facts.models:
+        rows = [(_code(name), _code(sha)) for name, sha in facts.models.items()]
+        pieces.append(_table(("model", "SHA-256"), rows))
+    if plan.splits is not None:
+        shares = ", ".join(f"{name} {share:g}" for name, share in plan.splits["asked"].items())
+        pieces.append(
+            f"Splits were asked for as {shares} of the hours, with the seed {plan.splits['seed']}. No recording and no "
+            f"text, whatever its case and punctuation, is in two splits: pairs that share one stay together, in "
+            f"{plan.splits['groups']:,} groups, of which the largest has {plan.splits['largest_group_seconds']:,.0f} "
+            "seconds of speech."
+        )
+    if plan.evaluation is not None:
+        counts = ", ".join(f"{reason} {count:,}" for reason, count in plan.leaks.items()) or "none"
+        pieces.append(
+            f"Pairs were compared with {plan.evaluation['texts']:,} texts and {plan.evaluation['sounds']:,} sounds of "
+            f"evaluation sets. Left out, and listed in `leaks.tsv`: {counts}. Texts are the same whatever their case, "
+            f"punctuation and spaces, and near from {MIN_SHARED:g} of shared character 4-grams on, where both have "
+            f"{MIN_CHARACTERS} characters."
+        )
+    return [piece.strip() for piece in pieces]
+
+
+def _left_out(record: dict[str, Any]) -> Rows:
+    rows = []
+    for name, counts in record["directions"].items():
+        reasons = sorted(counts["left_out"].items(), key=lambda item: (-item[1], item[0]))
+        told = ", ".join(f"{_code(reason)} {count:,}" for reason, count in reasons)
+        rows.append((name, f"{counts['in_run']:,}", f"{sum(counts['left_out'].values()):,}", told or "none"))
+    return rows
+
+
+def _loading(tally: Tally, record: dict[str, Any]) -> str:
+    """How the format is opened, with names of this export."""
+    name, one = max(tally.directions.items(), key=lambda item: item[1].pairs)
+    split, _ = max(one.splits.items(), key=lambda item: item[1].pairs)
+    return f"```python\n{loading(record['format'], name, split)}\n```"
+
+
+# Markdown
+
+
+def _table(head: Sequence[str], rows: Rows) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) if rows else ""
+
+
+def _plain(text: str) -> str:
+    """Text in which nothing is markup."""
+    return re.sub(r"([\\`*_{}\[\]<>#|!~&])", r"\\\1", _one_line(text))
+
+
+def _code(text: str) -> str:
+    """Text that comes from data, as such: nothing in it is markup."""
+    return f"`{_one_line(text).replace('`', chr(39)).replace('|', '¦')}`"
+
+
+def _one_line(text: str) -> str:
+    return "".join(sign if sign.isprintable() else " " for sign in " ".join(text.split())) or " "

@@ -1,0 +1,350 @@
+"""What an export will write: its pairs in order, divided into splits and shards, and what of the run is left out.
+
+A plan is made from the tables of the run alone, and the same wherever and however often it is made. Of each pair some
+numbers are in memory, about a hundred bytes; texts and ids are looked at some rows at a time.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from seamlessalign import storage
+from seamlessalign.errors import InputError
+from seamlessalign.pipelines.exports.choice import Choice, Chooser, Rule
+from seamlessalign.pipelines.exports.evaluation_sets import EvaluationSets
+from seamlessalign.pipelines.exports.export_folder import ExportFolder
+from seamlessalign.pipelines.exports.leaks import Leak, Recording, TextLeaks, sound_leaks
+from seamlessalign.pipelines.exports.shards import Shard
+from seamlessalign.pipelines.exports.splits import NOTHING, Division, divide, recording_numbers, text_numbers
+from seamlessalign.pipelines.row_ids import numbers_of_hex
+from seamlessalign.pipelines.run_tables import RunTables
+from seamlessalign.rows import CORPUS, RECORDINGS
+
+Indices = npt.NDArray[np.int64]
+_ORIGINS = pa.schema([RECORDINGS.field(name) for name in ("uri", "sha256", "num_samples", "license", "source")])
+_PLAIN = [item for item in CORPUS if not item.name.endswith("_audio")]
+PLANNED = pa.schema(
+    [
+        *_PLAIN,
+        pa.field("cosine", pa.float32(), nullable=False),
+        pa.field("precision_estimate", pa.float32()),
+        pa.field("part", pa.int32()),  # of the corpus that has its audio; null where that is still to be cut
+        pa.field("row", pa.int64()),  # in that part
+        pa.field("src_sha256", pa.string()),  # of the recording's file
+        pa.field("tgt_sha256", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class PlannedShard:
+    """Rows `[first, last)` of the planned pairs of a direction and split."""
+
+    shard: Shard
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a plan is made of."""
+
+    rule: Rule
+    directions: tuple[str, ...] = ()  # all that can be where there are none
+    shares: Mapping[str, float] | None = None  # by split
+    seed: int = 0
+    pairs_per_shard: int = 2000
+    not_in: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The shards, and what is counted before they are written."""
+
+    digest: str  # of what was asked for and of the run
+    shards: list[PlannedShard]
+    rows: dict[str, int]  # by direction: rows of the run's `pairs`
+    left_out: dict[str, dict[str, int]]  # by direction: reason → pairs
+    by: dict[str, str]  # by direction: what decided, for people
+    to_cut: dict[str, int]  # by direction: pairs whose audio is not in the corpus
+    labels: str  # what was done about pairs that people labelled
+    leaks: dict[str, int]  # reason → pairs
+    evaluation: dict[str, Any] | None  # what pairs were compared with
+    splits: dict[str, Any] | None  # what became of the shares
+    notes: list[str]  # what people must know
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is written."""
+        return asdict(self)
+
+    @staticmethod
+    def of_json(raw: Mapping[str, Any]) -> "Plan":
+        """As it was written."""
+        shards = [PlannedShard(Shard(**item["shard"]), item["first"], item["last"]) for item in raw["shards"]]
+        return Plan(**{**raw, "shards": shards})
+
+
+def make_plan(tables: RunTables, asked: Asked, sets: EvaluationSets | None, folder: ExportFolder, digest: str) -> Plan:
+    """Choose, compare with evaluation sets, divide, and write the planned pairs below the export's folder.
+
+    Raises InputError for what the run does not have, StorageError for a damaged table, ConfigError.
+    """
+    chooser = Chooser(tables, asked.rule)
+    names = directions_asked(chooser, tables, asked)
+    origins = _origins(tables)
+    with ExitStack() as stack:
+        choices = []
+        for name in names:
+            scratch = stack.enter_context(storage.scratch(folder.planned(name)))
+            choices.append(chooser.choose(name, scratch))
+        leaks = _drop_leaks(choices, origins, sets, folder) if sets is not None else Counter[str]()
+        division = _divided(choices, asked)
+        shards, to_cut, begin = list[PlannedShard](), dict[str, int](), 0
+        for name, choice in zip(names, choices, strict=True):
+            left = choice.reasons.left
+            split = division.split[begin : begin + len(left)] if division else None
+            begin += len(left)
+            part, row = _places(tables.parts["corpus"].get(name, []), choice, left)
+            to_cut[name] = int((part < 0).sum())
+            order = _in_order(choice, left, part, row)
+            for number, split_name in enumerate(division.names if division else (None,)):
+                some = order if split is None else order[split[order] == number]
+                planned = _Planned(choice, left[some], part[some], row[some], origins)
+                shards += planned.write(Shard(name, 0, split_name), asked.pairs_per_shard, folder)
+    return Plan(
+        digest,
+        shards,
+        {name: len(choice.rows) + choice.rejected.total() for name, choice in zip(names, choices, strict=True)},
+        {name: _left_out(choice) for name, choice in zip(names, choices, strict=True)},
+        {name: choice.by for name, choice in zip(names, choices, strict=True)},
+        to_cut,
+        chooser.labels,
+        dict(sorted(leaks.items())),
+        sets.told() if sets is not None else None,
+        _told(division, asked) if division else None,
+        division.notes if division else [],
+    )
+
+
+def check_asked(tables: RunTables, asked: Asked) -> list[str]:
+    """The directions that are meant. Raises InputError for what the run does not have, ConfigError."""
+    if "pairs" not in tables.parts or "corpus" not in tables.parts:
+        raise InputError(f"{tables.root}: has no corpus to export; is it a finished run?")
+    return directions_asked(Chooser(tables, asked.rule), tables, asked)
+
+
+def directions_asked(chooser: Chooser, tables: RunTables, asked: Asked) -> list[str]:
+    """The directions that are meant. Raises InputError for one that the run, or the selection, does not have."""
+    for name in asked.directions:
+        tables.check_direction(name)
+        if name not in chooser.directions:
+            raise InputError(f"the selection {asked.rule.selection!r} has nothing of {name!r}")
+    return sorted(set(asked.directions)) or chooser.directions
+
+
+def _origins(tables: RunTables) -> pa.Table:
+    """The recordings of the run, one row for each uri, sorted by it."""
+    found = [_ORIGINS.empty_table()]
+    for uri in tables.parts.get("recordings", {}).get("", []):
+        found.append(storage.read_table(uri, _ORIGINS.names).select(_ORIGINS.names).cast(_ORIGINS))
+    table = pa.concat_tables(found).combine_chunks()
+    _, first = np.unique(np.array(table.column("uri").to_pylist(), object), return_index=True)
+    return table.take(pa.array(first, pa.int64()))
+
+
+def _left_out(choice: Choice) -> dict[str, int]:
+    counts = Counter(choice.rejected)
+    for begin in range(0, len(choice.rows), 1 << 20):
+        rows = np.arange(begin, min(begin + (1 << 20), len(choice.rows)))
+        for found in choice.reasons.column(rows).value_counts().to_pylist():
+            if found["values"] is not None:
+                counts[found["values"]] += found["counts"]
+    return dict(sorted(counts.items()))
+
+
+# Evaluation sets
+
+
+def _drop_leaks(
+    choices: Sequence[Choice], origins: pa.Table, sets: EvaluationSets, folder: ExportFolder
+) -> Counter[str]:
+    """Leave out the pairs that leak, and list them; how many, by reason."""
+    texts = TextLeaks(sets) if sets.texts else None
+    sounds = sound_leaks(sets, _used(choices, origins)) if sets.sounds else {}
+    counts = Counter[str]()
+    with storage.local_target(folder.planned_leaks) as path, path.open("w", encoding="utf-8", newline="\n") as out:
+        out.write("\t".join(_LISTED) + "\n")
+        for choice in choices:
+            for rows, some in choice.batches(["pair_id", "src_uri", "tgt_uri", "src_text", "tgt_text"]):
+                found = _leaks_of(some, texts, sounds)
+                for number in sorted(found):
+                    side, leak = found[number]
+                    counts[leak.reason] += 1
+                    values = {name: some.column(name)[number].as_py() for name in ("pair_id", f"{side}_text")}
+                    out.write(_line(choice, side, leak, values["pair_id"], values[f"{side}_text"]))
+                for reason in {leak.reason for _, leak in found.values()}:
+                    those = [number for number in sorted(found) if found[number][1].reason == reason]
+                    choice.reasons.drop(rows[those], reason)
+    return counts
+
+
+_LISTED = ("direction", "pair_id", "side", "reason", "measure", "found_in", "text", "text_there")
+
+
+def _leaks_of(some: pa.Table, texts: TextLeaks | None, sounds: Mapping[str, Leak]) -> dict[int, tuple[str, Leak]]:
+    """By number of the row: the side that leaks, speech first, and what."""
+    found: dict[int, tuple[str, Leak]] = {}
+    for side in ("src", "tgt"):
+        for number, uri in enumerate(some.column(f"{side}_uri").to_pylist()) if sounds else ():
+            if uri in sounds:
+                found.setdefault(number, (side, sounds[uri]))
+    for side in ("src", "tgt"):
+        column = some.column(f"{side}_text").combine_chunks()
+        if texts is not None and column.null_count < len(column):
+            for number, leak in texts.find(column.cast(pa.string())):
+                found.setdefault(number, (side, leak))
+    return found
+
+
+def _line(choice: Choice, side: str, leak: Leak, pair_id: str, text: str | None) -> str:
+    measure = "" if leak.share is None else f"{leak.share:.3f}"
+    cells = [str(choice.direction), pair_id, side, leak.reason, measure, leak.place, text or "", leak.known]
+    return "\t".join(" ".join(cell.split()) for cell in cells) + "\n"
+
+
+def _used(choices: Sequence[Choice], origins: pa.Table) -> Iterator[Recording]:
+    """The recordings that pairs which are left are cut from."""
+    uris: set[str] = set()
+    for choice in choices:
+        for _, some in choice.batches([f"{side}_uri" for side in choice.audio]):
+            for column in some.columns:
+                uris |= set(column.unique().to_pylist())
+    for row in origins.select(["uri", "sha256", "num_samples"]).to_pylist():
+        if row["uri"] in uris:
+            yield Recording(**row)
+
+
+# Splits
+
+
+def _divided(choices: Sequence[Choice], asked: Asked) -> Division | None:
+    if asked.shares is None:
+        return None
+    vertices: dict[str, list[Any]] = {"src": [np.zeros(0, np.uint64)], "tgt": [np.zeros(0, np.uint64)]}
+    weights = [np.zeros(0, np.int64)]
+    for choice in choices:
+        weights.append(choice.samples[choice.reasons.left])
+        for _, some in choice.batches(["src_id", "tgt_id", "src_text", "tgt_text"]):
+            for side, numbers in vertices.items():
+                numbers.append(_vertices(some, side, is_audio=side in choice.audio))
+    src, tgt = (np.concatenate(numbers) for numbers in vertices.values())
+    return divide(src, tgt, np.concatenate(weights), asked.shares, asked.seed)
+
+
+def _vertices(some: pa.Table, side: str, *, is_audio: bool) -> npt.NDArray[np.uint64]:
+    if is_audio:
+        return recording_numbers(some.column(f"{side}_id").combine_chunks().cast(pa.string()))
+    column = some.column(f"{side}_text").combine_chunks().cast(pa.string())
+    return text_numbers(column) if len(column) else np.zeros(0, type(NOTHING))
+
+
+def _told(division: Division, asked: Asked) -> dict[str, Any]:
+    return {
+        "seed": asked.seed,
+        "groups": division.num_components,
+        "largest_group_seconds": division.largest / 16_000,
+        "asked": dict(asked.shares or {}),
+    }
+
+
+# The pairs in order
+
+
+def _places(uris: Sequence[str], choice: Choice, left: Indices) -> tuple[Indices, Indices]:
+    """Part of the corpus and row in it of some pairs, both (num_rows,); part -1 where it is not in there."""
+    numbers, parts, rows = [np.zeros(0, np.uint64)], [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
+    for place, uri in enumerate(uris):
+        begin = 0
+        for batch in storage.read_batches(uri, ["pair_id"]):
+            numbers.append(numbers_of_hex(batch.column(0))[0])
+            parts.append(np.full(len(batch), place, np.int32))
+            rows.append(np.arange(begin, begin + len(batch)))
+            begin += len(batch)
+    known, part_of, row_of = np.concatenate(numbers), np.concatenate(parts), np.concatenate(rows)
+    order = np.argsort(known, kind="stable")
+    known = known[order]
+    part: Indices = np.full(len(left), -1, np.int64)
+    row: Indices = np.zeros(len(left), np.int64)
+    begin = 0
+    for _, some in choice.batches(["pair_id"]):
+        wanted, good = numbers_of_hex(some.column(0).combine_chunks().cast(pa.string()))
+        at = np.minimum(np.searchsorted(known, wanted), max(len(known) - 1, 0))
+        there = np.flatnonzero(good & (known[at] == wanted)) if len(known) else np.zeros(0, np.int64)
+        part[begin + there], row[begin + there] = part_of[order[at[there]]], row_of[order[at[there]]]
+        begin += len(some)
+    return part, row
+
+
+def _in_order(choice: Choice, left: Indices, part: Indices, row: Indices) -> Indices:
+    """Places of rows as they lie in the corpus, then of those to be cut by recording and time."""
+    there, cut = np.flatnonzero(part >= 0), np.flatnonzero(part < 0)
+    order = there[np.lexsort([row[there], part[there]])]
+    if not len(cut):
+        return order
+    side = choice.audio[0]
+    keys = [f"{side}_uri", f"{side}_start", "pair_id"]
+    table = choice.rows.take(left[cut], keys)
+    sorted_ = pc.sort_indices(table, sort_keys=[(key, "ascending") for key in keys]).to_numpy()
+    return np.concatenate([order, cut[sorted_]])
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """The pairs of one direction and split, in order."""
+
+    choice: Choice
+    rows: Indices
+    part: Indices
+    row: Indices
+    origins: pa.Table
+
+    def write(self, first: Shard, per_shard: int, folder: ExportFolder) -> list[PlannedShard]:
+        """Write them, and cut them into shards."""
+        shards = []
+        with storage.table_writer(folder.planned(first.place), PLANNED) as writer:
+            for number, begin in enumerate(range(0, len(self.rows), per_shard)):
+                end = min(begin + per_shard, len(self.rows))
+                writer.write_table(self._table(slice(begin, end)), row_group_size=per_shard)
+                shards.append(PlannedShard(Shard(first.direction, number, first.split), begin, end))
+        return shards
+
+    def _table(self, some: slice) -> pa.Table:
+        taken = self.choice.rows.take(self.rows[some])
+        columns = {name: taken.column(name) for name in taken.column_names}
+        columns["part"] = pc.if_else(pa.array(self.part[some] < 0), None, pa.array(self.part[some], pa.int32()))
+        columns["row"] = pa.array(self.row[some])
+        for side in ("src", "tgt"):
+            place = pc.index_in(taken.column(f"{side}_uri").cast(pa.string()), self.origins.column("uri"))
+            for name in ("license", "source", "sha256"):
+                columns[f"{side}_{name}"] = self.origins.column(name).take(place)
+        return pa.table([columns[item.name] for item in PLANNED], names=PLANNED.names).cast(PLANNED)
+
+
+def read_plan(folder: ExportFolder) -> Plan | None:
+    """The plan that was made; None where there is none yet."""
+    if not storage.exists(folder.export_plan):
+        return None
+    return Plan.of_json(json.loads(storage.read_bytes(folder.export_plan)))
+
+
+def write_plan(plan: Plan, folder: ExportFolder) -> None:
+    """Keep a plan. Its presence says that the planned pairs are all written."""
+    storage.write_bytes_atomic(folder.export_plan, json.dumps(plan.to_json(), ensure_ascii=False).encode())

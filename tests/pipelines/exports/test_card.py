@@ -1,0 +1,175 @@
+"""The dataset card: what `datasets` reads from it, its numbers, and texts from data that are no markup."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from seamlessalign import cli
+from seamlessalign.pipelines.curation.labels import Drawn, Label, Labels
+from seamlessalign.pipelines.exports.card import hub_license
+from seamlessalign.pipelines.exports.card_loading import loading
+from tests.pipelines.exports.made_run import MadeRun, make_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> MadeRun:
+    made = make_run(tmp_path_factory.mktemp("card"), recordings=6)
+    drawn = [
+        Label(pair["pair_id"], "eng-frA", "wrong" if number == 1 else "right", pair["margin"], Drawn("random"))
+        for number, pair in enumerate(made.kept("eng-frA")[:12])
+    ]
+    Labels(str(made.root)).append(drawn)
+    return made
+
+
+@pytest.fixture(scope="module")
+def exported(run: MadeRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("exported") / "to"
+    options = ["--splits", "train=0.6,dev=0.2,test=0.2", "--seed", "1", "--workers", "1"]
+    assert cli.main(["export", str(run.root), "--to", str(target), *options]) == 0
+    return target
+
+
+def _front(folder: Path) -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load(re.split(r"^---$", (folder / "README.md").read_text(), flags=re.MULTILINE)[1])
+    return read
+
+
+def _table(folder: Path, head: str) -> list[list[str]]:
+    """Rows of the table whose header begins so."""
+    lines = (folder / "README.md").read_text().split("\n")
+    begin = next(number for number, line in enumerate(lines) if line.startswith(f"| {head} |"))
+    rows = []
+    for line in lines[begin + 2 :]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split(" | ")])
+    return rows
+
+
+def test_the_front_matter_is_what_the_hub_knows(run: MadeRun, exported: Path) -> None:
+    front = _front(exported)
+    assert front["language"] == ["de", "en", "fr"] and front["pretty_name"] == "made"
+    assert front["license"] == ["cc-by-4.0", "other", "unknown"] and front["size_categories"] == ["n<1K"]
+    assert front["task_categories"] == ["audio-to-audio", "translation"]
+    hub = pytest.importorskip("huggingface_hub", reason="needs huggingface_hub")
+    card = hub.DatasetCard((exported / "README.md").read_text())
+    assert card.data.to_dict()["configs"] == front["configs"]
+
+
+def test_datasets_opens_every_direction_and_split_by_the_card(run: MadeRun, exported: Path, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="needs the package datasets")
+    datasets.disable_progress_bars()
+    for direction, corpus in run.corpus.items():
+        opened = datasets.load_dataset(str(exported), direction, cache_dir=str(tmp_path))
+        assert set(opened) == {"train", "dev", "test"}
+        ids = [name for split in opened.values() for name in split["pair_id"]]
+        left_out = {run.kept("eng-frA")[1]["pair_id"]}  # somebody says that it is wrong
+        assert sorted(ids) == sorted(row["pair_id"] for row in corpus if row["pair_id"] not in left_out)
+        assert opened["train"].features["tgt_audio"] == datasets.Audio(sampling_rate=16_000)
+
+
+def test_its_numbers_are_those_of_the_rows(run: MadeRun, exported: Path) -> None:
+    rows = _table(exported, "direction | split")
+    for direction, corpus in run.corpus.items():
+        mine = [row for row in rows if row[0] == direction]
+        wrong = run.kept("eng-frA")[1]["pair_id"]
+        kept = [row for row in corpus if row["pair_id"] != wrong]
+        assert sum(int(row[2]) for row in mine) == len(kept)
+        hours = sum(row["tgt_end"] - row["tgt_start"] for row in kept) / 16_000 / 3600
+        assert sum(float(row[4]) for row in mine) == pytest.approx(hours, abs=0.016)
+    sure = {row[0]: row for row in _table(exported, "direction | chosen by")}
+    margins = [pair["margin"] for pair in run.kept("frA-deA")]
+    told = ", ".join(f"{value:.3f}" for value in (min(margins), np.median(margins), max(margins)))
+    estimate = np.mean([pair["precision_estimate"] for pair in run.kept("frA-deA")])
+    assert sure["frA-deA"][3] == told and sure["frA-deA"][4].startswith(f"{estimate:.3f}, from decoys: 70 on")
+
+
+def test_licences_are_counted_and_those_nobody_stated_too(run: MadeRun, exported: Path) -> None:
+    counts: dict[str, int] = {}
+    for pair in [*run.kept("eng-frA")[:1], *run.kept("eng-frA")[2:], *run.kept("frA-deA")]:
+        for side in ("src", "tgt"):
+            if pair[f"{side}_uri"] is not None:
+                name = run.recording(pair[f"{side}_uri"])["license"] or "not stated"
+                counts[name] = counts.get(name, 0) + 1
+    rows = {row[0].strip("`").replace("¦", "|"): int(row[1]) for row in _table(exported, "licence")}
+    assert rows == counts
+    text = (exported / "README.md").read_text()
+    assert f"{counts['not stated']:,} of {sum(counts.values()):,} sides that are speech are of recordings whose" in text
+
+
+def test_what_people_said_is_told_with_an_interval(exported: Path) -> None:
+    (row,) = _table(exported, "direction | margin at least")
+    low, high = map(float, row[3].split(" to "))
+    assert row[0] == "eng-frA" and row[4] == "11, 1, 0" and 0 <= low < float(row[2]) < high <= 1
+
+
+def test_limits_are_facts_of_the_run(exported: Path) -> None:
+    text = (exported / "README.md").read_text()
+    limits = text[text.index("## Known limits") : text.index("## How it was made")]
+    for told in (
+        "Some pairs are wrong: by the estimate about",
+        "come from sources that say they are synthetic",
+        "The language of 4 of 12 recordings was told by a model (whisper-base) and may be wrong, the least sure of",
+        "It was not compared with any evaluation set",
+    ):
+        assert told in limits, told
+    assert "`0123456789abcdef`" in text
+
+
+def test_text_from_data_is_no_markup(tmp_path: Path) -> None:
+    made = make_run(tmp_path / "hostile", recordings=1)
+    config = (made.root / "run.yaml").read_text()
+    (made.root / "run.yaml").write_text(config.replace("name: made", 'name: "<script>x</script> | [a](b) `c` ---"'))
+    assert cli.main(["export", str(made.root), "--to", str(tmp_path / "to"), "--workers", "1"]) == 0
+    text = (tmp_path / "to" / "README.md").read_text()
+    assert _front(tmp_path / "to")["pretty_name"] == "<script>x</script> | [a](b) `c` ---"
+    body = re.split(r"^---$", text, flags=re.MULTILINE)[2]
+    assert "script" in body and not re.search(r"(?<!\\)(<script|\[a|`c)", body)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("CC-BY-SA-4.0", "cc-by-sa-4.0"),
+        ("CC0-1.0", "cc0-1.0"),
+        ("CC BY 4.0", "cc-by-4.0"),
+        (None, "unknown"),
+        ("x", "other"),
+    ],
+)
+def test_licences_have_the_hubs_names(name: str | None, known: str) -> None:
+    assert hub_license(name) == known
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["parquet", "webdataset", "lhotse", "lhotse-shar", "folder", "meta-jsonl"])
+@pytest.mark.parametrize("splits", [None, "train=0.5,dev=0.5"])
+def test_the_lines_that_load_it_load_it(
+    run: MadeRun, tmp_path: Path, format: str, splits: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [
+        "--format",
+        format,
+        "--direction",
+        "eng-frA",
+        "--workers",
+        "1",
+        *(["--splits", splits] if splits else []),
+    ]
+    assert cli.main(["export", str(run.root), "--to", str(tmp_path / "to"), *options]) == 0
+    text = (tmp_path / "to" / "README.md").read_text()
+    code = text[text.index("```python\n") + 10 :].split("```")[0]
+    found: dict[str, Any] = {}
+    monkeypatch.chdir(tmp_path / "to")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    exec(code.replace("FOLDER", str(tmp_path / "to")), found)  # what the card tells people to run
+    number = sum(1 for _ in found["rows" if "rows" in found else "cuts"])
+    split = None if splits is None else re.search(r"(train|dev)", code)
+    expected = [row for row in _table(tmp_path / "to", "direction | split") if split is None or row[1] == split[0]]
+    assert number == sum(int(row[2]) for row in expected) > 0
+    assert loading(format, "eng-frA", split[0] if split else None) in text

@@ -1,0 +1,149 @@
+"""Evaluation sets in the layouts they come in, and pairs that are found to be in one."""
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+
+from seamlessalign.errors import InputError
+from seamlessalign.pipelines.exports.evaluation_sets import read_evaluation_sets
+from seamlessalign.pipelines.exports.leaks import Recording, TextLeaks, sound_leaks
+from seamlessalign.storage import sha256_of
+
+RATE = 16_000
+
+
+def _texts(*places: Path) -> set[str]:
+    return {text for _, text in read_evaluation_sets(list(map(str, places))).texts.values()}
+
+
+def _put(path: Path, text: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_flores_as_it_is_distributed(tmp_path: Path) -> None:
+    _put(tmp_path / "dev" / "fra_Latn.dev", "Bonjour.\nÀ demain\u2028alors.\n")
+    _put(tmp_path / "devtest" / "zho_Hans.devtest", "你好\n")
+    assert _texts(tmp_path) == {"Bonjour.", "À demain\u2028alors.", "你好"}
+
+
+def test_tables_have_texts_in_any_column(tmp_path: Path) -> None:
+    covost = _put(
+        tmp_path / "covost_v2.fr_en.test.tsv", 'path\tsentence\ttranslation\nx_1.mp3\tIl dit "non\tHe said "no\n'
+    )
+    assert _texts(covost) >= {'Il dit "non', 'He said "no'}
+    fleurs = _put(tmp_path / "test.tsv", "17\t1.wav\tAh, bon ?\tah bon\t160000\tFEMALE\r\n")
+    found = read_evaluation_sets([str(fleurs)])
+    assert found.texts["ah bon"] == (f"{fleurs}:1", "Ah, bon ?")  # the same but for its signs, so it is there once
+    assert "160000" not in found.texts and "17" not in found.texts
+    quoted = _put(tmp_path / "set.csv", 'a,b\n"one, two\nthree",four\n')
+    assert _texts(quoted) == {"a", "b", "one, two\nthree", "four"}
+
+
+def test_json_and_parquet_and_compressed_text(tmp_path: Path) -> None:
+    line = {"source": {"text": "In a line", "units": [1]}, "target": [{"text": "nested"}], "n": 3}
+    assert _texts(_put(tmp_path / "a.jsonl", json.dumps(line) + "\n\n")) == {"In a line", "nested"}
+    assert _texts(_put(tmp_path / "b.json", json.dumps([line]))) == {"In a line", "nested"}
+    assert _texts(_put(tmp_path / "c.txt.gz", gzip.compress(b"packed\n"))) == {"packed"}
+    assert _texts(_put(tmp_path / "newstest.de", "Guten Tag\n")) == {"Guten Tag"}
+    pq.write_table(pa.table({"text": ["In a row", None], "id": [1, 2]}), tmp_path / "d.parquet")
+    assert _texts(tmp_path / "d.parquet") == {"In a row"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("none.txt", None, "there is no such file or folder"),
+        ("bad.txt", b"\xff\xfe\x00", "cannot be read"),
+        ("bad.txt.gz", b"not gzip", "cannot be read"),
+        ("bad.jsonl", b'{"a": 1}\n{', "bad.jsonl:2: is not JSON"),
+        ("bad.parquet", b"PAR1", "is not a readable Parquet file"),
+        ("notes.docx", b"x", "is none of the files that are read"),
+        ("numbers.txt", b"1\n2\n", "nothing in there is a sentence or a sound"),
+    ],
+)
+def test_what_cannot_be_read_is_told(name: str, content: bytes | None, told: str, tmp_path: Path) -> None:
+    if content is not None:
+        _put(tmp_path / name, content)
+    with pytest.raises(InputError, match=told):
+        read_evaluation_sets([str(tmp_path / name)])
+
+
+def test_addresses_and_empty_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is an address: fetch it"):
+        read_evaluation_sets(["https://example.org/set.tsv"])
+    _put(tmp_path / "set" / "readme.docx", "x")
+    with pytest.raises(InputError, match="holds no text and no audio"):
+        read_evaluation_sets([str(tmp_path / "set")])
+
+
+def test_other_files_of_a_folder_are_told(tmp_path: Path) -> None:
+    _put(tmp_path / "a.txt", "text")
+    other = _put(tmp_path / "licence.docx", "x")
+    told = read_evaluation_sets([str(tmp_path)]).told()
+    assert told["not_looked_at"] == [str(other)] and told["files"] == {str(tmp_path): 1}
+
+
+def test_a_text_that_leaks_is_told_with_its_place(tmp_path: Path) -> None:
+    file = _put(tmp_path / "test.txt", "Nobody had told him that the last train left at nine.\nYes.\n")
+    leaks = TextLeaks(read_evaluation_sets([str(file)]))
+    rows = ["yes!", None, "No.", "Nobody had told him that the first train left at nine", "yes!"]
+    found = {row: (leak.reason, leak.place, leak.known) for row, leak in leaks.find(pa.array(rows, pa.string()))}
+    near = ("near_text", f"{file}:1", "Nobody had told him that the last train left at nine.")
+    assert found == {0: ("same_text", f"{file}:2", "Yes."), 4: ("same_text", f"{file}:2", "Yes."), 3: near}
+
+
+class TestSounds:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        random = np.random.default_rng(0)
+        for name in ("one", "two", "three"):
+            loudness = np.repeat(random.uniform(0.005, 0.3, 12), RATE // 4)
+            sound = random.normal(0, 1, len(loudness)).clip(-3, 3) * loudness
+            (tmp_path / "set").mkdir(exist_ok=True)
+            soundfile.write(tmp_path / "set" / f"{name}.wav", sound * 0.3, RATE)
+        return tmp_path
+
+    def _recording(self, path: Path) -> Recording:
+        return Recording(
+            str(path), sha256_of(path), soundfile.info(path).frames * RATE // soundfile.info(path).samplerate
+        )
+
+    def test_the_same_file_and_the_same_sound_are_found(self, folder: Path) -> None:
+        same = folder / "same.wav"
+        shutil.copy(folder / "set" / "one.wav", same)
+        sound, _ = soundfile.read(folder / "set" / "two.wav")
+        soundfile.write(folder / "coded.ogg", np.concatenate([np.zeros(300), sound * 2.5]), RATE)
+        soundfile.write(folder / "other.flac", sound[::-1].copy(), RATE)  # as long, and another
+        soundfile.write(folder / "long.flac", np.concatenate([sound, sound]), RATE)
+        files = [same, folder / "coded.ogg", folder / "other.flac", folder / "long.flac"]
+        sets = read_evaluation_sets([str(folder / "set")])
+        found = sound_leaks(sets, map(self._recording, files))
+        assert {uri: (leak.reason, leak.place) for uri, leak in found.items()} == {
+            str(same): ("same_file", str(folder / "set" / "one.wav")),
+            str(folder / "coded.ogg"): ("same_sound", str(folder / "set" / "two.wav")),
+        }
+
+    def test_sounds_in_tables_are_compared_too(self, folder: Path) -> None:
+        content = (folder / "set" / "one.wav").read_bytes()
+        audio: list[dict[str, Any]] = [{"bytes": content, "path": "one.wav"}]
+        pq.write_table(pa.table({"audio": audio, "text": ["said"]}), folder / "set.parquet")
+        sets = read_evaluation_sets([str(folder / "set.parquet")])
+        assert len(sets.texts) == 1 and len(sets.sounds) == 1
+        (leak,) = sound_leaks(sets, [self._recording(folder / "set" / "one.wav")]).values()
+        assert leak.reason == "same_file"
+
+    def test_what_cannot_be_decoded_is_compared_by_its_bytes(self, folder: Path) -> None:
+        bad = _put(folder / "broken" / "bad.wav", b"RIFF nothing")
+        sets = read_evaluation_sets([str(folder / "broken")])
+        assert list(sound_leaks(sets, [Recording("x", sha256_of(bad), 9)])) == ["x"]
+        assert sets.told()["not_decoded"] == [str(bad)]

@@ -1,0 +1,96 @@
+"""Near texts against comparing all with all, as sets of n-grams in plain Python."""
+
+import re
+from math import ceil
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seamlessalign.mining.text_filters import fold
+from seamlessalign.pipelines.exports import near_texts
+from seamlessalign.pipelines.exports.near_texts import KnownTexts
+
+SAID = "the committee will meet again on thursday to vote about a long proposal 明天早上 八点在车站 见面 😀😁😂"
+WORDS = tuple(re.findall(r"\S+", SAID))
+
+
+def _parts(text: str) -> set[str]:
+    return {text[i : i + 4] for i in range(len(text) - 3)} if len(text) >= 20 else set()
+
+
+def _brute_force(known: list[str], text: str) -> tuple[int, float, bool]:
+    if text in known:
+        return known.index(text), 1.0, True
+    best = (-1, 0.0, False)
+    for number, other in enumerate(known):
+        a, b = _parts(text), _parts(other)
+        smaller = min(len(a), len(b))
+        if smaller and len(a & b) >= ceil(smaller * 0.75) and len(a & b) / smaller > best[1]:
+            best = (number, len(a & b) / smaller, False)
+    return best
+
+
+sentences = st.lists(st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join), max_size=12)
+
+
+@given(sentences, sentences, st.sampled_from([1, 3, 1 << 22]))
+@settings(max_examples=120, deadline=None)
+def test_what_is_found_is_what_comparing_all_with_all_finds(known: list[str], texts: list[str], together: int) -> None:
+    near_texts._TOGETHER, usual = together << 8, near_texts._TOGETHER
+    try:
+        found = KnownTexts(known).search(texts)
+    finally:
+        near_texts._TOGETHER = usual
+    expected = [_brute_force(known, text) for text in texts]
+    assert list(zip(found.known.tolist(), found.share.tolist(), found.is_same.tolist(), strict=True)) == expected
+
+
+def _near(text: str, known: str) -> bool:
+    folded, other = fold(pa.array([text, known])).to_pylist()
+    return bool(KnownTexts([other]).search([folded]).known[0] == 0)
+
+
+KNOWN = "The committee will meet again on Thursday to vote on the proposal."
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        (KNOWN, True),
+        ("the committee will meet again on thursday; to vote, on the PROPOSAL", True),
+        ("The committee will meet again on Friday to vote on the proposal.", True),  # one word of twelve
+        (f"He said: {KNOWN} Nobody believed it, and the next morning all of them had left for the mountains.", True),
+        ("The committee will meet again on Thursday", True),  # a part of it
+        ("The council has met once more on Monday to vote on that plan.", False),
+        ("Nobody had told him that the last train left at nine.", False),
+        ("on the proposal", False),  # too short to say
+    ],
+)
+def test_one_other_word_and_more_around_it_are_near(text: str, near: bool) -> None:
+    assert _near(text, KNOWN) is near
+
+
+def test_a_sign_of_a_chinese_sentence_may_be_another() -> None:
+    assert _near("我们明天早上八点在车站见面然后一起去学校上课吧", "我们明天早上九点在车站见面然后一起去学校上课吧")
+
+
+def test_short_texts_are_the_same_or_not() -> None:
+    found = KnownTexts(["yes", "no"]).search(["no", "nope", ""])
+    assert found.known.tolist() == [1, -1, -1] and found.is_same.tolist() == [True, False, False]
+
+
+def test_nothing_is_near_to_nothing() -> None:
+    assert KnownTexts([]).search(["a text that is long enough to have parts"]).known.tolist() == [-1]
+    assert KnownTexts(["a text that is long enough to have parts"]).search([]).known.tolist() == []
+
+
+def test_many_texts_are_found_among_many() -> None:
+    random = np.random.default_rng(0)
+    known = [" ".join(random.choice(WORDS, 12)) for _ in range(120)]
+    texts = [f"{text[:-3]}xyz" if i % 3 else " ".join(random.choice(WORDS, 12)) for i, text in enumerate(known)]
+    found = KnownTexts(known).search(texts)
+    expected = [_brute_force(known, text) for text in texts]
+    assert found.known.tolist() == [one for one, _, _ in expected]
