@@ -1,5 +1,6 @@
 """Exports as a user starts them: rows as in the run, splits, counts that balance, kills, and what is refused."""
 
+import gzip
 import io
 import json
 import os
@@ -158,7 +159,7 @@ def test_what_is_in_an_evaluation_set_is_left_out(run: MadeRun, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_every_format_takes_a_shard(run: MadeRun, tmp_path: Path) -> None:
-    assert tuple(FORMATS) == tuple(name for name in NAMES if name != "seamlessalign-tsv")
+    assert tuple(FORMATS) == NAMES
     for name in FORMATS:
         target = tmp_path / name
         assert _export(run, target, "--format", name, "--direction", "eng-frA") == 0
@@ -344,3 +345,18 @@ def test_a_corpus_that_is_damaged_is_named_and_what_is_done_stays(
     os.utime(file, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert _export(made, tmp_path / "to", "--pairs-per-shard", "3") == 0
     assert _rows(tmp_path / "to" / "eng-frA") == made.corpus["eng-frA"]
+
+
+def test_a_choice_is_written_as_published_lines_too(run: MadeRun, tmp_path: Path) -> None:
+    assert _export(run, tmp_path / "to", "--format", "seamlessalign-tsv", "--threshold", "1.4") == 0
+    for direction in run.pairs:
+        (file,) = (tmp_path / "to").glob(f"*.{direction}.tsv.gz")
+        lines = gzip.decompress(file.read_bytes()).decode().splitlines()
+        assert len(lines) == 2 * sum(pair["margin"] >= 1.4 for pair in run.kept(direction))
+
+
+def test_what_published_lines_cannot_have_is_refused(
+    run: MadeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _export(run, tmp_path / "to", "--format", "seamlessalign-tsv", "--splits", SPLITS) == 2
+    assert "--splits says nothing to --format seamlessalign-tsv" in _told(capsys)
