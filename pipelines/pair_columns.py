@@ -8,14 +8,15 @@ counts as one behind the last), `disagreement`, and `label`, what curators said 
 
 `disagreement` is how far the two measures of a pair are apart: |share of the direction's pairs with a lower margin −
 share with a lower cosine|, from 0 (both put the pair at the same place) to 1. Shares are looked up among `_STEPS` equal
-steps of each measure, between which they are taken as straight lines.
+steps of each measure; within a step half of its pairs count as lower.
 """
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 
 from seamlessalign import storage
@@ -29,7 +30,10 @@ Kind = Literal["number", "category", "flag", "text"]
 
 KEYS = ("filename", "file_row_number")  # by which DuckDB finds a row again
 LABELS = "pair_labels"  # the relation of labels, where there is one: pair_id, label
+_MEASURES = ("margin", "cosine")
+_SHARES = "shares_of_"  # relations of each measure: step, below
 _STEPS = 2000
+_UNLABELLED = pa.table({"pair_id": pa.array([], pa.string()), "label": pa.array([], pa.string())})
 _FROM_RECORDINGS = ("lang_prob", "license", "source")
 _CATEGORIES = ("direction", "src_lang", "tgt_lang", "drop_reason")
 
@@ -59,18 +63,18 @@ class PairColumns:
         if direction not in tables.parts.get("pairs", {}):
             raise InputError(f"{tables.root}: direction {direction!r} has no pairs")
         self.tables, self.direction = tables, direction
-        self._shares: dict[str, tuple[float, float, list[float]]] = {}
+        self._shares: dict[str, tuple[float, float, pa.Table]] = {}
         self._lock = threading.Lock()
         self.columns = {column.name: column for column in _columns(Direction.parse(direction), tables)}
 
     def relation(self, needed: Iterable[str] = (), source: str = "pairs", carried: Iterable[str] = ()) -> str:
         """A relation in brackets with the columns of the table and those needed, to be put behind `from`.
 
-        It has `KEYS` too where the run is local. source: what has rows of `pairs`; carried: further columns that it
-        has. `label` needs a relation `LABELS` where it is asked. Raises InputError for a column that there is not.
+        It has `KEYS` too where the run is local. It is to be asked by `ask`, which has what else it names. source: what
+        has rows of `pairs`; carried: further columns that it has. Raises InputError for a column that there is not.
         """
         wanted = [self[name] for name in dict.fromkeys(needed)]
-        derived = [f'{self._sql(column)} as "{column.name}"' for column in wanted if column.is_derived]
+        derived = [f'{column.sql} as "{column.name}"' for column in wanted if column.is_derived]
         table = [f"p.{name}" for name in dict.fromkeys([*PAIRS.names, *self.keys, *carried])]
         joins = []
         for side in dict.fromkeys(side for column in wanted for side in column.sides):
@@ -79,6 +83,8 @@ class PairColumns:
                 f"left join (select uri, {columns} from recordings group by uri) {side}_recording "
                 f"on p.{side}_uri = {side}_recording.uri"
             )
+        if any(column.name == "disagreement" for column in wanted):
+            joins += [self._shares_below(measure) for measure in _MEASURES]
         if any(column.name == "label" for column in wanted):
             joins.append(f"left join {LABELS} labelled on p.pair_id = labelled.pair_id")
         where = f"where p.direction = '{self.direction}'"
@@ -88,6 +94,12 @@ class PairColumns:
     def keys(self) -> tuple[str, ...]:
         """What tells a row from all others of the direction."""
         return KEYS if storage.is_local(self.tables.root) else ("pair_id",)
+
+    def ask(self, query: str, parameters: Sequence[Any] = (), beside: Mapping[str, pa.Table] | None = None) -> pa.Table:
+        """What a query over relations of this gives, as `RunTables.ask`. Without a table `LABELS`, nothing has one."""
+        with self._lock:
+            shares = {f"{_SHARES}{measure}": table for measure, (*_, table) in self._shares.items()}
+        return self.tables.ask(query, list(parameters), {LABELS: _UNLABELLED} | shares | dict(beside or {}))
 
     def chosen(self, cut: Cut) -> Clause:
         """What stands behind `from` to have the pairs that a cut chooses, with the columns that it needs.
@@ -119,43 +131,30 @@ class PairColumns:
             raise InputError(f"{self.direction} has no column {name!r}; there are {', '.join(self.columns)}")
         return self.columns[name]
 
-    def _sql(self, column: PairColumn) -> str:
-        if column.name != "disagreement":
-            return column.sql
-        return f"abs({self._share_below('margin')} - {self._share_below('cosine')})"
-
-    def _share_below(self, column: str) -> str:
-        """The share of the direction's pairs with less of a measure, in SQL."""
+    def _shares_below(self, column: str) -> str:
+        """A join that has, as `shares_of_COLUMN.below`, the share of the direction's pairs with less of a measure."""
         with self._lock:
             if column not in self._shares:
                 self._shares[column] = self._count_below(column)
-        low, width, below = self._shares[column]
-        if not width:
-            return "0.0"
-        # plain arithmetic of each row: a look-up in a list of constants
-        place = f"greatest(least((p.{column}::double - {low!r}) / {width!r}, {len(below) - 1}.0), 0.0)"
-        listed = "[" + ", ".join(f"{share:.7f}" for share in [*below, below[-1]]) + "]::double[]"
-        first = f"floor({place})::int"
-        lower, upper = (f"list_extract({listed}, {first} + {more})" for more in (1, 2))
-        return f"({lower} + ({upper} - {lower}) * ({place} - floor({place})))"
-
-    def _count_below(self, column: str) -> tuple[float, float, list[float]]:
-        own = f"from pairs where direction = '{self.direction}' and isfinite({column})"
-        ((low, high, total),) = _rows(
-            self.tables.ask(f"select min({column})::double, max({column})::double, count(*) {own}")
+        low, width, _ = self._shares[column]
+        return (
+            f"left join {_SHARES}{column} on {_SHARES}{column}.step = "
+            f"least(floor((p.{column}::double - {low!r}::double) / {width!r}::double), {_STEPS - 1})::int"
         )
-        if not total or low == high:
-            return 0.0, 0.0, []
-        width = (high - low) / _STEPS
-        step = f"least(floor(({column}::double - {low!r}) / {width!r})::int, {_STEPS - 1})"
-        counts = [0] * _STEPS
-        for place, count in _rows(self.tables.ask(f"select {step}, count(*) {own} group by 1")):
-            counts[place] = count
-        below, so_far = [0.0], 0
-        for count in counts:
-            so_far += count
-            below.append(so_far / total)
-        return low, width, below
+
+    def _count_below(self, column: str) -> tuple[float, float, pa.Table]:
+        own = f"from pairs where direction = '{self.direction}' and isfinite({column})"
+        ends = self.tables.ask(f"select min({column})::double, max({column})::double {own}")
+        low, high = (end[0].as_py() for end in ends.columns)
+        if low is None:
+            low = high = 0.0
+        width = (high - low) / _STEPS or 1.0
+        step = f"least(floor(({column}::double - {low!r}::double) / {width!r}::double), {_STEPS - 1})::int"
+        found = self.tables.ask(f"select {step} as step, count(*) as pairs {own} group by 1")
+        counts = np.zeros(_STEPS)
+        counts[found["step"].to_numpy()] = found["pairs"].to_numpy()
+        below = (np.cumsum(counts) - counts / 2) / max(counts.sum(), 1)
+        return low, width, pa.table({"step": pa.array(np.arange(_STEPS), pa.int32()), "below": below})
 
 
 def _columns(direction: Direction, tables: RunTables) -> list[PairColumn]:
@@ -187,7 +186,8 @@ def _columns(direction: Direction, tables: RunTables) -> list[PairColumn]:
     gap = f"abs({behind.format('forward_rank', most=most)} - {behind.format('backward_rank', most=most)})"
     columns.append(PairColumn("rank_gap", "number", "places apart that both sides have each other", gap, type=number))
     apart = "share of pairs with a lower margin against that with a lower cosine"
-    columns.append(PairColumn("disagreement", "number", apart, "disagreement", type=number))
+    distance = f"abs({' - '.join(f'{_SHARES}{measure}.below' for measure in _MEASURES)})"
+    columns.append(PairColumn("disagreement", "number", apart, distance, type=number))
     if "recordings" in tables.parts:
         for side in speech:
             for name in _FROM_RECORDINGS:
@@ -204,7 +204,3 @@ def _of_table(name: str, of: pa.Field) -> PairColumn:
         return PairColumn(name, "category", "", type=of.type)
     kind: Kind = "flag" if pa.types.is_boolean(of.type) else "text" if pa.types.is_string(of.type) else "number"
     return PairColumn(name, kind, "", type=of.type)
-
-
-def _rows(table: pa.Table) -> Sequence[tuple[Any, ...]]:
-    return list(zip(*(column.to_pylist() for column in table.columns), strict=True))

@@ -10,7 +10,10 @@ numbers of pairs are known. In each band the share that is right is the mean of 
 1971), and its interval is Wilson's (1927), with as many labels as the weights are worth (Kish 1965: (Σw)² / Σw²) and
 with the correction for a finite number of pairs, so that it closes when all are labelled. Bands are put together by the
 recovery of variances (MOVER; Zou and Donner 2008, "Construction of confidence limits about effect measures", equation
-7): the sum's bounds lie √Σ(W·(p − l))² below and √Σ(W·(u − p))² above it, W being a band's share of the pairs.
+7): the sum's bounds lie √Σ(W·(p − l))² below and √Σ(W·(u − p))² above it, W being a band's share of the pairs. Bands
+whose few labels all say the same have no reach to one side, by which this is too narrow where nearly all pairs are
+right; so the bounds are at least as wide as Wilson's of all labels together, worth 1 / Σ(W²/n). How often they hold,
+`benchmarks/curation_precision.py` prints.
 
 Pairs with margins that no draw covered may all be wrong, or all be right: the bounds allow for both. Pairs that one is
 not sure of are left out and told.
@@ -147,13 +150,9 @@ def precision_above(
     right, wrong, unsure = (int(np.sum(kind & inside)) for kind in kinds)
     if not pairs or not covered or not right + wrong:
         return Precision(None, 0.0, 1.0, right, wrong, unsure, covered / pairs if pairs else 0.0, pairs)
-    shares = np.array([band.pairs / covered for band in bands])
-    estimates, lows, highs = np.array([band.interval(confidence) for band in bands]).T
-    estimate = float(shares @ estimates)
-    below, above = (math.sqrt(float(np.sum((shares * reach) ** 2))) for reach in (estimates - lows, highs - estimates))
+    estimate, low_bound, high_bound = _together(bands, confidence)
     part = covered / pairs
-    low_bound, high_bound = max(estimate - below, 0.0) * part, min(estimate + above, 1.0) * part + 1 - part
-    return Precision(estimate, low_bound, high_bound, right, wrong, unsure, part, pairs)
+    return Precision(estimate, low_bound * part, high_bound * part + 1 - part, right, wrong, unsure, part, pairs)
 
 
 def precision_curve(
@@ -212,7 +211,7 @@ def advise(
     if (found.high - found.low) / 2 <= width:
         return Advice("random above the threshold", low, None, 0, f"the interval is ± {width:g} or narrower")
     bands = _bands(labels, curve, low)
-    reach = [band.pairs * np.ptp(band.interval(confidence)[1:]) for band in bands]
+    reach = [band.pairs * np.ptp(wilson(band.share, band.worth, confidence)) for band in bands]
     worst = bands[int(np.argmax(reach))]
     reason = f"the band of margins from {worst.low:.4g} to {worst.high:.4g} leaves most open"
     return Advice("random above the threshold", worst.low, _bound(worst.high), max(more, 1), reason)
@@ -226,21 +225,40 @@ class _Band:
     right: Array  # (num_labels,) 1 or 0
     weight: Array  # (num_labels,)
 
-    def interval(self, confidence: float) -> tuple[float, float, float]:
-        """The share that is right, and the bounds of Wilson's interval."""
+    @property
+    def share(self) -> float:
+        """The share of its pairs that is right."""
+        return float(self.weight @ self.right / self.weight.sum()) if len(self.right) else 0.5
+
+    @property
+    def worth(self) -> float:
+        """How many draws of equal chance from ever so many pairs would tell as much."""
         if not len(self.right):
-            return 0.5, 0.0, 1.0
-        share = float(self.weight @ self.right / self.weight.sum())
+            return 0.0
         if len(self.right) >= self.pairs:
-            return share, share, share
-        worth = float(self.weight.sum() ** 2 / (self.weight @ self.weight))
-        worth *= (self.pairs - 1) / (self.pairs - len(self.right))
-        low, high = wilson(share, worth, confidence)
-        return share, low, high
+            return math.inf
+        drawn = float(self.weight.sum() ** 2 / (self.weight @ self.weight))
+        return drawn * (self.pairs - 1) / (self.pairs - len(self.right))
+
+
+def _together(bands: Sequence[_Band], confidence: float) -> tuple[float, float, float]:
+    """The share that is right of the pairs of all bands, and its bounds."""
+    weights = np.array([band.pairs for band in bands], np.float64) / sum(band.pairs for band in bands)
+    shares, worths = (np.array([getattr(band, name) for band in bands]) for name in ("share", "worth"))
+    bounds = np.array([wilson(band.share, band.worth, confidence) for band in bands])
+    estimate = float(weights @ shares)
+    below, above = (math.sqrt(float(np.sum((weights * (shares - bound)) ** 2))) for bound in bounds.T)
+    spread = float(np.sum(weights**2 / np.maximum(worths, 1e-9)))
+    low, high = wilson(estimate, 1 / spread if spread else math.inf, confidence)
+    return estimate, max(min(estimate - below, low), 0.0), min(max(estimate + above, high), 1.0)
 
 
 def wilson(share: float, number: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Wilson's (1927) score interval for a share seen among so many draws."""
+    if number <= 0:
+        return 0.0, 1.0
+    if math.isinf(number):
+        return share, share
     square = NormalDist().inv_cdf(0.5 + confidence / 2) ** 2
     middle = (share + square / (2 * number)) / (1 + square / number)
     reach = math.sqrt(square * (share * (1 - share) / number + square / (4 * number**2))) / (1 + square / number)

@@ -82,7 +82,7 @@ class Grid:
     @staticmethod
     def of(low: float, high: float) -> "Grid":
         """Bins of a width of 1, 2 or 5 times a power of ten, of which both margins lie in some."""
-        finest = max(high - low, 1e-6 * max(abs(low), abs(high)), 1e-6) / (_BINS - 2)
+        finest = max(high - low, 1e-3 * max(abs(low), abs(high)), 1e-6) / (_BINS - 2)  # as far as float32 tells
         width = min(
             step * 10.0**power
             for power in range(math.floor(math.log10(finest)) - 1, math.ceil(math.log10(finest)) + 2)
