@@ -160,6 +160,8 @@ class ModelWorker:
         made: dict[int, Translation] = {}
         for speak in (True, False):
             some = [i for i, source in enumerate(sources) if self._speaks(source.tgt_lang) == speak]
+            if not some:  # a model that ends with text cannot be asked to speak, be it of nothing
+                continue
             found = self.translator.translate_rows([sources[i] for i in some], speak=speak, speaker=self.job.speaker)
             made |= dict(zip(some, found, strict=True))
         return [made[i] for i in range(len(sources))]

@@ -293,6 +293,18 @@ class TestTables:
         assert [row["hypothesis"] for row in _rows(out)] == [one.text for one in alone]
         assert all(len(soundfile.read(out / row["speech"])[0]) > 0 for row in _rows(out))
 
+    def test_a_model_that_ends_with_text_translates_a_table(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        text = tiny_text("eng", "fra")
+        save_unity(tmp_path / "model", tiny_unity(text, None), text, None)
+        (tmp_path / "rows.jsonl").write_text(json.dumps({"id": "a", "text": ENGLISH[0]}) + "\n")
+        options = ("--from", "eng", "--to", "fra", "--text-only", "--output", tmp_path / "out")
+        status, told, err = _run(capsys, tmp_path / "model", tmp_path / "rows.jsonl", *options)
+        assert status == 0 and "1 rows" in told, err
+        (row,) = _rows(tmp_path / "out")
+        assert row["hypothesis"] and row["reason"] is None
+
     @pytest.mark.parametrize(
         ("rows", "options", "message"),
         [
