@@ -90,6 +90,8 @@ def run_command(command: str, more: list[str]) -> None:
 
 def _smaller(arguments: list[str], more: list[str]) -> list[str]:
     """A command with keys that make it small; what is behind `--` stays there."""
+    if arguments[0] == "filter" and "--min-precision" in arguments:
+        return [*arguments, *world.SMALL_FILTER]
     if arguments[0] not in ("run", "train", "evaluate"):
         return arguments
     at = arguments.index("--") if "--" in arguments else len(arguments)

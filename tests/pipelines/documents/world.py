@@ -6,22 +6,37 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
+from numpy.typing import NDArray
 
 from seamlessalign.rows import SAMPLE_RATE
 from tests.pipelines.documents.blocks import HOUSE
-from tests.pipelines.small_corpus import ENGLISH, RECORDINGS, TRANSLATIONS, UNSPOKEN, spoken
+from tests.pipelines.small_corpus import ENGLISH, TRANSLATIONS, spoken
+
+if TYPE_CHECKING:
+    from seamlessalign.pipelines.demo_sources import PromptCollection
+
+Samples = NDArray[np.float32]
+
+KEYS = ("agent-pass", "conf-leaderhasleft", "vm-delete", "vm-sorry", "tt-monkeysintro", "vm-passchanged")
+RECORDINGS = {
+    "recordings/a.flac": ("spa", KEYS[:3]),
+    "more/b.ogg": ("spa", KEYS[3:]),
+    "listed.wav": ("fra", KEYS),
+}
 
 # of ten sentences the mean says nothing, and neither does a threshold that was fitted on many
 SMALL_RUN = [
     "mining.centre=false", "mining.threshold=1.0", "mining.k=4", "mining.near_duplicates=null",
     "speech.vad.keep_probabilities=true", "resources={device: cpu, workers: 1, threads: 1}",
 ]  # fmt: skip
+# and nothing is sure of so few
+SMALL_FILTER = ["--min-precision", "0.001"]
 
 
 def environment() -> dict[str, str]:
@@ -31,18 +46,34 @@ def environment() -> dict[str, str]:
 
 
 def make_inputs(root: Path) -> None:
-    """Recordings of translations: Spanish in a folder and in another format, French by a list, which says so: the voice
-    is not always taken for French.
+    """Recordings in French and Spanish of people who say the same, in several formats, some in folders, one in a list;
+    what that means in English, among other sentences; and sentences that nobody says.
     """
-    for name in ("recordings", "more", "texts"):
+    from seamlessalign.pipelines.demo_sources import fetch_prompts
+
+    for name in ("recordings", "more", "texts", "decoys"):
         (root / name).mkdir(parents=True)
-    places = {"spa-0": "recordings/a.flac", "spa-1": "more/b.ogg", "fra-0": "c.flac", "fra-1": "d.wav"}
-    for name, (lang, sentences) in RECORDINGS.items():
-        soundfile.write(root / places[name], spoken(lang, sentences), SAMPLE_RATE)
-    listed = [{"path": places[name], "lang": "fra", "license": "CC0-1.0"} for name in ("fra-0", "fra-1")]
-    (root / "list.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in listed))
-    (root / "known.jsonl").write_text(json.dumps({"path": places["spa-0"], "lang": "spa"}) + "\n")
-    (root / "texts" / "english.txt").write_text("\n".join([*ENGLISH, *UNSPOKEN]) + "\n")
+    collection = fetch_prompts(Path(os.environ.get("SEAMLESSALIGN_DEMO_CACHE", root / "cache")))
+    said = _said(collection)
+    for place, (lang, keys) in RECORDINGS.items():
+        soundfile.write(root / place, _joined([said[lang, key] for key in keys]), SAMPLE_RATE)
+    (root / "list.jsonl").write_text(json.dumps({"path": "listed.wav", "license": "CC-BY-SA-3.0"}) + "\n")
+    (root / "known.jsonl").write_text(json.dumps({"path": "recordings/a.flac", "lang": "spa"}) + "\n")
+    english = [collection.english[key] for key in KEYS]
+    (root / "texts" / "english.txt").write_text("\n".join([*english, *collection.distractors[:8]]) + "\n")
+    (root / "decoys" / "english.txt").write_text("\n".join(collection.distractors[8:16]) + "\n")
+
+
+def _said(collection: "PromptCollection") -> dict[tuple[str, str], Samples]:
+    """The prompts that are joined, by language and key."""
+    from seamlessalign.audio import decode
+
+    return {(lang, key): decode(collection.prompts[lang][key].audio).samples for lang in ("spa", "fra") for key in KEYS}
+
+
+def _joined(sounds: list[Samples]) -> Samples:
+    silence = np.zeros(int(1.2 * SAMPLE_RATE), np.float32)
+    return np.concatenate([silence, *(part for sound in sounds for part in (sound, silence))])
 
 
 def _run_there(root: Path) -> None:
@@ -61,6 +92,14 @@ def _readme(root: Path) -> dict[str, Any]:
     tgt = draws.normal(size=(300, 32)).astype(np.float32)
     src = tgt[:200] + draws.normal(size=(200, 32)).astype(np.float32) / 2
     return {"src": src, "tgt": tgt, "waveform": decode(root / "recordings" / "a.flac").samples}
+
+
+def _tutorial(root: Path) -> None:
+    """All recordings in one folder, one of them under the name that it has there; nothing is exported yet."""
+    shutil.rmtree(root / "exported", ignore_errors=True)
+    shutil.copy(root / "more" / "b.ogg", root / "recordings" / "b.ogg")
+    samples, rate = soundfile.read(root / "listed.wav", dtype="float32")
+    soundfile.write(root / "recordings" / "recording-04.mp3", samples, rate)
 
 
 def _evaluation(root: Path) -> None:
@@ -99,7 +138,7 @@ def _models(root: Path) -> None:
 
 def _translating(root: Path) -> dict[str, Any]:
     _models(root)
-    shutil.copy(root / "c.flac", root / "recording.flac")
+    soundfile.write(root / "recording.flac", soundfile.read(root / "listed.wav")[0], SAMPLE_RATE)
     (root / "rows.tsv").write_text("id\tpath\n1\trecording.flac\n")
     shutil.copytree(root / "runs/news/corpus/direction=eng-frA", root / "corpus", dirs_exist_ok=True)
     samples = spoken("fra", (0, 1), pause=0.3)
@@ -136,7 +175,7 @@ def _data(root: Path) -> dict[str, Any]:
     from seamlessalign.training.unity.config import load_unity_config
     from tests.training.tiny_unity import tiny_text, tiny_units
 
-    return {"config": load_unity_config("tiny.yaml"), "output": root / "prepared",
+    return {"config": load_unity_config("tiny.yaml", ["data.validation_share=0.7"]), "output": root / "prepared",
             "text_vocabulary": tiny_text("eng", "fra", "spa"), "unit_vocabulary": tiny_units("eng")}  # fmt: skip
 
 
@@ -161,6 +200,7 @@ PREPARED: Mapping[str, Callable[[Path], dict[str, Any] | None]] = {
     "runs.md": _run_there,
     "scale.md": _run_there,
     "training_data.md": _data,
+    "tutorial.md": _tutorial,
     "translate.md": _translating,
     "unity_model.md": _unity,
     "units.md": _units,
