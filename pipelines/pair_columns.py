@@ -12,9 +12,9 @@ steps of each measure; within a step half of its pairs count as lower.
 """
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -29,11 +29,10 @@ from seamlessalign.rows import PAIRS, RECORDINGS, SAMPLE_RATE
 Kind = Literal["number", "category", "flag", "text"]
 
 KEYS = ("filename", "file_row_number")  # by which DuckDB finds a row again
-LABELS = "pair_labels"  # the relation of labels, where there is one: pair_id, label
+LABELS = "pair_labels"  # the table of labels: pair_id, label
 _MEASURES = ("margin", "cosine")
-_SHARES = "shares_of_"  # relations of each measure: step, below
+_SHARES = "shares_of_"
 _STEPS = 2000
-_UNLABELLED = pa.table({"pair_id": pa.array([], pa.string()), "label": pa.array([], pa.string())})
 _FROM_RECORDINGS = ("lang_prob", "license", "source")
 _CATEGORIES = ("direction", "src_lang", "tgt_lang", "drop_reason")
 
@@ -63,15 +62,16 @@ class PairColumns:
         if direction not in tables.parts.get("pairs", {}):
             raise InputError(f"{tables.root}: direction {direction!r} has no pairs")
         self.tables, self.direction = tables, direction
-        self._shares: dict[str, tuple[float, float, pa.Table]] = {}
+        self._steps: dict[str, tuple[float, float]] = {}  # of each measure: its lowest value, and how wide a step is
         self._lock = threading.Lock()
         self.columns = {column.name: column for column in _columns(Direction.parse(direction), tables)}
 
     def relation(self, needed: Iterable[str] = (), source: str = "pairs", carried: Iterable[str] = ()) -> str:
         """A relation in brackets with the columns of the table and those needed, to be put behind `from`.
 
-        It has `KEYS` too where the run is local. It is to be asked by `ask`, which has what else it names. source: what
-        has rows of `pairs`; carried: further columns that it has. Raises InputError for a column that there is not.
+        It has `KEYS` too where the run is local. source: what has rows of `pairs`; carried: further columns that it
+        has. Where `label` is needed, a table `LABELS` must be beside the query. Raises InputError for a column that
+        there is not.
         """
         wanted = [self[name] for name in dict.fromkeys(needed)]
         derived = [f'{column.sql} as "{column.name}"' for column in wanted if column.is_derived]
@@ -94,12 +94,6 @@ class PairColumns:
     def keys(self) -> tuple[str, ...]:
         """What tells a row from all others of the direction."""
         return KEYS if storage.is_local(self.tables.root) else ("pair_id",)
-
-    def ask(self, query: str, parameters: Sequence[Any] = (), beside: Mapping[str, pa.Table] | None = None) -> pa.Table:
-        """What a query over relations of this gives, as `RunTables.ask`. Without a table `LABELS`, nothing has one."""
-        with self._lock:
-            shares = {f"{_SHARES}{measure}": table for measure, (*_, table) in self._shares.items()}
-        return self.tables.ask(query, list(parameters), {LABELS: _UNLABELLED} | shares | dict(beside or {}))
 
     def chosen(self, cut: Cut) -> Clause:
         """What stands behind `from` to have the pairs that a cut chooses, with the columns that it needs.
@@ -131,15 +125,18 @@ class PairColumns:
             raise InputError(f"{self.direction} has no column {name!r}; there are {', '.join(self.columns)}")
         return self.columns[name]
 
-    def _shares_below(self, column: str) -> str:
-        """A join that has, as `shares_of_COLUMN.below`, the share of the direction's pairs with less of a measure."""
+    def _shares_below(self, measure: str) -> str:
+        """A join that has, as `shares_of_MEASURE.below`, the share of the direction's pairs with less of a measure."""
+        name = f"{_SHARES}{measure}_{self.direction}"
         with self._lock:
-            if column not in self._shares:
-                self._shares[column] = self._count_below(column)
-        low, width, _ = self._shares[column]
+            if measure not in self._steps:
+                low, width, shares = self._count_below(measure)
+                self.tables.keep(name, shares)
+                self._steps[measure] = low, width
+        low, width = self._steps[measure]
         return (
-            f"left join {_SHARES}{column} on {_SHARES}{column}.step = "
-            f"least(floor((p.{column}::double - {low!r}::double) / {width!r}::double), {_STEPS - 1})::int"
+            f'left join "{name}" {_SHARES}{measure} on {_SHARES}{measure}.step = '
+            f"greatest(least(floor((p.{measure}::double - {low!r}::double) / {width!r}::double), {_STEPS - 1}), 0)::int"
         )
 
     def _count_below(self, column: str) -> tuple[float, float, pa.Table]:

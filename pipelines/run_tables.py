@@ -100,6 +100,12 @@ class RunTables:
                 cursor.register(name, table)
             yield from cursor.sql(query, params=parameters).to_arrow_reader(rows)
 
+    def keep(self, name: str, table: pa.Table) -> None:
+        """Have a table of this name, as long as this is open, where there is none yet."""
+        with self.cursor() as cursor:
+            cursor.register("table_to_keep", table)
+            cursor.execute(f'create table if not exists "{name}" as from table_to_keep')
+
     def schema(self, name: str) -> pa.Schema:
         """Columns of a table, without those that DuckDB adds."""
         return self.ask(f"select * exclude (filename, file_row_number) from {name} limit 0").schema

@@ -323,7 +323,7 @@ class DirectionView:
     def _ask(
         self, query: str, parameters: Sequence[Any] = (), beside: Mapping[str, pa.Table] | None = None
     ) -> pa.Table:
-        return self._columns.ask(query, parameters, {LABELS: self._labels} | dict(beside or {}))
+        return self.tables.ask(query, list(parameters), {LABELS: self._labels} | dict(beside or {}))
 
 
 def filters_key(filters: Sequence[Filter]) -> str:

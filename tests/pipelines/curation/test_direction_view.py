@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seamlessalign import storage
 from seamlessalign.errors import InputError
 from seamlessalign.pipelines.curation.direction_view import DirectionView, filters_key
 from seamlessalign.pipelines.curation.labels import Drawn, Label, Labels
@@ -19,6 +21,7 @@ from seamlessalign.pipelines.report_counts import ONLY_THE_CUT
 from seamlessalign.pipelines.report_numbers import covered_samples
 from seamlessalign.pipelines.run_tables import RunTables
 from seamlessalign.pipelines.selection import Cut, Filter
+from seamlessalign.rows import PAIRS
 from tests.pipelines.curation.made_pairs import THRESHOLD, make_run
 
 pytest.importorskip("duckdb", reason="needs duckdb of the extra 'curate'")
@@ -174,6 +177,21 @@ class TestCurve:
             )
         with pytest.raises(InputError, match="src_text is no number"):
             view.histogram("src_text")
+
+    def test_margins_that_are_no_numbers_are_told_and_never_chosen(self, tmp_path: Path) -> None:
+        made = make_run(tmp_path / "run", 40)["esA-frA"]
+        place = tmp_path / "run/pairs/direction=esA-frA/part-00000.parquet"
+        for row, margin in zip(made, (math.nan, math.inf, -math.inf), strict=False):
+            row["margin"] = margin
+        storage.write_table(str(place), pa.Table.from_pylist(made, PAIRS))
+        with RunTables(str(tmp_path / "run"), threads=1) as tables:
+            view = DirectionView(tables, "esA-frA")
+            assert (view.curve().not_finite, view.curve().total) == (3, 40)
+            assert sum(view.curve().outcomes.values()) == 37
+            assert view.at(Cut(min_margin=-9)).pairs == len(_chosen(made[3:], -9))
+            assert sum(view.histogram("disagreement")["pairs"].to_pylist()) == 40
+            found, drawn = view.draw(Cut(min_margin=-9), "random", limit=100)
+            assert len(found) == len(_chosen(made[3:], -9)) == view.curve().pairs_between(drawn.low, drawn.high)
 
     def test_the_lowest_threshold_for_an_estimate(self, views: dict[str, DirectionView]) -> None:
         curve = views["eng-frA"].curve()
