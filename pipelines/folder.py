@@ -120,6 +120,11 @@ class RunFolder:
         """Which languages recordings are known to be in, for the report to compare with those told."""
         return storage.join(self.root, "known_languages.parquet")
 
+    @property
+    def exports(self) -> str:
+        """Folder of the exports that the curation page makes."""
+        return storage.join(self.root, "exports")
+
     def marks(self, stage: str) -> str:
         """Folder of a stage's completion marks."""
         return storage.join(self.root, "state", "done", stage)

@@ -11,8 +11,31 @@ METADATA = "seamlessalign-tsv"  # lines by which others rebuild the corpus
 
 def add_exchange_commands(commands: Any) -> None:
     """Add them to the subparsers of the program."""
+    _add_curate(commands)
     _add_export(commands)
     _add_import(commands)
+
+
+# Choosing pairs
+
+
+def _add_curate(commands: Any) -> None:
+    curate = commands.add_parser("curate", help="open a page to hear, read, mark and choose the pairs of a run")
+    curate.add_argument("run", metavar="DIR", help="folder of the run")
+    curate.add_argument(
+        "--port", type=int, default=8501, metavar="N", help="of 127.0.0.1; 0: any that is free (default: %(default)s)"
+    )
+    curate.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
+    curate.add_argument("--read-only", action="store_true", help="keep no labels and no selections, export nothing")
+    curate.set_defaults(command=_curate)
+
+
+def _curate(arguments: argparse.Namespace) -> int:
+    from seamlessalign.pipelines.curation.serve import serve
+
+    return serve(
+        arguments.run, port=arguments.port, read_only=arguments.read_only, open_browser=not arguments.no_browser
+    )
 
 
 # Handing a corpus on

@@ -1,5 +1,6 @@
 """A headless Chromium for tests of pages, spoken to over its DevTools protocol."""
 
+import base64
 import json
 import shutil
 import subprocess
@@ -44,19 +45,78 @@ class Browser:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
-    def open(self, file: Path, width: int | None = None) -> None:
+    def open(self, page: Path | str, width: int | None = None) -> None:
         """Go to a page, wait until all of it is there, and be told what it complains of and asks for meanwhile.
 
-        width: of a telephone's screen, in pixels.
+        page: a file, or an address. width: of a telephone's screen, in pixels.
         """
         for domain in ("Log", "Runtime", "Network", "Page"):
             self.call(f"{domain}.enable")
         if width is not None:
             self.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=True)
-        self.call("Page.navigate", url=file.as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         self.evaluate(
             "new Promise(done => document.readyState === 'complete' ? done() : addEventListener('load', () => done()))"
         )
+
+    def wait_for(self, expression: str, seconds: float = 20.0) -> Any:
+        """The value of an expression once it is true; fails with what the page shows where it does not become so."""
+        deadline = time.monotonic() + seconds
+        while not (value := self.evaluate(expression)):
+            assert time.monotonic() < deadline, f"{expression} is not so: {self.evaluate('document.body.innerText')}"
+            time.sleep(0.02)
+        return value
+
+    def wait_for_text(self, text: str, seconds: float = 20.0) -> None:
+        """Wait until the page shows a text."""
+        self.wait_for(f"document.body.innerText.includes({json.dumps(text)})", seconds)
+
+    def press(self, key: str, code: str | None = None) -> None:
+        """Press a key: a letter or digit, or a name such as Enter, ArrowRight."""
+        is_letter = len(key) == 1
+        code = code or (f"Key{key.upper()}" if is_letter and key.isalpha() else f"Digit{key}" if is_letter else key)
+        number = ord(key.upper()) if is_letter else {"Enter": 13, "Escape": 27, "Tab": 9}.get(key, 0)
+        number = number or {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Backspace": 8}.get(
+            key, 0
+        )
+        about = {"key": key, "code": code, "windowsVirtualKeyCode": number}
+        text = {"text": key} if is_letter else {"text": "\r"} if key == "Enter" else {}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **about, **text)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **about)
+
+    def click(self, element: str) -> None:
+        """Click the middle of an element, which an expression of JavaScript gives, once it is there and holds still."""
+        place = self.wait_for(
+            f"""(async () => {{
+                 const found = {element};
+                 if (!found) return null;
+                 found.scrollIntoView({{block: 'center', inline: 'center'}});
+                 const before = found.getBoundingClientRect();
+                 await new Promise(done => setTimeout(done, 60));
+                 const now = found.getBoundingClientRect();
+                 return before.top === now.top && now.width && found.isConnected
+                   ? [now.left + now.width / 2, now.top + now.height / 2] : null;
+               }})()"""
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
+
+    def click_button(self, label: str) -> None:
+        """Click the button whose text begins so."""
+        self.click(
+            f"[...document.querySelectorAll('button')].find(b => b.innerText.trim().startsWith({json.dumps(label)}))"
+        )
+
+    def type(self, text: str) -> None:
+        """Type a text where the cursor is."""
+        self.call("Input.insertText", text=text)
+
+    def screenshot(self, file: Path, *, whole: bool = False, width: int = 1280, height: int = 900) -> None:
+        """Keep what the page shows as a PNG; `whole`: as high as the page is."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        time.sleep(0.4)
+        data = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)["data"]
+        file.write_bytes(base64.b64decode(data))
 
     def outside_of_charts(self) -> list[str]:
         """Parts of pictures that are not inside them, as HTML."""
@@ -81,10 +141,12 @@ class Browser:
             or (event["method"] == "Log.entryAdded" and event["params"]["entry"]["level"] in ("error", "warning"))
         ]
 
-    def asked_of_others(self) -> list[str]:
-        """Addresses beyond this machine's files that the page asked for."""
+    def asked_of_others(self, own: str | None = None) -> list[str]:
+        """Addresses beyond this machine's files, and beyond those that start with `own`, that the page asked for."""
         asked = [one["params"]["request"]["url"] for one in self.events if one["method"] == "Network.requestWillBeSent"]
-        return [url[:80] for url in asked if not url.startswith(("file:", "data:"))]
+        asked += [one["params"]["url"] for one in self.events if one["method"] == "Network.webSocketCreated"]
+        ours = ("file:", "data:", *((own, own.replace("http:", "ws:"), f"blob:{own}") if own else ()))
+        return [url[:80] for url in asked if not url.startswith(ours)]
 
 
 @contextmanager

@@ -1,0 +1,178 @@
+"""Where a direction is cut: numbers that follow the threshold, the picture of margins, and the slider."""
+
+import math
+from typing import Any
+
+import streamlit as st
+
+from seamlessalign.pipelines.curation.labelled_precision import advise, precision_above, random_labels
+from seamlessalign.pipelines.curation.margin_chart import CLICKED, margin_chart, shown_range, trade_chart
+from seamlessalign.pipelines.curation.margin_curve import Kept, MarginCurve
+from seamlessalign.pipelines.curation.page_state import PARTS, begin_rows, direction_view, remember, rerun, served, view
+from seamlessalign.pipelines.curation.told import quiet
+from seamlessalign.pipelines.selection import Cut
+
+
+@st.fragment(key="numbers")
+def numbers() -> None:
+    """What the cut keeps, and how much of it is right."""
+    pairs, cut = direction_view(), view().cut
+    kept = pairs.at(cut)
+    whole = pairs.curve(cut.filters).total
+    shown = st.columns([2, 2, 2, 3])
+    shown[0].metric("Pairs chosen", f"{kept.pairs:,}", help=f"Of {whole:,} candidates that pass the filters.")
+    shown[1].metric("Hours of speech", hours_text(kept), help="Spans that overlap in time count each.")
+    estimated = "–" if kept.precision is None else f"{kept.precision:.1%}"
+    shown[2].metric(
+        "Estimated precision",
+        estimated,
+        help="Mean of the pairs' own estimates, which decoys are the measure of.",
+    )
+    with shown[3]:
+        told = _labelled_precision(cut)
+    quiet(told)
+
+
+@st.fragment(key="cut")
+def cut_panel() -> None:
+    """The pictures and the slider."""
+    pairs, cut = direction_view(), view().cut
+    curve = pairs.curve(cut.filters)
+    own = served().remembered(("own threshold", view().direction), lambda: pairs.own_threshold)
+    low, high = shown_range(curve)
+    line = own if cut.min_margin is None else cut.min_margin
+    kept = pairs.at(cut)
+    left, right = st.columns([3, 2])
+    with left:
+        st.altair_chart(
+            margin_chart(curve, cut.min_margin, line, low, high),
+            key="margins",
+            on_select=_clicked,
+            selection_mode=CLICKED,
+            width="stretch",
+            alt="Histogram of margins with the cut as a line",
+        )
+    with right:
+        now = {"hours": kept.hours, "pairs": kept.pairs, "precision": kept.precision}
+        st.altair_chart(
+            trade_chart(curve.curve(), now, kept.hours > 0 or curve.own.hours > 0),
+            width="stretch",
+            alt="Estimated precision over what is kept",
+        )
+    _slider(curve, cut, line, low, high, own)
+
+
+def hours_text(kept: Kept) -> str:
+    """Hours of speech: of both sides where both are."""
+    sides = [hours for hours in (kept.src_hours, kept.tgt_hours) if hours]
+    return " + ".join(f"{hours:,.2f}" if hours < 100 else f"{hours:,.0f}" for hours in sides) or "0"
+
+
+def _slider(curve: MarginCurve, cut: Cut, line: float | None, low: float, high: float, own: float | None) -> None:
+    slider, exact, back, wanted = st.columns([5, 2, 3, 3], vertical_alignment="bottom")
+    step = 1 / curve.grid.per_unit
+    digits = max(0, math.ceil(-math.log10(step) - 1e-9))
+    at = low if line is None else min(max(line, low), high)
+    st.session_state["slider"] = round(at, digits)
+    slider.slider(
+        "Keep pairs with a margin of at least",
+        round(low, digits),
+        round(high, digits),
+        key="slider",
+        step=step,
+        format=f"%.{digits}f",
+        on_change=_slid,
+    )
+    st.session_state["exact"] = line
+    exact.number_input("exactly", value=None, key="exact", step=step, format="%.4f", on_change=_typed)
+    back.button(
+        "Run's own cut" if own is None else f"Run's own cut ({own:.4g})",
+        on_click=_own,
+        disabled=cut.is_own,
+        help="The pairs that the run itself kept",
+        width="stretch",
+    )
+    st.session_state["wanted"] = None
+    wanted.number_input(
+        "or estimated precision",
+        0.0,
+        1.0,
+        value=None,
+        key="wanted",
+        step=0.05,
+        placeholder="such as 0.9",
+        format="%.2f",
+        on_change=_want,
+        help="Takes the lowest margin above which the pairs' mean estimate is this or more.",
+    )
+    if cut.min_precision is not None:
+        quiet(f"This selection also keeps only pairs whose own estimated precision is {cut.min_precision:g} or more.")
+    if told := st.session_state.pop("cut-told", None):
+        quiet(told)
+    remember()
+
+
+def _labelled_precision(cut: Cut) -> str:
+    """From labels of random samples, with its interval; of the run's own cut above its threshold. Returns from what."""
+    pairs = direction_view()
+    labels = random_labels(pairs, served().labelled(), cut.filters)
+    threshold = pairs.own_threshold if cut.min_margin is None else cut.min_margin
+    found = precision_above(labels, pairs.curve(cut.filters), threshold)
+    told = "–" if found.estimate is None else f"{found.estimate:.1%}"
+    if found.estimate is not None:
+        told += f" [{found.low:.0%}–{found.high:.0%}]"
+    st.metric(
+        "Precision by labels [95 %]",
+        told,
+        help="From pairs that were drawn at random and marked, right and wrong; unsure ones are left out. Pairs of "
+        "which nothing is known widen the interval: they might all be wrong or all be right.",
+    )
+    advice = advise(labels, pairs.curve(cut.filters), threshold) if threshold is not None and found.pairs else None
+    counts = f"{found.right} right, {found.wrong} wrong, {found.unsure} unsure"
+    if labels.unused:
+        counts += f"; {labels.unused} not from a draw"
+    more = (
+        f". To know it within ±5 %: {advice.reason}, about {advice.labels:,} more" if advice and advice.labels else ""
+    )
+    return f"Labels of random samples here: {counts}{more}."
+
+
+# What happens when they are used
+
+
+def _set_margin(margin: float | None) -> None:
+    shown = view()
+    shown.set_cut(shown.cut.model_copy(update={"min_margin": margin, "min_precision": None}))
+    begin_rows()
+    rerun(*PARTS)
+
+
+def _slid() -> None:
+    _set_margin(float(st.session_state["slider"]))
+
+
+def _typed() -> None:
+    value = st.session_state["exact"]
+    _set_margin(None if value is None else float(value))
+
+
+def _own() -> None:
+    _set_margin(None)
+
+
+def _want() -> None:
+    wanted = st.session_state["wanted"]
+    if wanted is None:
+        return
+    margin = direction_view().curve(view().cut.filters).lowest_threshold(float(wanted))
+    if margin is None:
+        st.session_state["cut-told"] = f"No cut has an estimated precision of {wanted:.2f}."
+        rerun(*PARTS)
+    _set_margin(margin)
+
+
+def _clicked() -> None:
+    event: Any = st.session_state["margins"]
+    points = event["selection"].get(CLICKED) or []
+    if points and "low" in points[0]:
+        _set_margin(float(points[0]["low"]))

@@ -1,0 +1,174 @@
+"""One pair to hear, read and mark, by keys."""
+
+from typing import Any
+
+import streamlit as st
+
+from seamlessalign.errors import SeamlessAlignError
+from seamlessalign.pipelines.curation import pair_card
+from seamlessalign.pipelines.curation.address import DRAWS
+from seamlessalign.pipelines.curation.labels import Drawn, Label, Said
+from seamlessalign.pipelines.curation.page_state import direction_view, rerun, served, state, view
+from seamlessalign.pipelines.curation.pairs_shown import WINDOW, Window, card, has_draw, order_key, window
+from seamlessalign.pipelines.curation.told import quiet, tell
+
+MARKS: tuple[tuple[Said, str, str], ...] = (
+    ("right", "Right", "Y"),
+    ("wrong", "Wrong", "N"),
+    ("unsure", "Unsure", "U"),
+)
+
+
+def marking() -> None:
+    """The pair looked at, with what is to be said of it."""
+    run, shown = served(), view()
+    rows, row = _looked_at()
+    if state().begins and row is not None and shown.skip and has_draw(run.labelled(), row, rows.drawn):
+        _step(1)
+        rows, row = _looked_at()
+    state().begins = False
+    if row is None:
+        tell("No pair is here: choose others above, or go back." if shown.at else "No pair is chosen so.")
+    else:
+        said = run.labelled().get(f"{row['direction']} {row['pair_id']}")
+        made = card(
+            run,
+            row,
+            shown.cut,
+            said.label if said else None,
+            keys=True,
+            play_at_once=bool(st.session_state.get("play-at-once", False)),
+        )
+        pair_card.draw(made, key="looked-at")
+    _buttons(row is not None)
+    place, listen, passing = st.columns([3, 2, 2], vertical_alignment="center")
+    with place:
+        quiet(f"{_place(rows)} · P plays both sides, S the source, T the target")
+    listen.toggle("Play at once", key="play-at-once", help="Whenever another pair comes")
+    st.session_state["skip"] = shown.skip
+    passing.toggle("Pass over marked ones", key="skip", on_change=_set_skip)
+    if row is not None:
+        with st.expander("All columns of this pair"):
+            meanings = {column.name: column.meaning for column in direction_view().columns()}
+            listed = [
+                {"column": name, "value": _text(value), "meaning": meanings.get(name, "")}
+                for name, value in row.items()
+            ]
+            st.dataframe(listed, hide_index=True, width="stretch")
+
+
+def _looked_at() -> tuple[Window, dict[str, Any] | None]:
+    """The rows around the pair looked at, and it; where marked ones are passed over, the next that is not."""
+    shown = view()
+    rows = window(served(), state(), shown.at)
+    place = shown.at - rows.start
+    return rows, rows.rows[place] if place < len(rows.rows) else None
+
+
+def _buttons(there: bool) -> None:
+    read_only = served().read_only
+    places = st.columns([2, 2, 2, 2, 1, 1])
+    for place, (said, text, key) in zip(places, MARKS, strict=False):
+        place.button(
+            text,
+            key=f"mark-{said}",
+            shortcut=key,
+            on_click=_mark,
+            args=(said,),
+            disabled=not there or read_only,
+            width="stretch",
+            type="primary" if said == "right" else "secondary",
+        )
+    places[3].button(
+        "Undo", key="undo", shortcut="Z", on_click=_undo, disabled=read_only or not state().marked, width="stretch",
+        help="Takes back what this page marked last",
+    )  # fmt: skip
+    places[4].button("◀", key="back", shortcut="K", on_click=_go, args=(-1,), disabled=view().at == 0, width="stretch")
+    places[5].button("▶", key="on", shortcut="J", on_click=_go, args=(1,), disabled=not there, width="stretch")
+
+
+def _place(rows: Window) -> str:
+    shown = view()
+    whole = None
+    if shown.order not in DRAWS and shown.marked == "any":
+        curve = direction_view().curve(shown.cut.filters)
+        chosen = direction_view().at(shown.cut).pairs
+        whole = {"chosen": chosen, "all": curve.total, "not_chosen": curve.total - chosen}[shown.scope]
+    elif rows.is_last:
+        whole = rows.start + len(rows.rows)
+    here = f"pair {shown.at + 1:,}" if rows.rows else "no pair"
+    return here if whole is None else f"{here} of {whole:,}"
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+# What happens when they are used
+
+
+def add_label(row: dict[str, Any], said: Said, drawn: Drawn) -> bool:
+    """Keep what was said of a pair; where that fails, say why and return False."""
+    shown = view()
+    try:
+        margin = float(row["margin"])
+        threshold = shown.cut.min_margin if shown.cut.min_margin is not None else direction_view().own_threshold
+        line = Label(row["pair_id"], row["direction"], said, margin, drawn, state().session, threshold)
+        served().labels.append([line])
+    except SeamlessAlignError as error:
+        state().complaint = str(error)
+        return False
+    return True
+
+
+def _mark(said: Said) -> None:
+    rows, row = _looked_at()
+    if row is None or served().read_only:
+        return
+    if add_label(row, said, rows.drawn):
+        state().marked.append((row["direction"], row["pair_id"]))
+        _step(1)
+    rerun("numbers", "body")
+
+
+def _undo() -> None:
+    """Take the last mark of this page back, and look at its pair again."""
+    if not state().marked or served().read_only:
+        return
+    direction, pair = state().marked[-1]
+    row = served().view(direction).pair(pair)
+    if row is None or add_label(row, "undo", Drawn("looked up")):
+        state().marked.pop()
+    _find(pair)
+    rerun("numbers", "body")
+
+
+def _find(pair: str) -> None:
+    """Look at a pair again, if it is among the rows fetched last."""
+    for (key, start), rows in state().windows.items():
+        if key == order_key(view()):
+            for place, row in enumerate(rows.rows):
+                if row["pair_id"] == pair:
+                    view().at = start + place
+                    return
+
+
+def _go(step: int) -> None:
+    _step(step)
+    rerun("body")
+
+
+def _step(step: int) -> None:
+    """Look at the next pair, or the one before; where marked ones are passed over, at one that is not marked."""
+    shown, run = view(), served()
+    labelled = run.labelled()
+    for _ in range(50 * WINDOW):
+        shown.at = max(shown.at + step, 0)
+        rows, row = _looked_at()
+        if row is None or not shown.skip or not has_draw(labelled, row, rows.drawn) or shown.at == 0:
+            return
+
+
+def _set_skip() -> None:
+    view().skip = bool(st.session_state["skip"])
+    rerun("body")

@@ -1,0 +1,109 @@
+"""What stands before every request to the page: who asks by a foreign name is refused, and the page may load nothing.
+
+A web site that lets its own name point to 127.0.0.1 (DNS rebinding) would reach the page as if it were its own; its
+name is in the Host header. Other users of the machine reach 127.0.0.1 as well: only who has the key of the address that
+was printed gets in, and keeps it as a cookie.
+"""
+
+import hmac
+from collections.abc import Iterable
+from http.cookies import CookieError, SimpleCookie
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+KEY_NAME = "key"  # of the parameter; the cookie's has the port too, since cookies of all ports are one jar
+_HEADERS = {
+    # Vega compiles expressions and Streamlit starts modules from blobs; nothing comes from or goes to another host
+    "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' data: blob:; "
+    "font-src 'self' data:; connect-src 'self' blob:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+class PageGuard:
+    """Middleware (ASGI) around the whole page.
+
+    `port`: the one it listens at, or 0 where the name of the cookie need not tell it.
+    """
+
+    def __init__(self, app: "ASGIApp", key: str, port: int = 0) -> None:
+        self._app, self._key, self._cookie = app, key, f"seamlessalign-{port}"
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
+        given = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get(KEY_NAME, "")
+        if not is_own_host([value for name, value in headers if name == "host"]):
+            await _refuse(scope, send, 421, "This page answers to 127.0.0.1 and localhost only.")
+        elif self._is_key(given):
+            await self._app(scope, receive, self._with_headers(send, cookie=True))
+        elif any(self._is_key(value) for value in self._kept(headers)):
+            await self._app(scope, receive, self._with_headers(send, cookie=False))
+        else:
+            await _refuse(scope, send, 403, "Open the whole address that the command printed: its key is missing.")
+
+    def _is_key(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(), self._key.encode())
+
+    def _kept(self, headers: Iterable[tuple[str, str]]) -> list[str]:
+        kept = []
+        for name, value in headers:
+            if name == "cookie":
+                try:
+                    jar = SimpleCookie(value)
+                except CookieError:
+                    continue
+                if self._cookie in jar:
+                    kept.append(jar[self._cookie].value)
+        return kept
+
+    def _with_headers(self, send: "Send", *, cookie: bool) -> "Send":
+        added = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
+        if cookie:
+            worth = f"{self._cookie}={self._key}; Path=/; HttpOnly; SameSite=Strict"
+            added.append((b"set-cookie", worth.encode()))
+        replaced = {name for name, _ in added} - {b"set-cookie"}
+
+        async def sending(message: "Message") -> None:
+            if message["type"] == "http.response.start":
+                own = [pair for pair in message.get("headers", []) if pair[0].lower() not in replaced]
+                message = {**message, "headers": [*own, *added]}
+            await send(message)
+
+        return sending
+
+
+def is_own_host(hosts: Iterable[str]) -> bool:
+    """Whether a request's Host headers are one that names this machine as itself, with or without a port."""
+    given = list(hosts)
+    if len(given) != 1:
+        return False
+    try:
+        parts = urlsplit(f"//{given[0]}")
+        _ = parts.port  # raises where it is no number
+    except ValueError:
+        return False
+    rest = parts.username, parts.password, parts.path, parts.query, parts.fragment
+    return not any(rest) and (parts.hostname or "") in HOSTS
+
+
+async def _refuse(scope: "Scope", send: "Send", status: int, why: str) -> None:
+    """Answer with a line of text; a web socket is closed, which its client sees as 403."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"x-content-type-options", b"nosniff")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": f"{why}\n".encode()})

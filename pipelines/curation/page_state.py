@@ -1,0 +1,91 @@
+"""What one open page remembers: its view, which its address repeats, and what cannot be in an address."""
+
+import getpass
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+import streamlit as st
+
+from seamlessalign.pipelines.curation.address import View, from_parameters, to_parameters
+from seamlessalign.pipelines.curation.direction_view import DirectionView
+from seamlessalign.pipelines.curation.served import Served, get_served
+
+_STATE = "page_state"
+PARTS = ("numbers", "cut", "body")  # the fragments of the page
+
+
+@dataclass
+class PageState:
+    """The memory of an open page."""
+
+    view: View
+    left_out: list[str]  # parameters of the address that did not fit
+    session: str  # who marks: a user's name and what tells this page from his others
+    marked: list[tuple[str, str]] = field(default_factory=list)  # direction and pair of what this page marked, in order
+    windows: dict[Any, Any] = field(default_factory=dict)  # rows fetched last
+    filtered: list[str] = field(default_factory=list)  # columns whose filters are shown though they say nothing yet
+    begins: bool = True  # whether the rows are newly chosen, so that the first that is not marked is looked at
+    rerun_all: bool = False  # what was changed shows in all of the page
+    complaint: str = ""  # of what was done last
+    told: str = ""
+
+
+def served() -> Served:
+    """The run that is shown."""
+    return get_served()
+
+
+def state() -> PageState:
+    """The memory of this page, begun from its address."""
+    if _STATE not in st.session_state:
+        run = served()
+        given = {name: value for name, value in st.query_params.items() if name != "key"}
+        named = {column.name for direction in run.directions for column in run.view(direction).columns()}
+        view, left_out = from_parameters(given, run.directions, named)
+        session = f"{_user()}-{secrets.token_hex(2)}"
+        st.session_state[_STATE] = PageState(view, left_out, session, begins=view.at == 0)
+    found: PageState = st.session_state[_STATE]
+    return found
+
+
+def view() -> View:
+    """What this page shows."""
+    return state().view
+
+
+def direction_view() -> DirectionView:
+    """The pairs of the direction that this page shows."""
+    return served().view(view().direction)
+
+
+def remember() -> None:
+    """Have the address say what the page shows."""
+    told = to_parameters(view())
+    if dict(st.query_params) != told:
+        st.query_params.from_dict(told)
+
+
+def begin_rows() -> None:
+    """Look at the first of what was newly chosen."""
+    view().at = 0
+    state().begins = True
+
+
+def redraw_all_if_asked() -> None:
+    """In a fragment: draw the whole page anew where a callback wanted that (`PageState.rerun_all`)."""
+    if state().rerun_all:
+        state().rerun_all = False
+        st.rerun()
+
+
+def rerun(*parts: str) -> None:
+    """From a callback: draw these fragments anew, and nothing else."""
+    st.rerun(list(parts))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # nobody has this number
+        return "curator"

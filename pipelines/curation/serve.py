@@ -1,0 +1,131 @@
+"""Serves the curation page of a run on 127.0.0.1 until Ctrl-C or SIGTERM."""
+
+import contextlib
+import errno
+import logging
+import secrets
+import socket
+import threading
+import webbrowser
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seamlessalign.errors import ConfigError, MissingPackageError
+from seamlessalign.pipelines.curation.page_guard import KEY_NAME, PageGuard
+
+if TYPE_CHECKING:
+    from seamlessalign.pipelines.curation.served import Served
+
+ADDRESS = "127.0.0.1"
+_SCRIPT = Path(__file__).parent / "script" / "curate_page.py"
+_OPTIONS = {
+    "global.developmentMode": False,
+    "browser.gatherUsageStats": False,  # asks nothing of other hosts
+    "browser.serverAddress": ADDRESS,
+    "server.address": ADDRESS,
+    "server.headless": True,
+    "server.enableCORS": True,  # which is: refuse other origins
+    "server.enableXsrfProtection": True,
+    "server.xsrfCookieSameSite": "strict",
+    "server.allowedHosts": ["127.0.0.1", "localhost", "::1"],
+    "server.corsAllowedOrigins": [],
+    "server.enableStaticServing": False,
+    "server.enableAgentApi": False,
+    "server.fileWatcherType": "none",
+    "server.runOnSave": False,
+    "server.maxUploadSize": 1,
+    "server.disconnectedSessionTTL": 60,
+    "client.toolbarMode": "minimal",
+    "client.showErrorDetails": "type",
+    "client.showErrorLinks": False,
+    "client.showSidebarNavigation": False,
+    "runner.magicEnabled": False,
+    "logger.level": "error",
+    "theme.primaryColor": "#0072b2",  # of Okabe and Ito's colours, which everybody can tell apart
+}
+
+
+def serve(
+    root: str,
+    *,
+    port: int = 8501,
+    read_only: bool = False,
+    open_browser: bool = True,
+    say: Callable[[str], None] = print,
+) -> int:
+    """Serve the page of the run in folder `root` until the process is told to stop; returns 0.
+
+    port: 0 takes a free one. Raises ConfigError where the port cannot be had, InputError where the folder is not a run
+    or has no pairs, MissingPackageError without the extra `curate`.
+    """
+    _need_packages()
+    import uvicorn
+
+    from seamlessalign.pipelines.curation.served import Served, set_served
+
+    served = Served(root, read_only=read_only)
+    with _listen(port) as listening, contextlib.closing(served):
+        port = listening.getsockname()[1]
+        set_served(served)
+        _warm(served)
+        key = secrets.token_urlsafe(16)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                _application(served, key, port),
+                log_level="error",
+                access_log=False,
+                timeout_graceful_shutdown=1,
+                ws_max_size=2**24,
+            )
+        )
+        address = f"http://{ADDRESS}:{port}/?{KEY_NAME}={key}"
+        say(f"{root}{' (read only)' if read_only else ''}: {address}")
+        if open_browser:
+            webbrowser.open(address)
+        with contextlib.suppress(KeyboardInterrupt):  # raised again once the server has ended
+            server.run(sockets=[listening])
+    return 0
+
+
+def _application(served: "Served", key: str, port: int) -> PageGuard:
+    from streamlit import config
+    from streamlit.starlette import App
+
+    config.get_config_options(force_reparse=True, options_from_flags=_OPTIONS | {"server.port": port})
+    logging.getLogger("streamlit").setLevel(logging.ERROR)
+    return PageGuard(App(_SCRIPT, routes=served.clips.routes()), key, port)
+
+
+def _warm(served: "Served") -> None:
+    """Load what every page needs, and count the first direction meanwhile, so that the first page need not wait."""
+    import importlib
+
+    first = threading.Thread(target=served.warm, daemon=True)
+    first.start()
+    for name in ("altair", "pandas", "seamlessalign.pipelines.curation.page"):
+        importlib.import_module(name)
+
+
+def _need_packages() -> None:
+    from importlib.util import find_spec
+
+    for package in ("streamlit", "duckdb", "altair", "pandas", "uvicorn"):
+        if find_spec(package) is None:
+            raise MissingPackageError(package, "curate", "the curation page")
+
+
+def _listen(port: int) -> socket.socket:
+    try:
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((ADDRESS, port))
+        listening.listen(128)
+    except OverflowError:
+        raise ConfigError(f"--port {port}: a port is a number from 0 to 65535") from None
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(f"port {port} of {ADDRESS} is taken: give another with --port, or 0 for any") from None
+        raise ConfigError(f"port {port} of {ADDRESS} cannot be had: {error.strerror}") from None
+    return listening
