@@ -8,7 +8,17 @@ import streamlit as st
 from seamlessalign.pipelines.curation.labelled_precision import advise, precision_above, random_labels
 from seamlessalign.pipelines.curation.margin_chart import CLICKED, margin_chart, shown_range, trade_chart
 from seamlessalign.pipelines.curation.margin_curve import Kept, MarginCurve
-from seamlessalign.pipelines.curation.page_state import PARTS, begin_rows, direction_view, remember, rerun, served, view
+from seamlessalign.pipelines.curation.page_state import (
+    PARTS,
+    begin_rows,
+    direction_view,
+    key_of,
+    remember,
+    rerun,
+    served,
+    set_otherwise,
+    view,
+)
 from seamlessalign.pipelines.curation.told import quiet
 from seamlessalign.pipelines.selection import Cut
 
@@ -73,18 +83,21 @@ def _slider(curve: MarginCurve, cut: Cut, line: float | None, low: float, high: 
     step = 1 / curve.grid.per_unit
     digits = max(0, math.ceil(-math.log10(step) - 1e-9))
     at = low if line is None else min(max(line, low), high)
-    st.session_state["slider"] = round(at, digits)
+    st.session_state[key_of("slider")] = round(at, digits)
     slider.slider(
         "Keep pairs with a margin of at least",
         round(low, digits),
         round(high, digits),
-        key="slider",
+        key=key_of("slider"),
         step=step,
         format=f"%.{digits}f",
         on_change=_slid,
+        args=(key_of("slider"),),
     )
-    st.session_state["exact"] = line
-    exact.number_input("exactly", value=None, key="exact", step=step, format="%.4f", on_change=_typed)
+    st.session_state[key_of("exact")] = line
+    exact.number_input(
+        "exactly", value=None, key=key_of("exact"), step=step, format="%.4f", on_change=_typed, args=(key_of("exact"),)
+    )
     back.button(
         "Run's own cut" if own is None else f"Run's own cut ({own:.4g})",
         on_click=_own,
@@ -140,20 +153,23 @@ def _labelled_precision(cut: Cut) -> str:
 # What happens when they are used
 
 
-def _set_margin(margin: float | None) -> None:
+def _set_margin(margin: float | None, *by_hand: str) -> None:
     shown = view()
     shown.set_cut(shown.cut.model_copy(update={"min_margin": margin, "min_precision": None}))
+    set_otherwise(*({"slider", "exact"} - {*by_hand}))
     begin_rows()
     rerun(*PARTS)
 
 
-def _slid() -> None:
-    _set_margin(float(st.session_state["slider"]))
+def _slid(key: str) -> None:
+    if key == key_of("slider"):  # else it was set otherwise meanwhile
+        _set_margin(float(st.session_state[key]), "slider")
 
 
-def _typed() -> None:
-    value = st.session_state["exact"]
-    _set_margin(None if value is None else float(value))
+def _typed(key: str) -> None:
+    if key == key_of("exact"):
+        value = st.session_state[key]
+        _set_margin(None if value is None else float(value), "exact")
 
 
 def _own() -> None:
@@ -161,7 +177,7 @@ def _own() -> None:
 
 
 def _want() -> None:
-    wanted = st.session_state["wanted"]
+    wanted = st.session_state.get("wanted")
     if wanted is None:
         return
     margin = direction_view().curve(view().cut.filters).lowest_threshold(float(wanted))

@@ -7,7 +7,15 @@ from typing import Any
 import streamlit as st
 
 from seamlessalign.pipelines.curation.direction_view import DirectionView
-from seamlessalign.pipelines.curation.page_state import begin_rows, direction_view, served, state, view
+from seamlessalign.pipelines.curation.page_state import (
+    begin_rows,
+    direction_view,
+    key_of,
+    served,
+    set_otherwise,
+    state,
+    view,
+)
 from seamlessalign.pipelines.curation.told import quiet
 from seamlessalign.pipelines.pair_columns import PairColumn
 from seamlessalign.pipelines.selection import Filter
@@ -44,7 +52,7 @@ def filter_panel() -> None:
 
 
 def _control(pairs: DirectionView, column: PairColumn, filters: Sequence[Filter]) -> None:
-    name, key = column.name, f"filter-{view().direction}-{column.name}"
+    name, key = column.name, _key(column.name)
     with st.container(border=True):
         title, close = st.columns([5, 1], vertical_alignment="center")
         with title:
@@ -60,6 +68,10 @@ def _control(pairs: DirectionView, column: PairColumn, filters: Sequence[Filter]
             st.text_input("contains", key=key, on_change=_set_text, args=(name, key), placeholder="a word, in any case")
         else:
             _values(pairs, column, key, given)
+
+
+def _key(name: str) -> str:
+    return f"{key_of('filter')}-{view().direction}-{name}"
 
 
 def _range(pairs: DirectionView, column: PairColumn, key: str, given: dict[str, Any]) -> None:
@@ -111,28 +123,35 @@ def _step(low: float | None, high: float | None) -> float:
 
 
 def _add() -> None:
-    name = st.session_state["add-filter"]
+    name = st.session_state.get("add-filter")
     if name and name not in state().filtered:
         state().filtered.append(name)
 
 
 def _remove(name: str) -> None:
     state().filtered = [one for one in state().filtered if one != name]
+    set_otherwise("filter")
     _replace(name, [])
 
 
 def _set_text(name: str, key: str) -> None:
-    text = st.session_state[key]
+    if key != _key(name):  # of another direction, or taken away meanwhile
+        return
+    text = st.session_state.get(key)
     _replace(name, [Filter(column=name, op="contains", value=text)] if text else [])
 
 
 def _set_range(name: str, key: str) -> None:
+    if key != _key(name):
+        return
     given = {op: st.session_state.get(f"{key}-{op}") for op in ("at_least", "at_most")}
     _replace(name, [Filter(column=name, op=op, value=value) for op, value in given.items() if value is not None])  # type: ignore[arg-type]
 
 
 def _set_values(name: str, key: str) -> None:
-    values = st.session_state[key]
+    if key != _key(name):
+        return
+    values = st.session_state.get(key) or []
     if NONE in values:  # a condition on values is not met where there is none, so this one stands by itself
         _replace(name, [Filter(column=name, op="is_null")])
     else:

@@ -9,7 +9,15 @@ from seamlessalign.errors import SeamlessAlignError
 from seamlessalign.pipelines.curation.address import Policy
 from seamlessalign.pipelines.curation.cut_panel import hours_text
 from seamlessalign.pipelines.curation.export_jobs import default_target, export_command
-from seamlessalign.pipelines.curation.page_state import begin_rows, direction_view, rerun, served, state, view
+from seamlessalign.pipelines.curation.page_state import (
+    begin_rows,
+    direction_view,
+    rerun,
+    served,
+    set_otherwise,
+    state,
+    view,
+)
 from seamlessalign.pipelines.curation.told import output, quiet, tell
 from seamlessalign.pipelines.exports.formats import FORMATS
 from seamlessalign.pipelines.selection import Selection, list_selections, read_selection, write_selection
@@ -205,12 +213,12 @@ def _file(kind: str) -> Any:
 
 
 def _set_policy() -> None:
-    view().labels = st.session_state["policy"]
+    view().labels = st.session_state.get("policy", view().labels)
     rerun("body")
 
 
 def _save(directions: tuple[str, ...]) -> None:
-    run, name = served(), st.session_state["save-name"]
+    run, name = served(), st.session_state.get("save-name", "")
     if run.read_only:
         return
     try:
@@ -234,6 +242,7 @@ def _take_up(selection: Selection) -> None:
             shown.direction = here
     st.session_state["wanted-directions"] = [name for name in run.directions if name in selection.directions]
     begin_rows()
+    set_otherwise("slider", "exact", "filter")
     state().filtered = []
     state().rerun_all = True
 

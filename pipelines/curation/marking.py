@@ -170,5 +170,5 @@ def _step(step: int) -> None:
 
 
 def _set_skip() -> None:
-    view().skip = bool(st.session_state["skip"])
+    view().skip = bool(st.session_state.get("skip", True))
     rerun("body")

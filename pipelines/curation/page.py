@@ -15,6 +15,7 @@ from seamlessalign.pipelines.curation.page_state import (
     remember,
     rerun,
     served,
+    set_otherwise,
     state,
     view,
 )
@@ -126,7 +127,7 @@ def _which() -> None:
 
 
 def _set(name: str) -> None:
-    value = st.session_state[name]
+    value = st.session_state.get(name)
     if value is not None:
         setattr(view(), name, value)
         if name != "look":
@@ -135,8 +136,9 @@ def _set(name: str) -> None:
 
 
 def _set_direction() -> None:
-    view().direction = st.session_state["direction"]
+    view().direction = st.session_state.get("direction", view().direction)
     begin_rows()
+    set_otherwise("slider", "exact")
     state().filtered = []
 
 

@@ -24,6 +24,7 @@ class PageState:
     session: str  # who marks: a user's name and what tells this page from his others
     marked: list[tuple[str, str]] = field(default_factory=list)  # direction and pair of what this page marked, in order
     windows: dict[Any, Any] = field(default_factory=dict)  # rows fetched last
+    fresh: dict[str, int] = field(default_factory=dict)  # how often a control was set otherwise than by hand
     filtered: list[str] = field(default_factory=list)  # columns whose filters are shown though they say nothing yet
     begins: bool = True  # whether the rows are newly chosen, so that the first that is not marked is looked at
     rerun_all: bool = False  # what was changed shows in all of the page
@@ -64,6 +65,21 @@ def remember() -> None:
     told = to_parameters(view())
     if dict(st.query_params) != told:
         st.query_params.from_dict(told)
+
+
+def key_of(control: str) -> str:
+    """The key of a control that is also set otherwise than by hand."""
+    return f"{control}-{state().fresh.get(control, 0)}"
+
+
+def set_otherwise(*controls: str) -> None:
+    """Take other controls in the place of these, since what they are set to is not by hand.
+
+    A browser sends what its controls show with whatever is done next. Where that is before it has shown the new
+    values, the old ones would be taken for what was just done by hand.
+    """
+    for control in controls:
+        state().fresh[control] = state().fresh.get(control, 0) + 1
 
 
 def begin_rows() -> None:

@@ -102,9 +102,10 @@ class Browser:
             self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
 
     def click_button(self, label: str) -> None:
-        """Click the button whose text begins so."""
+        """Click the button whose text begins so, once it can be clicked; a newline stands for its end."""
         self.click(
-            f"[...document.querySelectorAll('button')].find(b => b.innerText.trim().startsWith({json.dumps(label)}))"
+            f"[...document.querySelectorAll('button:not(:disabled)')]"
+            f".find(b => (b.innerText.trim() + '\\n').startsWith({json.dumps(label)}))"
         )
 
     def type(self, text: str) -> None:

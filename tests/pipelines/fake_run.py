@@ -3,6 +3,7 @@
 import io
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from typing import Any
@@ -84,9 +85,10 @@ class FakeRun:
         kind: str = "opus",
         by_precision: bool = False,
         frames: bool = False,
+        texts: Sequence[str] = TEXTS,
     ) -> None:
         self.root = root
-        self.frames = frames
+        self.frames, self.texts = frames, texts
         self.by_precision = by_precision
         self.random = np.random.default_rng(7)
         self.recordings = self._recordings()
@@ -128,7 +130,7 @@ class FakeRun:
             source = sources[number % len(sources)]
             start = int(self.random.integers(0, source["num_samples"] - 12 * 16_000))
             end = start + int(self.random.integers(2 * 16_000, 10 * 16_000))
-            text = TEXTS[number % len(TEXTS)] + ("" if number < 6 else f" {number}")
+            text = self.texts[number % len(self.texts)] + ("" if number < 6 else f" {number}")
             ids = sentence_id(text, "eng"), segment_id(source["recording_id"], start, end)
             estimate = float(np.float32(1 / (1 + np.exp(-30 * (margin - threshold))))) if lang == "fra" else None
             row = asdict(
