@@ -79,7 +79,7 @@ def hours_text(kept: Kept) -> str:
 
 
 def _slider(curve: MarginCurve, cut: Cut, line: float | None, low: float, high: float, own: float | None) -> None:
-    slider, exact, back, wanted = st.columns([5, 2, 3, 3], vertical_alignment="bottom")
+    slider, exact, back, wanted = st.columns([9, 5, 5, 5], vertical_alignment="bottom")
     step = 1 / curve.grid.per_unit
     digits = max(0, math.ceil(-math.log10(step) - 1e-9))
     at = low if line is None else min(max(line, low), high)

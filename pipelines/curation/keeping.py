@@ -33,7 +33,7 @@ _MOST_ROWS = 1_000_000  # of a table that is downloaded
 def keeping() -> None:
     """What is chosen in every direction, and what can be done with it."""
     run = served()
-    st.subheader("What is chosen", anchor=False)
+    st.markdown("##### What is chosen")
     chosen = _choice()
     st.session_state["policy"] = view().labels
     st.selectbox(
@@ -45,7 +45,7 @@ def keeping() -> None:
     )
     save, take_up = st.columns(2)
     with save, st.container(border=True):
-        st.subheader("Save", anchor=False)
+        st.markdown("##### Save")
         name = st.text_input("Name", key="save-name", max_chars=64, placeholder="letters, digits, . _ -")
         st.text_input("Note", key="save-note", max_chars=2000, placeholder="why, for whoever reads it later")
         names = list_selections(run.root)
@@ -60,7 +60,7 @@ def keeping() -> None:
         if told := st.session_state.pop("save-told", ""):
             tell(told)
     with take_up, st.container(border=True):
-        st.subheader("Saved ones", anchor=False)
+        st.markdown("##### Saved ones")
         names = list_selections(run.root)
         if not names:
             quiet("There are none yet.")
@@ -121,7 +121,7 @@ def _export(name: str) -> None:
     """The command that exports a saved selection, and a button that does."""
     run = served()
     with st.container(border=True):
-        st.subheader("Export", anchor=False)
+        st.markdown("##### Export")
         chosen = st.selectbox("Format", list(FORMATS), key="format")
         quiet("At a shell, with any folder:")
         target = default_target(run.root, name, chosen)
@@ -171,7 +171,7 @@ def _download() -> None:
     shown = view()
     kept = direction_view().at(shown.cut).pairs
     with st.container(border=True):
-        st.subheader("The table of the pairs chosen here", anchor=False)
+        st.markdown("##### The table of the pairs chosen here")
         if kept > _MOST_ROWS:
             quiet(f"{kept:,} rows are too many for a browser: export the selection, or ask for them in Python.")
             return

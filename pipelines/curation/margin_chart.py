@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours; the kinds differ in lightness too, and the legend has their order
 CHOSEN, BELOW, OTHER, CUT = "#0072b2", "#56b4e9", "#b8b8b8", "#d55e00"
-KINDS = ("chosen", "below the cut", "rejected for another reason")
+KINDS = ("chosen", "below the cut", "rejected otherwise")
 CLICKED = "clicked"  # the name of the selection that a click on a bar makes
 _HEIGHT = 230
 _BARS = 80

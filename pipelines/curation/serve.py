@@ -42,7 +42,8 @@ _OPTIONS = {
     "client.showSidebarNavigation": False,
     "runner.magicEnabled": False,
     "logger.level": "error",
-    "theme.primaryColor": "#0072b2",  # of Okabe and Ito's colours, which everybody can tell apart
+    "theme.light.primaryColor": "#0072b2",  # of Okabe and Ito's colours, which everybody can tell apart
+    "theme.dark.primaryColor": "#56b4e9",
 }
 
 

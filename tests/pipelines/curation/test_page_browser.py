@@ -118,6 +118,7 @@ def test_texts_of_the_data_are_only_texts(tmp_path: Path) -> None:
         assert page.asked_of_others(address.split("/?")[0]) == []
 
 
+@pytest.mark.thorough
 def test_two_pages_mark_at_the_same_time(tmp_path: Path) -> None:
     run = FakeRun(str(tmp_path / "run"), rejected=20, frames=True)
     with (
@@ -170,6 +171,7 @@ def test_nothing_beyond_the_page_can_be_asked_for(tmp_path: Path) -> None:
         assert ask("/_stcore/health", Host="evil.example")[0] == 421
 
 
+@pytest.mark.thorough
 def test_read_only_keeps_nothing(tmp_path: Path) -> None:
     run = FakeRun(str(tmp_path / "run"), rejected=20, frames=True)
     there = sorted(str(path) for path in Path(run.root).rglob("*"))
@@ -183,6 +185,7 @@ def test_read_only_keeps_nothing(tmp_path: Path) -> None:
     assert sorted(str(path) for path in Path(run.root).rglob("*")) == there
 
 
+@pytest.mark.thorough
 def test_an_address_that_does_not_fit_is_shown_as_far_as_it_does(tmp_path: Path) -> None:
     run = FakeRun(str(tmp_path / "run"), rejected=20, frames=True)
     cut = json.dumps({"min_margin": 1.2})
@@ -196,6 +199,7 @@ def test_an_address_that_does_not_fit_is_shown_as_far_as_it_does(tmp_path: Path)
         page.wait_for(f"{METRICS}[0] === '{wanted}'")
 
 
+@pytest.mark.thorough
 def test_the_chosen_rows_are_downloaded(tmp_path: Path) -> None:
     run = FakeRun(str(tmp_path / "run"), rejected=20, frames=True)
     with curating(run.root) as address, browser(tmp_path / "profile") as page:
