@@ -131,8 +131,7 @@ class Listening:
                     return NotHeard("the recording is another one than was mined")
                 (samples,) = cut(path, [(first, last)], decoding)
         except (OSError, SeamlessAlignError) as error:
-            told = error.detail if isinstance(error, UnreadableError) else error
-            return NotHeard(f"the recording cannot be read: {' '.join(str(told).split())}")
+            return NotHeard(f"the recording cannot be read: {_told(error)}")
         return Heard(samples, start - first, end - first, "recording", "")
 
     def _from_corpus(self, pair: Mapping[str, Any], side: Side, reason: str) -> Heard | NotHeard:
@@ -143,7 +142,7 @@ class Listening:
                 return NotHeard(f"{reason}; the corpus does not have this pair")
             samples = _decoded(rows[0]["audio"]["bytes"])
         except (OSError, SeamlessAlignError) as error:
-            return NotHeard(f"{reason}; {' '.join(str(error).split())}")
+            return NotHeard(f"{reason}; {_told(error)}")
         return Heard(samples, 0, len(samples), "corpus", f"{reason}: this is what was cut for the corpus")
 
     def _row(self, query: str, parameters: Any, table: str) -> list[dict[str, Any]]:
@@ -159,6 +158,12 @@ class Listening:
         if self._unchanged.get(path, ("", ""))[0] != version:
             self._unchanged[path] = version, storage.sha256_of(storage.local_path(path))
         return self._unchanged[path][1]
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, UnreadableError):
+        return " ".join(error.detail.split())
+    return " ".join(str(getattr(error, "strerror", None) or error).split())
 
 
 def _decoded(data: bytes) -> Samples:

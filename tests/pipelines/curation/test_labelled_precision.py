@@ -1,0 +1,204 @@
+"""Precision from labels: by hand, where the truth is known, and only from pairs that were drawn at random."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.curation_precision import CHANCES, WAYS, Population, cover, made
+from seamlessalign.pipelines.curation.direction_view import DirectionView, filters_key
+from seamlessalign.pipelines.curation.labelled_precision import (
+    Frame,
+    RandomLabels,
+    advise,
+    lowest_threshold,
+    precision_above,
+    precision_curve,
+    random_labels,
+    wilson,
+)
+from seamlessalign.pipelines.curation.labels import Drawn, How, Label, Labels, Said, fold
+from seamlessalign.pipelines.run_tables import RunTables
+from seamlessalign.pipelines.selection import Cut, Filter
+from tests.pipelines.curation.made_pairs import make_run
+
+pytest.importorskip("duckdb", reason="needs duckdb of the extra 'curate'")
+
+ABOVE: How = "random above the threshold"
+
+
+def _labels(margins: list[float], right: list[float], *frames: Frame) -> RandomLabels:
+    return RandomLabels(np.array(margins), np.array(right), frames, 0)
+
+
+@pytest.fixture(scope="module")
+def population() -> Population:
+    """2,000 pairs, margins 1.000 to 2.999, those from 2 up right."""
+    margins = (np.arange(2999, 999, -1) / 1000).astype(np.float32)
+    return Population(margins, margins >= 2)
+
+
+class TestWilson:
+    def test_it_is_where_the_true_share_is_so_many_errors_away(self) -> None:
+        low, high = wilson(0.8, 25)
+        for bound in (low, high):
+            assert abs(0.8 - bound) == pytest.approx(1.959964 * math.sqrt(bound * (1 - bound) / 25), rel=1e-6)
+        assert wilson(1.0, 10)[1] == 1.0 and wilson(1.0, 10)[0] == pytest.approx(10 / (10 + 1.959964**2), rel=1e-6)
+        assert wilson(0.3, 0) == (0.0, 1.0) and wilson(0.3, math.inf) == (0.3, 0.3)
+        narrow, wide = wilson(0.5, 40, 0.5), wilson(0.5, 40, 0.99)
+        assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+class TestPrecision:
+    def test_labels_of_all_pairs_leave_nothing_open(self, population: Population) -> None:
+        curve = population.curve()
+        labels = population.drawn([(1.5, math.inf, 10_000)], curve, np.random.default_rng(0))
+        found = precision_above(labels, curve, 1.5)
+        assert (found.estimate, found.low, found.high) == pytest.approx((1000 / 1500,) * 3)
+        assert (found.right, found.wrong, found.unsure, found.covered, found.pairs) == (1000, 500, 0, 1.0, 1500)
+
+    def test_bands_count_by_their_pairs_and_not_by_their_labels(self, population: Population) -> None:
+        """Most labels are from a narrow band of wrong pairs, which are few."""
+        curve = population.curve()
+        near = Frame(1.9, 2.0, 50, 100)
+        everywhere = Frame(1.9, math.inf, 55, 1100)
+        margins = [1.9 + n / 500 for n in range(50)] + [1.9005 + n / 50 for n in range(55)]
+        labels = _labels(margins, [float(margin >= 2) for margin in margins], near, everywhere)
+        found = precision_above(labels, curve, 1.9)
+        assert found.wrong == 55 and found.right == 50
+        assert found.estimate == pytest.approx(1000 / 1100, abs=0.01)
+        assert found.low < 1000 / 1100 < found.high
+
+    def test_a_label_stands_for_as_many_pairs_as_its_chance_was_small(self) -> None:
+        labels = _labels([1.0, 2.0, 3.0], [1, 1, 0], Frame(0.5, 2.5, 10, 40), Frame(1.5, math.inf, 20, 100))
+        assert labels.chance == pytest.approx([0.25, 1 - 0.75 * 0.8, 0.2])
+
+    def test_margins_that_no_draw_covered_may_be_anything(self, population: Population) -> None:
+        curve = population.curve()
+        labels = population.drawn([(2.5, math.inf, 500)], curve, np.random.default_rng(0))
+        found = precision_above(labels, curve, 1.5)
+        assert (found.estimate, found.covered) == pytest.approx((1.0, 1 / 3))
+        assert (found.low, found.high) == pytest.approx((1 / 3, 1.0))
+
+    def test_without_labels_nothing_is_known(self, population: Population) -> None:
+        curve = population.curve()
+        for labels in (_labels([], []), _labels([1.7], [math.nan], Frame(1.5, math.inf, 1, 1500))):
+            found = precision_above(labels, curve, 1.5)
+            assert (found.estimate, found.low, found.high) == (None, 0.0, 1.0)
+        assert found.unsure == 1
+        assert precision_above(labels, curve, 99.0).pairs == 0
+        assert precision_curve(labels, curve)["low"].null_count == len(precision_curve(labels, curve))
+
+    def test_a_curve_tells_the_same_and_the_lowest_good_threshold(self, population: Population) -> None:
+        curve = population.curve()
+        labels = population.drawn([(1.0, math.inf, 400)], curve, np.random.default_rng(1))
+        shown = precision_curve(labels, curve, 50)
+        for row in shown.slice(5, 30).to_pylist():
+            found = precision_above(labels, curve, row["threshold"])
+            assert (row["precision"], row["low"], row["high"], row["pairs"]) == (
+                found.estimate, found.low, found.high, found.pairs
+            )  # fmt: skip
+            assert row["labels"] == found.right + found.wrong
+        at = lowest_threshold(shown, 0.9)
+        assert at is not None and 1.85 < at < 2.1 and population.precision(at) >= 0.9
+        assert lowest_threshold(shown, 1.0001) is None
+
+    def test_advice(self, population: Population) -> None:
+        curve, rng = population.curve(), np.random.default_rng(2)
+        first = advise(_labels([], []), curve, 1.8)
+        assert (
+            (first.how, first.high) == (ABOVE, None) and 50 < first.labels < 400 and "nothing is known" in first.reason
+        )
+        few = population.drawn([(1.8, math.inf, 60)], curve, rng)
+        told = advise(few, curve, 1.8)
+        assert told.labels > 0 and "leaves most open" in told.reason
+        assert told.low is not None and 1.8 <= told.low + 1e-6 <= 2.1  # where right turns to wrong, not far above
+        many = population.drawn([(1.8, math.inf, 1100)], curve, rng)
+        assert advise(many, curve, 1.8).labels == 0
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("way", WAYS)
+    def test_the_interval_holds_the_truth_nearly_as_often_as_it_says(self, way: str) -> None:
+        self._check_coverage("all .97", way)
+
+    @pytest.mark.slow
+    @pytest.mark.thorough
+    @pytest.mark.parametrize("chance", [name for name in CHANCES if name != "all .97"])
+    @pytest.mark.parametrize("way", WAYS)
+    def test_so_it_does_however_the_truth_goes(self, chance: str, way: str) -> None:
+        self._check_coverage(chance, way)
+
+    @staticmethod
+    def _check_coverage(chance: str, way: str) -> None:
+        rng = np.random.default_rng(5)
+        pairs = made(20_000, rng, CHANCES[chance])
+        found = cover(pairs, 1.15, WAYS[way](1.15, 60), 400, rng)
+        assert found.held / found.repeats >= 0.93  # about three errors below what the benchmark prints
+
+
+class TestWhichLabelsCount:
+    @pytest.fixture
+    def view(self, tmp_path: Path) -> Iterator[DirectionView]:
+        make_run(tmp_path / "run", 400)
+        with RunTables(str(tmp_path / "run"), threads=1) as tables:
+            yield DirectionView(tables, "eng-frA")
+
+    @staticmethod
+    def _say(rows: list[dict[str, Any]], drawn: Drawn, label: Said = "right") -> list[Label]:
+        return [Label(row["pair_id"], row["direction"], label, row["margin"], drawn) for row in rows]
+
+    def _found(self, view: DirectionView, lines: list[Label], *filters: Filter) -> RandomLabels:
+        labels = Labels(view.tables.root)
+        labels.append(lines)
+        return random_labels(view, fold(labels.read()), filters)
+
+    def test_only_random_ones(self, view: DirectionView) -> None:
+        cut = Cut(min_margin=1.15)
+        rows, drawn = view.draw(cut, ABOVE, limit=30)
+        best = view.rows(cut, limit=50).to_pylist()
+        found = self._found(view, self._say(best, Drawn("in order")) + self._say(rows.to_pylist(), drawn, "wrong"))
+        assert len(found.margins) == 30 and (found.right == 0).all()
+        both = {row["pair_id"] for row in best} & set(rows["pair_id"].to_pylist())
+        assert found.unused == 50 - len(both)
+        (frame,) = found.frames
+        assert (frame.low, frame.high, frame.labelled) == (float(np.float32(1.15)), math.inf, 30)
+        assert frame.pairs == view.at(cut).pairs
+
+    def test_a_pair_that_was_drawn_keeps_that_however_it_is_labelled_again(self, view: DirectionView) -> None:
+        rows, drawn = view.draw(Cut(min_margin=1.15), ABOVE, limit=10)
+        lines = self._say(rows.to_pylist(), drawn)
+        lines += self._say(rows.to_pylist()[:4], Drawn("looked up"), "wrong")
+        lines += self._say(rows.to_pylist()[3:5], Drawn("looked up"), "undo")
+        found = self._found(view, lines)
+        assert len(found.margins) == 9 and np.sum(found.right == 0) == 3 and found.frames[0].labelled == 9
+
+    def test_draws_under_fewer_filters_count_and_those_under_others_do_not(self, view: DirectionView) -> None:
+        long = Filter(column="tgt_seconds", op="at_least", value=2.0)
+        other = Filter(column="cosine", op="at_least", value=0.5)
+        plain, drawn = view.draw(Cut(min_margin=1.15), ABOVE, seed=1, limit=40)
+        under, drawn_under = view.draw(Cut(min_margin=1.15, filters=[other]), ABOVE, seed=2, limit=20)
+        assert drawn_under.among == filters_key([other])
+        lines = self._say(plain.to_pylist(), drawn) + self._say(under.to_pylist(), drawn_under)
+        passing = {row["pair_id"] for row in plain.to_pylist() if row["tgt_seconds"] >= 2}
+        found = self._found(view, lines, long)
+        assert len(found.margins) == len(passing) < 40
+        (frame,) = found.frames
+        assert frame.labelled == len(passing)
+        assert frame.pairs == view.at(Cut(min_margin=1.15, filters=[long])).pairs
+        assert len(self._found(view, [], long, other).frames) == 2
+
+    def test_those_of_pairs_that_are_gone_or_cannot_be_chosen_do_not(self, view: DirectionView) -> None:
+        everything = Drawn("random")
+        rejected = [
+            row for row in view.rows(Cut(min_margin=0.0), "not chosen", limit=5).to_pylist() if row["drop_reason"]
+        ]
+        assert len(rejected) == 5
+        gone = [{"pair_id": "gone", "direction": "eng-frA", "margin": 1.2}]
+        kept = view.rows(Cut(), limit=3).to_pylist()
+        found = self._found(view, self._say([*rejected, *gone, *kept], everything))
+        assert len(found.margins) == 3 and found.unused == 6
+        again = self._found(view, self._say(view.rows(Cut(), limit=6).to_pylist(), everything))
+        assert len(again.margins) == 6  # what is new is looked for, the rest remembered
