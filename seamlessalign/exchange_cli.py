@@ -137,6 +137,15 @@ def _add_import(commands: Any) -> None:
     take.add_argument("--min-score", type=float, metavar="S", help="only pairs with this published score or more")
     take.add_argument("--limit", type=int, metavar="N", help="only the first N pairs of each direction")
     take.add_argument("--common-crawl", metavar="BASE", help="where WET files are: an address, or a folder with a copy")
+    take.add_argument(
+        "--root", metavar="FOLDER", help="below it lie recordings that are not on the web, as runs of yours may name"
+    )
+    take.add_argument(
+        "--texts",
+        action="append",
+        metavar="FILE",
+        help="look texts that are of no WET file up in its lines; may be repeated",
+    )
     take.set_defaults(command=_import_metadata, overrides=[])
 
 
@@ -153,6 +162,8 @@ def _import_metadata(arguments: argparse.Namespace) -> int:
         "min_score": arguments.min_score,
         "limit": arguments.limit,
         "common_crawl": arguments.common_crawl,
+        "texts": arguments.texts,
+        "audio": {"root": arguments.root} if arguments.root else None,
     }
     config = load_rebuild_config(given, overrides)
     with uncollected():

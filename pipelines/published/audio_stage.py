@@ -26,6 +26,7 @@ from seamlessalign.pipelines.context import Stopwatch, advance
 from seamlessalign.pipelines.ledger import Mark, Tally
 from seamlessalign.pipelines.published.downloads import Downloads, Traffic, name_of
 from seamlessalign.pipelines.published.hosts import Hosts, host_of, shared_folder
+from seamlessalign.pipelines.published.own_sources import bring, is_on_the_web
 from seamlessalign.pipelines.published.rebuild_tasks import (
     CLIPS,
     CLIPS_SCHEMA,
@@ -37,6 +38,7 @@ from seamlessalign.pipelines.published.rebuild_tasks import (
 from seamlessalign.pipelines.published.robots import Robots
 from seamlessalign.retries import is_transient
 from seamlessalign.rows import RECORDINGS, SAMPLE_RATE, Recording, recording_id
+from seamlessalign.sources import place_of
 
 STAGE = "audio"
 CONTENT = "seamlessalign.content"  # key of the metadata of clips: digest of which there are, and of which not
@@ -65,7 +67,9 @@ def process(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
     for url in spans.keys() - set(missing):
         advance(STAGE, spans[url].num_rows)
     downloads = downloads_of(context)
-    for fetched in _ahead(missing, downloads, context.config.audio.downloads, lambda url: _kept(url, context)):
+    for fetched in _ahead(
+        missing, downloads, context.config.audio.downloads, lambda url: _here(url, downloads, context)
+    ):
         piece = _cut(fetched, spans[fetched.url], context, watch)
         storage.write_table(storage.join(pieces, f"{name_of(fetched.url)}.parquet"), piece, row_group_size=_ROW_GROUP)
         downloads.remove(fetched.url)
@@ -176,7 +180,8 @@ def _cut(fetched: _Fetched, spans: pa.Table, context: RebuildContext, watch: Sto
         try:
             with watch.step("decode and encode"):
                 sha256 = storage.sha256_of(fetched.path)
-                decoding = Decoding(None, config.max_recording_hours * 3600, config.decode_seconds, config.ffmpeg)
+                channel = place_of(url).channel
+                decoding = Decoding(channel, config.max_recording_hours * 3600, config.decode_seconds, config.ffmpeg)
                 cut = cut_whole(fetched.path, np.array([starts, ends], np.int64).T, take, decoding)
             samples, rate, channels = cut.num_samples, cut.original_sample_rate, cut.channels
             _check_duration(url, spans.column("duration").to_pylist(), samples, config.duration_tolerance_seconds)
@@ -192,7 +197,7 @@ def _cut(fetched: _Fetched, spans: pa.Table, context: RebuildContext, watch: Sto
     if problem is not None:
         problems = [(problem.reason, problem.detail)] * count
         audio = [None] * count
-    identity = recording_id(sha256) if sha256 else f"none:{name_of(url)[:16]}"
+    identity = recording_id(sha256, place_of(url).channel) if sha256 else f"none:{name_of(url)[:16]}"
     recording = Recording(
         identity, url, sha256, samples, rate, channels, None, None, 0, None, host_of(url).partition("://")[2],
         problem.reason if problem is not None else None,
@@ -239,6 +244,13 @@ def _keep(url: str, path: Path, sha256: str, context: RebuildContext) -> None:
         with storage.local_target(uri) as target:
             shutil.copyfile(path, target)
     storage.write_bytes_atomic(_note_of(url, context), sha256.encode())
+
+
+def _here(url: str, downloads: Downloads, context: RebuildContext) -> Path | None:
+    """The recording of an address without asking the web: one that was kept, or that never was there."""
+    if not is_on_the_web(url):
+        return bring(url, context.config.audio.root, downloads.folder / f"{name_of(url)}.whole")
+    return _kept(url, context)
 
 
 def _kept(url: str, context: RebuildContext) -> Path | None:

@@ -46,6 +46,11 @@ def wet_uri(cc_warc: str, base: str = COMMON_CRAWL) -> str:
     return storage.join(base, found[1])
 
 
+def is_common_crawl(cc_warc: str) -> bool:
+    """Whether metadata names a file of Common Crawl."""
+    return _PLACE.fullmatch(cc_warc.strip()) is not None
+
+
 def texts_of(uri: str, lines: Sequence[MetadataLine]) -> list[str | UnreadableError]:
     """The texts of published lines that are all of one WET file, at `uri`; for each that is not found, why not.
 

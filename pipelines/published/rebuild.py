@@ -65,7 +65,7 @@ def rebuild(config: RebuildConfig, executor_name: str = "local", beam_options: S
     folder = RunFolder(config.output)
     _check_folder(folder)
     web_access.use(config.fetch.access())
-    for uri in config.metadata:
+    for uri in (*config.metadata, *config.texts):
         if not storage.exists(uri):
             raise InputError(f"{uri}: there is no such file")
     if executor_name == "beam":
@@ -123,7 +123,8 @@ def plan_stage(stage: str, context: RebuildContext) -> StagePlan:
             amounts = [float(count) for count, _ in shares.audio]
         elif stage == texts_stage.STAGE:
             tasks = [RebuildTask(number) for number in range(len(shares.texts))]
-            digests = [digest(stage, SCHEMA_VERSION, config.common_crawl, content) for _, content in shares.texts]
+            base = digest(stage, SCHEMA_VERSION, config.common_crawl, _versions(config.texts))
+            digests = [digest(base, content) for _, content in shares.texts]
             amounts = [float(count) for count, _ in shares.texts]
         else:
             tasks = shares.homes
@@ -135,8 +136,13 @@ def plan_stage(stage: str, context: RebuildContext) -> StagePlan:
 
 
 def _lines_digest(config: RebuildConfig) -> str:
-    versions = [(uri, str(version)) for uri, version in sorted(storage.versions(config.metadata).items())]
-    return digest("lines", SCHEMA_VERSION, versions, config.metadata, config.directions, config.min_score)
+    return digest(
+        "lines", SCHEMA_VERSION, _versions(config.metadata), config.metadata, config.directions, config.min_score
+    )
+
+
+def _versions(uris: Sequence[str]) -> list[tuple[str, str]]:
+    return [(uri, str(version)) for uri, version in sorted(storage.versions(uris).items())]
 
 
 def _contents(context: RebuildContext) -> Iterator[str]:

@@ -50,6 +50,8 @@ class RebuildAudioConfig(Section):
     max_recording_hours: float = Field(12.0, gt=0)  # a longer one is too_long
     decode_seconds: float = Field(600.0, gt=0)  # of waiting for a decoder
     ffmpeg: bool = True  # where it is installed, for what soundfile does not read: m4a, mp4, webm, …
+    # Below it lie recordings that are not on the web, as only runs of one's own name them; none: they are refused.
+    root: str | None = None
     # Recordings stay in the folder (`sources/`), named by their content. Off, a worker has `downloads` at a time.
     keep_recordings: bool = False
     downloads: PositiveInt = 4  # of one worker at a time, recordings that wait to be cut included
@@ -111,6 +113,7 @@ class RebuildConfig(Section):
     min_score: float | None = None  # pairs below are not rebuilt
     limit: PositiveInt | None = None  # pairs of each direction, from the first
     common_crawl: str = COMMON_CRAWL  # what is put before the paths of WET files: an address or a folder
+    texts: Once[str] = []  # files in whose lines texts are looked up that are of no WET file
     audio: RebuildAudioConfig = RebuildAudioConfig()
     files_per_shard: PositiveInt = 4  # WET files
     pairs_per_shard: PositiveInt = 1000  # of the corpus
@@ -125,12 +128,16 @@ def load_rebuild_config(given: dict[str, Any], overrides: list[str]) -> RebuildC
     for override in overrides:
         apply_override(raw, override)
     here = Path.cwd() / "of the command line"
-    for name in ("metadata", "directions"):
+    for name in ("metadata", "directions", "texts"):
         if isinstance(raw.get(name), list):
             raw[name] = list(raw[name])
-    if isinstance(raw.get("metadata"), list):
-        raw["metadata"] = [beside(here, str(uri)) for uri in raw["metadata"]]
+    for name in ("metadata", "texts"):
+        if isinstance(raw.get(name), list):
+            raw[name] = [beside(here, str(uri)) for uri in raw[name]]
     for name in ("output", "common_crawl"):
         if isinstance(raw.get(name), str):
             raw[name] = beside(here, raw[name])
+    audio = raw.get("audio")
+    if isinstance(audio, dict) and isinstance(audio.get("root"), str):
+        raw["audio"] = {**audio, "root": beside(here, audio["root"])}
     return checked(RebuildConfig, raw, "the command line")

@@ -10,9 +10,10 @@ from seamlessalign.errors import UnreadableError
 from seamlessalign.pipelines.context import Stopwatch, advance
 from seamlessalign.pipelines.ledger import Mark, Tally
 from seamlessalign.pipelines.published.audio_stage import CONTENT
-from seamlessalign.pipelines.published.common_crawl import texts_of, wet_uri
+from seamlessalign.pipelines.published.common_crawl import is_common_crawl, texts_of, wet_uri
 from seamlessalign.pipelines.published.hosts import Hosts, host_of, shared_folder
 from seamlessalign.pipelines.published.line_forms import MetadataLine
+from seamlessalign.pipelines.published.own_sources import texts_with
 from seamlessalign.pipelines.published.rebuild_tasks import (
     DIGEST,
     SOUGHT,
@@ -34,12 +35,13 @@ def process(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
     hosts = Hosts(shared_folder(context.root), config.requests_per_second, config.connections)
     rows, begin = [], 0
     with watch.step("read"):
+        own = _own(sought, context)
         while begin < len(sought):
             end = begin
             while end < len(sought) and sought[end]["cc_warc"] == sought[begin]["cc_warc"]:
                 end += 1
             some = sought[begin:end]
-            for row, text in zip(some, _texts(some, context, hosts), strict=True):
+            for row, text in zip(some, _texts(some, context, hosts, own), strict=True):
                 rows.append(_row(row, text))
             advance(STAGE, len(some))
             begin = end
@@ -55,12 +57,23 @@ def process(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
     return Mark(STAGE, task.name, digest, [context.folder.relative(uri)], [line])
 
 
-def _texts(some: list[dict[str, Any]], context: RebuildContext, hosts: Hosts) -> list[str | UnreadableError]:
+def _own(sought: list[dict[str, Any]], context: RebuildContext) -> dict[int, str]:
+    """Texts of no WET file, by their digests, as far as the files that were named have them."""
+    if not context.config.texts:
+        return {}
+    others = {row["sentence_digest"] for row in sought if not is_common_crawl(row["cc_warc"])}
+    return texts_with(others - {None}, context.config.texts)
+
+
+def _texts(
+    some: list[dict[str, Any]], context: RebuildContext, hosts: Hosts, own: dict[int, str]
+) -> list[str | UnreadableError]:
     """The texts of one WET file, or why there is none."""
     try:
         uri = wet_uri(some[0]["cc_warc"], context.config.common_crawl)
     except UnreadableError as error:
-        return [error] * len(some)
+        known = UnreadableError("text_not_found", "no file that texts names has a text with its digest")
+        return [own.get(row["sentence_digest"], known if context.config.texts else error) for row in some]
     lines = [_line(row) for row in some]
     if not is_http(uri):
         return texts_of(uri, lines)

@@ -197,6 +197,7 @@ PREPARED: Mapping[str, Callable[[Path], dict[str, Any] | None]] = {
     "README.md": _readme,
     "evaluation.md": _evaluation,
     "evaluation_robustness.md": _robustness,
+    "published_metadata.md": _run_there,
     "runs.md": _run_there,
     "scale.md": _run_there,
     "training_data.md": _data,

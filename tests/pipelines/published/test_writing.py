@@ -31,7 +31,7 @@ PAIR = {
 Run = tuple[str, list[dict[str, Any]], dict[str, int]]
 
 
-def _run(
+def make_run(
     root: Path, direction: str, pairs: list[dict[str, Any]], recordings: dict[str, int], texts: dict[str, float]
 ) -> str:
     """A run's tables: recordings by id with their samples, sentences by id with the probability of their language."""
@@ -72,7 +72,7 @@ TWO_SPEECHES = {
 
 class TestColumns:
     def test_of_text_and_speech(self, tmp_path: Path) -> None:
-        run = _run(tmp_path / "run", "eng-frA", [TEXT_AND_SPEECH], {"r1": 6_057_216}, {"s1": 0.75})
+        run = make_run(tmp_path / "run", "eng-frA", [TEXT_AND_SPEECH], {"r1": 6_057_216}, {"s1": 0.75})
         (done,) = _written(run, tmp_path / "out")
         assert Path(done.uri).name == "seamless.dataset.metadata.public.eng-frA.tsv.gz"
         assert _lines(done.uri) == [
@@ -95,7 +95,7 @@ class TestColumns:
 
     def test_of_speech_at_addresses_of_ones_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
-        run = _run(tmp_path / "run", "enA-frA", [TWO_SPEECHES], {"r1": 160_001}, {})
+        run = make_run(tmp_path / "run", "enA-frA", [TWO_SPEECHES], {"r1": 160_001}, {})
         (done,) = _written(run, tmp_path / "out")
         src, tgt = _lines(done.uri)
         assert src[2] == "http://a.example/%20x.mp3 0 17000"
@@ -107,13 +107,13 @@ class TestColumns:
 
     def test_a_channel_is_an_address_of_ones_own(self, tmp_path: Path) -> None:
         pair = {**TEXT_AND_SPEECH, "tgt_uri": "https://a.example/a.mp3#channel=1", "tgt_id": "r1.1:32000-64000"}
-        run = _run(tmp_path / "run", "eng-frA", [pair], {"r1.1": 160_000}, {"s1": 0.75})
+        run = make_run(tmp_path / "run", "eng-frA", [pair], {"r1.1": 160_000}, {"s1": 0.75})
         (done,) = _written(run, tmp_path / "out")
         assert _lines(done.uri)[1][2:5:2] == ["https://a.example/a.mp3#channel=1 32000 64000", "10.0"]
         assert done.own_addresses == 1
 
     def test_languages_whose_code_the_published_files_use_otherwise(self, tmp_path: Path) -> None:
-        run = _run(tmp_path / "run", "eng-tgA", [{**TEXT_AND_SPEECH, "tgt_lang": "tgk"}], {}, {})
+        run = make_run(tmp_path / "run", "eng-tgA", [{**TEXT_AND_SPEECH, "tgt_lang": "tgk"}], {}, {})
         (done,) = _written(run, tmp_path / "out")
         assert [line[8:10] for line in _lines(done.uri)] == [["eng-tgkA", "eng"], ["eng-tgkA", "tgkA"]]
         assert done.uri.endswith(file_name("eng-tgkA"))
@@ -121,7 +121,7 @@ class TestColumns:
     def test_what_no_line_can_hold_is_counted(self, tmp_path: Path) -> None:
         bad = ["https://a.example/a\tb.mp3", "https://me:secret-word@a.example/a.mp3", "https://a.example/a\nb.mp3"]
         pairs = [TEXT_AND_SPEECH, *({**TEXT_AND_SPEECH, "tgt_uri": uri} for uri in bad)]
-        (done,) = _written(_run(tmp_path / "run", "eng-frA", pairs, {}, {}), tmp_path / "out")
+        (done,) = _written(make_run(tmp_path / "run", "eng-frA", pairs, {}, {}), tmp_path / "out")
         assert (done.chosen, done.pairs) == (4, 1)
         assert done.refused == {"line_end_in_address": 2, "secret_in_address": 1}
         assert len(_lines(done.uri)) == 2
@@ -149,7 +149,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             }
         )  # fmt: skip
     folder = tmp_path_factory.mktemp("run")
-    return _run(folder, "eng-frA", pairs, recordings, {f"s{n}": 0.5 for n in range(150)}), pairs, recordings
+    return make_run(folder, "eng-frA", pairs, recordings, {f"s{n}": 0.5 for n in range(150)}), pairs, recordings
 
 
 class TestARun:
