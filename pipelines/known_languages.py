@@ -6,9 +6,10 @@ of a demo, and the inputs themselves, where `speech.lid.check_stated` has record
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 
@@ -16,7 +17,6 @@ from seamlessalign import storage
 from seamlessalign.errors import InputError
 from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.inputs import find_recordings
-from seamlessalign.rows import RECORDINGS
 
 TOLD_TABLE = "told_languages"
 NO_SPEECH, UNCERTAIN, MIXED = "no speech", "uncertain", "mixed"  # in place of a language
@@ -88,25 +88,38 @@ def read_confusion(run_dir: str) -> Confusion | None:
     confusion = Confusion()
     heard = set()
     for uri in told:
-        for row in storage.read_table(uri, TOLD.names).to_pylist():
-            heard.add(row["uri"])
-            confusion.add(row["stated"], row["told"] if row["sure"] else UNCERTAIN, row["speech_samples"])
-    rows = storage.read_tables(folder.table("recordings"), RECORDINGS, _COLUMNS).to_pylist()
-    names = _same_recordings(known, [row["uri"] for row in rows])
-    confusion.absent = len(known) - len(set(names.values()))
-    for row in rows:
-        lang = known.get(names.get(row["uri"], ""))
-        if row["uri"] in heard:
-            continue
-        if lang is None:
-            confusion.unknown += 1
-        elif row["lang"] is None:
-            confusion.add(lang, NO_SPEECH, row["speech_samples"])
-        elif row["lang_prob"] == 1.0:  # as the run writes it where it was told; who is heard is never as sure
-            confusion.stated += 1
-        else:
-            confusion.add(lang, _INSTEAD.get(row["drop_reason"], row["lang"]), row["speech_samples"])
+        for batch in storage.read_batches(uri, TOLD.names):
+            for row in batch.to_pylist():
+                heard.add(row["uri"])
+                confusion.add(row["stated"], row["told"] if row["sure"] else UNCERTAIN, row["speech_samples"])
+    parts = storage.list_files(folder.table("recordings"), ".parquet")
+    names = _Names(known)
+    for uri in parts:
+        for batch in storage.read_batches(uri, ["uri"]):
+            names.see(batch["uri"].to_pylist())
+    met = set()
+    for uri in parts:
+        for batch in storage.read_batches(uri, _COLUMNS):
+            for row in batch.to_pylist():
+                name = names.of(row["uri"])
+                if name is not None:
+                    met.add(name)
+                if row["uri"] not in heard:
+                    _count(confusion, row, None if name is None else known[name])
+    confusion.absent = len(known) - len(met)
     return confusion
+
+
+def _count(confusion: Confusion, row: dict[str, Any], lang: str | None) -> None:
+    """Count a recording that was not heard in spite of what was stated."""
+    if lang is None:
+        confusion.unknown += 1
+    elif row["lang"] is None:
+        confusion.add(lang, NO_SPEECH, row["speech_samples"])
+    elif row["lang_prob"] == 1.0:  # as the run writes it where it was told; who is heard is never as sure
+        confusion.stated += 1
+    else:
+        confusion.add(lang, _INSTEAD.get(row["drop_reason"], row["lang"]), row["speech_samples"])
 
 
 def _read_known(folder: RunFolder) -> dict[str, str]:
@@ -115,24 +128,40 @@ def _read_known(folder: RunFolder) -> dict[str, str]:
     return {row["uri"]: row["lang"] for row in storage.read_table(folder.known_languages, KNOWN.names).to_pylist()}
 
 
-def _same_recordings(known: Mapping[str, str], uris: list[str]) -> dict[str, str]:
-    """The names that recordings are known by, by their uris in the run: the same, or else the only one of its file.
+class _Names:
+    """The names that recordings are known by: the same as in the run, or else the only one of its file.
 
     A run, or its recordings, may have been moved since.
     """
-    by_file: dict[str, list[str]] = {}
-    for name in known:
-        by_file.setdefault(PurePosixPath(name).name, []).append(name)
-    files = Counter(PurePosixPath(plain).name for plain in {_plain(uri) for uri in uris})
-    found = {}
-    for uri in uris:
+
+    def __init__(self, known: Mapping[str, str]) -> None:
+        self._known = known
+        self._by_file: dict[str, list[str]] = {}
+        for name in known:
+            self._by_file.setdefault(_file(name), []).append(name)
+        self._seen: dict[str, set[str]] = {}  # uris of the run by file, of files that are known, two of each at most
+
+    def see(self, uris: Iterable[str]) -> None:
+        """Take note of recordings of the run. All have to be seen before the first is asked for."""
+        for uri in uris:
+            plain = _plain(uri)
+            if (file := _file(plain)) in self._by_file:
+                seen = self._seen.setdefault(file, set())
+                if len(seen) < 2:
+                    seen.add(plain)
+
+    def of(self, uri: str) -> str | None:
+        """The name that a recording is known by; None where it is not."""
         plain = _plain(uri)
-        file = PurePosixPath(plain).name
-        if uri in known or plain in known:
-            found[uri] = uri if uri in known else plain
-        elif files[file] == 1 and len(by_file.get(file, ())) == 1:
-            found[uri] = by_file[file][0]
-    return found
+        if uri in self._known or plain in self._known:
+            return uri if uri in self._known else plain
+        file = _file(plain)
+        names = self._by_file.get(file, [])
+        return names[0] if len(names) == 1 and len(self._seen.get(file, ())) == 1 else None
+
+
+def _file(uri: str) -> str:
+    return PurePosixPath(uri).name
 
 
 def _plain(uri: str) -> str:
