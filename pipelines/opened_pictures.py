@@ -63,9 +63,8 @@ def score_picture(tables: RunTables, direction: str, column: str, threshold: flo
     return Picture([chart], name)
 
 
-def precision_picture(tables: RunTables, direction: str, rule: CutRule) -> Picture | None:
+def precision_picture(counts: PrecisionCounts, direction: str, rule: CutRule) -> Picture | None:
     """Pairs that are left as a cut of the estimated precision rises; None where nothing was estimated."""
-    counts = precision_counts(tables, direction)
     if not counts.estimated:
         return None
     cut = rule.min_precision if rule.min_precision is not None else counts.lowest_kept
@@ -119,9 +118,10 @@ def _kept_audio(tables: RunTables) -> int:
         "not null"
         for side in ("src", "tgt")
     )
-    found = tables.ask(f'select dense_rank() over (order by uri) - 1 as place, start, "end" from ({sides})')
-    places, starts, ends = (column.to_numpy().astype(np.int64) for column in found.columns)
-    return covered_samples(places, starts, ends)
+    found = tables.ask(f'select hash(uri) as place, start, "end" from ({sides})')
+    hashes, starts, ends = (column.to_numpy() for column in found.columns)
+    places = np.unique(hashes, return_inverse=True)[1]
+    return covered_samples(places.astype(np.int64), starts.astype(np.int64), ends.astype(np.int64))
 
 
 def _counted(

@@ -26,6 +26,7 @@ from seamlessalign.pipelines.opened_pairs import OpenedPair
 from seamlessalign.pipelines.opened_rows import Rows, telling
 from seamlessalign.pipelines.pair_columns import LABELS, PairColumns
 from seamlessalign.pipelines.refilter import read_config
+from seamlessalign.pipelines.report_counts import PrecisionCounts
 from seamlessalign.pipelines.report_numbers import CutRule, rule_of
 from seamlessalign.pipelines.report_parts import hours
 from seamlessalign.pipelines.run_tables import RunTables
@@ -67,6 +68,7 @@ class Run:
         self._tables = RunTables(self.root)
         self.config: RunConfig | None = read_config(self.root) if has_config else None  # None of a rebuilt corpus
         self._columns: dict[str, PairColumns] = {}
+        self._counts: dict[str, PrecisionCounts] = {}
 
     # What there is
 
@@ -215,7 +217,7 @@ class Run:
         """
         rows = []
         for direction in self.directions:
-            counts = opened_pictures.precision_counts(self._tables, direction)
+            counts = self._precision_counts(direction)
             for cut in cuts or _CUTS:
                 if not 0 <= cut <= 1:
                     raise InputError(f"a precision of {cut}: it is between 0 and 1")
@@ -294,7 +296,7 @@ class Run:
 
     def plot_precision(self, direction: str) -> Picture:
         """How many pairs are left as the least estimated precision rises. Raises InputError without estimates."""
-        picture = opened_pictures.precision_picture(self._tables, direction, self._rule(direction))
+        picture = opened_pictures.precision_picture(self._precision_counts(direction), direction, self._rule(direction))
         if picture is None:
             raise InputError(f"{self.root}: no precision of {direction} was estimated: the run had no decoys")
         return picture
@@ -344,6 +346,12 @@ class Run:
         if direction not in self._columns:
             self._columns[direction] = PairColumns(self._tables, direction)
         return self._columns[direction]
+
+    def _precision_counts(self, direction: str) -> PrecisionCounts:
+        self._check_direction(direction)
+        if direction not in self._counts:
+            self._counts[direction] = opened_pictures.precision_counts(self._tables, direction)
+        return self._counts[direction]
 
     def _labelled(self, direction: str) -> pa.Table:
         """What curators said last of each pair, as `PairColumns` joins it."""
