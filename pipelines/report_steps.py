@@ -27,7 +27,10 @@ def steps_section(run_dir: str, directions: Sequence[DirectionNumbers]) -> list[
         )
         pieces += [tag("p", about, class_="about"), _precisions(directions)]
     proposed = _proposed(estimated)
-    rule = f"--min-precision {proposed:g}" if proposed is not None else f"--threshold {_threshold(directions):.4g}"
+    rule = f"--min-precision {proposed:g}" if proposed is not None else _by_margin(directions)
+    # a direction without estimates cannot be cut by them
+    some = estimated if proposed is not None and len(estimated) < len(directions) else []
+    only = "".join(f" --direction {shlex.quote(item.direction)}" for item in some)
     what = "the precision that you choose from the table" if proposed is not None else "the margin that you choose"
     steps: list[tuple[str, str, str]] = [
         (
@@ -39,13 +42,15 @@ def steps_section(run_dir: str, directions: Sequence[DirectionNumbers]) -> list[
         ),
         (
             f"Hand the corpus on, at {what}",
-            f"seamlessalign export {run} --to {_TARGET} {rule}",
-            "Parquet with the audio in it, a card that says what is in it, and splits in which no recording is on two "
-            "sides. --format has the other forms: seamlessalign export --help.",
+            f"seamlessalign export {run} --to {_TARGET}{only} {rule}",
+            "Parquet with the audio in it, and a card that says what is in it and under which licences; pairs that "
+            "people marked wrong are left out. --splits train=0.9,dev=0.05,test=0.05 divides it so that no recording "
+            "is in two parts, --not-in keeps out what an evaluation set has, and --format has the other forms: "
+            "WebDataset, Lhotse, plain files and more.",
         ),
         (
             "Or choose again inside the run",
-            f"seamlessalign filter {run} {rule}",
+            f"seamlessalign filter {run} {rule if not only else _by_margin(directions)}",
             "Nothing is mined or embedded again; filters and overlaps are judged anew, and this report is made again. "
             "--fdr and --max-hours choose by other rules.",
         ),
@@ -101,6 +106,7 @@ def _proposed(directions: Sequence[DirectionNumbers]) -> float | None:
     return next(cut for cut, pairs in kept.items() if pairs >= enough)
 
 
-def _threshold(directions: Sequence[DirectionNumbers]) -> float:
-    """A margin for the commands where nothing is estimated: one that the run has, else the paper's."""
-    return next((item.rule.threshold for item in directions if item.rule.threshold is not None), 1.15)
+def _by_margin(directions: Sequence[DirectionNumbers]) -> str:
+    """The option of the commands where nothing is estimated: a margin that the run has, else the paper's."""
+    margin = next((item.rule.threshold for item in directions if item.rule.threshold is not None), 1.15)
+    return f"--threshold {margin:.4g}"

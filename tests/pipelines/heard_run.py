@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import soundfile
 
 from seamlessalign import storage
+from seamlessalign.audio import encode
 from seamlessalign.rows import SAMPLE_RATE
 from tests.pipelines.fake_run import FakeRun
 
@@ -28,6 +29,7 @@ class HeardRun:
         self._replace("recordings")
         self._replace("pairs/direction=eng-frA")
         self.pairs = self.rows("pairs/direction=eng-frA")
+        self._cut({row["pair_id"]: row for row in self.pairs})
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         """The rows of a table, or of one direction of it."""
@@ -36,6 +38,17 @@ class HeardRun:
     def parts(self, table: str) -> list[Path]:
         """Its files."""
         return sorted((Path(self.root) / table).glob("*.parquet"))
+
+    def _cut(self, pairs: dict[str, dict[str, Any]]) -> None:
+        """Let the corpus have what the recording has."""
+        for path in self.parts("corpus/direction=eng-frA"):
+            there = pq.read_table(path)
+            rows = there.to_pylist()
+            for row in rows:
+                pair = pairs[row["pair_id"]]
+                row |= {name: pair[name] for name in ("tgt_uri", "tgt_start", "tgt_end")}
+                row["tgt_audio"]["bytes"] = encode(self.samples[row["tgt_start"] : row["tgt_end"]], "flac")
+            storage.write_table(str(path), pa.Table.from_pylist(rows, there.schema), row_group_size=20)
 
     def _replace(self, table: str) -> None:
         """Let the first French recording, or all pairs, be of the one that is there."""

@@ -188,7 +188,7 @@ def test_what_cannot_be_heard_is_told(heard: HeardRun, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"speech cannot be heard: .*recording\.flac.*the corpus does not have"):
             _ = run.pair(rejected["pair_id"]).tgt.audio
         kept = next(row for row in heard.pairs if row["kept"])
-        stored = next(row for row in heard.fake.corpus["eng-frA"] if row["pair_id"] == kept["pair_id"])
+        stored = next(row for row in heard.rows("corpus/direction=eng-frA") if row["pair_id"] == kept["pair_id"])
         sound = run.pair(kept["pair_id"]).tgt.in_context(2.0)  # what was cut, without anything around it
         (tmp_path / "stored.flac").write_bytes(stored["tgt_audio"]["bytes"])
         np.testing.assert_array_equal(sound.samples, soundfile.read(tmp_path / "stored.flac", dtype="float32")[0])
@@ -238,6 +238,7 @@ def test_pictures_are_saved(run: Run, tmp_path: Path) -> None:
         picture.save(str(tmp_path / "a.png"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 @pytest.mark.skipif(sys.platform != "linux", reason="the browser is started as on Linux")
 def test_what_notebooks_show_is_seen_and_heard_in_a_browser(heard: HeardRun, run: Run, tmp_path: Path) -> None:

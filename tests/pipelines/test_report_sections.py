@@ -78,13 +78,15 @@ def test_commands_are_understood_by_the_program(run: FakeRun, source: str) -> No
     commands = [command.replace("&#x27;", "'") for command in re.findall(r"<code>(seamlessalign [^<]+)</code>", source)]
     named = {words[1]: words for words in map(shlex.split, commands)}
     assert {"curate", "export", "filter"} <= named.keys()
-    for words in [named["filter"]]:
+    for words in [named[name] for name in ("export", "filter")]:
         arguments = parsed_arguments(words[1:])
         assert arguments.run == run.root  # whatever signs are in it
     rows = [row for row in run.pairs["eng-frA"] if row["drop_reason"] != "overlap"]
     kept_at = {cut: sum(row["precision_estimate"] >= cut for row in rows) for cut in CUTS}
     proposed = next(cut for cut in CUTS if cut <= 0.9 and kept_at[cut] >= 100)
-    assert named["filter"][3:] == ["--min-precision", f"{proposed:g}"]
+    rule = ["--min-precision", f"{proposed:g}"]
+    assert named["export"][5:] == ["--direction", "eng-frA", *rule]  # the other has no estimates
+    assert named["filter"][3:] == ["--threshold", "1.15"]  # which takes all directions
 
 
 def test_without_estimates_the_commands_choose_by_margin(tmp_path: Path) -> None:
@@ -347,6 +349,7 @@ def test_colours_differ_in_lightness() -> None:
             assert (light + 0.05) / (dark + 0.05) >= least, (one, other)
 
 
+@pytest.mark.slow
 def test_a_page_of_many_directions_stays_small(tmp_path: Path) -> None:
     """Charts are drawn of so many directions; the table has all."""
     run = FakeRun(str(tmp_path), rejected=40)
