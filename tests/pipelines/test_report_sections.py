@@ -78,7 +78,7 @@ def test_commands_are_understood_by_the_program(run: FakeRun, source: str) -> No
     commands = [command.replace("&#x27;", "'") for command in re.findall(r"<code>(seamlessalign [^<]+)</code>", source)]
     named = {words[1]: words for words in map(shlex.split, commands)}
     assert {"curate", "export", "filter"} <= named.keys()
-    for words in [named[name] for name in ("export", "filter")]:
+    for words in named.values():
         arguments = parsed_arguments(words[1:])
         assert arguments.run == run.root  # whatever signs are in it
     rows = [row for row in run.pairs["eng-frA"] if row["drop_reason"] != "overlap"]
