@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator
 
 from seamlessalign.cli import command_parser
-from seamlessalign.pipelines.documents.configurations import CONFIGURATIONS, WRITTEN_BY
+from seamlessalign.pipelines.documents.configurations import CONFIGURATIONS, ESCAPED, WRITTEN_BY
 
 Subparsers = argparse._SubParsersAction
 
@@ -53,8 +53,14 @@ def _options(parser: argparse.ArgumentParser, group: argparse._ArgumentGroup | N
     """A table of arguments: all but --help, or those of a group; empty where there are none."""
     actions = parser._actions if group is None else group._group_actions
     shown = [action for action in actions if not isinstance(action, argparse._HelpAction | Subparsers)]
-    rows = [f"| {_name(action)} | {_help(parser, action)} |" for action in shown if action.help != argparse.SUPPRESS]
+    cells = [(_name(action), _help(parser, action)) for action in shown if action.help != argparse.SUPPRESS]
+    rows = [f"| {_cell(name)} | {_cell(text)} |" for name, text in cells]
     return "\n".join(["| | |", "|---|---|", *rows]) if rows else ""
+
+
+def _cell(text: str) -> str:
+    """A text in a table: a | in it would end the cell, even within code."""
+    return text.replace("|", ESCAPED)
 
 
 def _name(action: argparse.Action) -> str:
@@ -79,7 +85,7 @@ def _value(action: argparse.Action) -> str:
 def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     text = parser._get_formatter()._expand_help(action) if action.help else ""
     needed = "**needed** " if action.option_strings and action.required else ""
-    return f"{needed}{_flat(text)}".strip().replace("|", "&#124;")
+    return f"{needed}{_flat(text)}".strip()
 
 
 def _flat(text: str) -> str:

@@ -17,6 +17,7 @@ from seamlessalign.typed_config import Section
 
 WRITTEN_BY = "<!-- written from the source: python -m seamlessalign.pipelines.documents -->"
 _SIGNS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt")}
+ESCAPED = "\\|"  # within a table
 _PLAIN = {int: "whole number", float: "number", str: "text", bool: "true, false", Path: "path", Any: "anything"}
 # functions that check a text, and what such a text is
 _CHECKED = {"_check_language": "language", "_check_direction": "direction", "_check_sbatch_option": "option of sbatch"}
@@ -163,7 +164,7 @@ def _section_text(paths: list[str], kind: type[Section], titles: Mapping[type[Se
     lines += ["", "| key | type | default | meaning |", "|---|---|---|---|"]
     for name, field in kind.model_fields.items():
         cells = (f"`{name}`", _linked(field, titles), default_text(field), meaning_text(kind, name) or "")
-        lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
+        lines.append(f"| {' | '.join(cell.replace('|', ESCAPED) for cell in cells)} |")
     refused = refusals(kind)
     if refused:
         lines += ["", "Refused: " + "; ".join(refused) + "."]

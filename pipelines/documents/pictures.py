@@ -83,7 +83,7 @@ def write_pictures(root: str, to: Path) -> list[str]:
     """Draw all pictures from the demo in a folder; returns what each shows in numbers, for the text around them."""
     demo = open_demo(root)
     told = []
-    for name, draw in _PICTURES.items():
+    for name, draw in PICTURES.items():
         chart, text = draw(demo)
         storage.write_bytes_atomic(str(to / f"concepts_{name}.svg"), standing_alone(chart).encode())
         told.append(f"concepts_{name}.svg: {text}")
@@ -109,7 +109,7 @@ def _margin(demo: Demo) -> tuple[Markup, str]:
         ]
         margins += (forward.cosine[:, 0] / np.maximum(both, 1e-6)).tolist()
     cosines, right = np.array([one.cosine for one in points]), np.array([one.right for one in points])
-    by_margin, by_cosine = _best_cut(np.array(margins), right), _best_cut(cosines, right)
+    by_margin, by_cosine = best_cut(np.array(margins), right), best_cut(cosines, right)
     chart = points_of_margin(
         points, margin=round(by_margin.at, 2), cosine=by_cosine.at, title="Cosine, neighbourhood and margin"
     )
@@ -126,7 +126,7 @@ class _Cut:
     f1: float
 
 
-def _best_cut(score: npt.NDArray[Any], right: npt.NDArray[np.bool_]) -> _Cut:
+def best_cut(score: npt.NDArray[Any], right: npt.NDArray[np.bool_]) -> _Cut:
     """The score from which on F1 of what is right is best, among these points."""
     order = np.argsort(-score, kind="stable")
     taken, found = np.arange(1, len(score) + 1), np.cumsum(right[order])
@@ -240,7 +240,7 @@ def _precision(demo: Demo) -> tuple[Markup, str]:
 
 def _overlaps(demo: Demo) -> tuple[Markup, str]:
     """The largest group of candidates of one recording that hang together by the audio they share."""
-    groups = [group for name in demo.of_text() for group in _groups(demo.pairs(name))]
+    groups = [group for name in demo.of_text() for group in groups_of(demo.pairs(name))]
     largest = max(groups, key=lambda rows: (len(rows) <= _MOST_DRAWN, len(rows)))
     threshold = _threshold(demo)
     weight = np.array(
@@ -256,7 +256,7 @@ def _overlaps(demo: Demo) -> tuple[Markup, str]:
     return chart, f"{len(candidates)} candidates, {int(keep.sum())} kept, threshold {threshold:g}"
 
 
-def _groups(pairs: pa.Table) -> list[list[dict[str, Any]]]:
+def groups_of(pairs: pa.Table) -> list[list[dict[str, Any]]]:
     """Candidates above the threshold that overlap one another, directly or through others."""
     reasons = pa.array([None, "overlap"], pa.string())
     rows = pairs.filter(pc.is_in(pairs["drop_reason"], reasons)).sort_by(
@@ -315,7 +315,7 @@ def _counted(pairs: pa.Table) -> list[dict[str, Any]]:
     return [{"drop_reason": row["drop_reason"], "count": row["pair_id_count"]} for row in counted.to_pylist()]
 
 
-_PICTURES: Mapping[str, Callable[[Demo], tuple[Markup, str]]] = {
+PICTURES: Mapping[str, Callable[[Demo], tuple[Markup, str]]] = {
     "margin": _margin,
     "over_segmentation": _over_segmentation,
     "decoys": _decoys,

@@ -145,6 +145,11 @@ def test_links_out_are_well_formed(page: Path) -> None:
         assert not re.search(r"[.,;:]$", link), f"{page.name}: {link} ends in punctuation"
 
 
+def test_every_page_can_be_found_from_the_readme() -> None:
+    linked = set(re.findall(r"\]\(docs/([\w/.-]+\.md)", (HOUSE / "README.md").read_text(encoding="utf-8")))
+    assert {str(page.relative_to(HOUSE / "docs")) for page in PAGES[1:]} - linked == set()
+
+
 class TestReading:
     def test_blocks(self) -> None:
         text = (

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,12 @@ from tests.pipelines.small_corpus import need_models
 
 # the first make what others read
 FIRST = ("README.md", "tutorial.md")
-ORDER = sorted(PAGES, key=lambda page: (FIRST.index(page.name) if page.name in FIRST else len(FIRST), page.name))
+# pages that a test of their own runs
+ELSEWHERE = {"notebook.md": "test_notebook.py"}
+ORDER = sorted(
+    (page for page in PAGES if page.name not in ELSEWHERE),
+    key=lambda page: (FIRST.index(page.name) if page.name in FIRST else len(FIRST), page.name),
+)
 RUN = [block for page in ORDER for block in blocks_of(page)
        if block.language in ("sh", "python") and block.not_run is None]  # fmt: skip
 
@@ -34,6 +40,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, Any] = json.loads(told.read_text())
     return found
+
+
+def test_what_is_run_elsewhere_has_a_test() -> None:
+    for page, test in ELSEWHERE.items():
+        assert Path(page).stem in (HOUSE / "tests" / "pipelines" / "documents" / test).read_text(encoding="utf-8")
 
 
 def test_nothing_else_is_run(results: dict[str, Any]) -> None:

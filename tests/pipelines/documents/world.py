@@ -115,6 +115,15 @@ def _evaluation(root: Path) -> None:
     pq.write_table(pa.Table.from_pylist(made), root / "predictions.parquet")
 
 
+def _exporting(root: Path) -> None:
+    """A finished run, and a test set that has one of its sentences."""
+    _run_there(root)
+    shutil.rmtree(root / "exported", ignore_errors=True)
+    (root / "flores200_dataset" / "devtest").mkdir(parents=True)
+    sentence = (root / "texts" / "english.txt").read_text(encoding="utf-8").splitlines()[0]
+    (root / "flores200_dataset" / "devtest" / "eng_Latn.devtest").write_text(sentence + "\n")
+
+
 def _models(root: Path) -> None:
     """A translation model and a vocoder of random weights, under the names that pages have for one."""
     from seamlessalign.training.unity.model import save_unity
@@ -198,6 +207,7 @@ PREPARED: Mapping[str, Callable[[Path], dict[str, Any] | None]] = {
     "evaluation.md": _evaluation,
     "evaluation_robustness.md": _robustness,
     "published_metadata.md": _run_there,
+    "exporting.md": _exporting,
     "runs.md": _run_there,
     "scale.md": _run_there,
     "training_data.md": _data,
