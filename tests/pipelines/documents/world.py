@@ -115,6 +115,15 @@ def _evaluation(root: Path) -> None:
     pq.write_table(pa.Table.from_pylist(made), root / "predictions.parquet")
 
 
+def _curated(root: Path) -> None:
+    """A finished run, and a choice that somebody kept on its page."""
+    from seamlessalign.pipelines.selection import Cut, Selection, write_selection
+
+    _run_there(root)
+    chosen = Selection(directions={"eng-frA": Cut(min_margin=1.0)})
+    write_selection(str(root / "runs" / "demo" / "run"), "first-choice", chosen)
+
+
 def _exporting(root: Path) -> None:
     """A finished run, and a test set that has one of its sentences."""
     _run_there(root)
@@ -207,6 +216,7 @@ PREPARED: Mapping[str, Callable[[Path], dict[str, Any] | None]] = {
     "evaluation.md": _evaluation,
     "evaluation_robustness.md": _robustness,
     "published_metadata.md": _run_there,
+    "curation.md": _curated,
     "exporting.md": _exporting,
     "runs.md": _run_there,
     "scale.md": _run_there,
