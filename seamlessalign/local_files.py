@@ -4,6 +4,7 @@ A file's bytes are on the disk once it was fsynced, its name, or that it has non
 """
 
 import contextlib
+import ctypes
 import os
 import shutil
 from pathlib import Path
@@ -14,6 +15,17 @@ def sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_all(folder: Path) -> None:
+    """Have all that was written to a folder's file system on the disk: once, for thousands of files. Raises OSError."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(handle):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(folder))
     finally:
         os.close(handle)
 

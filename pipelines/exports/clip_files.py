@@ -52,10 +52,8 @@ class ClipFiles(RowWriter):
         if self._growing is None:
             self._growing = self._begun()
         path = self._growing / name
-        with storage.writing(str(path)), path.open("wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
+        with storage.writing(str(path)):
+            path.write_bytes(data)
 
     def _begun(self) -> Path:
         place = storage.local_path(storage.join(self.target.root, self.folder))
@@ -78,7 +76,7 @@ class ClipFiles(RowWriter):
         self._finish_folder(str(self._growing))
         path = storage.local_path(place)
         with storage.writing(place):
-            local_files.sync(self._growing)
+            local_files.sync_all(self._growing)
             shutil.rmtree(path, ignore_errors=True)  # of an export that was killed before it noted this shard
             self._growing.rename(path)
             local_files.sync(path.parent)

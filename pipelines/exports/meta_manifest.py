@@ -1,9 +1,9 @@
 """What the fine-tuning of seamless_communication reads: a manifest of JSON lines for each split, and clips as files.
 
-Its facts are those of that project at commit 71886b2 (`datasets/datatypes.py`, `cli/m4t/finetune/dataloader.py`). A line
-has `source` and `target`, each with id, lang, text, audio_local_path, sampling_rate and units. The source is always
-read as audio, at whatever rate its file has; the text of the target is always read; units are one for each 20 ms,
-repeated as they last. Other keys are passed over, so the rest of a pair is under `pair`.
+Its facts are those of that project at commit 71886b2 (`datasets/datatypes.py`, `cli/m4t/finetune/dataloader.py`). A
+line has `source` and `target`, each with id, lang, text, audio_local_path, sampling_rate and units. The source is
+always read as audio, at whatever rate its file has; the text of the target is always read; units are one for each
+20 ms, repeated as they last. Other keys are passed over, so the rest of a pair is under `pair`.
 """
 
 import json

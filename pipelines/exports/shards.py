@@ -236,7 +236,9 @@ def by_split(written: Sequence[Written], suffix: str) -> dict[str | None, list[s
     """The files of all shards whose names end so, by split."""
     found: dict[str | None, list[str]] = {}
     for shard in written:
-        found.setdefault(shard.shard.split, []).extend(name for name in shard.files if name.endswith(suffix))
+        for name in shard.files:
+            if name.endswith(suffix):
+                found.setdefault(shard.shard.split, []).append(name)
     return found
 
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pyarrow as pa
 
 from seamlessalign import storage
-from seamlessalign.pipelines.exports.shards import ExportRow, Format, RowWriter, Shard, Target, Written
+from seamlessalign.pipelines.exports.shards import ExportRow, Format, RowWriter, Shard, Target, Written, by_split
 from seamlessalign.pipelines.exports.tars import TarWriter, tar_writer
 
 _INDEX = "index.json"
@@ -47,14 +47,12 @@ class WebDatasetFormat(Format):
 
     def finish(self, target: Target, written: Sequence[Written]) -> list[str]:
         """Write for each split an index of its tar files, with how many pairs each has: the one that wids reads."""
-        by_split: dict[str | None, dict[str, int]] = {}
-        for shard in written:
-            by_split.setdefault(shard.shard.split, {}).update(shard.files)
+        pairs = {name: rows for shard in written for name, rows in shard.files.items()}
         names = []
-        for split, files in by_split.items():
+        for split, tars in by_split(written, ".tar").items():
             names.append(_INDEX if split is None else f"{split}/{_INDEX}")
             below = "" if split is None else f"{split}/"
-            shards = [{"url": name.removeprefix(below), "nsamples": pairs} for name, pairs in files.items()]
+            shards = [{"url": name.removeprefix(below), "nsamples": pairs[name]} for name in tars]
             index = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "shardlist": shards}
             storage.write_bytes_atomic(storage.join(target.root, names[-1]), json.dumps(index, indent=1).encode())
         return names
