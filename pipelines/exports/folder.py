@@ -55,12 +55,15 @@ class FolderWriter(ClipFiles):
 
 def _table(columns: list[str], rows: Sequence[dict[str, Any]], folder: str) -> str:
     """The header and a line for each row, quoted where that is needed."""
+    values = ([_text(name, row.get(name), folder) for name in columns] for row in rows)
+    return "".join(map(_line, (columns, *values)))
+
+
+def _line(values: Sequence[str]) -> str:
     out = io.StringIO()
-    writer = csv.writer(out, delimiter="\t", lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([_text(name, row.get(name), folder) for name in columns])
-    return out.getvalue()
+    # a return inside a value is quoted only where lines may end in one
+    csv.writer(out, delimiter="\t", lineterminator="\r\n").writerow(values)
+    return f"{out.getvalue()[:-2]}\n"
 
 
 def _text(name: str, value: Any, folder: str) -> str:

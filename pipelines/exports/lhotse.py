@@ -87,15 +87,19 @@ class SharWriter(RowWriter):
 
     def _write(self, row: ExportRow) -> None:
         fields = dict(zip((_RECORDING, _TARGET), row.audio.items(), strict=False))
-        sizes = [self._tars[field].size + len(clip.data) for field, (_, clip) in fields.items() if field in self._tars]
-        if self._cuts and max(sizes) > self.target.max_bytes:
+        files = {
+            field: (clip.data, json.dumps(_recording(row, side, clip, "shar", "").to_dict()).encode())
+            for field, (side, clip) in fields.items()
+        }
+        if self._cuts and any(
+            self._tars[field].size_with(*pair) > self.target.max_bytes for field, pair in files.items()
+        ):
             self._finish()
-        for field, (side, clip) in fields.items():
+        for field, (data, told) in files.items():
             if field not in self._tars:
                 self._tars[field] = self._open.enter_context(tar_writer(self._uri(self._name(field, "tar"))))
-            recording = _recording(row, side, clip, "shar", "")
-            self._tars[field].add(f"{row.key}.{clip.suffix}", clip.data)
-            self._tars[field].add(f"{row.key}.json", json.dumps(recording.to_dict()).encode())
+            self._tars[field].add(f"{row.key}.{fields[field][1].suffix}", data)
+            self._tars[field].add(f"{row.key}.json", told)
         self._cuts.append(_cut(row, dict.fromkeys(row.audio, ("shar", ""))))
 
     def _name(self, field: str, suffix: str) -> str:

@@ -11,11 +11,16 @@ _BLOCK = tarfile.BLOCKSIZE
 
 
 class TarWriter:
-    """Files one behind the other. `size` is how many bytes there are so far."""
+    """Files one behind the other."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
-        self.size = 0
+        self.size = 0  # bytes so far
+
+    def size_with(self, *files: bytes) -> int:
+        """Bytes of the whole tar file if these files came to it and then its end."""
+        more = sum(_BLOCK + len(data) + -len(data) % _BLOCK for data in files)
+        return -(-(self.size + more + 2 * _BLOCK) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
 
     def add(self, name: str, data: bytes) -> None:
         """Append a file."""

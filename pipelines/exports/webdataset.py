@@ -25,8 +25,7 @@ class WebDatasetWriter(RowWriter):
     def _write(self, row: ExportRow) -> None:
         members = {f"{row.key}.{side}.{clip.suffix}": clip.data for side, clip in row.audio.items()}
         members[f"{row.key}.json"] = json.dumps({**row.values, **row.beside}, ensure_ascii=False).encode()
-        size = sum(map(len, members.values()))
-        if self._tar is None or self._tar.size + size > self.target.max_bytes:
+        if self._tar is None or self._tar.size_with(*members.values()) > self.target.max_bytes:
             self._open.close()
             self._name = f"{self.shard.place}/{self.shard.name}-{len(self._files):03}.tar"
             self._tar = self._open.enter_context(tar_writer(self._uri(self._name)))
