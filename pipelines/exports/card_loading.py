@@ -16,7 +16,8 @@ def loading(format: str, direction: str, split: str | None) -> str:
         f'rows = WebDataset(sorted(glob("{place}/*.tar")), shardshuffle=False)',
         "lhotse": f'from lhotse import CutSet\n\ncuts = CutSet.from_file("{place}/cuts.jsonl.gz")',
         "lhotse-shar": f'from lhotse import CutSet\n\ncuts = CutSet.from_shar(in_dir="{place}")',
-        "folder": f'import csv\n\nrows = list(csv.DictReader(open("{table}", encoding="utf-8"), delimiter="\\t"))',
+        "folder": f'import csv\n\nfile = open("{table}", encoding="utf-8", newline="")\n'
+        'rows = list(csv.DictReader(file, delimiter="\\t"))',
         "meta-jsonl": f'import json\n\nrows = [json.loads(line) for line in open("{manifest}", encoding="utf-8")]',
     }
     return ways.get(format, "")

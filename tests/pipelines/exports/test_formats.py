@@ -1,8 +1,10 @@
 """What holds of every format: all rows counted, the same bytes always, nothing half, nothing wrong passed on."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -157,3 +159,33 @@ def _sides(row: dict[str, object]) -> list[str]:
 def test_sounds_of_the_tests_differ() -> None:
     lengths = [row["tgt_end"] - row["tgt_start"] for row in pairs_of("eng-frA", 20).to_pylist()]
     assert len(set(lengths)) == 20 and np.min(lengths) >= 3000
+
+
+@pytest.mark.slow
+def test_what_the_documentation_shows_reads_what_was_exported(tmp_path: Path) -> None:
+    for package in ("datasets", "webdataset", "lhotse", "pandas"):
+        pytest.importorskip(package, reason="needs the extras export and curate")
+    pytest.importorskip("torchcodec.decoders", reason="needs torchcodec and FFmpeg", exc_type=ImportError)
+    page = (HOUSE / "docs" / "exports.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^## ([a-z-]+)|^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    shards, section, run = corpus(), "", []
+    for heading, code in blocks:
+        section = heading or section
+        if heading:
+            export(
+                section, Target(str(tmp_path / section)), shards, {one: beside(rows) for one, rows in shards.items()}
+            )
+            continue
+        folder = tmp_path / ("lhotse-shar" if "from_shar" in code else section)
+        if not folder.exists():
+            export("lhotse-shar", Target(str(folder)), shards)
+        code = code.replace("FOLDER", str(folder))
+        # the card, which is made behind all shards, would tell
+        pattern = f"data_files='{folder}/train/eng-frA/*.parquet'"
+        code = code.replace(f'load_dataset("{folder}", "eng-frA"', f'load_dataset("parquet", {pattern}')
+        names: dict[str, Any] = {}
+        exec(code, names)
+        run.append(section)
+        found = names.get("samples", names.get("target", names.get("rows")))
+        assert found is not None and len(found) > 0
+    assert run == ["parquet", "webdataset", "lhotse", "lhotse", "folder", "folder", "folder"]

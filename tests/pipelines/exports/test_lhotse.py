@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 NAMES = ("lhotse", "lhotse-shar")
 
 
-def _cuts(name: str, folder: Path) -> Iterable[Any]:
+def _cuts(name: str, folder: Path) -> Any:
     """The cuts of one place, lazily."""
     if name == "lhotse":
         return lhotse.CutSet.from_jsonl_lazy(folder / "cuts.jsonl.gz")

@@ -34,7 +34,7 @@ def test_every_pair_goes_from_speech_to_text(audio: Any, tmp_path: Path) -> None
         for table in tables.values()
         for row in table["transcripts"].to_pylist()
     }
-    unheard = set()
+    unheard: set[str] = set()
     for split in ("train", "test"):
         expected = rows_of(shards, split)
         for line in _lines(tmp_path / f"{split}_manifest.json"):
