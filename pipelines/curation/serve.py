@@ -43,7 +43,7 @@ _OPTIONS = {
     "runner.magicEnabled": False,
     "logger.level": "error",
     "theme.light.primaryColor": "#0072b2",  # of Okabe and Ito's colours, which everybody can tell apart
-    "theme.dark.primaryColor": "#56b4e9",
+    "theme.dark.primaryColor": "#1a7fc0",
 }
 
 

@@ -5,8 +5,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from pathlib import Path
 
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
@@ -60,6 +62,7 @@ def test_a_curator_hears_marks_cuts_and_saves(tmp_path: Path, tmp_path_factory: 
         assert press_and_go(page, "z") == second
         assert lines(root)[-1] == (second, "undo")
         assert press_and_go(page, "u") == third
+        press_and_go(page, "n")
         # the threshold moves, and what is chosen with it
         before = page.evaluate(METRICS)
         slide(page, "End")
@@ -75,8 +78,8 @@ def test_a_curator_hears_marks_cuts_and_saves(tmp_path: Path, tmp_path_factory: 
         page.click_button("Run's own cut")
         page.wait_for(f"{METRICS}[0] === {before[0]!r}")
         page.click_button("List")
-        page.wait_for("document.querySelectorAll('.card .label').length === 2")
-        assert [said for _, said in lines(root)] == ["right", "wrong", "undo", "unsure"]
+        page.wait_for("document.querySelectorAll('.card .label').length === 3")
+        assert lines(root)[3:] == [(second, "unsure"), (third, "wrong")]
         # it is saved
         slide(page, "End")
         page.wait_for(f"{METRICS}[0] === {now[0]!r}")
@@ -86,10 +89,22 @@ def test_a_curator_hears_marks_cuts_and_saves(tmp_path: Path, tmp_path_factory: 
         page.press("Enter")
         page.click_button("Save\n")
         page.wait_for_text("seamlessalign export")
+        # it is exported, and others can read it
+        page.click_button("Export here")
+        page.wait_for_text("Exported to", 120)
         assert page.complaints() == []
         assert page.asked_of_others(address.split("/?")[0]) == []
     kept = read_selection(str(root), "first-choice")
     assert (kept.directions["eng-esA"].min_margin or 0) > 1.0 and kept.directions["eng-frA"].is_own
+    datasets = pytest.importorskip("datasets", reason="needs the extra 'export'")
+    exported = ds.dataset(root / "exports" / "first-choice-parquet", format="parquet", exclude_invalid_files=True)
+    pairs = exported.to_table(columns=["pair_id", "direction"])
+    chosen = Counter(pairs["direction"].to_pylist())
+    assert chosen["eng-esA"] == int(now[0]) - 1 and chosen["eng-frA"] > 0  # without the wrong one
+    assert third not in pairs["pair_id"].to_pylist() and {first, second} <= set(pairs["pair_id"].to_pylist())
+    files = str(root / "exports" / "first-choice-parquet" / "*" / "*.parquet")
+    loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"))["train"]
+    assert sorted(loaded["pair_id"]) == sorted(pairs["pair_id"].to_pylist())
 
 
 def test_texts_of_the_data_are_only_texts(tmp_path: Path) -> None:
