@@ -174,6 +174,12 @@ def _ends(status: dict[str, Any]) -> list[str]:
     if status["state"] == "stopped":
         lines.append("the same command goes on from here")
     if status["quarantined"]:
-        lines.append(f"{status['quarantined']} inputs could not be read: see quarantine/")
+        is_rebuilt = "assemble" in status["stages"]
+        what = (
+            "lines or pairs could not be had: see missing.tsv"
+            if is_rebuilt
+            else "inputs could not be read: see quarantine/"
+        )
+        lines.append(f"{status['quarantined']} {what}")
     lines += [f"does not balance: {sentence}" for sentence in status["unbalanced"]]
     return lines

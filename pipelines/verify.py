@@ -13,7 +13,8 @@ import pyarrow as pa
 from seamlessalign import storage
 from seamlessalign.errors import InputError, SeamlessAlignError, StorageError
 from seamlessalign.languages import Direction
-from seamlessalign.pipelines.folder import SIDE_STAGES, RunFolder
+from seamlessalign.pipelines.folder import REBUILD_STAGES, SIDE_STAGES, RunFolder, stages_of
+from seamlessalign.pipelines.published.prove import check_lines, check_rebuilt
 from seamlessalign.pipelines.status import run_state
 from seamlessalign.pipelines.verify_files import Check, check_data, check_files, check_ledger, read_marked
 from seamlessalign.pipelines.verify_pairs import check_gather, check_pairs, check_search
@@ -71,6 +72,12 @@ def _checks(folder: RunFolder, *, data: bool, most: tuple[int, int] | None = Non
     if most is not None and (rows > most[0] or shards > most[1]):
         told = "%d rows in %d shards: their counts balance; seamlessalign status --verify compares their ids too"
         log.warning(told, rows, shards)
+        return
+    if stages_of(folder) == REBUILD_STAGES:
+        yield _done("lines", check_lines, marked)
+        yield _done("pairs", check_rebuilt, marked)
+        if data:
+            yield _done("data", check_data, marked)
         return
     sides, kept = _sides(folder), dict[str, KeptRecordings]()
     yield _done("recordings", check_recordings, marked, kept)

@@ -367,6 +367,10 @@ def load_config(path: str, overrides: list[str] | None = None, output: str | Non
     """
     raw = read_yaml(path, "'directions' and 'speech'")
     raw.pop("digest", None)  # of a run.yaml, which is itself a configuration
+    if "metadata" in raw:  # as import-metadata writes it
+        raise ConfigError(
+            f"{path}: is of a corpus that was rebuilt from metadata, not mined: it cannot be run again so"
+        )
     _resolve_paths(raw, Path(path))
     for override in overrides or []:
         apply_override(raw, override)

@@ -22,12 +22,12 @@ from seamlessalign.pipelines.ledger import read_marks, write_ledger
 from seamlessalign.pipelines.local import LocalExecutor, share_out
 from seamlessalign.pipelines.published import assemble_stage, audio_stage, lines_stage, share_stage, texts_stage
 from seamlessalign.pipelines.published.lost import write_missing
-from seamlessalign.pipelines.published.prove import prove_rebuilt
 from seamlessalign.pipelines.published.rebuild_config import RebuildConfig
 from seamlessalign.pipelines.published.rebuild_tasks import CLIPS, TEXTS, RebuildContext, RebuildTask
 from seamlessalign.pipelines.shard_task import ShardTask
 from seamlessalign.pipelines.slurm import SlurmExecutor
 from seamlessalign.pipelines.stage_plans import StagePlan
+from seamlessalign.pipelines.verify import prove
 from seamlessalign.rows import SCHEMA_VERSION, LedgerLine
 from seamlessalign.typed_config import digest, parse_written_yaml
 
@@ -175,7 +175,7 @@ def _finished(context: RebuildContext, done: int, kept: int) -> RebuildResult:
     """Gather the ledger, check it, write what is missing, and clear what only those that are not done need."""
     folder = context.folder
     lines = write_ledger(folder, REBUILD_STAGES)
-    prove_rebuilt(folder)
+    prove(folder)
     write_missing(context)
     for left in (context.all_pieces, context.downloads):
         storage.remove(left)

@@ -27,6 +27,7 @@ class Served:
     asked: Counter[str] = field(default_factory=Counter)  # requests by path
     wholes: Counter[str] = field(default_factory=Counter)  # times that a file was sent from its first byte to its last
     times: dict[str, list[float]] = field(default_factory=dict)  # of requests, by host
+    log: list[tuple[float, str]] = field(default_factory=list)  # time and address of every request
     ranges: list[tuple[str, str]] = field(default_factory=list)  # path and Range of requests with one
     agents: set[str] = field(default_factory=set)
     open_now: Counter[str] = field(default_factory=Counter)  # connections by host
@@ -50,6 +51,7 @@ class _Handler(BaseHTTPRequestHandler):
             times = served.asked[self.path]
             if not self.path.startswith("/robots"):
                 served.times.setdefault(host, []).append(time.time())
+            served.log.append((time.time(), f"http://{self.headers.get('Host', '')}{self.path}"))
             served.agents.add(self.headers.get("User-Agent", ""))
             served.open_now[host] += 1
             served.most_open[host] = max(served.most_open[host], served.open_now[host])
