@@ -126,7 +126,7 @@ class RunTables:
 
         try:
             yield
-        except (duckdb.IOException, duckdb.InvalidInputException) as error:
+        except (duckdb.IOException, duckdb.InvalidInputException, duckdb.PermissionException) as error:
             said = " ".join(str(error).splitlines()[0].split())
             raise StorageError(f"{self.root}: a table of the run cannot be read: {said}") from error
 

@@ -19,7 +19,7 @@ from seamlessalign.pipelines.curation.page_state import (
     set_otherwise,
     view,
 )
-from seamlessalign.pipelines.curation.told import quiet
+from seamlessalign.pipelines.curation.told import quiet, tell
 from seamlessalign.pipelines.selection import Cut
 
 
@@ -49,9 +49,17 @@ def cut_panel() -> None:
     pairs, cut = direction_view(), view().cut
     curve = pairs.curve(cut.filters)
     own = served().remembered(("own threshold", view().direction), lambda: pairs.own_threshold)
-    low, high = shown_range(curve)
+    low, high = shown_range(pairs.curve())  # whatever the filters are, so that the slider stays as it is
     line = own if cut.min_margin is None else cut.min_margin
     kept = pairs.at(cut)
+    if curve.total:
+        _pictures(curve, cut, kept, line, low, high)
+    else:
+        tell("No pair passes the filters.")
+    _slider(curve, cut, line, low, high, own)
+
+
+def _pictures(curve: MarginCurve, cut: Cut, kept: Kept, line: float | None, low: float, high: float) -> None:
     left, right = st.columns([3, 2])
     with left:
         st.altair_chart(
@@ -69,7 +77,6 @@ def cut_panel() -> None:
             width="stretch",
             alt="Estimated precision over what is kept",
         )
-    _slider(curve, cut, line, low, high, own)
 
 
 def hours_text(kept: Kept) -> str:

@@ -15,6 +15,7 @@ CARDS = 10  # a page; WINDOW is a multiple of it
 _FIRST = (
     "margin", "src_text", "tgt_text", "seconds", "precision_estimate", "cosine", "disagreement", "label", "drop_reason",
 )  # fmt: skip
+_LAST = ("_id", "_uri", "_start", "_end")
 
 
 def card_list() -> None:
@@ -54,7 +55,9 @@ def row_table() -> None:
         tell("No pair is here: choose others above, or go back." if first else "No pair is chosen so.")
         return
     names = list(rows.rows[0])
-    ordered = [name for name in _FIRST if name in names] + [name for name in names if name not in _FIRST]
+    ordered = [name for name in _FIRST if name in names]
+    ordered += [name for name in names if name not in _FIRST and not name.endswith(_LAST)]
+    ordered += [name for name in names if name not in ordered]
     hidden = {name for name in ("direction", "src_lang", "tgt_lang") if name in names}
     ordered = [name for name in ordered if name not in hidden and any(row[name] is not None for row in rows.rows)]
     labelled = run.labelled()

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import logging
 import secrets
+import signal
 import socket
 import threading
 import webbrowser
@@ -84,7 +85,9 @@ def serve(
         say(f"{root}{' (read only)' if read_only else ''}: {address}")
         if open_browser:
             webbrowser.open(address)
-        with contextlib.suppress(KeyboardInterrupt):  # raised again once the server has ended
+        # the server ends at either signal, gives back the handler that was there, and raises the signal again
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listening])
     return 0
 

@@ -1,0 +1,107 @@
+"""The page's server: how it is started and ended, and what is told where it cannot be."""
+
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from seamlessalign.errors import ConfigError, InputError, MissingPackageError, StorageError
+from seamlessalign.pipelines.curation import serve as serving
+from seamlessalign.pipelines.curation.export_jobs import ExportJobs, export_command
+from tests.pipelines.fake_run import FakeRun
+from tests.pipelines.small_corpus import HOUSE, command, complaint, environment, program
+
+for _package in ("streamlit", "altair", "duckdb"):
+    pytest.importorskip(_package, reason="needs the extra 'curate'")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> FakeRun:
+    return FakeRun(str(tmp_path_factory.mktemp("made") / "run"), rejected=20)
+
+
+def test_a_port_that_is_taken_is_told(run: FakeRun) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"port {port} of 127.0.0.1 is taken: give another with --port"):
+            serving.serve(run.root, port=port, open_browser=False)
+
+
+@pytest.mark.parametrize("port", [-1, 65_536])
+def test_a_port_that_is_none_is_told(run: FakeRun, port: int) -> None:
+    with pytest.raises(ConfigError, match="0 to 65535"):
+        serving.serve(run.root, port=port, open_browser=False)
+
+
+def test_what_is_no_run_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is it a run's folder"):
+        serving.serve(str(tmp_path), port=0, open_browser=False)
+    with pytest.raises(InputError, match="is it a run's folder"):
+        serving.serve(str(tmp_path / "none"), port=0, open_browser=False)
+
+
+def test_a_run_without_pairs_is_told(run: FakeRun, tmp_path: Path) -> None:
+    shutil.copytree(Path(run.root) / "recordings", tmp_path / "recordings")
+    with pytest.raises(InputError, match="has no pairs to look at; is the run finished"):
+        serving.serve(str(tmp_path), port=0, open_browser=False)
+
+
+def test_tables_that_lie_elsewhere_are_not_followed(run: FakeRun, tmp_path: Path) -> None:
+    (tmp_path / "pairs").symlink_to(Path(run.root) / "pairs")
+    with pytest.raises(StorageError, match="cannot be read: Permission Error"):
+        serving.serve(str(tmp_path), port=0, open_browser=False)
+
+
+def test_a_missing_package_is_told(run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "altair" else object())
+    with pytest.raises(MissingPackageError, match=r"altair: pip install 'seamlessalign\[curate\]'"):
+        serving.serve(run.root, port=0, open_browser=False)
+
+
+def test_the_program_tells_it_in_one_line(tmp_path: Path) -> None:
+    done = program("curate", tmp_path, "--no-browser")
+    assert done.returncode == 2 and "is it a run's folder" in complaint(done.stderr)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_and_its_export(run: FakeRun, tmp_path: Path, number: int) -> None:
+    process = subprocess.Popen(
+        command("curate", run.root, "--port", "0", "--no-browser"),
+        cwd=HOUSE, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    address = process.stdout.readline().rpartition(" ")[2].strip()
+    with urllib.request.urlopen(address, timeout=20) as answer:
+        assert answer.status == 200
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+@pytest.mark.slow
+def test_an_export_that_fails_says_why_and_one_that_is_stopped_ends(run: FakeRun) -> None:
+    jobs = ExportJobs(run.root)
+    job = jobs.start("none", "parquet")
+    deadline = time.monotonic() + 60
+    with pytest.raises(InputError, match="an export is running"):
+        jobs.start("none", "parquet")
+    while job.status is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert job.status == 2 and "has no selection 'none'" in job.lines[-1]
+    job = jobs.start("none", "parquet")
+    jobs.stop()
+    assert job.status is not None
+    assert not Path(job.target).exists()
+
+
+def test_the_command_is_as_it_is_typed() -> None:
+    assert export_command("/data/my run", "a", "webdataset", "/data/my run/exports/a-webdataset") == (
+        "seamlessalign export '/data/my run' --selection a --format webdataset --to '/data/my run/exports/a-webdataset'"
+    )
