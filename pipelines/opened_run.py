@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from seamlessalign import storage
 from seamlessalign.config import RunConfig
-from seamlessalign.errors import InputError
+from seamlessalign.errors import ConfigError, InputError
 from seamlessalign.html_page import row_of, table_of
 from seamlessalign.markup import tag
 from seamlessalign.pictures import Picture
@@ -27,12 +27,13 @@ from seamlessalign.pipelines.opened_rows import Rows, telling
 from seamlessalign.pipelines.pair_columns import LABELS, PairColumns
 from seamlessalign.pipelines.refilter import read_config
 from seamlessalign.pipelines.report_counts import PrecisionCounts
-from seamlessalign.pipelines.report_numbers import CutRule, rule_of
+from seamlessalign.pipelines.report_numbers import CutRule, is_rebuilt, rule_of, written_config
 from seamlessalign.pipelines.report_parts import hours
 from seamlessalign.pipelines.run_tables import RunTables
 from seamlessalign.pipelines.selection import Cut, Selection, list_selections, read_selection, write_selection
 from seamlessalign.pipelines.status import read_status, run_state
 from seamlessalign.rows import PAIRS, SAMPLE_RATE
+from seamlessalign.typed_config import checked
 
 _CUTS = (0.5, 0.7, 0.8, 0.9, 0.95)
 _LISTED = 12  # names that are all told beside the one that may be meant
@@ -66,7 +67,7 @@ class Run:
         if has_config and not unfinished:
             self._check_finished()
         self._tables = RunTables(self.root)
-        self.config: RunConfig | None = read_config(self.root) if has_config else None  # None of a rebuilt corpus
+        self.config = self._read_config() if has_config else None
         self._columns: dict[str, PairColumns] = {}
         self._counts: dict[str, PrecisionCounts] = {}
 
@@ -262,8 +263,6 @@ class Run:
         directions that are not named are left out. Raises InputError for a direction that there is not, ConfigError
         for a cut that cannot be.
         """
-        from seamlessalign.typed_config import checked
-
         raw: dict[str, Any] = {}
         for direction, cut in cuts.items():
             self._check_direction(direction)
@@ -369,6 +368,15 @@ class Run:
             raise InputError(f"{self.root}: has no direction {direction!r}{_near(direction, self.directions)}")
         if direction not in self._tables.parts.get("pairs", {}):
             raise InputError(f"{self.root}: has no pairs of {direction}, only a corpus")
+
+    def _read_config(self) -> RunConfig | None:
+        """None of a corpus that was rebuilt from published metadata, whose configuration is of another kind."""
+        try:
+            return read_config(self.root)
+        except ConfigError:
+            if is_rebuilt(written_config(self.root) or {}):
+                return None
+            raise
 
     def _check_finished(self) -> None:
         if storage.exists(self._folder.ledger) and not storage.exists(self._folder.heartbeat):

@@ -22,7 +22,7 @@ def config_section(config: Mapping[str, Any] | None) -> list[Markup]:
     pieces: list[Markup] = []
     changed = _changed(config)
     if changed is None:
-        told = "Another version wrote this configuration: which of its keys are not at their defaults is unknown."
+        told = "These are not the keys of a run of this version: which are not at their defaults is unknown."
         pieces.append(tag("p", told, class_="note"))
     else:
         rows = [row_of(tag("code", tag("bdi", key)), tag("code", tag("bdi", value))) for key, value in changed]

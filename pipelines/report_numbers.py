@@ -6,7 +6,7 @@ A folder may be half finished: a table that is missing is `None` here, and the p
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -118,7 +118,7 @@ def read_run(run_dir: str) -> RunNumbers:
     """
     if not storage.list_files(run_dir):
         raise InputError(f"{run_dir}: there is no run here; give the folder that a run wrote")
-    config = _read_config(run_dir)
+    config = written_config(run_dir)
     ledger = _read_ledger(run_dir)
     languages, recording_minutes = _read_recordings(run_dir)
     directions, audio_kept = _read_pairs(run_dir)
@@ -149,8 +149,14 @@ def read_run(run_dir: str) -> RunNumbers:
     }
     if not any(has.values()):
         raise InputError(f"{run_dir}: holds none of run.yaml, ledger.parquet and the tables; give a run's folder")
-    numbers.missing += [name for name, there in has.items() if not there]
+    never = ("segments", "sentences") if config is not None and is_rebuilt(config) else ()
+    numbers.missing += [name for name, there in has.items() if not there and name not in never]
     return numbers
+
+
+def is_rebuilt(config: Mapping[str, Any]) -> bool:
+    """Whether a folder's `run.yaml` is that of a corpus rebuilt from published metadata, which mined nothing."""
+    return "metadata" in config and "speech" not in config
 
 
 def parts_of(run_dir: str, table: str) -> dict[str, list[str]]:
@@ -198,7 +204,8 @@ def covered_samples(uris: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], 
     return int(np.maximum(finish - np.maximum(begin, reached), 0).sum())
 
 
-def _read_config(run_dir: str) -> dict[str, Any] | None:
+def written_config(run_dir: str) -> dict[str, Any] | None:
+    """What `run.yaml` says; None where there is none. Raises StorageError where it is damaged."""
     uri = storage.join(run_dir, "run.yaml")
     if not storage.exists(uri):
         return None

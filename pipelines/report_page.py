@@ -15,7 +15,7 @@ from seamlessalign.pipelines.report_directions import directions_section, evalua
 from seamlessalign.pipelines.report_labels import LabelledDirection, labels_section
 from seamlessalign.pipelines.report_languages import confusion_section, languages_section
 from seamlessalign.pipelines.report_lengths import lengths_section
-from seamlessalign.pipelines.report_numbers import RunNumbers
+from seamlessalign.pipelines.report_numbers import RunNumbers, is_rebuilt
 from seamlessalign.pipelines.report_parts import hours, tidy
 from seamlessalign.pipelines.report_samples import Sample
 from seamlessalign.pipelines.report_spans import RunSpans, spans_section
@@ -63,7 +63,7 @@ def sections_of(run_dir: str, numbers: RunNumbers, details: RunDetails) -> Itera
     lengths = lengths_section(numbers.recording_minutes, spans.lengths if spans else None, directions)
     sections = [
         ("funnel", "From audio to pairs", _funnel(numbers, stages)),
-        ("next", "What to do next", steps_section(run_dir, directions)),
+        ("next", "What to do next", steps_section(run_dir, directions, mined=not is_rebuilt(numbers.config or {}))),
         ("labels", "What listeners said", labels_section(details.labels)),
         ("evaluation", "Measured against the truth", evaluation_section(numbers.evaluation)),
         ("directions", "Directions and scores", directions_section(directions)),

@@ -13,8 +13,11 @@ _FEW_PAIRS = 100  # below which a precision is not proposed where a lower one ke
 _TARGET = "corpus"  # folder that the commands write to
 
 
-def steps_section(run_dir: str, directions: Sequence[DirectionNumbers]) -> list[Markup]:
-    """What each precision would keep of every direction, and commands; nothing where there are no pairs."""
+def steps_section(run_dir: str, directions: Sequence[DirectionNumbers], *, mined: bool = True) -> list[Markup]:
+    """What each precision would keep of every direction, and commands; nothing where there are no pairs.
+
+    mined: here, so that pairs can be chosen again.
+    """
     if not any(item.rows for item in directions):
         return []
     run = shlex.quote(run_dir.rstrip("/") or "/")
@@ -60,6 +63,7 @@ def steps_section(run_dir: str, directions: Sequence[DirectionNumbers]) -> list[
             "Tables for pandas, Arrow and SQL, sound and pictures of any pair.",
         ),
     ]
+    steps = [step for step in steps if mined or not step[1].startswith("seamlessalign filter")]
     listed = [
         tag("li", tag("b", title), tag("pre", tag("code", command), tabindex=0), tag("p", told, class_="note"))
         for title, command, told in steps

@@ -21,6 +21,7 @@ from seamlessalign.config import RunConfig
 from seamlessalign.errors import InputError, SeamlessAlignError, UnreadableError
 from seamlessalign.pipelines.recordings import open_recording
 from seamlessalign.pipelines.refilter import read_config
+from seamlessalign.pipelines.report_numbers import is_rebuilt, written_config
 from seamlessalign.pipelines.run_tables import RunTables
 from seamlessalign.rows import SAMPLE_RATE
 
@@ -92,6 +93,8 @@ class Listening:
             web_access.use(self._config.fetch.access())
         except SeamlessAlignError as error:
             self._wrong = str(error)
+            if (config := written_config(tables.root)) and is_rebuilt(config):
+                self._wrong = "the corpus was rebuilt, and its recordings are not kept"
 
     def heard(
         self, pair: Mapping[str, Any], side: Side, context_seconds: float = CONTEXT_SECONDS

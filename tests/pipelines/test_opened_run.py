@@ -379,6 +379,24 @@ def test_a_run_in_a_store_and_a_corpus_without_configuration(heard: HeardRun, tm
         storage.remove("memory://opened-run")
 
 
+def test_a_corpus_that_was_rebuilt_opens_too(heard: HeardRun, tmp_path: Path) -> None:
+    root = tmp_path / "rebuilt"
+    for table in ("recordings", "pairs", "corpus"):
+        shutil.copytree(f"{heard.root}/{table}", root / table)
+    shutil.copy(f"{heard.root}/ledger.parquet", root)
+    (root / "run.yaml").write_text("metadata: [a.tsv]\noutput: x\naudio: {}\n")
+    run = seamlessalign.open_run(str(root))
+    assert run.config is None and run.directions == ["eng-deA", "eng-frA"]
+    kept = next(row for row in heard.pairs if row["kept"])
+    sound = run.pair(kept["pair_id"]).tgt.audio
+    assert sound is not None and len(sound.samples) == kept["tgt_end"] - kept["tgt_start"]
+    text = Page(Path(build_report(str(root))).read_text("utf-8")).text
+    assert "seamlessalign export" in text and "seamlessalign filter" not in text and "not complete" not in text
+    (root / "run.yaml").write_text("directions: [eng-frA]\nspeech: {inputz: [x]}\n")
+    with pytest.raises(ConfigError, match="inputz"):
+        seamlessalign.open_run(str(root))
+
+
 def test_reprs_say_what_there_is(heard: HeardRun, run: Run) -> None:
     kept = [row for row in heard.fake.pairs["eng-frA"] if row["kept"]]
     assert f"eng-frA: {len(kept)} of {len(heard.fake.pairs['eng-frA'])} pairs kept" in repr(run)
