@@ -18,7 +18,7 @@ import numpy.typing as npt
 from seamlessalign import storage, web_access
 from seamlessalign.audio import cut, encode
 from seamlessalign.config import RunConfig
-from seamlessalign.errors import InputError, SeamlessAlignError, UnreadableError
+from seamlessalign.errors import ConfigError, InputError, SeamlessAlignError, UnreadableError
 from seamlessalign.pipelines.recordings import open_recording
 from seamlessalign.pipelines.refilter import read_config
 from seamlessalign.pipelines.report_numbers import is_rebuilt, written_config
@@ -91,10 +91,11 @@ class Listening:
         try:
             self._config = read_config(tables.root)
             web_access.use(self._config.fetch.access())
+        except ConfigError as error:
+            rebuilt = is_rebuilt(written_config(tables.root) or {})
+            self._wrong = "the corpus was rebuilt, and its recordings are not kept" if rebuilt else str(error)
         except SeamlessAlignError as error:
             self._wrong = str(error)
-            if (config := written_config(tables.root)) and is_rebuilt(config):
-                self._wrong = "the corpus was rebuilt, and its recordings are not kept"
 
     def heard(
         self, pair: Mapping[str, Any], side: Side, context_seconds: float = CONTEXT_SECONDS
