@@ -14,7 +14,7 @@ LANGUAGES = ("sh", "yaml", "python", "text", "dockerfile", "json", "sql")
 _BLOCK = re.compile(r"(?:^<!-- *(?P<note>[^\n]*?) *-->\n)?^```(?P<language>[^\n]*)\n(?P<text>.*?)^```", re.M | re.S)
 _INLINE = re.compile(r"(?<!`)`(seamlessalign [^`]+)`(?!`)")
 # what stands for something in commands → something that can stand there
-_STANDS_FOR = {"KIND": "unity", "PORT": "9100", "H": "100", "M": "10", "N": "3"}
+_STANDS_FOR = {"KIND": "unity", "NAME": "parquet", "PORT": "9100", "H": "100", "M": "10", "N": "3"}
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,12 @@ def arguments_of(command: str) -> Iterator[list[str]]:
         ]
         if starts:
             yield [_STANDS_FOR.get(word, word) for word in _plain(words[starts[0] :])]
+
+
+def modules_of(command: str) -> Iterator[tuple[str, list[str]]]:
+    """Our modules that a line of shell runs with `python -m`, each with the options that it is given."""
+    for module, rest in re.findall(r"python3? -m ((?:seamlessalign|benchmarks)\.[\w.]+)([^|;&)]*)", command):
+        yield module, re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest)
 
 
 def _plain(words: list[str]) -> Iterator[str]:

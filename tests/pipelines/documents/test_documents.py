@@ -26,6 +26,7 @@ from tests.pipelines.documents.blocks import (
     blocks_in,
     blocks_of,
     inline_commands,
+    modules_of,
 )
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
@@ -58,6 +59,24 @@ def test_commands_parse(block: Block) -> None:
     for command in block.commands:
         for arguments in arguments_of(command):
             _parse(arguments, f"{block}: {command}")
+
+
+@pytest.mark.parametrize("block", COMMANDS, ids=_names)
+def test_modules_that_are_run_take_their_options(block: Block) -> None:
+    for command in block.commands:
+        for module, options in modules_of(command):
+            path = HOUSE / f"{module.replace('.', '/')}.py"
+            path = path if path.exists() else HOUSE / module.replace(".", "/") / "__main__.py"
+            assert path.exists(), f"{block}: there is no module {module}"
+            known = "".join(one.read_text(encoding="utf-8") for one in {path, *_imported(path)})
+            missing = [option for option in options if f'"{option}"' not in known]
+            assert missing == [], f"{block}: {module} does not take {missing}"
+
+
+def _imported(path: Path) -> set[Path]:
+    """Our modules that a module imports at once."""
+    names = re.findall(r"^from ((?:seamlessalign|benchmarks)[\w.]+) import", path.read_text(encoding="utf-8"), re.M)
+    return {file for name in names if (file := HOUSE / f"{name.replace('.', '/')}.py").exists()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -179,6 +198,10 @@ class TestReading:
     )
     def test_calls_of_the_program(self, line: str, wanted: list[list[str]]) -> None:
         assert list(arguments_of(line)) == wanted
+
+    def test_modules(self) -> None:
+        line = "python -m benchmarks.knn --rows 5 && python -m seamlessalign.lid.evaluate --out measured/ | tail -n 3"
+        assert list(modules_of(line)) == [("benchmarks.knn", ["--rows"]), ("seamlessalign.lid.evaluate", ["--out"])]
 
     @pytest.mark.parametrize("wrong", [["run"], ["export", "d", "--too", "x"], ["train", "unitty", "c"]])
     def test_a_wrong_command_is_seen(self, wrong: list[str]) -> None:
