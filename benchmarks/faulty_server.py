@@ -37,6 +37,7 @@ class Served:
     lock: threading.Lock = field(default_factory=threading.Lock)
     stopped: threading.Event = field(default_factory=threading.Event)
     version: str = ""  # goes into every ETag
+    mended: set[str] = field(default_factory=set)  # faults that are no more
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -75,6 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         fault, _, name = self.path.lstrip("/").partition("/")
         data = self.served.files.get(name.partition("?")[0])
+        fault = "ok" if fault in self.served.mended else fault
         if data is None or fault == "missing":
             self.send_error(404)
         elif found := re.fullmatch(r"status(\d+)", fault):

@@ -146,6 +146,14 @@ def _add_import(commands: Any) -> None:
         metavar="FILE",
         help="look texts that are of no WET file up in its lines; may be repeated",
     )
+    take.add_argument(
+        "--again",
+        nargs="?",
+        const="",
+        metavar="REASONS",
+        help="of a finished one: ask once more for what was lost for these reasons, separated by commas (default: "
+        "those that may pass by themselves, such as timeout and server_error)",
+    )
     take.set_defaults(command=_import_metadata, overrides=[])
 
 
@@ -167,9 +175,12 @@ def _import_metadata(arguments: argparse.Namespace) -> int:
     }
     config = load_rebuild_config(given, overrides)
     with uncollected():
+        from seamlessalign.pipelines.published.again import PASSING
         from seamlessalign.pipelines.published.rebuild import rebuild, summary_text
 
-    result = rebuild(config, arguments.executor, arguments.behind)
+    named = frozenset((arguments.again or "").split(",")) - {""}
+    again = frozenset() if arguments.again is None else named or PASSING
+    result = rebuild(config, arguments.executor, arguments.behind, again)
     if result.is_built_only:
         print("the job's graph is built; nothing was done")
         return 0

@@ -25,6 +25,7 @@ from seamlessalign.pipelines.published.rebuild_tasks import (
 )
 from seamlessalign.pipelines.published.share_stage import lines_of, sides_of_direction
 from seamlessalign.rows import CORPUS, PAIRS, pair_id, segment_id, sentence_id
+from seamlessalign.secrets import redact_uri
 
 STAGE = "assemble"
 _AT_ONCE = 500  # pairs with their audio in memory
@@ -114,7 +115,7 @@ def _found(tables: list[RowsOfHome], first: int, last: int) -> Found:
 
 def _side(which: str, side: Side, line: dict[str, Any], what: dict[str, Any], direction: str) -> dict[str, Any]:
     """One side of a pair: the columns that `pairs` has for it, its audio, and its problem if it has one."""
-    uri = line[f"{which}_url"] or None
+    uri = _shown(line[f"{which}_url"], what)
     start, end = line[f"{which}_start"], line[f"{which}_end"]
     if what["problem"] is not None:
         identity = f"none:{direction}:{line['line_no']}:{which}"
@@ -173,8 +174,14 @@ def _lost(which: str, line: dict[str, Any], what: dict[str, Any], direction: str
         "side": which,
         "reason": what["problem"],
         "detail": what["detail"],
-        **{name: line[f"{which}_{name}"] for name in ("url", "start", "end", "cc_warc")},
+        "url": _shown(line[f"{which}_url"], what),
+        **{name: line[f"{which}_{name}"] for name in ("start", "end", "cc_warc")},
     }
+
+
+def _shown(url: str, what: dict[str, Any]) -> str | None:
+    """An address as it is told; one with a secret in it was not asked."""
+    return (redact_uri(url) if what["problem"] == "secret_in_address" else url) or None
 
 
 def _samples(pair: dict[str, Any]) -> int:

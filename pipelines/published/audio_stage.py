@@ -28,6 +28,7 @@ from seamlessalign.pipelines.published.downloads import Downloads, Traffic, name
 from seamlessalign.pipelines.published.hosts import Hosts, host_of, shared_folder
 from seamlessalign.pipelines.published.own_sources import bring, is_on_the_web
 from seamlessalign.pipelines.published.rebuild_tasks import (
+    ABOUT,
     CLIPS,
     CLIPS_SCHEMA,
     DIGEST,
@@ -36,14 +37,13 @@ from seamlessalign.pipelines.published.rebuild_tasks import (
     RebuildTask,
 )
 from seamlessalign.pipelines.published.robots import Robots
-from seamlessalign.retries import is_transient
 from seamlessalign.rows import RECORDINGS, SAMPLE_RATE, Recording, recording_id
+from seamlessalign.secrets import redact_uri
 from seamlessalign.sources import place_of
 
 STAGE = "audio"
 CONTENT = "seamlessalign.content"  # key of the metadata of clips: digest of which there are, and of which not
 _ROW_GROUP = 64
-_ABOUT = b"seamlessalign.recording"
 
 
 @dataclass(frozen=True)
@@ -198,8 +198,9 @@ def _cut(fetched: _Fetched, spans: pa.Table, context: RebuildContext, watch: Sto
         problems = [(problem.reason, problem.detail)] * count
         audio = [None] * count
     identity = recording_id(sha256, place_of(url).channel) if sha256 else f"none:{name_of(url)[:16]}"
+    shown = redact_uri(url) if problem is not None and problem.reason == "secret_in_address" else url
     recording = Recording(
-        identity, url, sha256, samples, rate, channels, None, None, 0, None, host_of(url).partition("://")[2],
+        identity, shown, sha256, samples, rate, channels, None, None, 0, None, host_of(url).partition("://")[2],
         problem.reason if problem is not None else None,
     )  # fmt: skip
     table = pa.Table.from_pydict(
@@ -212,12 +213,8 @@ def _cut(fetched: _Fetched, spans: pa.Table, context: RebuildContext, watch: Sto
         },
         schema=CLIPS_SCHEMA,
     )
-    about: dict[str, Any] = {
-        "recording": asdict(recording),
-        "traffic": asdict(fetched.traffic),
-        "passes": problem is not None and _may_pass(problem),
-    }
-    return table.replace_schema_metadata({_ABOUT: json.dumps(about).encode()})
+    about = {"recording": asdict(recording), "traffic": asdict(fetched.traffic)}
+    return table.replace_schema_metadata({ABOUT: json.dumps(about).encode()})
 
 
 def _check_duration(url: str, told: list[float | None], samples: int, tolerance: float) -> None:
@@ -228,13 +225,6 @@ def _check_duration(url: str, told: list[float | None], samples: int, tolerance:
         raise UnreadableError(
             "duration_differs", f"{url!r} lasts {seconds:.3f} s; the metadata says {known[0]:.3f} s: it was changed"
         )
-
-
-def _may_pass(error: UnreadableError) -> bool:
-    return error.reason in PASSING or is_transient(error)
-
-
-PASSING = frozenset({"timeout", "truncated", "server_error", "throttled", "unreachable", "robots_unreachable"})
 
 
 def _keep(url: str, path: Path, sha256: str, context: RebuildContext) -> None:
@@ -274,7 +264,7 @@ def _note_of(url: str, context: RebuildContext) -> str:
 
 def _about(uri: str) -> bytes:
     with storage.open_read(uri) as file:
-        return bytes((pq.read_schema(file).metadata or {})[_ABOUT])
+        return bytes((pq.read_schema(file).metadata or {})[ABOUT])
 
 
 def _keys(uris: list[str], tally: Tally, content: Any) -> list[tuple[int, int, int, int, int]]:

@@ -4,7 +4,7 @@ The folder is the state, as of a run, and the same executors do the shards: what
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from seamlessalign.pipelines.heartbeat import driving
 from seamlessalign.pipelines.ledger import read_marks, write_ledger
 from seamlessalign.pipelines.local import LocalExecutor, share_out
 from seamlessalign.pipelines.published import assemble_stage, audio_stage, lines_stage, share_stage, texts_stage
+from seamlessalign.pipelines.published.again import rounds_of, try_again
 from seamlessalign.pipelines.published.lost import write_missing
 from seamlessalign.pipelines.published.rebuild_config import RebuildConfig
 from seamlessalign.pipelines.published.rebuild_tasks import CLIPS, TEXTS, RebuildContext, RebuildTask
@@ -54,8 +55,12 @@ class RebuildResult:
         return 3 if any(line.quarantined for line in self.lines) else 0
 
 
-def rebuild(config: RebuildConfig, executor_name: str = "local", beam_options: Sequence[str] = ()) -> RebuildResult:
+def rebuild(
+    config: RebuildConfig, executor_name: str = "local", beam_options: Sequence[str] = (), again: Set[str] = frozenset()
+) -> RebuildResult:
     """Rebuild a corpus, or what is left of it, by worker processes (`local`), job arrays (`slurm`) or a Beam runner.
+
+    `again`: reasons; recordings and WET files that could not be had for one of these before are asked for once more.
 
     Raises ConfigError, InputError, StorageError for what the user can mend, and nothing is lost; SeamlessAlignError
     where a worker died, or the counts do not balance.
@@ -76,6 +81,7 @@ def rebuild(config: RebuildConfig, executor_name: str = "local", beam_options: S
         with only_driver(folder), driving(folder, beam_rebuild.context.run_id):
             clear_folder(folder)
             _write_config(folder, config)
+            _try_again(beam_rebuild.context, again)
             counts = beam_rebuild.do()
             return RebuildResult(folder, [], 0, 0) if counts is None else _finished(beam_rebuild.context, *counts)
     slurm = SlurmExecutor(config.resources, folder.root, "audio") if executor_name == "slurm" else None
@@ -89,6 +95,7 @@ def rebuild(config: RebuildConfig, executor_name: str = "local", beam_options: S
         else:
             clear_folder(folder)
         _write_config(folder, config)
+        _try_again(context, again)
         executor: Executor = slurm or LocalExecutor(workers, config.resources.shards_per_group)
         driver = Driver(context, executor)
         try:
@@ -116,15 +123,19 @@ def plan_stage(stage: str, context: RebuildContext) -> StagePlan:
     else:
         shares = share_stage.read_shares(context)
         if stage == audio_stage.STAGE:
-            made = config.audio.model_dump(mode="json", exclude={"keep_recordings", "downloads", "urls_per_shard"})
-            tasks = [RebuildTask(number) for number in range(len(shares.audio))]
-            base = digest(stage, SCHEMA_VERSION, made, config.corpus, config.fetch.robots)
-            digests = [digest(base, content) for _, content in shares.audio]
+            tasks, rounds = [RebuildTask(number) for number in range(len(shares.audio))], rounds_of(context)
+            digests = [
+                _audio_digest(config, content, rounds.get(f"{stage} {task.name}", 0))
+                for task, (_, content) in zip(tasks, shares.audio, strict=True)
+            ]
             amounts = [float(count) for count, _ in shares.audio]
         elif stage == texts_stage.STAGE:
-            tasks = [RebuildTask(number) for number in range(len(shares.texts))]
+            tasks, rounds = [RebuildTask(number) for number in range(len(shares.texts))], rounds_of(context)
             base = digest(stage, SCHEMA_VERSION, config.common_crawl, _versions(config.texts))
-            digests = [digest(base, content) for _, content in shares.texts]
+            digests = [
+                digest(base, content, rounds.get(f"{stage} {task.name}", 0))
+                for task, (_, content) in zip(tasks, shares.texts, strict=True)
+            ]
             amounts = [float(count) for count, _ in shares.texts]
         else:
             tasks = shares.homes
@@ -133,6 +144,23 @@ def plan_stage(stage: str, context: RebuildContext) -> StagePlan:
             amounts = [float(task.last - task.first) for task in tasks]
     found = [ShardTask(stage, task.name, one, task) for task, one in zip(tasks, digests, strict=True)]
     return StagePlan(stage, found, sum(amounts) if amounts else float(len(tasks)))
+
+
+def _audio_digest(config: RebuildConfig, content: str, times: int) -> str:
+    """`times`: that the shard was done again."""
+    made = config.audio.model_dump(mode="json", exclude={"keep_recordings", "downloads", "urls_per_shard"})
+    return digest("audio", SCHEMA_VERSION, made, config.corpus, config.fetch.robots, content, times)
+
+
+def _try_again(context: RebuildContext, reasons: Set[str]) -> None:
+    if not reasons or not storage.exists(context.folder.ledger):  # of one that is not finished, there is more to do
+        return
+    shares = share_stage.read_shares(context)
+
+    def digest_of(name: str, times: int) -> str:
+        return _audio_digest(context.config, shares.audio[int(name.removeprefix("part-"))][1], times)
+
+    try_again(context, digest_of, reasons)
 
 
 def _lines_digest(config: RebuildConfig) -> str:

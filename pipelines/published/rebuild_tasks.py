@@ -21,6 +21,7 @@ TABLES: dict[str, tuple[str, ...]] = {  # stage → tables that it writes
 }
 SIDES = ("src", "tgt")
 DIGEST = "seamlessalign.digest"  # key of the metadata of every table
+ABOUT = b"seamlessalign.recording"  # key of that of a piece: the recording that it is of, and what fetching it took
 
 LINES_SCHEMA = pa.schema(
     [

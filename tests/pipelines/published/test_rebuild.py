@@ -25,7 +25,7 @@ from seamlessalign.pipelines.folder import REBUILD_STAGES, RunFolder, stages_of
 from seamlessalign.pipelines.ledger import write_ledger
 from seamlessalign.pipelines.published import share_stage
 from seamlessalign.pipelines.published.places import RowsOfHome
-from seamlessalign.pipelines.published.rebuild import LEVELS, plan_stage, rebuild
+from seamlessalign.pipelines.published.rebuild import LEVELS, _try_again, plan_stage, rebuild
 from seamlessalign.pipelines.published.rebuild_config import RebuildConfig, direction_of, load_rebuild_config
 from seamlessalign.pipelines.published.rebuild_tasks import CLIPS_SCHEMA, RebuildContext
 from seamlessalign.pipelines.shard_task import do_and_mark
@@ -161,6 +161,35 @@ class TestLines:
             world.write(tmp_path / "metadata.tsv.gz")
             _here(_config(tmp_path, bases[0]))
         assert {row["drop_reason"] for row in _pairs(tmp_path / "run", TEXT)} == {"not_common_crawl"}
+
+
+class TestAgain:
+    def test_only_what_was_lost_is_asked_for_again(self, served: Served, tmp_path: Path) -> None:
+        world = World()
+        make_files(world, FORMATS, [4.0, 5.0, 6.0, 7.0, 8.0])
+        served.files = world.files
+        with faulty_servers(served, 1) as bases:
+            shares = {"status500": 0.3, "missing": 0.2, "breaks": 0.2}
+            make_pairs(world, bases, urls=20, pairs=40, shares=shares, wet_files=2)
+            world.write(tmp_path / "metadata.tsv.gz")
+            context = _here(_config(tmp_path, bases[0]))
+            assert Counter(row["drop_reason"] for row in _pairs(tmp_path / "run", TEXT)) == world.counts(TEXT)
+            before = {row["pair_id"]: row for row in _pairs(tmp_path / "run", TEXT, "corpus")}
+            asked = Counter(served.asked)
+            served.mended = {"status500"}
+            _try_again(context, frozenset({"server_error"}))
+            _here(context.config)
+        more = served.asked - asked
+        assert {path.split("/")[1] for path in more} <= {"status500", "robots.txt"}
+        assert sum("status500" in path for path in more) == sum(fault == "status500" for fault in world.urls.values())
+        reasons = {reason if reason != "server_error" else None for reason in world.expected.values()}
+        rows = _pairs(tmp_path / "run", TEXT)
+        assert {row["drop_reason"] for row in rows} == reasons == {None, "missing"}
+        after = {row["pair_id"]: row for row in _pairs(tmp_path / "run", TEXT, "corpus")}
+        assert before.items() <= after.items() and len(after) > len(before)
+        assert not context.folder.root.endswith("pieces") and not list(
+            (tmp_path / "run").glob("state/published/pieces/*")
+        )
 
 
 class TestShares:
