@@ -4,6 +4,7 @@
 """
 
 import ast
+import configparser
 import importlib
 import re
 from pathlib import Path
@@ -59,6 +60,17 @@ def test_commands_parse(block: Block) -> None:
     for command in block.commands:
         for arguments in arguments_of(command):
             _parse(arguments, f"{block}: {command}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_extras_that_are_installed_are_there(page: Path) -> None:
+    setup = configparser.ConfigParser()
+    setup.read(HOUSE / "setup.cfg")
+    for extras in re.findall(
+        r"pip\s+install [^\n]*?(?:seamlessalign|\.|/src)\[([\w,-]+)\]", page.read_text(encoding="utf-8")
+    ):
+        missing = [one for one in extras.split(",") if not setup.has_option("options.extras_require", one)]
+        assert missing == [], f"{page.name}: there are no extras {missing}"
 
 
 @pytest.mark.parametrize("block", COMMANDS, ids=_names)
