@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from seamlessalign import cli
+from seamlessalign import cli, storage
 from seamlessalign.exchange_cli import FORMATS as NAMES
 from seamlessalign.mining.text_filters import fold
 from seamlessalign.pipelines.driver_lock import only_driver
@@ -360,3 +360,18 @@ def test_what_published_lines_cannot_have_is_refused(
 ) -> None:
     assert _export(run, tmp_path / "to", "--format", "seamlessalign-tsv", "--splits", SPLITS) == 2
     assert "--splits says nothing to --format seamlessalign-tsv" in _told(capsys)
+
+
+@pytest.mark.slow
+def test_run_and_export_may_be_in_a_store(run: MadeRun, tmp_path: Path, s3_bucket: str) -> None:
+    options = ("--splits", SPLITS, "--threshold", "1.0")
+    assert _export(run, tmp_path / "to", *options) == 0
+    storage.filesystem(s3_bucket)[0].put(str(run.root), f"{s3_bucket}/run", recursive=True)
+    for name, source in (("of-local", str(run.root)), ("of-store", f"{s3_bucket}/run")):
+        target = f"{s3_bucket}/{name}"
+        assert cli.main(["export", source, "--to", target, *options, "--workers", "1"]) == 0
+        found = {uri.removeprefix(f"{target}/"): storage.read_bytes(uri) for uri in storage.list_files(target)}
+        local = _bytes(tmp_path / "to")
+        assert found.keys() == local.keys()
+        differ = {file for file, data in found.items() if data != local[file]}
+        assert differ <= {"README.md", "export.json"}  # the digest is of the run as it lies there
