@@ -185,10 +185,10 @@ def _drop_leaks(
         for choice in choices:
             for rows, some in choice.batches(["pair_id", "src_uri", "tgt_uri", "src_text", "tgt_text"]):
                 found = _leaks_of(some, texts, sounds)
-                for number in sorted(found):
+                places = sorted(found)
+                for number, values in zip(places, some.take(pa.array(places, pa.int64())).to_pylist(), strict=True):
                     side, leak = found[number]
                     counts[leak.reason] += 1
-                    values = {name: some.column(name)[number].as_py() for name in ("pair_id", f"{side}_text")}
                     out.write(_line(choice, side, leak, values["pair_id"], values[f"{side}_text"]))
                 for reason in {leak.reason for _, leak in found.values()}:
                     those = [number for number in sorted(found) if found[number][1].reason == reason]
