@@ -67,7 +67,7 @@ def do_shard(planned: PlannedShard, work: Work) -> Done:
     folder = ExportFolder(work.target.root)
     rows = storage.read_rows(folder.planned(planned.shard.place), planned.first, planned.last)
     left_out: list[tuple[str, str, str]] = []
-    metadata = {key.encode(): value.encode() for key, value in work.metadata.items()}
+    metadata = {key.encode(): value.encode() for key, value in _metadata(rows, planned.shard, work).items()}
     with FORMATS[work.format].writer(work.target, planned.shard, _beside(rows, planned.shard, work)) as writer:
         for table in _tables(rows, planned.shard, work, left_out):
             writer.add(table.replace_schema_metadata(metadata))
@@ -76,6 +76,16 @@ def do_shard(planned: PlannedShard, work: Work) -> Done:
     mark = Done(work.digest, writer.written, left_out, uncut).to_json()
     storage.write_bytes_atomic(folder.shard_mark(planned.shard.place, planned.shard.name), mark)
     return Done.of_json(mark)  # as who goes on reads it
+
+
+def _metadata(rows: pa.Table, shard: Shard, work: Work) -> dict[str, str]:
+    """Of the schema: that of the part of the corpus which the rows are, all of it, so that the file is the same."""
+    parts = rows.column("part").unique().to_pylist()
+    if len(parts) == 1 and parts[0] is not None:
+        number, metadata = storage.footer(work.corpus[shard.direction][parts[0]])
+        if rows.column("row").to_pylist() == list(range(number)):
+            return metadata
+    return work.metadata
 
 
 def read_done(planned: PlannedShard, work: Work, folder: ExportFolder) -> Done | None:
