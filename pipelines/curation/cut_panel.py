@@ -11,6 +11,7 @@ from seamlessalign.pipelines.curation.margin_curve import Kept, MarginCurve
 from seamlessalign.pipelines.curation.page_state import (
     PARTS,
     begin_rows,
+    careful,
     direction_view,
     key_of,
     remember,
@@ -19,11 +20,12 @@ from seamlessalign.pipelines.curation.page_state import (
     set_otherwise,
     view,
 )
-from seamlessalign.pipelines.curation.told import quiet, tell
+from seamlessalign.pipelines.curation.told import quiet, tell, telling
 from seamlessalign.pipelines.selection import Cut
 
 
 @st.fragment(key="numbers")
+@telling
 def numbers() -> None:
     """What the cut keeps, and how much of it is right."""
     pairs, cut = direction_view(), view().cut
@@ -44,6 +46,7 @@ def numbers() -> None:
 
 
 @st.fragment(key="cut")
+@telling
 def cut_panel() -> None:
     """The pictures and the slider."""
     pairs, cut = direction_view(), view().cut
@@ -168,21 +171,25 @@ def _set_margin(margin: float | None, *by_hand: str) -> None:
     rerun(*PARTS)
 
 
+@careful
 def _slid(key: str) -> None:
     if key == key_of("slider"):  # else it was set otherwise meanwhile
         _set_margin(float(st.session_state[key]), "slider")
 
 
+@careful
 def _typed(key: str) -> None:
     if key == key_of("exact"):
         value = st.session_state[key]
         _set_margin(None if value is None else float(value), "exact")
 
 
+@careful
 def _own() -> None:
     _set_margin(None)
 
 
+@careful
 def _want() -> None:
     wanted = st.session_state.get("wanted")
     if wanted is None:
@@ -194,6 +201,7 @@ def _want() -> None:
     _set_margin(margin)
 
 
+@careful
 def _clicked() -> None:
     event: Any = st.session_state["margins"]
     points = event["selection"].get(CLICKED) or []

@@ -9,6 +9,7 @@ import streamlit as st
 from seamlessalign.pipelines.curation.direction_view import DirectionView
 from seamlessalign.pipelines.curation.page_state import (
     begin_rows,
+    careful,
     direction_view,
     key_of,
     served,
@@ -122,18 +123,21 @@ def _step(low: float | None, high: float | None) -> float:
 # What happens when they are used
 
 
+@careful
 def _add() -> None:
     name = st.session_state.get("add-filter")
     if name and name not in state().filtered:
         state().filtered.append(name)
 
 
+@careful
 def _remove(name: str) -> None:
     state().filtered = [one for one in state().filtered if one != name]
     set_otherwise("filter")
     _replace(name, [])
 
 
+@careful
 def _set_text(name: str, key: str) -> None:
     if key != _key(name):  # of another direction, or taken away meanwhile
         return
@@ -141,6 +145,7 @@ def _set_text(name: str, key: str) -> None:
     _replace(name, [Filter(column=name, op="contains", value=text)] if text else [])
 
 
+@careful
 def _set_range(name: str, key: str) -> None:
     if key != _key(name):
         return
@@ -148,6 +153,7 @@ def _set_range(name: str, key: str) -> None:
     _replace(name, [Filter(column=name, op=op, value=value) for op, value in given.items() if value is not None])  # type: ignore[arg-type]
 
 
+@careful
 def _set_values(name: str, key: str) -> None:
     if key != _key(name):
         return
@@ -168,6 +174,7 @@ def _replace(name: str, filters: list[Filter]) -> None:
     begin_rows()
 
 
+@careful
 def _everywhere() -> None:
     shown, run = view(), served()
     here, filters = shown.direction, shown.cut.filters

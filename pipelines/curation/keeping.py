@@ -11,6 +11,7 @@ from seamlessalign.pipelines.curation.cut_panel import hours_text
 from seamlessalign.pipelines.curation.export_jobs import default_target, export_command
 from seamlessalign.pipelines.curation.page_state import (
     begin_rows,
+    careful,
     direction_view,
     rerun,
     served,
@@ -212,11 +213,13 @@ def _file(kind: str) -> Any:
 # What happens when they are used
 
 
+@careful
 def _set_policy() -> None:
     view().labels = st.session_state.get("policy", view().labels)
     rerun("body")
 
 
+@careful
 def _save(directions: tuple[str, ...]) -> None:
     run, name = served(), st.session_state.get("save-name", "")
     if run.read_only:
@@ -232,6 +235,7 @@ def _save(directions: tuple[str, ...]) -> None:
     rerun("body")
 
 
+@careful
 def _take_up(selection: Selection) -> None:
     shown, run = view(), served()
     shown.labels = selection.labels
@@ -247,6 +251,7 @@ def _take_up(selection: Selection) -> None:
     state().rerun_all = True
 
 
+@careful
 def _start_export(name: str, format_name: str) -> None:
     try:
         if name in list_selections(served().root) and format_name in FORMATS and not served().read_only:

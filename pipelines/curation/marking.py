@@ -8,8 +8,8 @@ from seamlessalign.errors import SeamlessAlignError
 from seamlessalign.pipelines.curation import pair_card
 from seamlessalign.pipelines.curation.address import DRAWS
 from seamlessalign.pipelines.curation.labels import Drawn, Label, Said
-from seamlessalign.pipelines.curation.page_state import direction_view, rerun, served, state, view
-from seamlessalign.pipelines.curation.pairs_shown import WINDOW, Window, card, has_draw, order_key, window
+from seamlessalign.pipelines.curation.page_state import careful, direction_view, rerun, served, state, view
+from seamlessalign.pipelines.curation.pairs_shown import Window, card, next_unmarked, window
 from seamlessalign.pipelines.curation.told import quiet, tell
 
 MARKS: tuple[tuple[Said, str, str], ...] = (
@@ -23,8 +23,8 @@ def marking() -> None:
     """The pair looked at, with what is to be said of it."""
     run, shown = served(), view()
     rows, row = _looked_at()
-    if state().begins and row is not None and shown.skip and has_draw(run.labelled(), row, rows.drawn):
-        _step(1)
+    if state().begins and shown.skip:
+        shown.at = next_unmarked(run, state(), shown.at)
         rows, row = _looked_at()
     state().begins = False
     if row is None:
@@ -40,7 +40,7 @@ def marking() -> None:
             play_at_once=bool(st.session_state.get("play-at-once", False)),
         )
         pair_card.draw(made, key="looked-at")
-    _buttons(row is not None)
+    _buttons(None if row is None else row["pair_id"])
     place, listen, passing = st.columns([3, 2, 2], vertical_alignment="center")
     with place:
         quiet(f"{_place(rows)} · P plays both sides, S the source, T the target")
@@ -52,7 +52,7 @@ def marking() -> None:
             meanings = {column.name: column.meaning for column in direction_view().columns()}
             listed = [
                 {"column": name, "value": _text(value), "meaning": meanings.get(name, "")}
-                for name, value in row.items()
+                for name, value in {**row, "label": said.label if said else None}.items()
             ]
             st.dataframe(listed, hide_index=True, width="stretch")
 
@@ -65,8 +65,8 @@ def _looked_at() -> tuple[Window, dict[str, Any] | None]:
     return rows, rows.rows[place] if place < len(rows.rows) else None
 
 
-def _buttons(there: bool) -> None:
-    read_only = served().read_only
+def _buttons(pair: str | None) -> None:
+    read_only, there = served().read_only, pair is not None
     places = st.columns([2, 2, 2, 2, 1, 1])
     for place, (said, text, key) in zip(places, MARKS, strict=False):
         place.button(
@@ -74,7 +74,7 @@ def _buttons(there: bool) -> None:
             key=f"mark-{said}",
             shortcut=key,
             on_click=_mark,
-            args=(said,),
+            args=(said, pair),
             disabled=not there or read_only,
             width="stretch",
             type="primary" if said == "right" else "secondary",
@@ -121,54 +121,46 @@ def add_label(row: dict[str, Any], said: Said, drawn: Drawn) -> bool:
     return True
 
 
-def _mark(said: Said) -> None:
+@careful
+def _mark(said: Said, pair: str) -> None:
     rows, row = _looked_at()
-    if row is None or served().read_only:
+    if row is None or row["pair_id"] != pair or served().read_only:  # pressed twice, before the next pair was there
         return
     if add_label(row, said, rows.drawn):
-        state().marked.append((row["direction"], row["pair_id"]))
+        state().marked.append((row["direction"], row["pair_id"], view().at))
         _step(1)
     rerun("numbers", "body")
 
 
+@careful
 def _undo() -> None:
     """Take the last mark of this page back, and look at its pair again."""
     if not state().marked or served().read_only:
         return
-    direction, pair = state().marked[-1]
+    direction, pair, at = state().marked[-1]
     row = served().view(direction).pair(pair)
     if row is None or add_label(row, "undo", Drawn("looked up")):
         state().marked.pop()
-    _find(pair)
+    if direction == view().direction:
+        view().at = at
     rerun("numbers", "body")
 
 
-def _find(pair: str) -> None:
-    """Look at a pair again, if it is among the rows fetched last."""
-    for (key, start), rows in state().windows.items():
-        if key == order_key(view()):
-            for place, row in enumerate(rows.rows):
-                if row["pair_id"] == pair:
-                    view().at = start + place
-                    return
-
-
+@careful
 def _go(step: int) -> None:
     _step(step)
     rerun("body")
 
 
 def _step(step: int) -> None:
-    """Look at the next pair, or the one before; where marked ones are passed over, at one that is not marked."""
-    shown, run = view(), served()
-    labelled = run.labelled()
-    for _ in range(50 * WINDOW):
-        shown.at = max(shown.at + step, 0)
-        rows, row = _looked_at()
-        if row is None or not shown.skip or not has_draw(labelled, row, rows.drawn) or shown.at == 0:
-            return
+    """Look at the next pair, where marked ones are passed over at the next that is not; or at the one before."""
+    shown = view()
+    shown.at = max(shown.at + step, 0)
+    if step > 0 and shown.skip:
+        shown.at = next_unmarked(served(), state(), shown.at)
 
 
+@careful
 def _set_skip() -> None:
     view().skip = bool(st.session_state.get("skip", True))
     rerun("body")

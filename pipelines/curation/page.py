@@ -2,7 +2,6 @@
 
 import streamlit as st
 
-from seamlessalign.errors import SeamlessAlignError
 from seamlessalign.pipelines.curation.address import DRAWS
 from seamlessalign.pipelines.curation.cut_panel import cut_panel, numbers
 from seamlessalign.pipelines.curation.filter_panel import filter_panel
@@ -10,6 +9,7 @@ from seamlessalign.pipelines.curation.keeping import keeping
 from seamlessalign.pipelines.curation.marking import marking
 from seamlessalign.pipelines.curation.page_state import (
     begin_rows,
+    careful,
     direction_view,
     redraw_all_if_asked,
     remember,
@@ -20,7 +20,7 @@ from seamlessalign.pipelines.curation.page_state import (
     view,
 )
 from seamlessalign.pipelines.curation.pair_lists import card_list, row_table
-from seamlessalign.pipelines.curation.told import heading, quiet, style, tell
+from seamlessalign.pipelines.curation.told import heading, quiet, style, tell, telling
 
 _LOOKS = {"mark": "Mark", "list": "List", "table": "Table", "keep": "Save and export"}
 _SCOPES = {"chosen": "chosen", "not_chosen": "not chosen", "all": "all candidates"}
@@ -37,10 +37,7 @@ def show() -> None:
     """Draw the page."""
     st.set_page_config(page_title="SeamlessAlign: curate", layout="wide", initial_sidebar_state="expanded")
     style()
-    try:
-        _page()
-    except SeamlessAlignError as error:
-        tell(str(error), "error")
+    telling(_page)()
 
 
 def _page() -> None:
@@ -67,6 +64,7 @@ def _sidebar() -> None:
 
 
 @st.fragment(key="body")
+@telling
 def body() -> None:
     """The pairs."""
     redraw_all_if_asked()
@@ -79,15 +77,13 @@ def body() -> None:
     if complaint := state().complaint:
         tell(complaint, "error")
         state().complaint = ""
-    try:
-        if shown.look == "keep":
-            keeping()
-        else:
-            _which()
-            {"mark": marking, "list": card_list, "table": row_table}[shown.look]()
-    except SeamlessAlignError as error:
-        tell(str(error), "error")
     remember()
+    if shown.look == "keep":
+        keeping()
+    else:
+        _which()
+        {"mark": marking, "list": card_list, "table": row_table}[shown.look]()
+    remember()  # where marked pairs were passed over
 
 
 def _which() -> None:
@@ -126,6 +122,7 @@ def _which() -> None:
 # What happens when they are used
 
 
+@careful
 def _set(name: str) -> None:
     value = st.session_state.get(name)
     if value is not None:
@@ -135,6 +132,7 @@ def _set(name: str) -> None:
     rerun("body")
 
 
+@careful
 def _set_direction() -> None:
     view().direction = st.session_state.get("direction", view().direction)
     begin_rows()
@@ -142,6 +140,7 @@ def _set_direction() -> None:
     state().filtered = []
 
 
+@careful
 def _draw() -> None:
     view().seed += 1
     begin_rows()

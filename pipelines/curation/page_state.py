@@ -1,16 +1,20 @@
 """What one open page remembers: its view, which its address repeats, and what cannot be in an address."""
 
+import functools
 import getpass
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ParamSpec
 
 import streamlit as st
 
+from seamlessalign.errors import SeamlessAlignError
 from seamlessalign.pipelines.curation.address import View, from_parameters, to_parameters
 from seamlessalign.pipelines.curation.direction_view import DirectionView
 from seamlessalign.pipelines.curation.served import Served, get_served
 
+P = ParamSpec("P")
 _STATE = "page_state"
 PARTS = ("numbers", "cut", "body")  # the fragments of the page
 
@@ -22,7 +26,7 @@ class PageState:
     view: View
     left_out: list[str]  # parameters of the address that did not fit
     session: str  # who marks: a user's name and what tells this page from his others
-    marked: list[tuple[str, str]] = field(default_factory=list)  # direction and pair of what this page marked, in order
+    marked: list[tuple[str, str, int]] = field(default_factory=list)  # direction, pair and place of each mark, in order
     windows: dict[Any, Any] = field(default_factory=dict)  # rows fetched last
     fresh: dict[str, int] = field(default_factory=dict)  # how often a control was set otherwise than by hand
     filtered: list[str] = field(default_factory=list)  # columns whose filters are shown though they say nothing yet
@@ -93,6 +97,19 @@ def redraw_all_if_asked() -> None:
     if state().rerun_all:
         state().rerun_all = False
         st.rerun()
+
+
+def careful(callback: Callable[P, None]) -> Callable[P, None]:
+    """A callback after which the page says what went wrong, if something did."""
+
+    @functools.wraps(callback)
+    def called(*arguments: P.args, **named: P.kwargs) -> None:
+        try:
+            callback(*arguments, **named)
+        except SeamlessAlignError as error:
+            state().complaint = str(error)
+
+    return called
 
 
 def rerun(*parts: str) -> None:

@@ -3,6 +3,7 @@
 
 const drawn = new WeakMap(); // what a place on the page shows, so that a rerun with the same data leaves sound alone
 const HEIGHT = 44, WIDTH = 600;
+const AT_LEAST_SEEN = 250, AT_MOST_WAITED = 1500; // milliseconds
 const PLAY = "M8 5v14l11-7z", PAUSE = "M6 5h4v14H6zM14 5h4v14h-4z";
 const loaded = new Map(); // address → promise of a blob's address, of the clips heard last
 let sounding = null; // only one clip sounds at a time
@@ -12,6 +13,12 @@ function element(name, className, text) {
   if (className) made.className = className;
   if (text !== undefined && text !== null) made.textContent = text;
   return made;
+}
+
+function isTyping(event) {
+  const at = event.composedPath()[0];
+  return at && (at.isContentEditable || /^(TEXTAREA|SELECT)$/.test(at.tagName || "") ||
+    (at.tagName === "INPUT" && !/^(range|checkbox|radio|button)$/.test(at.type)));
 }
 
 function shape(name, attributes) {
@@ -227,12 +234,15 @@ export default function (component) {
   const all = async () => {
     for (const one of players) await one.through();
   };
+  let open = performance.now() + AT_LEAST_SEEN; // from when on a mark is one of this pair
+  const guard = (event) => {
+    // a key that is held down, or pressed once more before the eye has seen the next pair, is no judgement of it
+    if (isTyping(event) || !data.keys.marks.includes(event.key.toUpperCase())) return;
+    if (event.repeat || performance.now() < open) event.stopImmediatePropagation();
+    else open = performance.now() + AT_MOST_WAITED;
+  };
   const press = (event) => {
-    const at = event.composedPath()[0];
-    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-    const typing = at && (at.isContentEditable || /^(TEXTAREA|SELECT)$/.test(at.tagName || "") ||
-      (at.tagName === "INPUT" && !/^(range|checkbox|radio|button)$/.test(at.type)));
-    if (typing) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || isTyping(event)) return;
     const key = event.key.toUpperCase();
     if (key === data.keys.all) {
       const loud = players.find((one) => !one.audio.paused);
@@ -247,11 +257,13 @@ export default function (component) {
   };
   const leave = () => {
     document.removeEventListener("keydown", press);
+    window.removeEventListener("keydown", guard, true);
     for (const one of players) one.audio.pause();
     drawn.delete(place);
   };
   if (data.keys.all) {
     document.addEventListener("keydown", press);
+    window.addEventListener("keydown", guard, true);
     if (data.play_at_once) all();
   }
   drawn.set(place, { said, trigger, leave });

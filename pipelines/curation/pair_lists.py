@@ -7,7 +7,7 @@ import streamlit as st
 from seamlessalign.pipelines.curation import pair_card
 from seamlessalign.pipelines.curation.labels import Said
 from seamlessalign.pipelines.curation.marking import MARKS, add_label
-from seamlessalign.pipelines.curation.page_state import direction_view, rerun, served, state, view
+from seamlessalign.pipelines.curation.page_state import careful, direction_view, rerun, served, state, view
 from seamlessalign.pipelines.curation.pairs_shown import LABEL_TEXTS, WINDOW, card, window
 from seamlessalign.pipelines.curation.told import quiet, tell
 
@@ -54,18 +54,19 @@ def row_table() -> None:
     if not rows.rows:
         tell("No pair is here: choose others above, or go back." if first else "No pair is chosen so.")
         return
-    names = list(rows.rows[0])
+    labelled = run.labelled()
+    listed = []
+    for row in rows.rows:
+        found = labelled.get(f"{row['direction']} {row['pair_id']}")
+        listed.append({**row, "label": found.label if found else None})
+    names = list(listed[0])
     ordered = [name for name in _FIRST if name in names]
     ordered += [name for name in names if name not in _FIRST and not name.endswith(_LAST)]
     ordered += [name for name in names if name not in ordered]
     hidden = {name for name in ("direction", "src_lang", "tgt_lang") if name in names}
-    ordered = [name for name in ordered if name not in hidden and any(row[name] is not None for row in rows.rows)]
-    labelled = run.labelled()
-    for row in rows.rows:
-        said = labelled.get(f"{row['direction']} {row['pair_id']}")
-        row["label"] = said.label if said else None
+    ordered = [name for name in ordered if name not in hidden and any(row[name] is not None for row in listed)]
     chosen: Any = st.dataframe(
-        [{name: row[name] for name in ordered} for row in rows.rows],
+        [{name: row[name] for name in ordered} for row in listed],
         hide_index=True,
         width="stretch",
         height=420,
@@ -75,8 +76,8 @@ def row_table() -> None:
         column_config=_config(),
     )
     picked = chosen["selection"]["rows"]
-    number = picked[0] if picked and picked[0] < len(rows.rows) else 0
-    row = rows.rows[number]
+    number = picked[0] if picked and picked[0] < len(listed) else 0
+    row = listed[number]
     quiet(f"row {first + number + 1:,}: select another row to hear it")
     said = row["label"]
     buttons = () if run.read_only else tuple((one, LABEL_TEXTS[one]) for one, _, _ in MARKS)
@@ -117,20 +118,22 @@ def _turn(key: str, first: int, size: int, *, is_last: bool) -> None:
 # What happens when they are used
 
 
+@careful
 def _turn_to(at: int) -> None:
     view().at = max(at, 0)
     rerun("body")
 
 
+@careful
 def _done(key: str) -> None:
     """A button of a card was pressed."""
     done = getattr(st.session_state.get(key), "done", None)
     known: dict[str, Said] = {"right": "right", "wrong": "wrong", "unsure": "unsure", "undo": "undo"}
     if not isinstance(done, dict) or done.get("what") not in known or served().read_only:
         return
-    for (_, start), rows in state().windows.items():
-        for row in rows.rows:
-            if row["pair_id"] == done.get("pair") and start <= view().at + WINDOW:
-                if add_label(row, known[done["what"]], rows.drawn) and done["what"] != "undo":
-                    state().marked.append((row["direction"], row["pair_id"]))
-                rerun("numbers", "body")
+    rows = window(served(), state(), view().at)  # the page's are among them
+    for place, row in enumerate(rows.rows):
+        if row["pair_id"] == done.get("pair"):
+            if add_label(row, known[done["what"]], rows.drawn) and done["what"] != "undo":
+                state().marked.append((row["direction"], row["pair_id"], rows.start + place))
+            rerun("numbers", "body")

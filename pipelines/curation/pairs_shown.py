@@ -13,7 +13,7 @@ from seamlessalign.pipelines.report_counts import ONLY_THE_CUT
 from seamlessalign.pipelines.selection import Cut, Filter
 
 WINDOW = 30  # rows fetched at a time
-_WINDOWS = 6  # that a page remembers
+_MOST_AT_ONCE, _MOST_PASSED = 2_000, 50_000  # marked rows that are passed over
 SIDES: tuple[tuple[Any, str, str], ...] = (("src", "source", "S"), ("tgt", "target", "T"))  # and the key that plays it
 LABEL_TEXTS = {"right": "✓ right", "wrong": "✗ wrong", "unsure": "? unsure"}
 _FACTS = (  # column, what it is called here, how it is written
@@ -43,15 +43,27 @@ class Window:
 def window(served: Served, state: PageState, at: int) -> Window:
     """The rows around a place in the order that a page looks at them in."""
     view, start = state.view, at // WINDOW * WINDOW
-    key = order_key(view)
-    if (found := state.windows.get((key, start))) is None:
-        found = _fetch(served, view, start)
-        if view.marked != "any":  # what is marked may change, so a page asks again where it turns another way
-            state.windows = {kept: rows for kept, rows in state.windows.items() if kept[0] == key}
-        state.windows[key, start] = found
-        while len(state.windows) > _WINDOWS:
-            state.windows.pop(next(iter(state.windows)))
+    if not _asks_for_labels(view):
+        return served.recently((order_key(view), start), lambda: _fetch(served, view, start, WINDOW))
+    if (found := state.windows.get((order_key(view), start))) is None:  # kept as long as the page looks at them so
+        state.windows = {key: rows for key, rows in state.windows.items() if key[0] == order_key(view)}
+        found = state.windows[order_key(view), start] = _fetch(served, view, start, WINDOW)
     return found
+
+
+def next_unmarked(served: Served, state: PageState, at: int) -> int:
+    """The first place from `at` on whose pair is not done with, or the one behind the last pair."""
+    labelled, first = served.labelled(), window(served, state, at)
+    rows, drawn, place, size = first.rows[at - first.start :], first.drawn, at, WINDOW
+    while True:
+        for number, row in enumerate(rows):
+            if not has_draw(labelled, row, drawn):
+                return place + number
+        place += len(rows)
+        if first.is_last or (size > WINDOW and len(rows) < size) or place - at > _MOST_PASSED:
+            return place
+        size = min(4 * size, _MOST_AT_ONCE)
+        rows = _fetch(served, state.view, place, size).rows
 
 
 def order_key(view: View) -> tuple[Any, ...]:
@@ -109,7 +121,7 @@ def card(
         "label_text": LABEL_TEXTS.get(label or "", ""),
         "sides": sides,
         "buttons": [list(button) for button in buttons],
-        "keys": {"all": "P"} if keys else {},
+        "keys": {"all": "P", "marks": "YNUZ"} if keys else {},
         "play_at_once": play_at_once,
     }
 
@@ -129,17 +141,21 @@ def _side(served: Served, row: Mapping[str, Any], side: Any, title: str, key: st
     return shown
 
 
-def _fetch(served: Served, view: View, start: int) -> Window:
+def _asks_for_labels(view: View) -> bool:
+    return view.marked != "any" or any(one.column == "label" for one in view.cut.filters) or view.order == "label"
+
+
+def _fetch(served: Served, view: View, start: int, size: int) -> Window:
     pairs = served.view(view.direction)
     cut = view.cut
     if view.order in DRAWS:
-        table, drawn = pairs.draw(cut, DRAWS[view.order], view.seed, WINDOW, start)
+        table, drawn = pairs.draw(cut, DRAWS[view.order], view.seed, size, start)
         return Window(start, table.to_pylist(), drawn)
     if view.marked != "any":
         wanted = ["right", "wrong", "unsure"] if view.marked == "marked" else [view.marked]
         cut = cut.model_copy(update={"filters": [*cut.filters, Filter(column="label", op="one_of", value=wanted)]})
     known = {column.name for column in pairs.columns()}
     order = view.order if view.order in known else "margin"  # another direction may not have it
-    which: Which = "not chosen" if view.scope == "not_chosen" else view.scope  # type: ignore[assignment]
-    table = pairs.rows(cut, which, order, view.descending, WINDOW, start)
+    which: Which = "not chosen" if view.scope == "not_chosen" else view.scope
+    table = pairs.rows(cut, which, order, view.descending, size, start)
     return Window(start, table.to_pylist(), Drawn("in order"))

@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -10,11 +11,14 @@ from seamlessalign.errors import ConfigError, InputError, SeamlessAlignError
 from seamlessalign.pipelines.curation.clip_routes import ClipBook
 from seamlessalign.pipelines.curation.direction_view import DirectionView
 from seamlessalign.pipelines.curation.export_jobs import ExportJobs
+from seamlessalign.pipelines.curation.labelled_precision import random_labels
 from seamlessalign.pipelines.curation.labels import Labelled, Labels
 from seamlessalign.pipelines.curation.listening import Heard, Listening, NotHeard, Side
 from seamlessalign.pipelines.run_tables import RunTables
+from seamlessalign.pipelines.selection import Cut
 
 T = TypeVar("T")
+_RECENT = 300
 _SPAN = ("uri", "start", "end")
 
 
@@ -37,6 +41,7 @@ class Served:
         self.exports = ExportJobs(self.root)
         self._lock = threading.Lock()
         self._views: dict[str, DirectionView] = {}
+        self._recent: OrderedDict[Hashable, Any] = OrderedDict()
         self._found: dict[Hashable, Any] = {}
         self._labelled: tuple[Any, dict[str, Labelled]] = (None, {})
 
@@ -81,10 +86,25 @@ class Served:
             self._found[key] = found
         return found
 
+    def recently(self, key: Hashable, find: Callable[[], T]) -> T:
+        """The same, of what is looked at now; what was not for long is forgotten."""
+        with self._lock:
+            if key in self._recent:
+                self._recent.move_to_end(key)
+                return cast(T, self._recent[key])
+        found = find()
+        with self._lock:
+            self._recent[key] = found
+            while len(self._recent) > _RECENT:
+                self._recent.popitem(last=False)
+        return found
+
     def warm(self) -> None:
         """Count what the first page shows. What is wrong is told there."""
         with contextlib.suppress(SeamlessAlignError):
-            self.view(self.directions[0]).curve()
+            view = self.view(self.directions[0])
+            random_labels(view, self.labelled())
+            view.rows(Cut(), limit=1)
 
     def close(self) -> None:
         """End what runs and let go of the files."""

@@ -1,10 +1,13 @@
 """Words of data and errors on the page: as text in elements of our own, never as Streamlit's Markdown."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import streamlit as st
 
+from seamlessalign.errors import SeamlessAlignError
 from seamlessalign.markup import Markup, tag
 from seamlessalign.secrets import redact
 
@@ -14,6 +17,19 @@ _STYLE = Path(__file__).parent / "page.css"
 def style() -> None:
     """Put the page's style sheet into it."""
     st.html(_STYLE)
+
+
+def telling(part: Callable[[], None]) -> Callable[[], None]:
+    """A part of the page that says what is wrong where it cannot be drawn."""
+
+    @functools.wraps(part)
+    def drawn() -> None:
+        try:
+            part()
+        except SeamlessAlignError as error:
+            tell(str(error), "error")
+
+    return drawn
 
 
 def tell(text: str, kind: Literal["note", "error"] = "note") -> None:

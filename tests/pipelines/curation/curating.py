@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,5 +42,6 @@ def wait_for_card(page: Browser) -> str:
 def press_and_go(page: Browser, key: str) -> str:
     """Press a key that leads to another pair; returns its id."""
     before = page.evaluate(PAIR)
+    time.sleep(0.3)  # a mark that comes sooner is none
     page.press(key)
     return str(page.wait_for(f"{PAIR} && {PAIR} !== {before!r} && {PAIR}"))

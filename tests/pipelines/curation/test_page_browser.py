@@ -187,6 +187,27 @@ def test_nothing_beyond_the_page_can_be_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.thorough
+def test_a_key_that_is_held_or_pressed_too_soon_marks_one_pair(tmp_path: Path) -> None:
+    run = FakeRun(str(tmp_path / "run"), rejected=20, frames=True)
+    with curating(run.root) as address, browser(tmp_path / "profile") as page:
+        page.open(address)
+        first = wait_for_card(page)
+        time.sleep(0.5)
+        for repeat in range(20):
+            about = {"key": "y", "code": "KeyY", "windowsVirtualKeyCode": 89, "text": "y"}
+            page.call("Input.dispatchKeyEvent", type="keyDown", autoRepeat=repeat > 0, **about)
+            time.sleep(0.03)
+        page.call("Input.dispatchKeyEvent", type="keyUp", key="y", code="KeyY", windowsVirtualKeyCode=89)
+        second = page.wait_for(f"{PAIR} && {PAIR} !== {first!r} && {PAIR}")
+        time.sleep(0.5)
+        for _ in range(3):
+            page.press("n")
+        page.wait_for(f"{PAIR} && {PAIR} !== {second!r}")
+        time.sleep(1)
+    assert lines(run.root) == [(first, "right"), (second, "wrong")]
+
+
+@pytest.mark.thorough
 def test_read_only_keeps_nothing(tmp_path: Path) -> None:
     run = FakeRun(str(tmp_path / "run"), rejected=20, frames=True)
     there = sorted(str(path) for path in Path(run.root).rglob("*"))

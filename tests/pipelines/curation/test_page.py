@@ -1,0 +1,126 @@
+"""The page without a browser: its numbers are those of the rows, and a run that is damaged is told."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seamlessalign.pipelines.curation.address import View
+from seamlessalign.pipelines.curation.labels import Drawn, Label
+from seamlessalign.pipelines.curation.page_state import PageState
+from seamlessalign.pipelines.curation.pairs_shown import WINDOW, is_chosen, next_unmarked, window
+from seamlessalign.pipelines.curation.served import Served, set_served
+from seamlessalign.pipelines.selection import Cut
+from tests.pipelines.fake_run import FakeRun
+
+for _package in ("streamlit", "altair", "duckdb"):
+    pytest.importorskip(_package, reason="needs the extra 'curate'")
+
+SCRIPT = Path(__file__).parents[3] / "pipelines" / "curation" / "script" / "curate_page.py"
+DIRECTION = "eng-frA"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> FakeRun:
+    return FakeRun(str(tmp_path_factory.mktemp("made") / "run"), rejected=60)
+
+
+@pytest.fixture
+def served(made: FakeRun) -> Iterator[Served]:
+    served = Served(made.root)
+    yield served
+    served.close()
+    Path(made.root, "labels.parquet").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def page(served: Served) -> Callable[..., Any]:
+    def opened(**parameters: str) -> Any:
+        from streamlit.testing.v1 import AppTest
+
+        set_served(served)
+        page = AppTest.from_file(str(SCRIPT), default_timeout=60)
+        for name, value in ({"direction": DIRECTION} | parameters).items():
+            page.query_params[name] = value
+        page.run()
+        assert not page.exception
+        return page
+
+    return opened
+
+
+def chosen(run: FakeRun, threshold: float) -> list[dict[str, Any]]:
+    """The rows that a threshold takes."""
+    return [
+        row
+        for row in run.pairs[DIRECTION]
+        if row["margin"] >= threshold and row["drop_reason"] in (None, "below_threshold")
+    ]
+
+
+def test_numbers_are_those_of_the_rows(page: Callable[..., Any], made: FakeRun) -> None:
+    shown = page()
+    kept = [row for row in made.pairs[DIRECTION] if row["kept"]]
+    hours = sum(row["tgt_end"] - row["tgt_start"] for row in kept) / 16_000 / 3600
+    estimate = sum(row["precision_estimate"] for row in kept) / len(kept)
+    assert [metric.value for metric in shown.metric] == [str(len(kept)), f"{hours:.2f}", f"{estimate:.1%}", "–"]
+    slider = shown.slider[0]
+    slider.set_value(slider.min).run()
+    assert not shown.exception
+    assert shown.metric[0].value == str(len(chosen(made, slider.min)))
+    assert '"min_margin"' in "".join(shown.query_params[f"cut.{DIRECTION}"])
+
+
+@pytest.mark.parametrize("look", ["list", "table", "keep"])
+def test_every_look_is_drawn(page: Callable[..., Any], look: str) -> None:
+    assert page(look=look, order="random_near" if look == "list" else "seconds").query_params["look"] in (look, [look])
+
+
+def test_marks_are_on_disk_and_can_be_taken_back(page: Callable[..., Any], served: Served) -> None:
+    shown = page()
+    for key in ("mark-right", "mark-unsure", "undo"):
+        shown.button(key=key).click().run()
+        assert not shown.exception
+    table = served.labels.read()
+    best = served.view(DIRECTION).rows(Cut(), limit=2)["pair_id"].to_pylist()
+    assert table["pair_id"].to_pylist() == [best[0], best[1], best[1]]
+    assert table["label"].to_pylist() == ["right", "unsure", "undo"]
+
+
+def test_a_damaged_table_of_labels_is_told(page: Callable[..., Any], made: FakeRun) -> None:
+    shown = page()
+    Path(made.root, "labels.parquet").write_bytes(b"PAR1 is no more")
+    shown.button(key="on").click().run()
+    assert not shown.exception
+    assert any("labels.parquet: is damaged" in str(one.proto.body) for one in shown.get("html"))
+    assert Path(made.root, "labels.parquet").read_bytes() == b"PAR1 is no more"
+
+
+def test_a_cut_takes_what_it_counts(served: Served, made: FakeRun) -> None:
+    for threshold in (None, 1.0, 1.12, 1.2):
+        rows = served.view(DIRECTION).rows(Cut(min_margin=threshold), limit=10_000).to_pylist()
+        ids = {row["pair_id"] for row in rows}
+        taken = {row["pair_id"] for row in made.pairs[DIRECTION] if is_chosen(row, Cut(min_margin=threshold))}
+        assert ids == taken and ids
+
+
+@pytest.mark.parametrize("order", ["margin", "random_above"])
+def test_marked_pairs_are_passed_over(served: Served, order: str) -> None:
+    state = PageState(View(DIRECTION, order=order), [], "s")
+    rows = window(served, state, 0)
+    assert next_unmarked(served, state, 0) == 0
+    marked = [*rows.rows[:2], *window(served, state, WINDOW).rows[:4]]
+    served.labels.append([Label(row["pair_id"], DIRECTION, "right", row["margin"], rows.drawn) for row in marked])
+    assert next_unmarked(served, state, 0) == 2
+    assert next_unmarked(served, state, WINDOW) == WINDOW + 4
+    every = served.view(DIRECTION).rows(Cut(), limit=10_000).to_pylist()
+    served.labels.append([Label(row["pair_id"], DIRECTION, "wrong", row["margin"], rows.drawn) for row in every])
+    assert next_unmarked(served, state, 0) == len(every)
+
+
+def test_of_a_random_sample_a_label_of_another_draw_is_none(served: Served) -> None:
+    state = PageState(View(DIRECTION, order="random_above"), [], "s")
+    row = window(served, state, 0).rows[0]
+    served.labels.append([Label(row["pair_id"], DIRECTION, "right", row["margin"], Drawn("in order"))])
+    assert next_unmarked(served, state, 0) == 0
