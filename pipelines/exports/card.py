@@ -24,6 +24,7 @@ from seamlessalign.pipelines.exports.run_facts import RunFacts
 from seamlessalign.pipelines.exports.tally import DirectionTally, Tally, by_value
 from seamlessalign.pipelines.report_numbers import rule_of
 from seamlessalign.pipelines.run_tables import RunTables
+from seamlessalign.pipelines.selection import Cut
 from seamlessalign.rows import SAMPLE_RATE
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
@@ -168,8 +169,8 @@ def _labelled(tables: RunTables, rule: Rule, tally: Tally) -> list[str]:
     rows = []
     chooser = Chooser(tables, rule)
     for name in tally.directions:
-        cut = chooser.cut(name)
         labelled = Labels(tables.root).labelled(name)
+        cut = chooser.cut(name) if labelled else Cut()
         if not labelled or cut.min_precision is not None or any(one.column == "label" for one in cut.filters):
             continue
         view = DirectionView(tables, name)

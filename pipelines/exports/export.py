@@ -10,8 +10,10 @@ import hashlib
 import json
 import logging
 import os
+import signal
+import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
@@ -194,6 +196,7 @@ def _in_processes(
     start = get_context("spawn")
     with (
         heeded_interrupts() as heed,
+        _orderly_end(),
         ProcessPoolExecutor(workers, start, _begin_worker, (web_access.present(),)) as pool,
     ):
         try:
@@ -211,6 +214,19 @@ def _in_processes(
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)  # what is being written is finished, and stays
+
+
+@contextlib.contextmanager
+def _orderly_end() -> Iterator[None]:
+    """Take SIGTERM for Ctrl-C, so that what is being written is finished; without it the kernel ends all at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _begin_worker(access: web_access.WebAccess) -> None:

@@ -112,14 +112,17 @@ class Division:
     def notes(self) -> list[str]:
         """Lines for people, where a split has less than half, or more than double, of what was asked."""
         total = sum(self.weights) or 1.0
+        if self.num_components == 1:
+            why = "all hang together through recordings or texts that they share"
+        else:
+            why = (
+                f"pairs that share a recording or a text stay together, and of {self.num_components:,} such groups the "
+                f"largest has {self.largest / total:.1%}"
+            )
         lines = []
         for name, weight, target in zip(self.names, self.weights, self.targets, strict=True):
             if not 0.5 * target <= weight <= 2 * target:
-                lines.append(
-                    f"{name} has {weight / total:.1%} and not {target / total:.1%}: pairs that share a recording or a "
-                    f"text stay together, and of {self.num_components:,} such groups the largest has "
-                    f"{self.largest / total:.1%}"
-                )
+                lines.append(f"{name} has {weight / total:.1%} and not {target / total:.1%}: {why}")
         return lines
 
 

@@ -224,6 +224,21 @@ def test_a_killed_export_goes_on_to_the_same_bytes(run: MadeRun, tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_sigterm_lets_what_is_being_written_be_finished(run: MadeRun, tmp_path: Path) -> None:
+    arguments = command("export", run.root, "--to", tmp_path / "to", "--pairs-per-shard", "1", "--workers", "2")
+    process = subprocess.Popen(arguments, env=environment(), cwd=HOUSE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while process.poll() is None and _done(tmp_path / "to" / "state") < 2 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.terminate()
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert told.endswith("seamlessalign: stopped; the same command goes on from here\n")
+    assert not list((tmp_path / "to").rglob(".writing-*"))
+    assert 2 <= _done(tmp_path / "to" / "state") < sum(map(len, run.corpus.values()))
+
+
+@pytest.mark.slow
 @pytest.mark.thorough
 @pytest.mark.parametrize("format", ["parquet", "lhotse-shar", "folder"])
 def test_it_may_be_killed_at_any_moment(run: MadeRun, tmp_path: Path, format: str) -> None:
