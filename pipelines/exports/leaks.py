@@ -1,7 +1,7 @@
 """Pairs that evaluation sets would be spoilt by: those that say what is in one, or are cut from a sound of one.
 
-Texts match where they are the same but for case, punctuation and spaces, or nearly the same (`near_texts`). Sounds
-match where a recording is the same file, byte by byte, or lasts as long as a sound of the set and is the same but for
+Texts, and transcripts of speech where the run has them, match where they are the same but for case, punctuation and
+spaces, or nearly the same (`near_texts`). Sounds match where a recording is the same file, byte by byte, or lasts as long as a sound of the set and is the same but for
 its encoding, level and begin (`mining.audio_filters`). A sound that is only a part of a recording is not found.
 """
 

@@ -24,6 +24,7 @@ from seamlessalign.pipelines.exports.export_folder import ExportFolder
 from seamlessalign.pipelines.exports.leaks import Leak, Recording, TextLeaks, sound_leaks
 from seamlessalign.pipelines.exports.shards import Shard
 from seamlessalign.pipelines.exports.splits import NOTHING, Division, divide, recording_numbers, text_numbers
+from seamlessalign.pipelines.folder import TRANSCRIPTS_STAGE
 from seamlessalign.pipelines.row_ids import numbers_of_hex
 from seamlessalign.pipelines.run_tables import RunTables
 from seamlessalign.rows import CORPUS, RECORDINGS
@@ -105,7 +106,7 @@ def make_plan(tables: RunTables, asked: Asked, sets: EvaluationSets | None, fold
         for name in names:
             scratch = stack.enter_context(storage.scratch(folder.planned(name)))
             choices.append(chooser.choose(name, scratch))
-        leaks = _drop_leaks(choices, origins, sets, folder) if sets is not None else Counter[str]()
+        leaks = _drop_leaks(choices, tables, origins, sets, folder) if sets is not None else Counter[str]()
         division = _divided(choices, asked)
         shards, to_cut, begin = list[PlannedShard](), dict[str, int](), 0
         for name, choice in zip(names, choices, strict=True):
@@ -174,7 +175,7 @@ def _left_out(choice: Choice) -> dict[str, int]:
 
 
 def _drop_leaks(
-    choices: Sequence[Choice], origins: pa.Table, sets: EvaluationSets, folder: ExportFolder
+    choices: Sequence[Choice], tables: RunTables, origins: pa.Table, sets: EvaluationSets, folder: ExportFolder
 ) -> Counter[str]:
     """Leave out the pairs that leak, and list them; how many, by reason."""
     texts = TextLeaks(sets) if sets.texts else None
@@ -183,15 +184,18 @@ def _drop_leaks(
     with storage.local_target(folder.planned_leaks) as path, path.open("w", encoding="utf-8", newline="\n") as out:
         out.write("\t".join(_LISTED) + "\n")
         for choice in choices:
+            name = str(choice.direction)
+            heard = _heard_leaks(tables.parts.get(TRANSCRIPTS_STAGE, {}).get(name, []), texts)
             for rows, some in choice.batches(["pair_id", "src_uri", "tgt_uri", "src_text", "tgt_text"]):
-                found = _leaks_of(some, texts, sounds)
+                found = _leaks_of(some, texts, sounds, heard)
                 places = sorted(found)
-                for number, values in zip(places, some.take(pa.array(places, pa.int64())).to_pylist(), strict=True):
-                    side, leak = found[number]
-                    counts[leak.reason] += 1
-                    out.write(_line(choice, side, leak, values["pair_id"], values[f"{side}_text"]))
-                for reason in {leak.reason for _, leak in found.values()}:
-                    those = [number for number in sorted(found) if found[number][1].reason == reason]
+                for number, pair_id in zip(
+                    places, some.column("pair_id").take(pa.array(places, pa.int64())), strict=True
+                ):
+                    counts[found[number].leak.reason] += 1
+                    out.write(_line(name, pair_id.as_py(), found[number]))
+                for reason in {one.leak.reason for one in found.values()}:
+                    those = [number for number in places if found[number].leak.reason == reason]
                     choice.reasons.drop(rows[those], reason)
     return counts
 
@@ -199,24 +203,52 @@ def _drop_leaks(
 _LISTED = ("direction", "pair_id", "side", "reason", "measure", "found_in", "text", "text_there")
 
 
-def _leaks_of(some: pa.Table, texts: TextLeaks | None, sounds: Mapping[str, Leak]) -> dict[int, tuple[str, Leak]]:
-    """By number of the row: the side that leaks, speech first, and what."""
-    found: dict[int, tuple[str, Leak]] = {}
+@dataclass(frozen=True)
+class _PairLeak:
+    """What of a pair leaks."""
+
+    side: str
+    leak: Leak
+    text: str  # of that side, or what was heard in it
+
+
+def _leaks_of(
+    some: pa.Table, texts: TextLeaks | None, sounds: Mapping[str, Leak], heard: Mapping[str, _PairLeak]
+) -> dict[int, _PairLeak]:
+    """By number of the row what leaks: a recording, else a text, else what was heard."""
+    found: dict[int, _PairLeak] = {}
     for side in ("src", "tgt"):
         for number, uri in enumerate(some.column(f"{side}_uri").to_pylist()) if sounds else ():
             if uri in sounds:
-                found.setdefault(number, (side, sounds[uri]))
+                found.setdefault(number, _PairLeak(side, sounds[uri], ""))
     for side in ("src", "tgt"):
-        column = some.column(f"{side}_text").combine_chunks()
+        column = some.column(f"{side}_text").combine_chunks().cast(pa.string())
         if texts is not None and column.null_count < len(column):
-            for number, leak in texts.find(column.cast(pa.string())):
-                found.setdefault(number, (side, leak))
+            for number, leak in texts.find(column):
+                found.setdefault(number, _PairLeak(side, leak, column[number].as_py()))
+    for number, name in enumerate(some.column("pair_id").to_pylist()) if heard else ():
+        if name in heard:
+            found.setdefault(number, heard[name])
     return found
 
 
-def _line(choice: Choice, side: str, leak: Leak, pair_id: str, text: str | None) -> str:
+def _heard_leaks(uris: Sequence[str], texts: TextLeaks | None) -> dict[str, _PairLeak]:
+    """By pair, what leaks of the transcripts of a direction."""
+    found: dict[str, _PairLeak] = {}
+    if texts is None:
+        return found
+    for uri in uris:
+        for batch in storage.read_batches(uri, ["pair_id", "side", "text"]):
+            for number, leak in texts.find(batch.column("text")):
+                name, side, text = (batch.column(column)[number].as_py() for column in ("pair_id", "side", "text"))
+                found.setdefault(name, _PairLeak(side, leak, text))
+    return found
+
+
+def _line(direction: str, pair_id: str, found: _PairLeak) -> str:
+    leak = found.leak
     measure = "" if leak.share is None else f"{leak.share:.3f}"
-    cells = [str(choice.direction), pair_id, side, leak.reason, measure, leak.place, text or "", leak.known]
+    cells = [direction, pair_id, found.side, leak.reason, measure, leak.place, found.text, leak.known]
     return "\t".join(" ".join(cell.split()) for cell in cells) + "\n"
 
 

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from seamlessalign.pipelines.exports import export as driver
 from seamlessalign.pipelines.exports.export_folder import ExportFolder
 from seamlessalign.pipelines.exports.formats import FORMATS
 from seamlessalign.pipelines.exports.shard_work import do_shard
+from seamlessalign.rows import TRANSCRIPTS, PairTranscript
 from tests.pipelines.exports.made_run import MadeRun, make_run
 from tests.pipelines.small_corpus import HOUSE, command, environment
 
@@ -155,6 +157,26 @@ def test_what_is_in_an_evaluation_set_is_left_out(run: MadeRun, tmp_path: Path) 
     assert exported == every - listed.keys() and third["pair_id"] in exported | listed.keys()
     record = _record(tmp_path / "to")
     assert sum(record["leaks"].values()) == len(listed) and record["evaluation"]["texts"] == 3
+
+
+def test_what_a_recogniser_heard_is_compared_too(tmp_path: Path) -> None:
+    made = make_run(tmp_path, recordings=1)
+    said = "Nobody had told him that the last train left at nine"
+    heard = [
+        PairTranscript(row["pair_id"], "tgt", "fra", said if number == 2 else f"sentence {number}", -0.3)
+        for number, row in enumerate(made.corpus["eng-frA"])
+    ]
+    for part, some in enumerate((heard[: len(heard) // 2], heard[len(heard) // 2 :])):
+        table = pa.Table.from_pylist(list(map(asdict, some)), TRANSCRIPTS)
+        storage.write_table(f"{made.root}/transcripts/direction=eng-frA/part-{part:05}.parquet", table)
+    (tmp_path / "test.txt").write_text(f"{said}.\n")
+    assert _export(made, tmp_path / "to", "--not-in", tmp_path / "test.txt", "--direction", "eng-frA") == 0
+    leaking = made.corpus["eng-frA"][2]["pair_id"]
+    line = (tmp_path / "to" / "leaks.tsv").read_text().splitlines()[1]
+    assert line == f"eng-frA\t{leaking}\ttgt\tsame_text\t\t{tmp_path / 'test.txt'}:1\t{said}\t{said}."
+    assert _rows(tmp_path / "to" / "eng-frA") == [r for r in made.corpus["eng-frA"] if r["pair_id"] != leaking]
+    told = _rows(tmp_path / "to" / "transcripts" / "eng-frA")
+    assert [row["pair_id"] for row in told] == [r["pair_id"] for r in made.corpus["eng-frA"] if r["pair_id"] != leaking]
 
 
 @pytest.mark.slow
