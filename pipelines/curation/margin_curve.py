@@ -107,11 +107,14 @@ class Grid:
 
     @property
     def sql(self) -> str:
-        """The number of a margin's bin, from 0, exactly as `edges` has it."""
+        """The number of a margin's bin, from 0, exactly as `edges` has it.
+
+        An edge may be a little less as float32 than as double, never a little more without the next margin below being
+        less than both: so only a margin that is an edge can be put too low.
+        """
         rough = f"floor(margin::double * {self.per_unit!r})::bigint"
         up = f"(margin >= (({rough} + 1) / {self.per_unit!r})::float)::int"
-        down = f"(margin < ({rough} / {self.per_unit!r})::float)::int"
-        return f"({rough} + {up} - {down} - ({self.first}))::int"
+        return f"({rough} + {up} - ({self.first}))::int"
 
 
 class MarginCurve:

@@ -66,7 +66,9 @@ def _rows(
     direction: str, recordings: list[dict[str, Any]], number: int, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
     rows = []
-    margins = np.round(rng.normal(1.15, 0.12, number), 2).astype(np.float32)  # many are equal, some at the threshold
+    margins = rng.normal(1.15, 0.12, number)
+    margins[::2] = np.round(margins[::2], 2)  # many are equal, some at the threshold
+    margins = margins.astype(np.float32)
     for place, margin in enumerate(margins.tolist()):
         src, tgt = (_side(side, place, recordings, rng) for side in direction.split("-"))
         estimate = None if place % 9 == 0 else float(np.float32(rng.random()))

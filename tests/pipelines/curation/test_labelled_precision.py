@@ -72,6 +72,16 @@ class TestPrecision:
         assert found.estimate == pytest.approx(1000 / 1100, abs=0.01)
         assert found.low < 1000 / 1100 < found.high
 
+    def test_what_is_labelled_of_few_pairs_is_known(self, population: Population) -> None:
+        """Half of 1,500 pairs: a sample without putting back is worth n (N - 1) / (N - n) draws (Cochran 1977, 2.8)."""
+        labels = population.drawn([(1.5, math.inf, 750)], curve := population.curve(), np.random.default_rng(0))
+        share = float(np.mean(labels.right))
+        found = precision_above(labels, curve, 1.5)
+        low, high = wilson(share, 750 * 1499 / 750)
+        assert low - 0.01 < found.low < found.high < high + 0.01
+        plain = wilson(share, 750)
+        assert found.high - found.low < 0.8 * (plain[1] - plain[0])
+
     def test_a_label_stands_for_as_many_pairs_as_its_chance_was_small(self) -> None:
         labels = _labels([1.0, 2.0, 3.0], [1, 1, 0], Frame(0.5, 2.5, 10, 40), Frame(1.5, math.inf, 20, 100))
         assert labels.chance == pytest.approx([0.25, 1 - 0.75 * 0.8, 0.2])
