@@ -1,9 +1,11 @@
 """Write the pages of docs/ that come from the source; with --pictures those of docs/concepts.md too."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from seamlessalign import storage
+from seamlessalign.errors import SeamlessAlignError
 from seamlessalign.pipelines.documents.pages import PAGES
 
 
@@ -20,8 +22,12 @@ def main() -> int:
     if arguments.pictures:
         from seamlessalign.pipelines.documents.pictures import write_pictures
 
-        for told in write_pictures(arguments.pictures, Path(arguments.to)):
-            print(told)
+        try:
+            told = write_pictures(arguments.pictures, Path(arguments.to))
+        except SeamlessAlignError as error:
+            print(f"{parser.prog}: {error}", file=sys.stderr)
+            return error.exit_status
+        print(*told, sep="\n")
     return 0
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seamlessalign.charts import Bar, horizontal_bars
@@ -74,6 +74,7 @@ class TestCharts:
 
 
 class TestComputing:
+    @settings(max_examples=50)
     @given(st.lists(st.tuples(st.floats(0, 3), st.booleans()), min_size=1, max_size=12))
     def test_the_best_cut(self, points: list[tuple[float, bool]]) -> None:
         score, right = np.array([one[0] for one in points]), np.array([one[1] for one in points])
@@ -87,6 +88,7 @@ class TestComputing:
             best = max(best, 2 * precision * recall / (precision + recall) if found else 0.0)
         assert best_cut(score, right).f1 == pytest.approx(best)
 
+    @settings(max_examples=50)
     @given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 6), st.sampled_from("ab")), max_size=8))
     def test_groups_hang_together_by_audio(self, spans: list[tuple[int, int, str]]) -> None:
         rows: list[dict[str, Any]] = [
