@@ -135,6 +135,22 @@ def test_cut_equals_slicing(three_blocks: tuple[Path, NDArray[np.float32]], data
         np.testing.assert_array_equal(piece, samples[start:end])
 
 
+@given(data=st.data())
+@settings(max_examples=6, deadline=None)
+def test_so_do_spans_of_a_whole_recording(three_blocks: tuple[Path, NDArray[np.float32]], data: st.DataObject) -> None:
+    """Each is handed out once, but for those that end behind the recording."""
+    path, samples = three_blocks
+    point = st.one_of(st.integers(0, len(samples) + 100), st.sampled_from([60 * RATE, 120 * RATE, len(samples)]))
+    spans = [tuple(sorted(span)) for span in data.draw(st.lists(st.tuples(point, point), max_size=6))]
+    taken: list[tuple[int, NDArray[np.float32]]] = []
+    told = audio.cut_whole(path, [(span[0], span[1]) for span in spans], lambda *one: taken.append(one))
+    assert told.num_samples == len(samples)
+    inside = [number for number, (_, end) in enumerate(spans) if end <= len(samples)]
+    assert sorted(number for number, _ in taken) == inside
+    for number, piece in taken:
+        np.testing.assert_array_equal(piece, samples[spans[number][0] : spans[number][1]])
+
+
 def test_cut_takes_an_array_and_gives_pieces_of_their_own(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "a.wav", noise(RATE), RATE, "WAV/FLOAT")
     pieces = audio.cut(path, np.array([[10, 20], [15, 30]]))
@@ -152,12 +168,14 @@ def test_cut_outside_is_an_error(tmp_path: Path, span: tuple[int, int]) -> None:
 def test_cut_stops_after_the_last_span(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_sound(tmp_path / "a.wav", noise(RATE), RATE, "WAV")
 
-    def blocks(_: Path, decoding: Decoding) -> Any:
+    def blocks(*_: Any) -> Any:
         yield np.zeros(100, np.float32)
         raise AssertionError("read on after the last span")
 
-    monkeypatch.setattr(audio, "stream", blocks)
+    monkeypatch.setattr(audio, "_blocks", blocks)
     assert [len(piece) for piece in audio.cut(path, [(90, 100), (5, 20)])] == [10, 15]
+    with pytest.raises(AssertionError, match="read on"):
+        audio.cut_whole(path, [(90, 100)], lambda *_: None)
 
 
 # --- what cannot be opened, or holds nothing
