@@ -86,7 +86,8 @@ def rebuilt(world: World, served: Served, folder: Path, base: str, kills: int, m
     while True:
         with (folder / "output.txt").open("ab") as output:
             child = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
-        if outcome.kills < kills and _wait_for_work(child, run, rng, outcome.kills):
+        done = (outcome.kills + rng.random()) / max(kills, 1) * len(world.urls)  # of addresses, at the next kill
+        if outcome.kills < kills and _wait_for_work(child, run, rng, done, 0 < outcome.kills == kills - 1):
             os.kill(child.pid, signal.SIGKILL)
             child.wait()
             time.sleep(0.5)  # until the workers have gone too
@@ -115,12 +116,12 @@ def rebuilt(world: World, served: Served, folder: Path, base: str, kills: int, m
     return outcome
 
 
-def _wait_for_work(child: "subprocess.Popen[bytes]", run: Path, rng: random.Random, kill: int) -> bool:
-    """Wait until some of the work is done, the more the later the kill; False where the program ended before."""
-    limit = 30 + 120 * kill * rng.random()
+def _wait_for_work(child: "subprocess.Popen[bytes]", run: Path, rng: random.Random, done: float, last: bool) -> bool:
+    """Wait until so many addresses are done, or before the last kill some of the corpus; False where it ends before."""
+    corpus = run / "state" / "done" / "assemble"
     while child.poll() is None:
-        time.sleep(0.05)
-        if len(_names_had(run)) >= limit:
+        time.sleep(0.1)
+        if (len(list(corpus.glob("*.json"))) > 1) if last else (len(_names_had(run)) >= done):
             time.sleep(rng.uniform(0, 1.0))
             return child.poll() is None
     return False

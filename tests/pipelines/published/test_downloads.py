@@ -210,7 +210,19 @@ class TestManners:
         assert [child.exitcode for child in children] == [0, 0, 0] and len(times) == 12
         gaps = np.diff(sorted(times))
         assert gaps.sum() >= 11 / 25 * 0.9  # 25 a second; a first one may be late
-        assert served.most_open["127.0.0.1"] == 1
+
+    def test_no_more_connections_than_allowed(self, served: Served, base: str, tmp_path: Path) -> None:
+        served.bytes_per_second = 7_000_000.0
+        fetch = [
+            threading.Thread(target=_downloads(tmp_path, connections=1).fetch, args=(f"{base}/ok/a.bin?{n}", Traffic()))
+            for n in range(5)
+        ]
+        for one in fetch:
+            one.start()
+        for one in fetch:
+            one.join()
+        # one that has sent all may not have noticed when the next comes
+        assert served.most_open["127.0.0.1"] <= 2 and len(served.times["127.0.0.1"]) == 5
 
     def test_a_host_that_asks_for_more_time_gets_it(self, served: Served, base: str, tmp_path: Path) -> None:
         served.robots["127.0.0.1"] = "User-agent: *\nCrawl-delay: 1\n"
