@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from seamlessalign.charts import Bar, curve_over_cut, histogram, horizontal_bars
+from seamlessalign.errors import InputError
 from seamlessalign.markup import Markup
 from seamlessalign.pictures import Picture
 from seamlessalign.pipelines.report_counts import ONLY_THE_CUT, FineCounts, PrecisionCounts
@@ -55,8 +56,13 @@ def directions_picture(tables: RunTables) -> Picture:
 
 
 def score_picture(tables: RunTables, direction: str, column: str, threshold: float | None) -> Picture:
-    """The kept and rejected pairs of a direction by a score: `margin`, `cosine` or `precision_estimate`."""
+    """The kept and rejected pairs of a direction by a score: `margin`, `cosine` or `precision_estimate`.
+
+    Raises InputError where none has it, as no cosine is published with metadata that a corpus was rebuilt from.
+    """
     counts = _counted(tables, "pairs", column, 0.001, direction=direction, origin=threshold or 0.0)
+    if not counts.kept and not counts.rejected:
+        raise InputError(f"{tables.root}: no pair of {direction} has a {column.replace('_', ' ')}")
     x_label = column.replace("_", " ")
     name = f"{x_label} of {direction}, kept and rejected"
     chart = _histogram(counts, name, x_label, "pairs", threshold)

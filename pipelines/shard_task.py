@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from socket import gethostname
-from typing import Any, cast
+from typing import Any
 
 from seamlessalign import storage, web_access
 from seamlessalign.errors import StorageError
@@ -30,7 +30,7 @@ from seamlessalign.pipelines.inputs import InputFile, Shard
 from seamlessalign.pipelines.ledger import Mark, write_mark
 from seamlessalign.pipelines.mining_stage import MiningTask
 from seamlessalign.pipelines.published import assemble_stage, audio_stage, lines_stage, share_stage, texts_stage
-from seamlessalign.pipelines.published.rebuild_tasks import RebuildContext, RebuildTask
+from seamlessalign.pipelines.published.rebuild_tasks import RebuildTask
 from seamlessalign.pipelines.reduce_stage import ReduceTask
 from seamlessalign.pipelines.search_stage import IndexTask, SearchTask
 from seamlessalign.pipelines.task_log import task_log
@@ -58,8 +58,6 @@ def do_and_mark(task: ShardTask, context: JobContext) -> Mark:
         write_mark(context.folder, mark)
         if task.stage == speech_stage.STAGE:
             storage.remove(context.folder.stretches(task.name))
-        elif task.stage == audio_stage.STAGE and isinstance(task.shard, RebuildTask):
-            audio_stage.forget(task.shard, task.digest, cast(RebuildContext, context))
     return mark
 
 

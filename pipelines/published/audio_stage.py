@@ -23,9 +23,9 @@ from seamlessalign import storage
 from seamlessalign.audio import Decoding, Samples, cut_whole, encode
 from seamlessalign.errors import UnreadableError
 from seamlessalign.pipelines.context import Stopwatch, advance
-from seamlessalign.pipelines.ledger import Mark, Tally
+from seamlessalign.pipelines.ledger import Mark, Tally, read_marks, write_mark
 from seamlessalign.pipelines.published.downloads import Downloads, Traffic, name_of
-from seamlessalign.pipelines.published.hosts import Hosts, host_of, shared_folder
+from seamlessalign.pipelines.published.hosts import Hosts, alone, host_of, shared_folder
 from seamlessalign.pipelines.published.own_sources import bring, is_on_the_web
 from seamlessalign.pipelines.published.rebuild_tasks import (
     ABOUT,
@@ -57,7 +57,21 @@ class _Fetched:
 
 
 def process(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
-    """Do one shard of recordings, write its tables, and return its completion mark."""
+    """Do one shard of recordings, write its tables, and return its completion mark.
+
+    Where a task that was given up for lost is still at it, this waits, and takes what that has done.
+    """
+    with alone(shared_folder(context.root) / f"{task.name}.shard"):
+        done = read_marks(context.folder, STAGE, task.name).get(task.name)
+        if done is not None and done.digest == digest:
+            return done
+        mark = _done(task, digest, context)
+        write_mark(context.folder, mark)  # now, so that whoever waits finds it
+        storage.remove(context.pieces(task.name, digest))
+        return mark
+
+
+def _done(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
     watch, folder = Stopwatch(), context.folder
     wanted = storage.read_table(context.part(WANTED, task.number))
     spans = _by_url(wanted)
@@ -99,11 +113,6 @@ def process(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
         clips.line("clips", task.name, digest=digest, bytes_written=written),
     ]  # fmt: skip
     return Mark(STAGE, task.name, digest, [folder.relative(uri), folder.relative(told)], lines)
-
-
-def forget(task: RebuildTask, digest: str, context: RebuildContext) -> None:
-    """Remove what was kept until a shard was done."""
-    storage.remove(context.pieces(task.name, digest))
 
 
 def downloads_of(context: RebuildContext) -> Downloads:

@@ -50,6 +50,17 @@ def shared_folder(root: str) -> Path:
     return folder
 
 
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Be the only one who holds the lock of a file; wait for whoever does."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
 class Hosts:
     """The limits of all hosts."""
 

@@ -24,6 +24,7 @@ from seamlessalign.pipelines.published.rebuild_tasks import (
 )
 
 STAGE = "lines"
+_ROW_GROUP = 5000  # about a part of the corpus, for which its lines are read
 _FROM = {"start": "start_frame", "end": "end_frame"}  # column here → column there, where they differ
 
 
@@ -92,7 +93,8 @@ class _Writers:
                 pq.ParquetWriter(path, self._schema, compression="zstd", write_page_checksum=True)
             )
             self.uris.append(uri)
-        self._open[direction].write_table(rows.replace_schema_metadata(self._schema.metadata))
+        table = rows.replace_schema_metadata(self._schema.metadata)
+        self._open[direction].write_table(table, row_group_size=_ROW_GROUP)
 
 
 def _by_direction(rows: pa.Table) -> list[tuple[str, pa.Table]]:

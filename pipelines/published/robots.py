@@ -1,20 +1,17 @@
 """What hosts say of who may take what (robots.txt, RFC 9309): asked of each host once in a rebuilding."""
 
-import fcntl
 import json
 import logging
-import os
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.robotparser import RobotFileParser
 
 from seamlessalign import storage
 from seamlessalign.errors import UnreadableError
-from seamlessalign.pipelines.published.hosts import Hosts, file_name_of, host_of
+from seamlessalign.pipelines.published.hosts import Hosts, alone, file_name_of, host_of
 from seamlessalign.secrets import redact_uri
 from seamlessalign.web_access import Answer, Asking, Patience, ask, present
 
@@ -52,7 +49,7 @@ class Robots:
 
     def _read(self, host: str, url: str) -> RobotFileParser | None:
         path = self._folder / f"{file_name_of(host)}.robots"
-        with _alone(path.with_suffix(".asking")):
+        with alone(path.with_suffix(".asking")):
             if path.exists():
                 status, text = json.loads(path.read_bytes())
             else:
@@ -92,13 +89,3 @@ def _text(answer: Answer) -> str:
     while len(data) < _MOST_BYTES and (count := answer.readinto(block)):
         data += block[:count]
     return bytes(data[:_MOST_BYTES]).decode("utf-8", "replace")
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(file)

@@ -11,6 +11,7 @@ from seamlessalign.pipelines.context import Stopwatch, advance
 from seamlessalign.pipelines.ledger import Mark, Tally
 from seamlessalign.pipelines.published.audio_stage import CONTENT
 from seamlessalign.pipelines.published.common_crawl import is_common_crawl, texts_of, wet_uri
+from seamlessalign.pipelines.published.downloads import name_of
 from seamlessalign.pipelines.published.hosts import Hosts, host_of, shared_folder
 from seamlessalign.pipelines.published.line_forms import MetadataLine
 from seamlessalign.pipelines.published.own_sources import texts_with
@@ -33,7 +34,9 @@ def process(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
     sought = storage.read_table(context.part(SOUGHT, task.number)).to_pylist()
     config = context.config.fetch
     hosts = Hosts(shared_folder(context.root), config.requests_per_second, config.connections)
-    rows, begin = [], 0
+    rows, begin = list[dict[str, Any]](), 0
+    pieces = context.pieces(f"texts-{task.name}", digest)  # of each file, so that a shard that was killed goes on
+    there = set(storage.list_files(pieces, ".parquet"))
     with watch.step("read"):
         own = _own(sought, context)
         while begin < len(sought):
@@ -41,8 +44,11 @@ def process(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
             while end < len(sought) and sought[end]["cc_warc"] == sought[begin]["cc_warc"]:
                 end += 1
             some = sought[begin:end]
-            for row, text in zip(some, _texts(some, context, hosts, own), strict=True):
-                rows.append(_row(row, text))
+            piece = storage.join(pieces, f"{name_of(some[0]['cc_warc'])}.parquet")
+            if piece not in there:
+                found = [_row(row, text) for row, text in zip(some, _texts(some, context, hosts, own), strict=True)]
+                storage.write_table(piece, pa.Table.from_pylist(found, schema=TEXTS_SCHEMA))
+            rows += storage.read_table(piece).to_pylist()
             advance(STAGE, len(some))
             begin = end
     rows.sort(key=lambda row: (row["home"], row["row"], row["side"]))

@@ -1,6 +1,7 @@
 """A corpus from published metadata: what becomes of every line, and what spans hold."""
 
 import io
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import soundfile
 from benchmarks.faulty_metadata import ROBOTS, SPEECH, TEXT, World, make_files, make_pairs
 from benchmarks.faulty_server import Served, faulty_servers
 from benchmarks.rebuilding import make_world, rebuilt
-from seamlessalign import storage, web_access
+from seamlessalign import open_run, storage, web_access
 from seamlessalign.cli import main
 from seamlessalign.config import load_config
 from seamlessalign.errors import ConfigError, InputError
@@ -153,6 +154,40 @@ class TestLines:
         kept = list((tmp_path / "run" / "sources").glob("??/*"))
         assert {path.read_bytes() for path in kept} <= set(world.files.values()) and kept
         assert not list((tmp_path / "run/state/published/downloads").glob("*"))
+
+    def test_a_shard_that_two_do_is_fetched_once(self, served: Served, tmp_path: Path) -> None:
+        """As when a task was given up for lost and is not: the other waits, and takes what it has done."""
+        with faulty_servers(served, 1) as bases:
+            _world(tmp_path, served, bases, 20)
+            context = RebuildContext(_config(tmp_path, bases[0]), str(tmp_path / "run"), "cpu", 1, "here")
+            for level in LEVELS[:2]:
+                for task in begin_stage(plan_stage(level[0], context), context.folder):
+                    do_and_mark(task, context)
+            shard = begin_stage(plan_stage("audio", context), context.folder)[0]
+            fork = multiprocessing.get_context("fork")
+            both = [fork.Process(target=do_and_mark, args=(shard, context)) for _ in range(2)]
+            for one in both:
+                one.start()
+            for one in both:
+                one.join()
+        assert [one.exitcode for one in both] == [0, 0]
+        assert max(served.wholes.values()) == 1 and max(served.asked.values()) <= 3
+
+    @pytest.mark.slow
+    def test_it_opens_as_a_run_does(self, served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        with faulty_servers(served, 1) as bases:
+            world = _world(tmp_path, served, bases, 20)
+            _here(_config(tmp_path, bases[0]))
+        root = str(tmp_path / "run")
+        with open_run(root) as opened:
+            assert sorted(opened.directions) == [SPEECH, TEXT]
+            kept = sum(count for direction in (SPEECH, TEXT) if (count := world.counts(direction)[None]))
+            assert opened.sql("select count(*) as n from pairs where kept").arrow().to_pylist() == [{"n": kept}]
+            with pytest.raises(InputError, match="has a cosine"):
+                opened.plot_cosines(SPEECH)
+        assert main(["export", root, "--to", str(tmp_path / "out")]) == 0
+        assert main(["report", root]) == 0
+        assert main(["status", root]) == 0 and "missing.tsv" in capsys.readouterr().out
 
     def test_a_pair_of_text_from_elsewhere_has_a_reason(self, served: Served, tmp_path: Path) -> None:
         with faulty_servers(served, 1) as bases:
