@@ -1,7 +1,7 @@
 """What an export will write: its pairs in order, divided into splits and shards, and what of the run is left out.
 
 A plan is made from the tables of the run alone, and the same wherever and however often it is made. Of each pair some
-numbers are in memory, about a hundred bytes; texts and ids are looked at some rows at a time.
+numbers are in memory, about 300 bytes at most; texts and ids are looked at some rows at a time.
 """
 
 import json
