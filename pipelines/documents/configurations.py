@@ -351,6 +351,19 @@ def _sections_in(annotation: Any) -> Iterator[type[Section]]:
         yield from _sections_in(part)
 
 
+def all_keys() -> Iterator[str]:
+    """Every key of every configuration by its place, such as `mining.filters.max_hours`."""
+    for one in CONFIGURATIONS.values():
+        yield from _keys_below(one.load(), "")
+
+
+def _keys_below(kind: type[Section], place: str) -> Iterator[str]:
+    for name, field in kind.model_fields.items():
+        yield joined(place, name)
+        for found in dict.fromkeys(_sections_in(field.annotation)):
+            yield from _keys_below(found, joined(place, name))
+
+
 def all_sections() -> Iterator[type[Section]]:
     """Every section that any configuration has, each once."""
     seen: dict[type[Section], None] = {}

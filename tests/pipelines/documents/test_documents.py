@@ -16,7 +16,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from seamlessalign.cli import parsed_arguments
-from seamlessalign.pipelines.documents.configurations import CONFIGURATIONS
+from seamlessalign.pipelines.documents.configurations import CONFIGURATIONS, all_keys
 from seamlessalign.typed_config import Section
 from tests.pipelines.documents.blocks import (
     HOUSE,
@@ -29,6 +29,9 @@ from tests.pipelines.documents.blocks import (
     inline_commands,
     modules_of,
 )
+
+# sections whose names, with something behind a dot, stand for nothing else
+_SECTIONS = "speech|mining|resources|fetch|optimiser|validation|measures|augment|losses|kmeans|features|resampling"
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 COMMANDS = [block for block in BLOCKS if block.language == "sh"]
@@ -149,6 +152,20 @@ def _refusal(kind: TypeAdapter[Any], raw: Any) -> str | None:
     except ValidationError as error:
         return str(error)
     return None
+
+
+@pytest.fixture(scope="module")
+def keys() -> set[str]:
+    """Every key, by its place and by each end of it."""
+    places = [place.split(".") for place in all_keys()]
+    return {".".join(parts[begin:]) for parts in places for begin in range(len(parts))}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_keys_in_the_text_are_there(page: Path, keys: set[str]) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for code in re.findall(rf"(?<!`)`((?:{_SECTIONS})(?:\.[a-z_0-9]+)+)(?=[:= `])", text):
+        assert code in keys or code.endswith((".py", ".jsonl")), f"{page.name}: there is no key {code}"
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=_names)
