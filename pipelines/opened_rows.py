@@ -118,6 +118,8 @@ class telling:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         import duckdb
 
+        if isinstance(error, StorageError) and isinstance(error.__cause__, duckdb.PermissionException):
+            error = error.__cause__  # no file is at fault, but who asks for one outside of the run
         if isinstance(error, duckdb.IOException):
             raise StorageError(f"{self._root}: a table of the run cannot be read: {_first_line(error)}") from error
         if isinstance(error, duckdb.Error):

@@ -258,9 +258,12 @@ def test_labels_give_a_precision_with_an_interval(tmp_path: Path) -> None:
     ]
     lines.append(Label(lines[-1].pair_id, "eng-frA", "undo", lines[-1].margin, drawn))
     lines.append(Label("gone", "eng-itA", "right", 1.0, Drawn("in order")))
+    again = next(row for row in pairs[1::3])  # who changes their mind is counted by what they said last
+    lines += [Label(again["pair_id"], "eng-frA", what, again["margin"], drawn) for what in ("unsure", "wrong")]
     Labels(run.root).append(lines)
-    counts = Counter(line.label for line in lines[:-2])
-    counts[lines[-3].label] -= 1
+    counts = Counter(line.label for line in lines[:-4])
+    counts[lines[-5].label] -= 1
+    counts["wrong"] += 1
     page = Page(Path(build_report(run.root)).read_text("utf-8"))
     cells = page.row("eng-frA", str(counts["right"]), str(counts["wrong"]))
     assert cells[3:5] == [str(counts["unsure"]), str(counts["right"] + counts["wrong"])]
