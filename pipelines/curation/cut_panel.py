@@ -138,9 +138,9 @@ def _slider(curve: MarginCurve, cut: Cut, line: float | None, low: float, high: 
 def _labelled_precision(cut: Cut) -> str:
     """From labels of random samples, with its interval; of the run's own cut above its threshold. Returns from what."""
     pairs = direction_view()
-    labels = random_labels(pairs, served().labelled(), cut.filters)
-    threshold = pairs.own_threshold if cut.min_margin is None else cut.min_margin
-    found = precision_above(labels, pairs.curve(cut.filters), threshold)
+    filters, threshold = pairs.filters_and_threshold(cut)
+    labels = random_labels(pairs, served().labelled(), filters)
+    found = precision_above(labels, pairs.curve(filters), threshold)
     told = "–" if found.estimate is None else f"{found.estimate:.1%}"
     if found.estimate is not None:
         told += f" [{found.low:.0%}–{found.high:.0%}]"
@@ -150,7 +150,7 @@ def _labelled_precision(cut: Cut) -> str:
         help="From pairs that were drawn at random and marked, right and wrong; unsure ones are left out. Pairs of "
         "which nothing is known widen the interval: they might all be wrong or all be right.",
     )
-    advice = advise(labels, pairs.curve(cut.filters), threshold) if threshold is not None and found.pairs else None
+    advice = advise(labels, pairs.curve(filters), threshold) if threshold is not None and found.pairs else None
     counts = f"{found.right} right, {found.wrong} wrong, {found.unsure} unsure"
     if labels.unused:
         counts += f"; {labels.unused} not from a draw"

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seamlessalign.errors import InputError, StorageError
-from seamlessalign.pipelines.curation.labels import Drawn, How, Labelled
+from seamlessalign.pipelines.curation.labels import RANDOM, Drawn, How, Labelled
 from seamlessalign.pipelines.curation.margin_curve import KEPT, SUMS, Grid, Kept, MarginCurve
 from seamlessalign.pipelines.pair_columns import KEYS, LABELS, PairColumn, PairColumns
 from seamlessalign.pipelines.report_counts import ONLY_THE_CUT
@@ -119,6 +119,19 @@ class DirectionView:
         threshold = rule_of(uris).threshold
         return lowest_kept_margin(uris) if threshold is None else threshold
 
+    def filters_and_threshold(self, cut: Cut) -> tuple[list[Filter], float | None]:
+        """A cut as filters and a margin, which is what `curve`, draws and labels are asked by.
+
+        A least precision of each pair is one filter more; the margin of the run's own cut is `own_threshold`. None: all
+        that could be chosen, or, of the run's own cut, nothing.
+        """
+        if cut.is_own:
+            return cut.filters, self.own_threshold
+        if cut.min_precision is None:
+            return cut.filters, cut.min_margin
+        least = float(np.float32(cut.min_precision))  # as the column has it
+        return [*cut.filters, Filter(column="precision_estimate", op="at_least", value=least)], cut.min_margin
+
     def curve(self, filters: Sequence[Filter] = ()) -> MarginCurve:
         """What is kept at any threshold among pairs that pass filters. Raises as `PairColumns.check` does."""
         key = filters_key(filters)
@@ -189,11 +202,12 @@ class DirectionView:
         with labels are drawn as well: they are to be labelled again, or what is measured would leave them out.
         Raises InputError for another way, and where the cut has no margin to be at and the run kept nothing.
         """
-        low, high = self._frame(cut, how)
-        drawn = Drawn(how, low, high, filters_key(cut.filters))
+        filters, threshold = self.filters_and_threshold(cut)
+        low, high = self._frame(filters, threshold, how, cut.is_own)
+        drawn = Drawn(how, low, high, filters_key(filters))
         bounds = [("margin >= ?::float", low), ("margin < ?::float", high)]
         conditions = [_ELIGIBLE, "isfinite(margin)"] + [sql for sql, bound in bounds if bound is not None]
-        where, parameters = self._columns.passing(cut.filters)
+        where, parameters = self._columns.passing(filters)
         parameters += [bound for _, bound in bounds if bound is not None]
         keys = ", ".join(self._columns.keys)
         query = (
@@ -275,18 +289,19 @@ class DirectionView:
         condition = f"({chosen})" if which == "chosen" else f"not coalesce(({chosen}), false)"
         return f"{source} and {condition}", [*parameters, *values]
 
-    def _frame(self, cut: Cut, how: How) -> tuple[float | None, float | None]:
+    def _frame(
+        self, filters: Sequence[Filter], threshold: float | None, how: How, is_own: bool
+    ) -> tuple[float | None, float | None]:
         """Margins that a random sample is drawn among, [low, high)."""
-        if how == "random":
+        if how == "random" or (how == "random above the threshold" and threshold is None and not is_own):
             return None, None
-        threshold = self.own_threshold if cut.min_margin is None else cut.min_margin
+        if how not in RANDOM:
+            raise InputError(f"{how!r} draws nothing at random")
         if threshold is None:
-            raise InputError(f"{self.direction}: the run kept nothing, so give a threshold to draw pairs by")
+            raise InputError(f"{self.direction}: there is no margin to draw pairs by: give a threshold")
         if how == "random above the threshold":
             return float(np.float32(threshold)), None
-        if how != "random at the threshold":
-            raise InputError(f"{how!r} draws nothing at random")
-        return self._band(self.curve(cut.filters), threshold)
+        return self._band(self.curve(filters), threshold)
 
     @staticmethod
     def _band(curve: MarginCurve, threshold: float) -> tuple[float, float]:

@@ -268,7 +268,8 @@ def wilson(share: float, number: float, confidence: float = CONFIDENCE) -> tuple
 def _bands(labels: RandomLabels, curve: MarginCurve, low: float) -> list[_Band]:
     """Bands of margins from `low` up, without those that no draw covered, lowest first.
 
-    They begin where frames do, or at quantiles of the pairs' margins, and hold some labels each.
+    They begin where frames do, or at quantiles of the pairs' margins, and hold some labels each. Neighbours whose
+    labels all say the same are one band: apart, each would be as open as few labels are.
     """
     frames = [frame for frame in labels.frames if frame.labelled and frame.high > low]
     ends = {end for frame in frames for end in (frame.low, frame.high)}
@@ -294,7 +295,13 @@ def _bands(labels: RandomLabels, curve: MarginCurve, low: float) -> list[_Band]:
     if pairs or mask.any():
         rest = _Band(open_from, open_to, pairs, right[mask], weight[mask])
         bands.append(_joined(bands.pop(), rest) if bands else rest)
-    return bands[::-1]
+    together: list[_Band] = []
+    for band in bands:
+        if together and len({*together[-1].right.tolist(), *band.right.tolist()}) == 1:
+            together.append(_joined(together.pop(), band))
+        else:
+            together.append(band)
+    return together[::-1]
 
 
 def _joined(upper: _Band, lower: _Band) -> _Band:

@@ -387,6 +387,37 @@ class TestDraws:
             above = sum(row["margin"] >= np.float32(1.2) for row in eligible if row["margin"] < drawn.high)
             assert 200 <= above <= 400 and 200 <= len(inside) - above <= 400
 
+    def test_a_cut_by_estimates_is_a_filter_more(
+        self, views: dict[str, DirectionView], rows: dict[str, list[Row]]
+    ) -> None:
+        view, sure = views["eng-frA"], rows["eng-frA"][1]["precision_estimate"]
+        for margin in (None, 1.1):
+            cut = Cut(min_margin=margin, min_precision=sure)
+            filters, threshold = view.filters_and_threshold(cut)
+            assert threshold == margin and view.at(cut).pairs == view.curve(filters).pairs_between(threshold, None) > 1
+            found, drawn = view.draw(cut, "random above the threshold", limit=1000)
+            chosen = view.rows(cut, limit=1000)["pair_id"].to_pylist()
+            assert sorted(found["pair_id"].to_pylist()) == sorted(chosen)
+            assert drawn.among == filters_key(filters) and (drawn.low is None) == (margin is None)
+        with pytest.raises(InputError, match="give a threshold"):
+            view.draw(Cut(min_precision=sure), "random at the threshold")
+
+    def test_a_run_in_a_store_tells_the_same(self, root: Path, views: dict[str, DirectionView]) -> None:
+        store = "memory://curated/run"
+        for path in (path for path in root.rglob("*.parquet") if path.is_file()):
+            storage.write_bytes_atomic(f"{store}/{path.relative_to(root)}", path.read_bytes())
+        cut = Cut(min_margin=1.15, filters=[Filter(column="disagreement", op="at_most", value=0.5)])
+        here = views["eng-frA"]
+        with RunTables(store, threads=1) as tables:
+            there = DirectionView(tables, "eng-frA")
+            assert there.at(cut) == here.at(cut) and there.own_threshold == here.own_threshold
+            order = there.rows(cut, by="chars_per_second", limit=30)
+            assert order.equals(here.rows(cut, by="chars_per_second", limit=30))
+            found, drawn = there.draw(cut, "random above the threshold", limit=10)
+            assert drawn == here.draw(cut, "random above the threshold")[1] and len(found) == 10
+            assert there.draw(cut, "random above the threshold", limit=10)[0].equals(found)
+        storage.remove(store)
+
     def test_what_draws_nothing_is_told(self, views: dict[str, DirectionView]) -> None:
         with pytest.raises(InputError, match="'in order' draws nothing at random"):
             views["eng-frA"].draw(OWN, "in order")
