@@ -213,7 +213,8 @@ def advise(
     bands = _bands(labels, curve, low)
     reach = [band.pairs * np.ptp(wilson(band.share, band.worth, confidence)) for band in bands]
     worst = bands[int(np.argmax(reach))]
-    reason = f"the band of margins from {worst.low:.4g} to {worst.high:.4g} leaves most open"
+    upwards = "up" if math.isinf(worst.high) else f"to {worst.high:.4g}"
+    reason = f"the band of margins from {worst.low:.4g} {upwards} leaves most open"
     return Advice("random above the threshold", worst.low, _bound(worst.high), max(more, 1), reason)
 
 
