@@ -116,6 +116,7 @@ def _sliding(page: Browser) -> float:
 
 
 def _pressing(page: Browser, key: str, changes: str) -> float:
+    page.evaluate("document.activeElement.blur()")
     before = page.evaluate(changes)
     return _timed(page, lambda: page.press(key), f"{changes} && {changes} !== {before!r}")
 

@@ -41,8 +41,18 @@ def numbers() -> None:
         help="Mean of the pairs' own estimates, which decoys are the measure of.",
     )
     with shown[3]:
-        told = _labelled_precision(cut)
-    quiet(told)
+        told, wants_more = _labelled_precision(cut)
+    words, button = st.columns([5, 2], vertical_alignment="center")
+    with words:
+        quiet(told)
+    if wants_more and not served().read_only:
+        button.button(
+            "Mark a random sample",
+            key="sample",
+            on_click=_sample,
+            width="stretch",
+            help="Goes through chosen pairs in a random order, which is what the precision is told from",
+        )
 
 
 @st.fragment(key="cut")
@@ -135,8 +145,11 @@ def _slider(curve: MarginCurve, cut: Cut, line: float | None, low: float, high: 
     remember()
 
 
-def _labelled_precision(cut: Cut) -> str:
-    """From labels of random samples, with its interval; of the run's own cut above its threshold. Returns from what."""
+def _labelled_precision(cut: Cut) -> tuple[str, bool]:
+    """From labels of random samples, with its interval; of the run's own cut above its threshold.
+
+    Returns from what, and whether more labels would help.
+    """
     pairs = direction_view()
     filters, threshold = pairs.filters_and_threshold(cut)
     labels = random_labels(pairs, served().labelled(), filters)
@@ -157,7 +170,7 @@ def _labelled_precision(cut: Cut) -> str:
     more = (
         f". To know it within ±5 %: {advice.reason}, about {advice.labels:,} more" if advice and advice.labels else ""
     )
-    return f"Labels of random samples here: {counts}{more}."
+    return f"Labels of random samples here: {counts}{more}.", bool(more) and view().order != "random_above"
 
 
 # What happens when they are used
@@ -199,6 +212,13 @@ def _want() -> None:
         st.session_state["cut-told"] = f"No cut has an estimated precision of {wanted:.2f}."
         rerun(*PARTS)
     _set_margin(margin)
+
+
+@careful
+def _sample() -> None:
+    view().order, view().look = "random_above", "mark"
+    begin_rows()
+    rerun(*PARTS)
 
 
 @careful

@@ -83,7 +83,7 @@ class ExportJobs:
         with self._lock:
             if self._last is not None and self._last.status is None:
                 raise InputError("an export is running: wait until it ends, or stop it")
-            target = self._free_target(selection, format_name)
+            target = self.free_target(selection, format_name)
             self._last = ExportJob(export_arguments(self._root, selection, format_name, target), target)
             return self._last
 
@@ -93,18 +93,14 @@ class ExportJobs:
             with suppress(ProcessLookupError):
                 self._last.stop()
 
-    def _free_target(self, selection: str, format_name: str) -> str:
-        first = default_target(self._root, selection, format_name)
+    def free_target(self, selection: str, format_name: str) -> str:
+        """Where the page would export a selection to: a folder of its name, with a number where that is taken."""
+        first = storage.join(RunFolder(self._root).exports, f"{selection}-{format_name}")
         names = (first if number == 1 else f"{first}-{number}" for number in range(1, 1000))
         for target in names:
             if not storage.list_files(target):
                 return target
         raise InputError(f"{first}: has a thousand neighbours; remove some")
-
-
-def default_target(root: str, selection: str, format_name: str) -> str:
-    """Where the page exports a selection to."""
-    return storage.join(RunFolder(root).exports, f"{selection}-{format_name}")
 
 
 def export_arguments(root: str, selection: str, format_name: str, target: str) -> list[str]:

@@ -8,7 +8,7 @@ import streamlit as st
 from seamlessalign.errors import SeamlessAlignError
 from seamlessalign.pipelines.curation.address import Policy
 from seamlessalign.pipelines.curation.cut_panel import hours_text
-from seamlessalign.pipelines.curation.export_jobs import default_target, export_command
+from seamlessalign.pipelines.curation.export_jobs import export_command
 from seamlessalign.pipelines.curation.page_state import (
     begin_rows,
     careful,
@@ -125,7 +125,7 @@ def _export(name: str) -> None:
         st.markdown("##### Export")
         chosen = st.selectbox("Format", list(FORMATS), key="format")
         quiet("At a shell, with any folder:")
-        target = default_target(run.root, name, chosen)
+        target = run.exports.free_target(name, chosen)
         st.code(export_command(run.root, name, chosen, target), language=None, wrap_lines=True)
         job = run.exports.last
         running = job is not None and job.status is None

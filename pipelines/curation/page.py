@@ -35,7 +35,7 @@ _ORDERS = ("margin", "cosine", "disagreement", "precision_estimate")  # that com
 
 def show() -> None:
     """Draw the page."""
-    st.set_page_config(page_title="SeamlessAlign: curate", layout="wide", initial_sidebar_state="expanded")
+    st.set_page_config(page_title=f"{served().name}: curate", layout="wide", initial_sidebar_state="expanded")
     style()
     telling(_page)()
 

@@ -236,6 +236,16 @@ export default function (component) {
   };
   let open = performance.now() + AT_LEAST_SEEN; // from when on a mark is one of this pair
   const guard = (event) => {
+    const at = event.composedPath()[0];
+    if (at && at.tagName === "INPUT" && at.type === "range" && /^[a-z]$/i.test(event.key) && !event.repeat) {
+      // the slider was moved last and keeps the keys, of which letters say nothing to it
+      event.stopImmediatePropagation();
+      at.blur();
+      const { key, code, keyCode } = event;
+      document.body.dispatchEvent(new KeyboardEvent("keydown", { key, code, keyCode, which: keyCode, bubbles: true }));
+      document.body.dispatchEvent(new KeyboardEvent("keyup", { key, code, keyCode, which: keyCode, bubbles: true }));
+      return;
+    }
     // a key that is held down, or pressed once more before the eye has seen the next pair, is no judgement of it
     if (isTyping(event) || !data.keys.marks.includes(event.key.toUpperCase())) return;
     if (event.repeat || performance.now() < open) event.stopImmediatePropagation();

@@ -68,6 +68,7 @@ def test_a_curator_hears_marks_cuts_and_saves(tmp_path: Path, tmp_path_factory: 
         slide(page, "End")
         page.wait_for(f"{METRICS}[0] !== {before[0]!r}")
         page.wait_for("location.search.includes('cut.')")
+        press_and_go(page, "j")  # though the slider has the focus
         now = page.evaluate(METRICS)
         assert int(now[0].replace(",", "")) < int(before[0].replace(",", ""))
         # all of it is there again
