@@ -47,7 +47,7 @@ def card_text(tables: RunTables, rule: Rule, plan: Plan, tally: Tally, record: d
         f"---\n{_front_matter(title, tally, record)}---",
         f"# {_plain(title)}",
         f"Pairs of speech and its translation, mined with SeamlessAlign {__version__}: {pairs:,} pairs, "
-        f"{hours:.2f} hours of speech on their first side that is speech, in {len(tally.directions)} "
+        f"{_hours(hours)} hours of speech on their first side that is speech, in {len(tally.directions)} "
         f"direction{'' if len(tally.directions) == 1 else 's'}. In the name of a direction, a side that ends in A is "
         "speech. Audio has one channel at 16 kHz.",
         "## What is in it",
@@ -92,7 +92,7 @@ def write_card(
 
 
 def _front_matter(title: str, tally: Tally, record: dict[str, Any]) -> str:
-    directions = [Direction.parse(name) for name in tally.directions]
+    directions = [Direction.parse(name) for name, one in tally.directions.items() if one.pairs]
     langs = sorted({side.lang for direction in directions for side in (direction.src, direction.tgt)})
     licenses = by_value(one.licenses for one in tally.directions.values())
     pairs = sum(one.pairs for one in tally.directions.values())
@@ -144,7 +144,7 @@ def _counts(tally: Tally) -> Rows:
     for name, one in tally.directions.items():
         for split, counts in one.splits.items():
             hours = [
-                f"{counts.samples[side] / SAMPLE_RATE / 3600:.2f}" if counts.samples[side] else "text"
+                _hours(counts.samples[side] / SAMPLE_RATE / 3600) if counts.samples[side] else "text"
                 for side in ("src", "tgt")
             ]
             rows.append((name, split or "all", f"{counts.pairs:,}", *hours))
@@ -251,6 +251,10 @@ def _loading(tally: Tally, record: dict[str, Any]) -> str:
 
 
 # Markdown
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.2f}" if hours >= 1 else f"{hours:.4f}"
 
 
 def _table(head: Sequence[str], rows: Rows) -> str:

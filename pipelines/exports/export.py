@@ -163,8 +163,7 @@ def _all_done(plan: Plan, work: Work, folder: ExportFolder, workers: int) -> lis
             todo.append(planned)
         else:
             dones[_key(planned)] = done
-    progress = Progress(folder, STAGE, float(sum(one.last - one.first for one in plan.shards)))
-    progress.done = float(sum(one.last - one.first for one in plan.shards) - sum(one.last - one.first for one in todo))
+    progress = Progress(folder, STAGE, float(sum(one.last - one.first for one in todo)))
 
     def note(planned: PlannedShard, done: Done) -> None:
         dones[_key(planned)] = done
@@ -197,11 +196,11 @@ def _in_processes(
     with (
         heeded_interrupts() as heed,
         _orderly_end(),
-        ProcessPoolExecutor(workers, start, _begin_worker, (web_access.present(),)) as pool,
+        ProcessPoolExecutor(workers, start, _begin_worker, (work, web_access.present())) as pool,
     ):
         try:
             with without_interrupt():
-                waiting = {pool.submit(do_shard, planned, work): planned for planned in todo}
+                waiting = {pool.submit(_do_shard, planned): planned for planned in todo}
             while waiting:
                 heed()
                 finished, _ = wait(waiting, _LOOK_SECONDS, FIRST_COMPLETED)
@@ -229,11 +228,21 @@ def _orderly_end() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _begin_worker(access: web_access.WebAccess) -> None:
+_work: Work | None = None  # of this worker
+
+
+def _begin_worker(work: Work, access: web_access.WebAccess) -> None:
+    global _work
+    _work = work
     follow_driver()
     log_redacted(logging.ERROR)
     use_threads(1)
     web_access.use(access)
+
+
+def _do_shard(planned: PlannedShard) -> Done:
+    assert _work is not None
+    return do_shard(planned, _work)
 
 
 def _write_lists(plan: Plan, dones: Sequence[Done], folder: ExportFolder) -> None:

@@ -1,8 +1,9 @@
 """Pairs that evaluation sets would be spoilt by: those that say what is in one, or are cut from a sound of one.
 
 Texts, and transcripts of speech where the run has them, match where they are the same but for case, punctuation and
-spaces, or nearly the same (`near_texts`). Sounds match where a recording is the same file, byte by byte, or lasts as long as a sound of the set and is the same but for
-its encoding, level and begin (`mining.audio_filters`). A sound that is only a part of a recording is not found.
+spaces, or nearly the same (`near_texts`). Sounds match where a recording is the same file, byte by byte, or lasts as
+long as a sound of the set and is the same but for its encoding, level and begin (`mining.audio_filters`). A sound that
+is only a part of a recording is not found.
 """
 
 from collections.abc import Iterable, Mapping

@@ -129,7 +129,7 @@ def test_text_from_data_is_no_markup(tmp_path: Path) -> None:
     text = (tmp_path / "to" / "README.md").read_text()
     assert _front(tmp_path / "to")["pretty_name"] == "<script>x</script> | [a](b) `c` ---"
     body = re.split(r"^---$", text, flags=re.MULTILINE)[2]
-    assert "script" in body and not re.search(r"(?<!\\)(<script|\[a|`c)", body)
+    assert "script" in body and not re.search(r"(?<!\\)(<script|\[a|`c`)", body)
 
 
 @pytest.mark.parametrize(
