@@ -35,7 +35,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     told = root / "results.json"
     done = subprocess.run(
         [sys.executable, "-m", "tests.pipelines.documents.run_blocks", str(root), str(told), *map(str, ORDER)],
-        cwd=HOUSE, env=world.environment(), capture_output=True, text=True, timeout=900,
+        cwd=HOUSE, env=world.environment(), capture_output=True, text=True, timeout=1800,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, Any] = json.loads(told.read_text())
