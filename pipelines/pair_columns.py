@@ -11,10 +11,11 @@ share with a lower cosine|, from 0 (both put the pair at the same place) to 1. S
 steps of each measure; within a step half of its pairs count as lower.
 """
 
+import math
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ import pyarrow as pa
 from seamlessalign import storage
 from seamlessalign.errors import InputError
 from seamlessalign.languages import Direction
+from seamlessalign.pipelines.report_numbers import open_parquet
 from seamlessalign.pipelines.run_tables import RunTables
 from seamlessalign.pipelines.selection import Clause, Cut, Filter
 from seamlessalign.rows import PAIRS, RECORDINGS, SAMPLE_RATE
@@ -119,6 +121,15 @@ class PairColumns:
             if one.op in ("at_least", "at_most") and kind != "number":
                 raise InputError(f"{one.column} is no number, so it cannot be {one.op.replace('_', ' ')} {one.value!r}")
 
+    def ends(self, measure: str) -> tuple[float, float] | None:
+        """The lowest and highest number that a column of the table has; None where it has none."""
+        found = [one for uri in self.tables.parts["pairs"][self.direction] for one in _told_ends(uri, measure)]
+        if all(one is not None and math.isfinite(one) for one in found):  # nothing needs to be read
+            return (min(found), max(found)) if found else None
+        query = f"select min({measure})::double, max({measure})::double from pairs where direction = ? and isfinite("
+        low, high = (end[0].as_py() for end in self.tables.ask(f"{query}{measure})", [self.direction]).columns)
+        return None if low is None else (low, high)
+
     def __getitem__(self, name: str) -> PairColumn:
         """The column of a name. Raises InputError."""
         if name not in self.columns:
@@ -141,10 +152,7 @@ class PairColumns:
 
     def _count_below(self, column: str) -> tuple[float, float, pa.Table]:
         own = f"from pairs where direction = '{self.direction}' and isfinite({column})"
-        ends = self.tables.ask(f"select min({column})::double, max({column})::double {own}")
-        low, high = (end[0].as_py() for end in ends.columns)
-        if low is None:
-            low = high = 0.0
+        low, high = self.ends(column) or (0.0, 0.0)
         width = (high - low) / _STEPS or 1.0
         step = f"least(floor(({column}::double - {low!r}::double) / {width!r}::double), {_STEPS - 1})::int"
         found = self.tables.ask(f"select {step} as step, count(*) as pairs {own} group by 1")
@@ -152,6 +160,21 @@ class PairColumns:
         counts[found["step"].to_numpy()] = found["pairs"].to_numpy()
         below = (np.cumsum(counts) - counts / 2) / max(counts.sum(), 1)
         return low, width, pa.table({"step": pa.array(np.arange(_STEPS), pa.int32()), "below": below})
+
+
+def _told_ends(uri: str, column: str) -> list[Any]:
+    """What the footer of a Parquet file tells of a column: the ends in each row group, None where it does not."""
+    ends: list[Any] = []
+    with open_parquet(uri, [column]) as file:
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)
+            place = next(i for i in range(group.num_columns) if group.column(i).path_in_schema == column)
+            told = group.column(place).statistics
+            if told is None or not told.has_min_max:
+                ends.append(None)
+            else:
+                ends += [told.min, told.max]
+    return ends
 
 
 def _columns(direction: Direction, tables: RunTables) -> list[PairColumn]:

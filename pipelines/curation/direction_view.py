@@ -259,11 +259,7 @@ class DirectionView:
 
     def _scan(self, filters: Sequence[Filter]) -> MarginCurve:
         if self._grid is None:
-            query = (
-                "select min(margin)::double, max(margin)::double from pairs where direction = ? and isfinite(margin)"
-            )
-            low, high = (column[0].as_py() for column in self._ask(query, [self.direction]).columns)
-            self._grid = Grid.of(low, high) if low is not None else Grid.of(0.0, 1.0)
+            self._grid = Grid.of(*(self._columns.ends("margin") or (0.0, 1.0)))
         grid = self._grid
         source, parameters = self._columns.passing(filters)
         finite = "isfinite(margin)"

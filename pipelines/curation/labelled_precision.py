@@ -152,7 +152,8 @@ def precision_above(
         return Precision(None, 0.0, 1.0, right, wrong, unsure, covered / pairs if pairs else 0.0, pairs)
     estimate, low_bound, high_bound = _together(bands, confidence)
     part = covered / pairs
-    return Precision(estimate, low_bound * part, high_bound * part + 1 - part, right, wrong, unsure, part, pairs)
+    high_bound += (1 - part) * (1 - high_bound)
+    return Precision(estimate, low_bound * part, high_bound, right, wrong, unsure, part, pairs)
 
 
 def precision_curve(
