@@ -56,6 +56,7 @@ class DirectionView:
         self._lock, self._building = threading.Lock(), threading.Lock()
         self._curves: OrderedDict[str, MarginCurve] = OrderedDict()
         self._labels = pa.table({"pair_id": pa.array([], pa.string()), "label": pa.array([], pa.string())})
+        self._said = 0  # how often labels have changed
         self._grid: Grid | None = None
         self._margins: dict[str, float | None] = {}  # of labelled pairs; None of those that no cut chooses
         self._margins_key: tuple[str, int] = ("", 0)
@@ -136,14 +137,18 @@ class DirectionView:
         """What is kept at any threshold among pairs that pass filters. Raises as `PairColumns.check` does."""
         key = filters_key(filters)
         if any(one.column == "label" for one in filters):
-            key += str(id(self._labels))
+            key += str(self._said)
+        if (known := self._known(key)) is not None:
+            return known
         with self._building:  # two pages that ask for the same wait for one scan
-            if key not in self._curves:
-                self._curves[key] = self._scan(filters)
+            if (known := self._known(key)) is not None:
+                return known
+            made = self._scan(filters)
+            with self._lock:
+                self._curves[key] = made
                 while len(self._curves) > _CURVES:
                     self._curves.popitem(last=False)
-            self._curves.move_to_end(key)
-            return self._curves[key]
+            return made
 
     def at(self, cut: Cut) -> Kept:
         """What a cut chooses."""
@@ -221,7 +226,7 @@ class DirectionView:
 
         margins: those that they had, by id, which only narrow the search: of a run mined again all are looked at.
         """
-        key = (filters_key(filters), id(self._labels) if any(one.column == "label" for one in filters) else 0)
+        key = (filters_key(filters), self._said if any(one.column == "label" for one in filters) else 0)
         known = self._margins if self._margins_key == key else {}
         unknown = {pair: margin for pair, margin in margins.items() if pair not in known}
         if unknown:
@@ -256,6 +261,13 @@ class DirectionView:
         table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
         if not table.equals(self._labels):
             self._labels = table
+            self._said += 1
+
+    def _known(self, key: str) -> MarginCurve | None:
+        with self._lock:
+            if key in self._curves:
+                self._curves.move_to_end(key)
+            return self._curves.get(key)
 
     def _scan(self, filters: Sequence[Filter]) -> MarginCurve:
         if self._grid is None:
