@@ -107,8 +107,9 @@ def _export(arguments: argparse.Namespace) -> int:
     audio = None if arguments.audio == "same" else arguments.audio
     order = Order(arguments.run, arguments.to, arguments.format, audio, asked, arguments.workers)
     if arguments.format == METADATA:
-        print("\n".join(export_metadata(order)))
-        return 0
+        told, status = export_metadata(order)
+        print("\n".join(told))
+        return status
     exported = export_corpus(order)
     print(exported_text(exported, arguments.to))
     return exported.exit_status

@@ -13,8 +13,8 @@ from seamlessalign.pipelines.published.writing import FORMAT, told, write_metada
 from seamlessalign.pipelines.run_tables import RunTables
 
 
-def export_metadata(order: Order) -> list[str]:
-    """Write the files of every direction; what was written, for people.
+def export_metadata(order: Order) -> tuple[list[str], int]:
+    """Write the files of every direction; what was written, for people, and 0, or 3 where lines could not hold a pair.
 
     Raises InputError for what the run does not have, and for what such lines cannot be asked for.
     """
@@ -33,4 +33,5 @@ def export_metadata(order: Order) -> list[str]:
             parts = [some.column(0).combine_chunks().cast(pa.string()) for _, some in choice.batches(["pair_id"])]
             return pa.concat_arrays([pa.array([], pa.string()), *parts])
 
-        return [*told(write_metadata(tables, order.to, names, chosen)), f"exported: {order.to}"]
+        written = write_metadata(tables, order.to, names, chosen)
+    return [*told(written), f"exported: {order.to}"], 3 if any(done.refused for done in written) else 0

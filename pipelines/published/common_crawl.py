@@ -92,6 +92,8 @@ def _texts(uri: str, wanted: dict[str, list[int]]) -> Iterator[tuple[str, str]]:
                 yield _sha(headers["warc-block-digest"]), content.decode("utf-8", "replace")
     except FileNotFoundError as error:
         raise UnreadableError("wet_missing", f"{uri!r} is not there") from error
+    except OSError as error:
+        raise UnreadableError("unreadable", f"{uri!r} cannot be read: {error.strerror or error}") from error
 
 
 def _sha(written: str) -> str:

@@ -99,9 +99,10 @@ def _numbered(uri: str) -> Iterator[tuple[int, bytes | BadLine]]:
                     yield number, BadLine("too_long", f"more than {_LONGEST} bytes: {beginning}")
                 else:
                     yield number, raw
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise InputError(f"{uri}: cannot be read: {error.strerror or 'there is no such file'}") from error
     except EOFError as error:
         yield number + 1, BadLine("truncated", f"{uri} breaks off behind line {number}: {error}")
     except DAMAGE as error:
         yield number + 1, BadLine("damaged", f"{uri} cannot be unpacked behind line {number}: {error}")
+    except OSError as error:  # behind the others: gzip's damage is one too
+        told = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
+        raise InputError(f"{uri}: cannot be read: {told}") from error

@@ -238,4 +238,5 @@ class TestTexts:
         ]
         found = texts_of(str(folder / NAME), lines)
         assert _reasons(found) == ["found", "record_missing", "record_missing", "paragraph_changed", "found", "found"]
-        assert texts_of(str(folder / "none.wet.gz"), [good])[0].__class__ is UnreadableError
+        assert _reasons(texts_of(str(folder / "none.wet.gz"), [good])) == ["wet_missing"]
+        assert _reasons(texts_of(str(folder), [good])) == ["unreadable"]  # a folder

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from seamlessalign.cli import main
 from seamlessalign.errors import InputError
 from seamlessalign.pipelines.published.pairing import pair_up, read_pairs
 from seamlessalign.pipelines.published.writing import WrittenMetadata, file_name, told, write_metadata
@@ -182,6 +183,15 @@ class TestARun:
         wanted = [row for row in run[1] if not row["kept"]][:7]
         (done,) = _written(run[0], tmp_path / "out", choose=lambda _: pa.array([row["pair_id"] for row in wanted]))
         assert {line[5] for line in _lines(done.uri)[::2]} == {str(digest(row["src_text"])) for row in wanted}
+
+    def test_the_command_says_what_was_not_written(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        pairs = [TEXT_AND_SPEECH, {**TEXT_AND_SPEECH, "tgt_uri": "https://a.example/a\tb.mp3"}]
+        root = make_run(tmp_path / "run", "eng-frA", pairs, {"r1": 160_000}, {"s1": 0.5})
+        command = ["export", root, "--to", str(tmp_path / "out"), "--format", "seamlessalign-tsv", "--labels", "ignore"]
+        assert main(command) == 3
+        told = capsys.readouterr().out
+        assert "eng-frA: 1 pairs, 2 lines" in told
+        assert "not written: 1 (line_end_in_address)" in told
 
     def test_a_folder_with_something_else_is_left_alone(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "thesis.txt").write_text("mine")
