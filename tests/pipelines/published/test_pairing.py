@@ -93,6 +93,12 @@ class TestPairUp:
             ("1", 1, "doubled_pair"), ("1", 2, "doubled_pair"), ("1", 3, "no_partner"),
         ]  # fmt: skip
 
+    def test_of_equal_pairs_the_earlier_in_the_file_counts(self, tmp_path: Path) -> None:
+        lines = [_line(number, side, f"http://a/{side}") for number in (5, 2, 9) for side in ("enA", "frA")]
+        _, pairs, aside = _paired([lines], tmp_path)
+        assert [pair.line_no for pair in pairs] == [5]
+        assert aside == [("0", row, "doubled_pair") for row in (3, 4, 5, 6)]
+
     @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         drawn=st.lists(
