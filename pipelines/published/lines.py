@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 from seamlessalign import storage
 from seamlessalign.errors import InputError, UnreadableError
 from seamlessalign.pipelines.published.line_forms import Form, MetadataLine, form_of, parse_line
 from seamlessalign.pipelines.published.packed import DAMAGE, unpacked
 
-__all__ = ["HARMLESS", "BadLine", "Form", "MetadataLine", "PublishedPair", "read_lines"]
+__all__ = ["HARMLESS", "BadLine", "Form", "MetadataLine", "PublishedPair", "raw_lines", "read_line", "read_lines"]
 
 HARMLESS = frozenset({"blank_line", "header"})  # reasons of lines from which nothing could be made
 _LONGEST = 1 << 20  # bytes of a line
@@ -45,25 +45,28 @@ def read_lines(uri: str, form: Form | None = None) -> Iterator[tuple[int, Metada
     lines where it is not given. Raises InputError where there is no such file, or where none of these lines has any
     of the forms; StorageError where it cannot be fetched.
     """
-    numbered = _numbered(uri)
-    if form is None:
-        ahead = []
-        for number, raw in numbered:
-            ahead.append((number, raw))
-            if len(ahead) == _LOOKED_AT:
-                break
-        texts = [text for _, raw in ahead if isinstance(raw, bytes) and (text := _decoded(raw)).strip()]
-        form = form_of(texts)
-        if form is None and texts:
-            raise InputError(
-                f"{uri}: the first line is in none of the forms seamlessalign, expressive and nllb: {texts[0][:80]!r}"
-            )
-        numbered = chain(ahead, numbered)
+    form, numbered = raw_lines(uri, form)
     for number, raw in numbered:
-        yield number, raw if isinstance(raw, BadLine) else _read(raw, form or "seamlessalign")
+        yield number, raw if isinstance(raw, BadLine) else read_line(raw, form)
 
 
-def _read(raw: bytes, form: Form) -> MetadataLine | BadLine:
+def raw_lines(uri: str, form: Form | None = None) -> tuple[Form, Iterator[tuple[int, bytes | BadLine]]]:
+    """The form of a file, and its lines as they are, numbered from 1. Raises as `read_lines`."""
+    numbered = _numbered(uri)
+    if form is not None:
+        return form, numbered
+    ahead = list(islice(numbered, _LOOKED_AT))
+    texts = [text for _, raw in ahead if isinstance(raw, bytes) and (text := _decoded(raw)).strip()]
+    form = form_of(texts)
+    if form is None and texts:
+        raise InputError(
+            f"{uri}: the first line is in none of the forms seamlessalign, expressive and nllb: {texts[0][:80]!r}"
+        )
+    return form or "seamlessalign", chain(ahead, numbered)
+
+
+def read_line(raw: bytes, form: Form) -> MetadataLine | BadLine:
+    """What the bytes of a line say."""
     text = raw.rstrip(b"\r\n")
     try:
         decoded = text.decode("utf-8").removeprefix("\ufeff")

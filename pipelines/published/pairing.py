@@ -5,34 +5,21 @@ What makes no pair is kept too, with its place and the reason: `lines = 2 · pai
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seamlessalign import storage
 from seamlessalign.errors import InputError, MissingPackageError, StorageError
-from seamlessalign.pipelines.published.line_forms import Form, MetadataLine, sides_of
-from seamlessalign.pipelines.published.lines import BadLine, PublishedPair, read_lines
+from seamlessalign.pipelines.published.line_forms import Form, MetadataLine
+from seamlessalign.pipelines.published.line_tables import LINES, line_tables
+from seamlessalign.pipelines.published.lines import PublishedPair
 
-_ROWS = 1 << 16  # of a table in memory
-_TYPES = {
-    "start_frame": pa.int64(), "end_frame": pa.int64(), "cc_lineno": pa.int64(), "line_no": pa.int64(),
-    "paragraph_digest": pa.uint64(), "sentence_digest": pa.uint64(), "duration": pa.float64(),
-    "text_lid_score": pa.float64(), "laser_score": pa.float64(),
-}  # fmt: skip
-_COLUMNS = [field.name for field in fields(MetadataLine)]
-_OF_A_SIDE = [name for name in _COLUMNS if name not in ("direction", "line_no")]
-_TABLE = pa.schema(
-    [
-        pa.field("file", pa.int32()),
-        pa.field("row", pa.int64()),
-        pa.field("is_src", pa.bool_()),
-        *(pa.field(name, _TYPES.get(name, pa.string())) for name in _COLUMNS),
-    ]
-)
+_OF_A_SIDE = [name for name in LINES.names if name not in ("row", "is_src", "direction", "line_no")]
 SET_ASIDE = pa.schema(
     [
         pa.field("file", pa.string(), nullable=False),
@@ -74,7 +61,7 @@ def pair_up(
         folder.mkdir()
         try:
             count = _write_lines(uris, form, folder)
-            connection = duckdb.connect(str(folder / "join.duckdb"), config={"memory_limit": f"{memory_gb}GB"})
+            connection = duckdb.connect(":memory:", config={"memory_limit": f"{memory_gb}GB"})
             try:
                 connection.execute("set preserve_insertion_order = false")
                 connection.execute(f"set temp_directory = {_quoted(folder / 'spilled')}")
@@ -106,27 +93,16 @@ def _write_lines(uris: Sequence[str], form: Form | None, folder: Path) -> int:
     if len(set(uris)) < len(uris):
         raise InputError(f"{next(uri for uri in uris if list(uris).count(uri) > 1)}: is named twice")
     with (
-        pq.ParquetWriter(folder / "lines.parquet", _TABLE) as good,
+        pq.ParquetWriter(folder / "lines.parquet", LINES.insert(0, pa.field("file", pa.int32()))) as good,
         pq.ParquetWriter(folder / "bad.parquet", SET_ASIDE) as bad,
     ):
-        read: list[dict[str, Any]] = []
-        wrong: list[dict[str, Any]] = []
         for number, uri in enumerate(uris):
-            for row, line in read_lines(uri, form):
-                count += 1
-                if isinstance(line, BadLine):
-                    wrong.append({"file": uri, "row": row, "reason": line.reason, "detail": line.detail})
-                else:
-                    is_src = line.side == sides_of(line.direction)[0]
-                    read.append({"file": number, "row": row, "is_src": is_src, **vars(line)})
-                if len(read) >= _ROWS:
-                    good.write_table(pa.Table.from_pylist(read, _TABLE))
-                    read.clear()
-                if len(wrong) >= _ROWS:
-                    bad.write_table(pa.Table.from_pylist(wrong, SET_ASIDE))
-                    wrong.clear()
-        good.write_table(pa.Table.from_pylist(read, _TABLE))
-        bad.write_table(pa.Table.from_pylist(wrong, SET_ASIDE))
+            for lines, wrong in line_tables(uri, form):
+                count += len(lines) + len(wrong)
+                good.write_table(lines.add_column(0, "file", pa.array(np.full(len(lines), number, np.int32))))
+                rows = [{"file": uri, "row": row, "reason": one.reason, "detail": one.detail} for row, one in wrong]
+                if rows:
+                    bad.write_table(pa.Table.from_pylist(rows, SET_ASIDE))
     return count
 
 
@@ -142,14 +118,19 @@ def _join(connection: Any, uris: list[str], folder: Path, pairs: str, set_aside:
     connection.execute(
         f"""create table joined as
         select src.file, src."row" as src_row, tgt."row" as tgt_row, src.direction, src.line_no,
-            {side.format("src")}, {side.format("tgt")}
+            {side.format("src")}, {side.format("tgt")}, hash({", ".join(_SAME)}) as content
         from lines src join lines tgt using (file, direction, line_no)
         where src.is_src and not tgt.is_src and src.copy = 1 and tgt.copy = 1"""
     )
     place = "file, least(src_row, tgt_row)"
     connection.execute(
-        f"""create table pairs as
-        select *, row_number() over (partition by {", ".join(_SAME)} order by {place}) as again from joined"""
+        f"""create table doubled as
+        with suspects as (
+            select * from joined where content in (select content from joined group by content having count(*) > 1)
+        ), numbered as (
+            select *, row_number() over (partition by {", ".join(_SAME)} order by {place}) as again from suspects
+        )
+        select file, src_row, tgt_row from numbered where again > 1"""
     )
     connection.execute(
         f"""create table aside as
@@ -165,21 +146,23 @@ def _join(connection: Any, uris: list[str], folder: Path, pairs: str, set_aside:
                 and joined.direction = lines.direction and joined.line_no = lines.line_no)
         union all
         select uri, unnest([src_row, tgt_row]), 'doubled_pair', 'an earlier pair has both sides'
-        from pairs join files using (file) where again > 1
+        from doubled join files using (file)
         union all
         select * from read_parquet({_quoted(folder / "bad.parquet")})"""
     )
-    order = {"pairs": f"where again = 1 order by {place}", "aside": 'order by file, "row", reason'}
-    for name, target in (("pairs", pairs), ("aside", set_aside)):
-        left_out = "exclude (again, file, src_row, tgt_row)" if name == "pairs" else ""
+    kept = f"""select * exclude (content, file, src_row, tgt_row)
+        from joined anti join doubled using (file, src_row) order by {place}"""
+    aside = 'select * from aside order by file, "row", reason'
+    for query, target in ((kept, pairs), (aside, set_aside)):
         with storage.local_target(target) as path:
             connection.execute(
-                f"copy (select * {left_out} from {name} {order[name]}) to {_quoted(path)} "
-                "(format parquet, compression zstd, row_group_size 65536)"
+                f"copy ({query}) to {_quoted(path)} (format parquet, compression zstd, row_group_size 65536)"
             )
     reasons = dict(connection.sql("select reason, count(*) from aside group by reason order by reason").fetchall())
-    ((kept,),) = connection.sql("select count(*) from pairs where again = 1").fetchall()
-    return Paired(count, kept, reasons)
+    ((joined, doubled),) = connection.sql(
+        "select (select count(*) from joined), (select count(*) from doubled)"
+    ).fetchall()
+    return Paired(count, joined - doubled, reasons)
 
 
 def _quoted(path: Path) -> str:
