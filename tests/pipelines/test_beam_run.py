@@ -70,7 +70,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
 
 
 @contextmanager
-def _job_server(folder: Path) -> Iterator[str]:
+def job_server(folder: Path) -> Iterator[str]:
     """Beam's own job server, which speaks to programs as that of Flink or Spark does; yields its address."""
     command = [sys.executable, "-m", "apache_beam.runners.portability.local_job_service_main"]
     files = ["--port_file", str(folder / "port"), "--staging_dir", str(folder / "staged")]
@@ -115,7 +115,7 @@ class TestSameBytesAsLocally:
         assert len(_processes(done.folder)) == 2
 
     def test_a_job_server(self, tiny: SmallRun, tmp_path: Path) -> None:
-        with _job_server(tmp_path) as address:
+        with job_server(tmp_path) as address:
             options = ["--runner=PortableRunner", f"--job_endpoint={address}", "--environment_type=LOOPBACK"]
             done = _on_beam(tiny, tmp_path / "run", *options)
         assert done.status == STATUS, done.err

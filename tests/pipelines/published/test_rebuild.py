@@ -33,6 +33,7 @@ from seamlessalign.pipelines.shard_task import do_and_mark
 from seamlessalign.pipelines.stage_plans import begin_stage, end_stage
 from seamlessalign.pipelines.verify import prove
 from tests.pipelines.real_slurm import slurm
+from tests.pipelines.test_beam_run import job_server
 
 QUICK = [
     "fetch.allow_local=true", "fetch.requests_per_second=1000", "fetch.connections=8", "fetch.tries=3",
@@ -119,6 +120,7 @@ class TestLines:
                 checked += 1
         assert checked > 5
 
+    @pytest.mark.slow
     def test_it_is_the_same_whatever_it_is_cut_into(self, served: Served, tmp_path: Path) -> None:
         with faulty_servers(served, 2) as bases:
             _world(tmp_path, served, bases, 30)
@@ -141,6 +143,7 @@ class TestLines:
         assert len(_pairs(tmp_path / "run", TEXT)) == 5 and not _pairs(tmp_path / "run", SPEECH)
 
     @pytest.mark.slow
+    @pytest.mark.thorough
     def test_recordings_that_are_kept_are_not_asked_for_again(self, served: Served, tmp_path: Path) -> None:
         with faulty_servers(served, 1) as bases:
             world = _world(tmp_path, served, bases)
@@ -199,6 +202,7 @@ class TestLines:
 
 
 class TestAgain:
+    @pytest.mark.slow
     def test_only_what_was_lost_is_asked_for_again(self, served: Served, tmp_path: Path) -> None:
         world = World()
         make_files(world, FORMATS, [4.0, 5.0, 6.0, 7.0, 8.0])
@@ -330,6 +334,19 @@ def test_on_beam_it_is_the_same(small: tuple[Path, list[str]]) -> None:
     result = rebuild(_config(folder, bases[0]).model_copy(update={"output": str(folder / "beam")}), "beam")
     assert result.exit_status == 3 and _corpus(folder / "beam") == _corpus(folder / "run")
     assert main(["status", str(folder / "beam"), "--verify"]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+def test_on_a_job_server_it_is_the_same(small: tuple[Path, list[str]]) -> None:
+    """As on Flink or Spark: workers get what they need from the pipeline and the folder alone."""
+    folder, bases = small
+    _here(_config(folder, bases[0]))
+    with job_server(folder) as address:
+        options = ["--runner=PortableRunner", f"--job_endpoint={address}", "--environment_type=LOOPBACK"]
+        config = _config(folder, bases[0]).model_copy(update={"output": str(folder / "beam")})
+        assert rebuild(config, "beam", options).exit_status == 3
+    assert _corpus(folder / "beam") == _corpus(folder / "run")
 
 
 @pytest.mark.slow
