@@ -140,6 +140,9 @@ def test_queries_see_the_run_and_nothing_else(run: Run, tmp_path: Path) -> None:
         with pytest.raises(InputError) as told:
             run.sql(query)
         assert "\n" not in str(told.value)
+        assert ("one select at a time" in str(told.value)) == query.startswith(
+            ("copy", "drop", "select 1;")
+        ) or not query
     assert not (tmp_path / "out.csv").exists()
 
 

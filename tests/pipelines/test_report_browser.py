@@ -32,7 +32,8 @@ def test_browser_plays_every_sample(tmp_path: Path, kind: str) -> None:
         sizes = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth, typeof window.stolen]")
         foreign = page.evaluate("document.querySelectorAll('script, iframe, object, img').length")
         page.call("Emulation.setDeviceMetricsOverride", width=688, height=971, deviceScaleFactor=1, mobile=False)
-        page.call("Emulation.setEmulatedMedia", media="print")  # A4 within its margins, at 96 dots an inch
+        dark = [{"name": "prefers-color-scheme", "value": "dark"}]  # which paper is not
+        page.call("Emulation.setEmulatedMedia", media="print", features=dark)  # A4 within its margins, at 96 dpi
         on_paper = page.evaluate(
             """({wide: document.documentElement.scrollWidth,
                  cut: [...document.querySelectorAll('.scroll, pre')].map(
