@@ -75,8 +75,8 @@ def cut_panel() -> None:
 def _pictures(curve: MarginCurve, cut: Cut, kept: Kept, line: float | None, low: float, high: float) -> None:
     left, right = st.columns([3, 2])
     with left:
-        st.altair_chart(
-            margin_chart(curve, cut.min_margin, line, low, high),
+        st.vega_lite_chart(
+            spec=margin_chart(curve, cut.min_margin, line, low, high),
             key="margins",
             on_select=_clicked,
             selection_mode=CLICKED,
@@ -85,8 +85,8 @@ def _pictures(curve: MarginCurve, cut: Cut, kept: Kept, line: float | None, low:
         )
     with right:
         now = {"hours": kept.hours, "pairs": kept.pairs, "precision": kept.precision}
-        st.altair_chart(
-            trade_chart(curve.curve(), now, kept.hours > 0 or curve.own.hours > 0),
+        st.vega_lite_chart(
+            spec=trade_chart(curve.curve(), now, kept.hours > 0 or curve.own.hours > 0),
             width="stretch",
             alt="Estimated precision over what is kept",
         )

@@ -1,15 +1,16 @@
 """The page's pictures of a direction's margins: how many pairs there are, what a cut keeps, and what it is worth."""
 
+import copy
 import math
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import Any
 
 import pyarrow as pa
 
 from seamlessalign.pipelines.curation.margin_curve import KEPT, MarginCurve
 from seamlessalign.pipelines.report_counts import ONLY_THE_CUT
 
-if TYPE_CHECKING:
-    import altair as alt
+Spec = dict[str, Any]  # of Vega-Lite
 
 # Okabe and Ito's colours; the kinds differ in lightness too, and the legend has their order
 CHOSEN, BELOW, OTHER, CUT = "#0072b2", "#56b4e9", "#b8b8b8", "#d55e00"
@@ -58,26 +59,58 @@ def shown_range(curve: MarginCurve) -> tuple[float, float]:
     return (thresholds[0], thresholds[top]) if top else (thresholds[0], thresholds[-1])
 
 
-def margin_chart(
-    curve: MarginCurve, threshold: float | None, shown_cut: float | None, low: float, high: float
-) -> "alt.LayerChart":
-    """Bars of margins in [low, high] with the cut as a line. A click on a bar selects it (`CLICKED`).
+def margin_chart(curve: MarginCurve, threshold: float | None, shown_cut: float | None, low: float, high: float) -> Spec:
+    """Bars of margins in [low, high] with the cut as a line, in Vega-Lite. A click on a bar selects it (`CLICKED`).
 
     shown_cut: where the line is; of the run's own cut its threshold, None where that is not known.
     """
-    import altair as alt
-
     whole = curve.grid.thresholds[-1] - curve.grid.thresholds[0]
     histogram = curve.histogram(min(2000, math.ceil(_BARS * whole / max(high - low, 1e-9))))
     bars = [bar for bar in margin_bars(histogram, threshold) if bar["low"] < high]
     domain = [min([low, *(bar["low"] for bar in bars)]), max([high, *(bar["high"] for bar in bars)])]
-    x = alt.X("low:Q", title="margin", scale=alt.Scale(domain=domain, zero=False, nice=False))
+    spec = _filled(_margin_picture(), {"bars": bars, "cut": [] if shown_cut is None else [{"at": shown_cut}]})
+    spec["layer"][0]["encoding"]["x"]["scale"]["domain"] = domain
+    return spec
+
+
+def trade_chart(curve: pa.Table, now: dict[str, float | None], speech: bool) -> Spec:
+    """What a cut is worth: mean estimated precision over what it keeps, in hours (or pairs), and where we are.
+
+    curve: `threshold`, `pairs`, `src_hours`, `tgt_hours`, `precision`. now: `hours`, `pairs` and `precision`.
+    """
+    amount = "hours" if speech else "pairs"
+    rows = [
+        {**row, "hours": row["src_hours"] + row["tgt_hours"]}
+        for row in curve.to_pylist()
+        if row["precision"] is not None and row["pairs"]
+    ]
+    here = now.get("precision") is not None and now.get("pairs")
+    spec = _filled(_trade_picture(amount), {"curve": rows, "now": [now] if here else []})
+    style = "~s" if max((row[amount] for row in rows), default=0) >= 1000 else "~g"
+    spec["layer"][0]["encoding"]["x"]["axis"]["format"] = style
+    return spec
+
+
+def prepare_pictures() -> None:
+    """Make what pictures are without their data, so that no page waits for it."""
+    _margin_picture()
+    for amount in ("hours", "pairs"):
+        _trade_picture(amount)
+
+
+# They are made once: Altair checks whatever it is given, which takes a quarter of a second.
+
+
+@cache
+def _margin_picture() -> Spec:
+    import altair as alt
+
     clicked = alt.selection_point(name=CLICKED, fields=["low"], on="click", nearest=False, toggle=False)
-    picture = (
-        alt.Chart(alt.InlineData(bars))
+    bars = (
+        alt.Chart(alt.NamedData("bars"))
         .mark_bar(binSpacing=0.5, cursor="pointer")
         .encode(
-            x=x,
+            x=alt.X("low:Q", title="margin", scale=alt.Scale(domain=[0, 1], zero=False, nice=False)),
             x2="high:Q",
             y=alt.Y("from:Q", title="pairs", axis=alt.Axis(format="~s", tickCount=4)),
             y2="to:Q",
@@ -95,40 +128,25 @@ def margin_chart(
         )
         .add_params(clicked)
     )
-    layers = [picture]
-    if shown_cut is not None:
-        line = alt.Chart(alt.InlineData([{"at": shown_cut}])).mark_rule(color=CUT, strokeWidth=2.5, strokeDash=[6, 3])
-        layers.append(line.encode(x="at:Q"))
-    return _layered(layers)
+    line = alt.Chart(alt.NamedData("cut")).mark_rule(color=CUT, strokeWidth=2.5, strokeDash=[6, 3])
+    return _layered(bars, line.encode(x="at:Q"))
 
 
-def trade_chart(curve: pa.Table, now: dict[str, float | None], speech: bool) -> "alt.LayerChart":
-    """What a cut is worth: mean estimated precision over what it keeps, in hours (or pairs), and where we are.
-
-    curve: `threshold`, `pairs`, `src_hours`, `tgt_hours`, `precision`. now: `hours`, `pairs` and `precision`.
-    """
+@cache
+def _trade_picture(amount: str) -> Spec:
     import altair as alt
 
-    amount = "hours" if speech else "pairs"
-    rows = [
-        {**row, "hours": row["src_hours"] + row["tgt_hours"]}
-        for row in curve.to_pylist()
-        if row["precision"] is not None and row["pairs"]
-    ]
-    style = "~s" if max((row[amount] for row in rows), default=0) >= 1000 else "~g"
-    x = alt.X(f"{amount}:Q", title=f"{amount} kept", axis=alt.Axis(format=style, tickCount=5))
-    y = alt.Y(
-        "precision:Q",
-        title="estimated precision",
-        scale=alt.Scale(zero=False, nice=True),
-        axis=alt.Axis(format=".0%", tickCount=5),
-    )
     line = (
-        alt.Chart(alt.InlineData(rows))
+        alt.Chart(alt.NamedData("curve"))
         .mark_line(color=CHOSEN, point=alt.OverlayMarkDef(size=36, opacity=0.01, color=CHOSEN))
         .encode(
-            x=x,
-            y=y,
+            x=alt.X(f"{amount}:Q", title=f"{amount} kept", axis=alt.Axis(format="~g", tickCount=5)),
+            y=alt.Y(
+                "precision:Q",
+                title="estimated precision",
+                scale=alt.Scale(zero=False, nice=True),
+                axis=alt.Axis(format=".0%", tickCount=5),
+            ),
             order="threshold:Q",
             tooltip=[
                 alt.Tooltip("threshold:Q", title="margin from", format=".4~g"),
@@ -138,15 +156,21 @@ def trade_chart(curve: pa.Table, now: dict[str, float | None], speech: bool) -> 
             ],
         )
     )
-    layers = [line]
-    if now.get("precision") is not None and now.get("pairs"):
-        here = alt.Chart(alt.InlineData([now])).mark_point(color=CUT, size=120, filled=True, opacity=1)
-        layers.append(here.encode(x=f"{amount}:Q", y="precision:Q"))
-    return _layered(layers)
+    here = alt.Chart(alt.NamedData("now")).mark_point(color=CUT, size=120, filled=True, opacity=1)
+    return _layered(line, here.encode(x=f"{amount}:Q", y="precision:Q"))
 
 
-def _layered(layers: list[Any]) -> "alt.LayerChart":
+def _layered(*layers: Any) -> Spec:
     import altair as alt
 
-    picture: alt.LayerChart = alt.layer(*layers).properties(height=_HEIGHT).configure_view(strokeWidth=0)
-    return picture
+    picture = alt.layer(*layers).properties(height=_HEIGHT).configure_view(strokeWidth=0)
+    spec: Spec = picture.to_dict()
+    return spec
+
+
+def _filled(picture: Spec, data: dict[str, list[dict[str, Any]]]) -> Spec:
+    """A copy of a picture in which named data are rows."""
+    spec = copy.deepcopy(picture)
+    for layer in spec["layer"]:
+        layer["data"] = {"values": data[layer["data"]["name"]]}
+    return spec

@@ -105,10 +105,12 @@ def _warm(served: "Served") -> None:
     """Load what every page needs, and count the first direction meanwhile, so that the first page need not wait."""
     import importlib
 
+    from seamlessalign.pipelines.curation.margin_chart import prepare_pictures
+
     first = threading.Thread(target=served.warm, daemon=True)
     first.start()
-    for name in ("altair", "pandas", "seamlessalign.pipelines.curation.page"):
-        importlib.import_module(name)
+    importlib.import_module("seamlessalign.pipelines.curation.page")
+    prepare_pictures()
 
 
 def _need_packages() -> None:
