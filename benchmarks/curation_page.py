@@ -3,12 +3,14 @@
     python -m benchmarks.curation_page [--pairs 10000000] [--repeats 5] [--run DIR]
 
 Each line is something that is done on the page, from the key or click until what it changes is drawn; seconds, median
-of the repeats. Beside it stands the same on the smallest page that has such a control, served by Streamlit itself and
-drawn in the same browser in turn, and the ratio: what the pairs cost on top of the page's library.
+of the repeats. Behind it stand the processor seconds of the server and the browser until all is at rest, which are about
+the same however busy the machine is. Then the same two on the smallest page that has such a control, served by Streamlit
+itself and drawn in the same browser in turn, and the ratio of processor time: what the pairs cost on top of the library.
 """
 
 import argparse
 import json
+import os
 import socket
 import statistics
 import subprocess
@@ -39,6 +41,7 @@ part()
 """
 _DRAWN = f"{METRICS}.length === 4 && !!document.querySelector('[data-testid=stSlider] input')"
 _CARD = "!!document.querySelector('.card')"
+_REST = 1.0  # seconds until a page that was drawn is at rest
 _FILTERS = [{"column": "src_text", "op": "contains", "value": "kato"}]
 
 
@@ -46,8 +49,15 @@ class Wait(NamedTuple):
     """One thing that is done, and how often it took how long."""
 
     name: str
+    ours: "Took"
+    peer: "Took"  # the same on the smallest page
+
+
+class Took(NamedTuple):
+    """Seconds by the clock, and of processors."""
+
     seconds: float
-    peer: float  # the same on the smallest page
+    processor: float
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -61,11 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         root = options.run or str(Path(folder) / "run")
         if not options.run:
             make_run(root, options.pairs)
-        print("| | seconds | smallest page | ratio |\n|---|---|---|---|")
-        for wait in measure(root, Path(folder), options.repeats):
-            print(
-                f"| {wait.name} | {wait.seconds:.2f} | {wait.peer:.2f} | {wait.seconds / wait.peer:.1f} |", flush=True
-            )
+        print("| | s | processor s | smallest page s | processor s | ratio |\n|---|---|---|---|---|---|")
+        for name, ours, peer in measure(root, Path(folder), options.repeats):
+            times = " | ".join(f"{number:.2f}" for number in (*ours, *peer))
+            print(f"| {name} | {times} | {ours.processor / peer.processor:.1f} |", flush=True)
 
 
 def measure(root: str, folder: Path, repeats: int) -> Iterator[Wait]:
@@ -73,10 +82,10 @@ def measure(root: str, folder: Path, repeats: int) -> Iterator[Wait]:
     with curating(root) as address, _smallest(folder) as smallest, browser(folder / "profile") as page:
         base = address.partition("/?")[0]
 
-        def opening(query: str) -> Callable[[], float]:
+        def opening(query: str) -> Callable[[], Took]:
             return lambda: _timed(page, lambda: page.open(f"{base}/?{query}"), f"{_DRAWN} && {_CARD}")
 
-        def opening_smallest() -> float:
+        def opening_smallest() -> Took:
             return _timed(page, lambda: page.open(smallest), _DRAWN)
 
         first = _timed(page, lambda: page.open(address), f"{_DRAWN} && {_CARD}")
@@ -108,32 +117,49 @@ def measure(root: str, folder: Path, repeats: int) -> Iterator[Wait]:
         yield Wait("mark a pair of a random sample", _median(lambda: _pressing(page, "y", PAIR), repeats), pressed)
 
 
-def _sliding(page: Browser) -> float:
+def _sliding(page: Browser) -> Took:
     page.wait_for(_DRAWN)
     page.evaluate("document.querySelector('[data-testid=stSlider] input').focus()")
     before = page.evaluate(f"{METRICS}[0]")
     return _timed(page, lambda: page.press("ArrowLeft"), f"{METRICS}[0] !== {before!r}")
 
 
-def _pressing(page: Browser, key: str, changes: str) -> float:
+def _pressing(page: Browser, key: str, changes: str) -> Took:
     page.evaluate("document.activeElement.blur()")
     before = page.evaluate(changes)
     return _timed(page, lambda: page.press(key), f"{changes} && {changes} !== {before!r}")
 
 
-def _timed(page: Browser, do: Callable[[], object], until: str) -> float:
-    """Seconds from the beginning of something until a condition of the page holds; then waits until it is at rest."""
-    begun = time.perf_counter()
+def _timed(page: Browser, do: Callable[[], object], until: str) -> Took:
+    """From the beginning of something until a condition of the page holds; then waits until it is at rest."""
+    begun, worked = time.perf_counter(), _worked()
     do()
     page.wait_for(f"!!({until})", 120)
     took = time.perf_counter() - begun
     page.wait_for("!document.querySelector('[data-stale=true]')", 120)
-    time.sleep(0.7)
-    return took
+    time.sleep(_REST)
+    return Took(took, _worked() - worked)
 
 
-def _median(measure_once: Callable[[], float], repeats: int) -> float:
-    return statistics.median(measure_once() for _ in range(repeats))
+def _worked() -> float:
+    """Processor seconds so far of all processes that this one started, and that these started."""
+    parents, worked = {}, {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        number = int(stat.parent.name)
+        parents[number], worked[number] = int(fields[1]), int(fields[11]) + int(fields[12])
+    own = {os.getpid()}
+    while more := {number for number, parent in parents.items() if parent in own} - own:
+        own |= more
+    return sum(worked.get(number, 0) for number in own - {os.getpid()}) / os.sysconf("SC_CLK_TCK")
+
+
+def _median(measure_once: Callable[[], Took], repeats: int) -> Took:
+    """The middle of each."""
+    return Took(*map(statistics.median, zip(*(measure_once() for _ in range(repeats)), strict=True)))
 
 
 @contextmanager

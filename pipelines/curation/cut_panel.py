@@ -77,7 +77,7 @@ def _pictures(curve: MarginCurve, cut: Cut, kept: Kept, line: float | None, low:
     with left:
         st.vega_lite_chart(
             spec=margin_chart(curve, cut.min_margin, line, low, high),
-            key="margins",
+            key=key_of("margins"),
             on_select=_clicked,
             selection_mode=CLICKED,
             width="stretch",
@@ -180,6 +180,8 @@ def _set_margin(margin: float | None, *by_hand: str) -> None:
     shown = view()
     shown.set_cut(shown.cut.model_copy(update={"min_margin": margin, "min_precision": None}))
     set_otherwise(*({"slider", "exact"} - {*by_hand}))
+    if "margins" not in by_hand and _bar_clicked() is not None:  # so that the same bar may be clicked again
+        set_otherwise("margins")
     begin_rows()
     rerun(*PARTS)
 
@@ -223,7 +225,13 @@ def _sample() -> None:
 
 @careful
 def _clicked() -> None:
-    event: Any = st.session_state["margins"]
+    margin = _bar_clicked()
+    if margin is not None:
+        _set_margin(margin, "margins")
+
+
+def _bar_clicked() -> float | None:
+    """The margin at which the bar that was clicked last begins."""
+    event: Any = st.session_state.get(key_of("margins")) or {"selection": {}}
     points = event["selection"].get(CLICKED) or []
-    if points and "low" in points[0]:
-        _set_margin(float(points[0]["low"]))
+    return float(points[0]["low"]) if points and "low" in points[0] else None
