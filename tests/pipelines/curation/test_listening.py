@@ -10,8 +10,8 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seamlessalign.audio import encode
-from seamlessalign.pipelines.curation.listening import Heard, Listening, NotHeard, peaks
+from seamlessalign.audio import Decoding, cut, encode
+from seamlessalign.pipelines.curation.listening import Heard, Listening, NotHeard, _jumped_to, peaks
 from seamlessalign.pipelines.run_tables import RunTables
 from tests.pipelines.curation.made_pairs import add_to_corpus, make_run
 
@@ -111,6 +111,38 @@ class TestSpan:
         (tmp_path / "run/run.yaml").unlink()
         heard = _heard(tmp_path, rows[0])
         assert isinstance(heard, NotHeard) and "no run.yaml" in heard.reason
+
+
+@pytest.mark.slow
+class TestFarInside:
+    """Of a long recording, what is before is not decoded."""
+
+    @pytest.mark.parametrize(
+        ("kind", "subtype", "rate", "channels"),
+        [
+            ("WAV", "PCM_16", 44_100, 2), ("FLAC", "PCM_16", 16_000, 1), ("MP3", "MPEG_LAYER_III", 44_100, 1),
+            ("OGG", "VORBIS", 48_000, 1), ("OGG", "OPUS", 48_000, 2), ("WAV", "PCM_16", 11_025, 1),
+        ],
+    )  # fmt: skip
+    def test_it_is_what_cut_gives(self, tmp_path: Path, kind: str, subtype: str, rate: int, channels: int) -> None:
+        path, second = tmp_path / "recording", np.arange(rate) / rate
+        noise = np.random.default_rng(1)
+        with soundfile.SoundFile(path, "w", rate, channels, format=kind, subtype=subtype) as file:
+            for number in range(66):
+                tone = 0.3 * np.sin(2 * np.pi * (150 + 7 * number) * second) + 0.02 * noise.standard_normal(rate)
+                file.write(np.stack([tone, -0.4 * tone], 1)[:, :channels])
+        for first, last, channel in ((961_234, 1_000_001, None), (1_030_000, 1_055_900, channels - 1)):
+            decoding = Decoding(channel)
+            found = _jumped_to(path, first, last, decoding)
+            assert found is not None and np.abs(found - cut(path, [(first, last)], decoding)[0]).max() < 1e-6
+
+    def test_what_cannot_be_jumped_into_is_decoded(self, tmp_path: Path) -> None:
+        path = tmp_path / "no sound"
+        path.write_bytes(b"nothing" * 99)
+        assert _jumped_to(path, 961_000, 962_000, Decoding()) is None
+        soundfile.write(path, np.zeros(62 * 16_000), 16_000, format="WAV")
+        assert _jumped_to(path, 961_000, 62 * 16_000 + 1, Decoding()) is None
+        assert _jumped_to(path, 961_000, 962_000, Decoding(channel=1)) is None
 
 
 class TestPeaks:
