@@ -154,6 +154,16 @@ def _table(made: MadeRun, name: str, table: pa.Table, metadata: dict[str, str] |
 
 def _corpus(made: MadeRun, pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows of the corpus in the order of their audio, as the stage has them."""
+    spans: dict[str, list[tuple[int, int]]] = {}
+    for pair in pairs:
+        for side in ("src", "tgt"):
+            if pair[f"{side}_uri"] is not None:
+                spans.setdefault(pair[f"{side}_uri"], []).append((pair[f"{side}_start"], pair[f"{side}_end"]))
+    audio = {
+        (uri, *span): encode(samples, "flac")
+        for uri, some in spans.items()
+        for span, samples in zip(sorted(some), cut(Path(uri), np.array(sorted(some), np.int64)), strict=True)
+    }
     rows = []
     for pair in sorted(pairs, key=lambda pair: (pair["src_uri"] or pair["tgt_uri"], pair["tgt_start"])):
         row = {name: pair.get(name) for name in CORPUS.names}
@@ -161,9 +171,8 @@ def _corpus(made: MadeRun, pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
             uri, start, end = (pair[f"{side}_{name}"] for name in ("uri", "start", "end"))
             if uri is None:
                 continue
-            (samples,) = cut(Path(uri), np.array([[start, end]], np.int64))
-            row[f"{side}_audio"] = {"bytes": encode(samples, "flac"), "path": audio_name(pair[f"{side}_id"], "flac")}
+            content = {"bytes": audio[uri, start, end], "path": audio_name(pair[f"{side}_id"], "flac")}
             about = made.recording(uri)
-            row |= {f"{side}_license": about["license"], f"{side}_source": about["source"]}
+            row |= {f"{side}_audio": content, f"{side}_license": about["license"], f"{side}_source": about["source"]}
         rows.append(row)
     return rows
