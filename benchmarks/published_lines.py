@@ -68,7 +68,7 @@ def _timed(work: Callable[[Any], int], argument: Any) -> tuple[int, float, float
 
 
 def _pandas(tsv: Path) -> int:
-    import pandas
+    import pandas  # type: ignore[import-untyped]
 
     table = pandas.read_csv(tsv, sep="\t", header=None, names=list(_NAMES), dtype={"place": str}, quoting=3)
     speech = table[table.side == "frA"]
