@@ -3,9 +3,9 @@
     python -m benchmarks.curation_page [--pairs 10000000] [--repeats 5] [--run DIR]
 
 Each line is something that is done on the page, from the key or click until what it changes is drawn; seconds, median
-of the repeats. Behind it stand the processor seconds of the server and the browser until all is at rest, which are about
-the same however busy the machine is. Then the same two on the smallest page that has such a control, served by Streamlit
-itself and drawn in the same browser in turn, and the ratio of processor time: what the pairs cost on top of the library.
+of the repeats. Behind it stand the processor seconds of server and browser until all is at rest, which are about the
+same however busy the machine is. Then the same two on the smallest page that has such a control, served by Streamlit
+itself and drawn in the same browser in turn, and the ratio of processor time: what pairs cost on top of the library.
 """
 
 import argparse
