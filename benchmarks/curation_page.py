@@ -109,11 +109,13 @@ def measure(root: str, folder: Path, repeats: int) -> Iterator[Wait]:
         pressed = _median(lambda: _pressing(page, "j", f"{METRICS}[0]"), repeats)
         page.open(f"{base}/?look=mark")
         page.wait_for(f"{_DRAWN} && {_CARD}")
+        time.sleep(_REST)
         yield Wait("next pair", _median(lambda: _pressing(page, "j", PAIR), repeats), pressed)
         yield Wait("mark a pair", _median(lambda: _pressing(page, "y", PAIR), repeats), pressed)
         yield Wait("move the threshold", _median(lambda: _sliding(page), repeats), slid)
         page.open(f"{base}/?order=random_above")
         page.wait_for(f"{_DRAWN} && {_CARD}")
+        time.sleep(_REST)
         yield Wait("mark a pair of a random sample", _median(lambda: _pressing(page, "y", PAIR), repeats), pressed)
 
 

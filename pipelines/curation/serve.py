@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seamlessalign.errors import ConfigError, MissingPackageError
+from seamlessalign.errors import ConfigError, MissingPackageError, SeamlessAlignError
 from seamlessalign.pipelines.curation.page_guard import KEY_NAME, PageGuard
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def serve(
     with _listen(port) as listening, contextlib.closing(served):
         port = listening.getsockname()[1]
         set_served(served)
-        _warm(served)
+        counting = _warm(served)
         key = secrets.token_urlsafe(16)
         server = uvicorn.Server(
             uvicorn.Config(
@@ -89,6 +89,7 @@ def serve(
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listening])
+        counting.join()  # a thread that is inside of DuckDB when Python ends brings it down
     return 0
 
 
@@ -101,16 +102,32 @@ def _application(served: "Served", key: str, port: int) -> PageGuard:
     return PageGuard(App(_SCRIPT, routes=served.clips.routes()), key, port)
 
 
-def _warm(served: "Served") -> None:
-    """Load what every page needs, and count the first direction meanwhile, so that the first page need not wait."""
+def _warm(served: "Served") -> threading.Thread:
+    """Load what every page needs, so that the first page need not wait; returns what counts its pairs meanwhile."""
     import importlib
 
     from seamlessalign.pipelines.curation.margin_chart import prepare_pictures
 
-    first = threading.Thread(target=served.warm, daemon=True)
-    first.start()
+    counting = threading.Thread(target=_count, args=(served,))
+    counting.start()
     importlib.import_module("seamlessalign.pipelines.curation.page")
     prepare_pictures()
+    return counting
+
+
+def _count(served: "Served") -> None:
+    import duckdb
+
+    from seamlessalign.pipelines.curation.address import View
+    from seamlessalign.pipelines.curation.labelled_precision import random_labels
+    from seamlessalign.pipelines.curation.page_state import PageState
+    from seamlessalign.pipelines.curation.pairs_shown import window
+
+    with contextlib.suppress(SeamlessAlignError, duckdb.Error):  # the page tells it, unless the server ends meanwhile
+        view = served.view(served.directions[0])
+        view.curve()
+        window(served, PageState(View(view.direction), [], ""), 0)
+        random_labels(view, served.labelled())
 
 
 def _need_packages() -> None:

@@ -7,15 +7,13 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar, cast
 
 from seamlessalign import storage
-from seamlessalign.errors import ConfigError, InputError, SeamlessAlignError
+from seamlessalign.errors import ConfigError, InputError
 from seamlessalign.pipelines.curation.clip_routes import ClipBook
 from seamlessalign.pipelines.curation.direction_view import DirectionView
 from seamlessalign.pipelines.curation.export_jobs import ExportJobs
-from seamlessalign.pipelines.curation.labelled_precision import random_labels
 from seamlessalign.pipelines.curation.labels import Labelled, Labels
 from seamlessalign.pipelines.curation.listening import Heard, Listening, NotHeard, Side
 from seamlessalign.pipelines.run_tables import RunTables
-from seamlessalign.pipelines.selection import Cut
 
 T = TypeVar("T")
 _RECENT = 300
@@ -42,7 +40,8 @@ class Served:
         self._lock = threading.Lock()
         self._views: dict[str, DirectionView] = {}
         self._recent: OrderedDict[Hashable, Any] = OrderedDict()
-        self._found: dict[Hashable, Any] = {}
+        self._found: OrderedDict[Hashable, Any] = OrderedDict()
+        self._finding: dict[Hashable, threading.Lock] = {}
         self._labelled: tuple[Any, dict[str, Labelled]] = (None, {})
 
     @property
@@ -78,38 +77,35 @@ class Served:
 
     def remembered(self, key: Hashable, find: Callable[[], T]) -> T:
         """What was found for a key, once: of tables that do not change while they are served."""
-        with self._lock:
-            if key in self._found:
-                return cast(T, self._found[key])
-        found = find()
-        with self._lock:
-            self._found[key] = found
-        return found
+        return self._once(self._found, key, find, None)
 
     def recently(self, key: Hashable, find: Callable[[], T]) -> T:
         """The same, of what is looked at now; what was not for long is forgotten."""
-        with self._lock:
-            if key in self._recent:
-                self._recent.move_to_end(key)
-                return cast(T, self._recent[key])
-        found = find()
-        with self._lock:
-            self._recent[key] = found
-            while len(self._recent) > _RECENT:
-                self._recent.popitem(last=False)
-        return found
+        return self._once(self._recent, key, find, _RECENT)
 
-    def warm(self) -> None:
-        """Count what the first page shows. What is wrong is told there."""
-        with contextlib.suppress(SeamlessAlignError):
-            view = self.view(self.directions[0])
-            random_labels(view, self.labelled())
-            view.rows(Cut(), limit=1)
+    def _once(self, found: OrderedDict[Hashable, Any], key: Hashable, find: Callable[[], T], most: int | None) -> T:
+        with self._lock:
+            finding = self._finding.setdefault(key, threading.Lock())
+        with finding:  # pages that want the same wait for one of them
+            with self._lock:
+                if key in found:
+                    found.move_to_end(key)
+                    return cast(T, found[key])
+            answer = find()
+            with self._lock:
+                found[key] = answer
+                self._finding.pop(key, None)
+                while most is not None and len(found) > most:
+                    found.popitem(last=False)
+        return answer
 
     def close(self) -> None:
-        """End what runs and let go of the files."""
+        """End what runs and let go of the files; where a page still asks for something, they go with the process."""
+        import duckdb
+
         self.exports.stop()
-        self.tables.close()
+        with contextlib.suppress(duckdb.Error):
+            self.tables.close()
 
     def _version(self) -> Any:
         if not storage.is_local(self.labels.uri):

@@ -1,9 +1,11 @@
 """The page's server: how it is started and ended, and what is told where it cannot be."""
 
+import contextlib
 import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from seamlessalign.errors import ConfigError, InputError, MissingPackageError, StorageError
 from seamlessalign.pipelines.curation import serve as serving
 from seamlessalign.pipelines.curation.export_jobs import ExportJobs, export_command
+from seamlessalign.pipelines.curation.served import Served
 from tests.pipelines.fake_run import FakeRun
 from tests.pipelines.small_corpus import HOUSE, command, complaint, environment, program
 
@@ -66,6 +69,26 @@ def test_a_missing_package_is_told(run: FakeRun, monkeypatch: pytest.MonkeyPatch
 def test_the_program_tells_it_in_one_line(tmp_path: Path) -> None:
     done = program("curate", tmp_path, "--no-browser")
     assert done.returncode == 2 and "is it a run's folder" in complaint(done.stderr)
+
+
+def test_it_can_be_closed_while_something_is_asked(run: FakeRun) -> None:
+    import duckdb
+
+    served = Served(run.root)
+    begun = threading.Event()
+
+    def ask() -> None:
+        begun.set()
+        with contextlib.suppress(duckdb.Error):
+            served.tables.ask("select count(*) from pairs a, pairs b, pairs c, pairs d")
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    begun.wait(10)
+    time.sleep(0.1)
+    served.close()
+    asking.join(20)
+    assert not asking.is_alive()
 
 
 @pytest.mark.slow
