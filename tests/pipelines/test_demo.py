@@ -207,4 +207,5 @@ def test_demo_mines_human_speech(tmp_path: Path) -> None:
     recordings = pq.read_table(tmp_path / "demo/run/recordings").to_pylist()
     assert sorted(row["lang"] for row in recordings if row["drop_reason"] is None) == ["fra", "ita", "rus", "spa"]
     assert {row["drop_reason"] for row in recordings} == {None, "no_speech", "language_not_wanted"}
-    assert "<audio" in (tmp_path / "demo/run/report.html").read_text()
+    report = (tmp_path / "demo/run/report.html").read_text()
+    assert "<audio" in report and 'data-number="languages right">5<' in report
