@@ -296,6 +296,7 @@ class TestRows:
         self._check_order(views["esA-frA"], rows["esA-frA"], column, True, 150)
 
     @pytest.mark.slow
+    @pytest.mark.thorough
     @pytest.mark.parametrize("direction", DIRECTIONS)
     def test_they_come_in_any_order(
         self, views: dict[str, DirectionView], rows: dict[str, list[Row]], direction: str
@@ -352,7 +353,7 @@ class TestRows:
 class TestDraws:
     @pytest.mark.slow
     def test_each_pair_has_the_same_chance(self, views: dict[str, DirectionView], rows: dict[str, list[Row]]) -> None:
-        view, times, draws = views["eng-frA"], Counter[str](), 60
+        view, times, draws = views["eng-frA"], Counter[str](), 30
         wanted = {row["pair_id"] for row in _chosen(rows["eng-frA"], THRESHOLD)}
         for seed in range(draws):
             found, drawn = view.draw(OWN, "random above the threshold", seed, limit=30)
