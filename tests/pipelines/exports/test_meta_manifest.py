@@ -70,6 +70,7 @@ def test_every_pair_goes_from_speech_to_text(audio: Any, tmp_path: Path) -> None
     assert unheard and all((name, "tgt") not in heard for name in unheard)
 
 
+@pytest.mark.slow
 def test_datasets_makes_a_table_of_it(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets", reason="needs the extra export")
     shards = corpus()
