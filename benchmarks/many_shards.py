@@ -39,7 +39,7 @@ from seamlessalign import local_files, storage
 from seamlessalign.config import RunConfig, parse_config
 from seamlessalign.embedders import speech_card
 from seamlessalign.pipelines import run, status, verify
-from seamlessalign.pipelines.context import Context
+from seamlessalign.pipelines.context import Context, JobContext
 from seamlessalign.pipelines.folder import STAGES, RunFolder
 from seamlessalign.pipelines.inputs import Shard
 from seamlessalign.pipelines.ledger import Mark, Tally, write_ledger, write_mark
@@ -59,7 +59,7 @@ from seamlessalign.rows import (
 
 SILENT = 10  # of so many recordings one has a span
 SAMPLES = SAMPLE_RATE // 5
-_Work = Callable[[list[ShardTask], Context, Callable[[float], None]], None]
+_Work = Callable[[list[ShardTask], JobContext, Callable[[float], None]], None]
 
 
 @dataclass(frozen=True)
@@ -174,10 +174,11 @@ def read_status(root: Path) -> Seen:
     return Seen(*since(begun), resident("VmHWM"), told)
 
 
-def do_tiny(tasks: list[ShardTask], context: Context, progress: Callable[[float], None]) -> None:
+def do_tiny(tasks: list[ShardTask], context: JobContext, progress: Callable[[float], None]) -> None:
     """Do shards of speech: a recording each that has nothing in it, or one span."""
     if tasks[0].stage != "speech":
         refuse(tasks)
+    assert isinstance(context, Context)
     local_files.sync = lambda path: None  # which takes the disk's time
     dim = speech_card(context.config.speech.embedder).dim
     row = np.random.default_rng(0).standard_normal((1, dim), dtype=np.float32)
@@ -225,7 +226,7 @@ def drive(root: Path, work: _Work) -> Seen:
     """Call `run` with shards done by `work`, and time what is not in it."""
     inside = [0.0, 0.0]
 
-    def execute(self: Any, stage: str, tasks: list[ShardTask], context: Context, progress: Any) -> None:
+    def execute(self: Any, stage: str, tasks: list[ShardTask], context: JobContext, progress: Any) -> None:
         schedule, ordered = Schedule(tasks, self.most_per_group, self.workers.processes), []
         while len(schedule):
             ordered += schedule.take()

@@ -10,7 +10,7 @@ import pytest
 from seamlessalign.errors import SeamlessAlignError
 from seamlessalign.pipelines.beam_job import END, forget_job, record_job, refuse_beside_job
 from seamlessalign.pipelines.beam_run import BeamRun
-from seamlessalign.pipelines.run import _clear
+from seamlessalign.pipelines.driver import clear_folder
 from seamlessalign.pipelines.task_log import task_log
 from tests.pipelines.made_sides import config_of, context_of
 
@@ -24,7 +24,7 @@ def test_others_are_refused_until_the_last_step_is_done(tmp_path: Path, root: st
     refuse_beside_job(folder)
     record_job(folder, "DataflowRunner", "2026-11-29_1", "r1")
     with pytest.raises(SeamlessAlignError, match=r"job 2026-11-29_1 of DataflowRunner, begun .* may be at work"):
-        _clear(folder)
+        clear_folder(folder)
     with task_log(replace(context, run_id="r0"), "corpus", END, ""):  # of a run before
         pass
     with pytest.raises(SeamlessAlignError, match="may be at work"):
