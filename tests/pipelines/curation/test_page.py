@@ -1,5 +1,6 @@
 """The page without a browser: its numbers are those of the rows, and a run that is damaged is told."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,10 @@ def served(made: FakeRun) -> Iterator[Served]:
 
 
 @pytest.fixture
-def page(served: Served) -> Callable[..., Any]:
+def page(served: Served, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    # Streamlit puts its script in that place and leaves it there, where processes that others start would run it
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+
     def opened(**parameters: str) -> Any:
         from streamlit.testing.v1 import AppTest
 
