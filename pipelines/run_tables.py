@@ -126,7 +126,10 @@ class RunTables:
 
         try:
             yield
-        except (duckdb.IOException, duckdb.InvalidInputException, duckdb.PermissionException) as error:
+        except duckdb.Error as error:
+            of_files = (duckdb.IOException, duckdb.InvalidInputException, duckdb.PermissionException)
+            if not isinstance(error, of_files) and type(error) is not duckdb.Error:  # as damage inside of a page is
+                raise
             said = " ".join(str(error).splitlines()[0].split())
             raise StorageError(f"{self.root}: a table of the run cannot be read: {said}") from error
 

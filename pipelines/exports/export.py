@@ -28,7 +28,7 @@ from seamlessalign.pipelines.exports.card import write_card
 from seamlessalign.pipelines.exports.choice import Rule
 from seamlessalign.pipelines.exports.clips import AudioFormat
 from seamlessalign.pipelines.exports.evaluation_sets import read_evaluation_sets
-from seamlessalign.pipelines.exports.export_folder import ExportFolder
+from seamlessalign.pipelines.exports.export_folder import ExportFolder, refuse_within_run
 from seamlessalign.pipelines.exports.formats import FORMATS
 from seamlessalign.pipelines.exports.plan import (
     Asked,
@@ -95,6 +95,7 @@ def export_corpus(order: Order) -> Exported:
         directions = check_asked(tables, order.asked)
         beside = {name: _beside(tables, name) for name in directions}
         format.check(target, beside)
+        refuse_within_run(order.run, order.to)
         digest = _digest(order, tables)
         folder.refuse_others()
         if (record := _finished(folder, digest)) is not None:

@@ -69,3 +69,14 @@ class ExportFolder(RunFolder):
             return
         if not all(_BEGUN.fullmatch(name) for name in names):
             raise InputError(f"{self.root}: is not empty and holds no export; choose another folder")
+
+
+def refuse_within_run(run: str, to: str) -> None:
+    """Raise InputError for a target among the tables of the run: only its `exports` has room for others' files."""
+    root, target = _absolute(run), _absolute(to)
+    if f"{target}/".startswith(f"{root}/") and not target.startswith(f"{root}/exports/"):
+        raise InputError(f"{to}: is within the run's folder; export to another, or below {RunFolder(run).exports}")
+
+
+def _absolute(uri: str) -> str:
+    return str(storage.local_path(uri).resolve()) if storage.is_local(uri) else uri.rstrip("/")

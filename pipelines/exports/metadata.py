@@ -8,6 +8,7 @@ import pyarrow as pa
 from seamlessalign.errors import InputError
 from seamlessalign.pipelines.exports.choice import Chooser
 from seamlessalign.pipelines.exports.export import Order
+from seamlessalign.pipelines.exports.export_folder import refuse_within_run
 from seamlessalign.pipelines.exports.plan import directions_asked
 from seamlessalign.pipelines.published.writing import FORMAT, told, write_metadata
 from seamlessalign.pipelines.run_tables import RunTables
@@ -25,6 +26,7 @@ def export_metadata(order: Order) -> tuple[list[str], int]:
     with RunTables(order.run) as tables, tempfile.TemporaryDirectory(prefix="seamlessalign-") as scratch:
         if "pairs" not in tables.parts:
             raise InputError(f"{order.run}: has no pairs to export; is it a finished run?")
+        refuse_within_run(order.run, order.to)
         chooser = Chooser(tables, asked.rule)
         names = directions_asked(chooser, tables, asked)
 

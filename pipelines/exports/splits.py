@@ -39,6 +39,8 @@ def parse_shares(text: str) -> dict[str, float]:
             value = math.nan
         if not equals or not re.fullmatch(r"[A-Za-z0-9_]+", name) or name == "all":  # as datasets takes them
             raise InputError(f"--splits: {item!r}: write a name and its share, such as dev=0.05")
+        if name == "state":  # what an export needs to go on lies there, and is removed in the end
+            raise InputError("--splits: 'state' is a folder of the export's own: name the split otherwise")
         if not 0 < value <= 1:
             raise InputError(f"--splits: {item!r}: a share is above 0 and at most 1")
         if name in shares:

@@ -91,3 +91,11 @@ class TestRunTables:
         (run / "pairs" / f"{part}.parquet").write_bytes(b"PAR1 no")
         with pytest.raises(StorageError, match=part), RunTables(str(run)) as tables:
             tables.ask("select sum(margin) from pairs")
+
+    def test_damage_within_a_file_is_told(self, run: Path) -> None:
+        path = _write(run, "eng-frA", 1, [1.25] * 1000)
+        data = bytearray(path.read_bytes())
+        data[4:200] = b"\xff" * 196  # the header of the first page, and more
+        path.write_bytes(data)
+        with RunTables(str(run)) as tables, pytest.raises(StorageError, match="a table of the run cannot be read"):
+            tables.ask("select count(distinct pair_id) from pairs")

@@ -323,6 +323,19 @@ def test_a_target_that_is_not_empty_and_no_export_is_refused(
     assert _bytes(tmp_path) == {there: b"mine"}
 
 
+@pytest.mark.parametrize("place", ["", "corpus/new", "../run/new"])
+@pytest.mark.parametrize("format", ["parquet", "seamlessalign-tsv"])
+def test_a_target_among_the_tables_of_the_run_is_refused(
+    tmp_path: Path, run: MadeRun, place: str, format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = shutil.copytree(run.root, tmp_path / "run")
+    before = _bytes(root)
+    assert _export(root, root / place, "--format", format) == 2
+    assert "is within the run's folder; export to another, or below" in _told(capsys)
+    assert _bytes(root) == before
+    assert _export(root, root / "exports" / "mine", "--format", format) == 0
+
+
 def test_two_exports_into_one_folder_do_not_mix(
     run: MadeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

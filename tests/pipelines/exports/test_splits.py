@@ -142,6 +142,7 @@ def test_texts_are_one_whatever_their_case_and_punctuation() -> None:
         ("train=nan", "a share is above 0"),
         ("train=0,dev=1", "a share is above 0"),
         ("../x=1", "write a name and its share"),
+        ("state=0.9,dev=0.1", "'state' is a folder of the export's own"),
         ("train=0.5,train=0.5", "'train' is there twice"),
     ],
 )
