@@ -29,6 +29,7 @@ from seamlessalign.pipelines.exports.choice import Rule
 from seamlessalign.pipelines.exports.clips import AudioFormat
 from seamlessalign.pipelines.exports.evaluation_sets import read_evaluation_sets
 from seamlessalign.pipelines.exports.export_folder import ExportFolder, refuse_within_run
+from seamlessalign.pipelines.exports.folder import tsv_line
 from seamlessalign.pipelines.exports.formats import FORMATS
 from seamlessalign.pipelines.exports.plan import (
     Asked,
@@ -250,11 +251,11 @@ def _write_lists(plan: Plan, dones: Sequence[Done], folder: ExportFolder) -> Non
     """Write which pairs were left out after all, and which leak; neither where there is nothing to list."""
     if plan.evaluation is not None:
         storage.write_bytes_atomic(folder.leaks, storage.read_bytes(folder.planned_leaks))
-    lines = ["direction\tpair_id\treason\turi"]
+    lines = [tsv_line(("direction", "pair_id", "reason", "uri"))]
     for planned, done in zip(plan.shards, dones, strict=True):
-        lines += [f"{planned.shard.direction}\t{name}\t{why}\t{redact_uri(uri)}" for name, why, uri in done.left_out]
+        lines += [tsv_line((planned.shard.direction, name, why, redact_uri(uri))) for name, why, uri in done.left_out]
     if len(lines) > 1:
-        storage.write_bytes_atomic(folder.left_out, ("\n".join(lines) + "\n").encode())
+        storage.write_bytes_atomic(folder.left_out, "".join(lines).encode())
 
 
 def _record(order: Order, plan: Plan, dones: Sequence[Done], tally: Tally, files: Sequence[str]) -> dict[str, Any]:

@@ -56,10 +56,11 @@ class FolderWriter(ClipFiles):
 def _table(columns: list[str], rows: Sequence[dict[str, Any]], folder: str) -> str:
     """The header and a line for each row, quoted where that is needed."""
     values = ([_text(name, row.get(name), folder) for name in columns] for row in rows)
-    return "".join(map(_line, (columns, *values)))
+    return "".join(map(tsv_line, (columns, *values)))
 
 
-def _line(values: Sequence[str]) -> str:
+def tsv_line(values: Sequence[str]) -> str:
+    """A line of a table that is separated by tabs, with its end, quoted where that is needed."""
     out = io.StringIO()
     # a return inside a value is quoted only where lines may end in one
     csv.writer(out, delimiter="\t", lineterminator="\r\n").writerow(values)
