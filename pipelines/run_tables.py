@@ -157,11 +157,22 @@ class RunTables:
             return
         import pyarrow.dataset as ds
 
-        opened = [storage.filesystem(uri) for uri in uris]
-        files, filesystem = [path for _, path in opened], opened[0][0]
-        found = ds.dataset(files[:1], filesystem=filesystem, format="parquet").schema
-        schema = pa.schema([field for field in found if field.name != _EMBEDDING])
-        self._remote[name] = ds.dataset(files, schema=schema, filesystem=filesystem, format="parquet")
+        form, files = ds.ParquetFileFormat(), _stored(dict(enumerate(uris)))
+        fragments = [form.make_fragment(str(number), files) for number in range(len(uris))]
+        schema = pa.schema([field for field in fragments[0].physical_schema if field.name != _EMBEDDING])
+        self._remote[name] = ds.FileSystemDataset(fragments, schema, form, files)
+
+
+def _stored(uris: Mapping[int, str]) -> Any:
+    """Files of a store by number, as Arrow asks for them, whose reads are tried again as all others are."""
+    import fsspec
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    class Handler(FSSpecHandler):  # type: ignore[misc]
+        def open_input_file(self, path: str) -> Any:
+            return pa.PythonFile(storage.open_read(uris[int(path)]), mode="r")
+
+    return PyFileSystem(Handler(fsspec.filesystem("memory")))  # of which nothing else is asked
 
 
 def _quoted(text: str) -> str:
