@@ -172,6 +172,7 @@ class TestProcesses:
             assert process.wait() == -signal.SIGKILL and other.wait(60) == 0
             told[f"o{attempt}"] = 5
         _check_order(tmp_path, told, more=1)
+        Labels(str(tmp_path)).append([_label("last", "right")])  # which also sweeps what those who were killed left
         assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["labels.parquet"]
 
     def test_killed_at_any_step_the_file_is_the_old_or_the_new_one(self, tmp_path: Path) -> None:
