@@ -16,12 +16,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import soundfile
-import xxhash
-from warcio.warcwriter import WARCWriter
+
+from tests.pipelines.published.made_metadata import WET, WORDS, Document, digest, packed_wet
 
 RATE = 16_000
 SPEECH, TEXT = "enA-frA", "eng-deA"
-WET = "crawl-data/CC-MAIN-2021-43/segments/1634323585{0:03}.32/wet/CC-MAIN-20211021071407-{0:05}.warc.wet.gz"
 # fault of the server → reason that is to be told; None: the file is had all the same
 FAULTS: Mapping[str, str | None] = {
     "ok": None, "moved": None, "breaks": None, "noranges": None, "untagged": None, "badrange": None, "changes": None,
@@ -29,8 +28,6 @@ FAULTS: Mapping[str, str | None] = {
     "html": "not_audio", "short": "truncated", "loop": "too_many_redirects", "private": "robots_disallowed",
 }  # fmt: skip
 ROBOTS = "User-agent: *\nDisallow: /private/\n"
-_TEXT = "the rain fell on old roofs while nine trains left a quiet town and nobody asked where they went"
-_WORDS = _TEXT.split()
 
 
 @dataclass
@@ -148,15 +145,11 @@ def make_pairs(
     for line_no, (columns, sentence) in enumerate(told):
         reason: str | None = None
         if rng.random() < lost_texts:
-            columns, reason = f"{columns.rpartition(chr(9))[0]}\t{_digest(sentence + 'x')}", "text_not_found"
+            columns, reason = f"{columns.rpartition(chr(9))[0]}\t{digest(sentence + 'x')}", "text_not_found"
         tgt, second = speech(TEXT, "tgt", line_no)
         tail = f"{rng.uniform(1.06, 1.5):.7f}\t{TEXT}"
         world.lines += [f"{columns}\t0.99\t{tail}\teng\t{line_no}\n", f"{tgt}\t{tail}\tdeA\t{line_no}\n"]
         world.expected[TEXT, line_no] = reason or second
-
-
-def _digest(text: str) -> int:
-    return xxhash.xxh3_64_intdigest(text.encode())
 
 
 def _texts(world: World, count: int, wet_files: int) -> list[tuple[str, str]]:
@@ -164,21 +157,16 @@ def _texts(world: World, count: int, wet_files: int) -> list[tuple[str, str]]:
     found = []
     for number in range(wet_files):
         mine = range(count * number // wet_files, count * (number + 1) // wet_files)
-        buffer, name = io.BytesIO(), WET.format(number)
-        writer = WARCWriter(buffer, gzip=True)
-        writer.write_record(writer.create_warcinfo_record("wet", {"software": "made for a test"}))
+        name, documents, of_record = WET.format(number), list[Document](), list[list[str]]()
         for begin in range(mine.start, mine.stop, 50):
-            some = [f"{_WORDS[line % len(_WORDS)].capitalize()} {' '.join(_WORDS[: 3 + line % 9])} {line}."
+            some = [f"{WORDS[line % len(WORDS)].capitalize()} {' '.join(WORDS[: 3 + line % 9])} {line}."
                     for line in range(begin, min(begin + 50, mine.stop))]  # fmt: skip
-            url = f"https://pages.example/{number}/{begin}"
-            record = writer.create_warc_record(
-                url, "conversion", io.BytesIO("\n".join(some).encode()), warc_content_type="text/plain"
-            )
-            writer.write_record(record)
-            sha = record.rec_headers.get_header("WARC-Block-Digest")
+            world.texts.update(enumerate(some, begin))
+            documents.append(Document(f"https://pages.example/{number}/{begin}", "\n".join(some)))
+            of_record.append(some)
+        world.files[name.partition("/")[2]], shas = packed_wet(documents)
+        for document, sha, some in zip(documents, shas, of_record, strict=True):
             for at, sentence in enumerate(some):
-                world.texts[begin + at] = sentence
-                digest = _digest(sentence)
-                found.append((f"{name}\t{sha}\t{url}\t{at}\t{digest}\t{digest}", sentence))
-        world.files[name.partition("/")[2]] = buffer.getvalue()
+                one = digest(sentence)
+                found.append((f"{name}\t{sha}\t{document.url}\t{at}\t{one}\t{one}", sentence))
     return found

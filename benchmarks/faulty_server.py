@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import BaseHTTPRequestHandler
+
+from tests.ground.loopback import running
 
 _BLOCK = 1 << 14
 
@@ -193,14 +194,6 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    def handle_error(self, *_: object) -> None:
-        """Clients that are killed are what is tested."""
-
-
 @contextmanager
 def faulty_servers(served: Served, hosts: int = 1) -> Iterator[list[str]]:
     """Addresses of so many servers, which have the same files."""
@@ -208,12 +201,7 @@ def faulty_servers(served: Served, hosts: int = 1) -> Iterator[list[str]]:
         bases = []
         for number in range(1, hosts + 1):
             host = f"127.0.0.{number}"
-            handler: Any = type("Handler", (_Handler,), {"served": served, "host": host})
-            server = _Server((host, 0), handler)
-            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-            thread.start()
-            stack.callback(server.server_close)
-            stack.callback(server.shutdown)
+            server = stack.enter_context(running(_Handler, {"served": served, "host": host}, host))
             bases.append(f"http://{host}:{server.server_port}")
         stack.callback(served.stopped.set)
         yield bases

@@ -1,6 +1,7 @@
 """Whoever has executors do the stages of a folder, whether those of a run or of something else, one after the other."""
 
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 from seamlessalign import storage
@@ -13,6 +14,7 @@ from seamlessalign.pipelines.progress import Progress
 from seamlessalign.pipelines.shard_task import ShardTask
 from seamlessalign.pipelines.slurm import living_tasks
 from seamlessalign.pipelines.stage_plans import StagePlan, amount_of, begin_stage, end_stage
+from seamlessalign.rows import LedgerLine
 
 
 class Executor(Protocol):
@@ -34,6 +36,31 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Let go of what was started."""
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What a finished run, or whatever else has stages, did."""
+
+    folder: RunFolder
+    lines: list[LedgerLine]
+    shards_done: int  # by this call
+    shards_kept: int  # done before
+
+    @property
+    def is_built_only(self) -> bool:
+        """Whether a job's graph was asked for, and nothing was done."""
+        return not self.lines
+
+    @property
+    def quarantined(self) -> int:
+        """Inputs that could not be read, or sides of published pairs that could not be had."""
+        return sum(line.quarantined for line in self.lines)
+
+    @property
+    def exit_status(self) -> int:
+        """0, or 3 where part of the input was set aside."""
+        return 3 if self.quarantined else 0
 
 
 class Driver:

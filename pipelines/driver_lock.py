@@ -7,7 +7,6 @@ Whoever was stopped for so long that another took over ends with an error as soo
 """
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -121,22 +120,15 @@ def is_driven(folder: RunFolder, process: int) -> bool:
 @contextlib.contextmanager
 def _file_lock(folder: RunFolder) -> Iterator[None]:
     path = storage.local_path(folder.lock)
-    try:
-        local_files.make_folder(path.parent)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
-    try:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            handle = stack.enter_context(local_files.locked(path, waits=False))
         except BlockingIOError:
-            raise _refused(folder, read_lease(os.pread(handle, 1 << 16, 0))) from None
+            raise _refused(folder, read_lease(path.read_bytes())) from None
         with contextlib.suppress(OSError):  # it is held without a name too
             os.ftruncate(handle, 0)
             os.pwrite(handle, new_lease().data, 0)
         yield
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager

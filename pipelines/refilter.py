@@ -11,8 +11,9 @@ import yaml
 from seamlessalign import storage
 from seamlessalign.config import RunConfig, parse_config
 from seamlessalign.errors import InputError, StorageError
+from seamlessalign.pipelines.driver import JobResult
 from seamlessalign.pipelines.folder import RunFolder
-from seamlessalign.pipelines.run import RunResult, choose_again
+from seamlessalign.pipelines.run import choose_again
 from seamlessalign.typed_config import parse_written_yaml
 
 _RULES = ("threshold", "min_precision", "fdr")
@@ -25,7 +26,7 @@ def refilter(
     min_precision: float | None = None,
     fdr: float | None = None,
     max_hours: float | None = None,
-) -> RunResult:
+) -> JobResult:
     """Choose the pairs of a run's folder again by one rule, and cut their audio.
 
     threshold: least margin; min_precision: least estimated precision of each pair; fdr: greatest estimated share of

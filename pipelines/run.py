@@ -21,7 +21,7 @@ from seamlessalign.pipelines import decoys_stage, gather_stage, mining_stage, re
 from seamlessalign.pipelines.beam_job import refuse_beside_job
 from seamlessalign.pipelines.check_models import check_models
 from seamlessalign.pipelines.context import Context, new_run_id
-from seamlessalign.pipelines.driver import Driver, Executor, clear_folder
+from seamlessalign.pipelines.driver import Driver, Executor, JobResult, clear_folder
 from seamlessalign.pipelines.driver_lock import only_driver
 from seamlessalign.pipelines.folder import RunFolder, side_stages, stages_of
 from seamlessalign.pipelines.heartbeat import driving
@@ -43,33 +43,7 @@ from seamlessalign.pipelines.stage_plans import (
     unwanted_stages,
 )
 from seamlessalign.pipelines.verify import prove
-from seamlessalign.rows import LedgerLine
 from seamlessalign.typed_config import digest, parse_written_yaml
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a finished run did."""
-
-    folder: RunFolder
-    lines: list[LedgerLine]
-    shards_done: int  # by this call
-    shards_kept: int  # done before
-
-    @property
-    def is_built_only(self) -> bool:
-        """Whether the job's graph was asked for, and nothing was done."""
-        return not self.lines
-
-    @property
-    def quarantined(self) -> int:
-        """Inputs that could not be read."""
-        return sum(line.quarantined for line in self.lines)
-
-    @property
-    def exit_status(self) -> int:
-        """0, or 3 where part of the input was set aside."""
-        return 3 if self.quarantined else 0
 
 
 @dataclass(frozen=True)
@@ -95,7 +69,7 @@ class RunInputs:
         return [StagePlan(stage, tasks, 0.0) for stage, tasks in zip(LEVELS[0], (self.speech, self.text), strict=True)]
 
 
-def run(config: RunConfig, executor_name: str = "local", beam_options: list[str] | None = None) -> RunResult:
+def run(config: RunConfig, executor_name: str = "local", beam_options: list[str] | None = None) -> JobResult:
     """Do a run, or what is left of it, by worker processes (`local`), job arrays (`slurm`) or a Beam runner (`beam`).
 
     `beam_options`: pipeline options for that runner, as on a command line.
@@ -122,7 +96,7 @@ def run(config: RunConfig, executor_name: str = "local", beam_options: list[str]
             clear_unwanted(config, folder)
             _write_config(folder, config, inputs.models)
             counts = beam_run.run(inputs)
-            return RunResult(folder, [], 0, 0) if counts is None else _finished(folder, *counts)
+            return JobResult(folder, [], 0, 0) if counts is None else _finished(folder, *counts)
     slurm = SlurmExecutor(config.resources, folder.root) if executor_name == "slurm" else None
     if slurm is not None:
         config = config.model_copy(update={"resources": config.resources.within(slurm.mining_memory_gb)})
@@ -156,7 +130,7 @@ def run(config: RunConfig, executor_name: str = "local", beam_options: list[str]
         return result
 
 
-def choose_again(config: RunConfig) -> RunResult:
+def choose_again(config: RunConfig) -> JobResult:
     """Do the stages behind the neighbour search of a finished run over, with whatever its inputs were.
 
     Raises InputError where the run is not finished as far as that, and what `run` raises.
@@ -212,11 +186,11 @@ def plan_inputs(config: RunConfig) -> tuple[list[Shard], list[Shard]]:
     return recordings, texts
 
 
-def _finished(folder: RunFolder, done: int, kept: int) -> RunResult:
+def _finished(folder: RunFolder, done: int, kept: int) -> JobResult:
     """Gather the ledger and check it."""
     lines = write_ledger(folder, stages_of(folder))
     prove(folder)
-    return RunResult(folder, lines, done, kept)
+    return JobResult(folder, lines, done, kept)
 
 
 def _check_context(context: Context) -> None:

@@ -5,15 +5,15 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from seamlessalign.pipelines.driver import JobResult
 from seamlessalign.pipelines.folder import SIDE_STAGES
 from seamlessalign.pipelines.report_numbers import batches_of, parts_of, rule_of
-from seamlessalign.pipelines.run import RunResult
 from seamlessalign.rows import SAMPLE_RATE, LedgerLine
 
 _WITH_HOURS = ("recordings", "segments", "pairs", "corpus", *SIDE_STAGES)
 
 
-def summary_text(result: RunResult) -> str:
+def summary_text(result: JobResult) -> str:
     """What the run did, of its ledger and its pairs.
 
     Stages with rows in, kept and dropped by reason; estimated precision of the kept pairs of each direction; hours of

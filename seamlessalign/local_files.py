@@ -5,9 +5,13 @@ A file's bytes are on the disk once it was fsynced, its name, or that it has non
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+
+from seamlessalign.errors import StorageError
 
 
 def sync(path: Path) -> None:
@@ -51,6 +55,25 @@ def remove(path: Path) -> None:
     else:
         return
     sync(path.parent)
+
+
+@contextlib.contextmanager
+def locked(path: Path, waits: bool = True) -> Iterator[int]:
+    """Be the only one who holds the lock of a file, which is made where it is missing; gives the open file.
+
+    The kernel lets go of it when the process ends, however it does. Whoever holds it is waited for; raises
+    BlockingIOError instead where `waits` is false, and StorageError where the file cannot be opened.
+    """
+    try:
+        make_folder(path.parent)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield file
+    finally:
+        os.close(file)
 
 
 def read(path: str) -> bytes:

@@ -7,12 +7,9 @@ lock, which goes with the process, keeps others waiting; in a store the file is 
 the one that was read (`remote_files.write_if`, which says which stores decide that by themselves).
 """
 
-import contextlib
-import fcntl
 import io
 import math
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, get_args
@@ -124,7 +121,7 @@ class Labels:
         return fold(self.read(), direction)
 
     def _append_locally(self, lines: Sequence[Label]) -> int:
-        with self._alone():
+        with local_files.locked(storage.local_path(self._lock)):
             path = storage.local_path(self.uri)
             for left in path.parent.glob(f"{storage.TEMPORARY_PREFIX}{path.name}.*"):  # by one who was killed
                 left.unlink(missing_ok=True)
@@ -139,20 +136,6 @@ class Labels:
             if remote_files.write_if(self.uri, _written(table), there[1] if there else None):
                 return len(table)
         raise SeamlessAlignError(f"{self.uri}: others kept writing it meanwhile; no label was added, try again")
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        path = storage.local_path(self._lock)
-        try:
-            local_files.make_folder(path.parent)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
 
 
 def fold(lines: pa.Table, direction: str | None = None) -> dict[str, Labelled]:

@@ -19,13 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from seamlessalign import storage
+from seamlessalign import local_files, storage
 from seamlessalign.audio import Decoding, Samples, cut_whole, encode
 from seamlessalign.errors import UnreadableError
 from seamlessalign.pipelines.context import Stopwatch, advance
 from seamlessalign.pipelines.ledger import Mark, Tally, read_marks, write_mark
 from seamlessalign.pipelines.published.downloads import Downloads, Traffic, name_of
-from seamlessalign.pipelines.published.hosts import Hosts, alone, host_of, shared_folder
+from seamlessalign.pipelines.published.hosts import Hosts, host_of, shared_folder
 from seamlessalign.pipelines.published.own_sources import bring, is_on_the_web
 from seamlessalign.pipelines.published.rebuild_tasks import (
     ABOUT,
@@ -61,7 +61,7 @@ def process(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
 
     Where a task that was given up for lost is still at it, this waits, and takes what that has done.
     """
-    with alone(shared_folder(context.root) / f"{task.name}.shard"):
+    with local_files.locked(shared_folder(context.root) / f"{task.name}.shard"):
         done = read_marks(context.folder, STAGE, task.name).get(task.name)
         if done is not None and done.digest == digest:
             return done

@@ -7,7 +7,6 @@ disk that the tasks of a job array share this holds between machines too, if tha
 the limits for itself.
 """
 
-import fcntl
 import logging
 import os
 import random
@@ -15,13 +14,14 @@ import struct
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import xxhash
 
-from seamlessalign import storage
+from seamlessalign import local_files, storage
+from seamlessalign.errors import StorageError
 from seamlessalign.web_access import PORTS
 
 log = logging.getLogger(__name__)
@@ -50,17 +50,6 @@ def shared_folder(root: str) -> Path:
     return folder
 
 
-@contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Be the only one who holds the lock of a file; wait for whoever does."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(file)
-
-
 class Hosts:
     """The limits of all hosts."""
 
@@ -80,23 +69,18 @@ class Hosts:
     def connection(self, host: str) -> Iterator[None]:
         """Be one of those who are connected to a host, when there is room."""
         name = file_name_of(host)
-        while True:
-            for number in range(self._connections):
-                slot = os.open(self._folder / f"{name}.{number}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                try:
-                    fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    os.close(slot)
-                    continue
-                except BaseException:
-                    os.close(slot)
-                    raise
-                try:
-                    yield
-                finally:
-                    os.close(slot)  # which unlocks it
-                return
-            time.sleep(random.uniform(*_LOOK_SECONDS))
+        with ExitStack() as stack:
+            while not any(self._takes(stack, f"{name}.{number}") for number in range(self._connections)):
+                time.sleep(random.uniform(*_LOOK_SECONDS))
+            yield
+
+    def _takes(self, stack: ExitStack, place: str) -> bool:
+        """Whether a place was free, which is held from now on."""
+        try:
+            stack.enter_context(local_files.locked(self._folder / place, waits=False))
+        except BlockingIOError:
+            return False
+        return True
 
     def wait_turn(self, host: str) -> None:
         """Wait until a host may be asked once more."""
@@ -118,15 +102,11 @@ class Hosts:
 
     @contextmanager
     def _turn(self, host: str) -> Iterator[tuple[float, float, "_Put"]]:
-        file = os.open(self._folder / f"{file_name_of(host)}.turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with local_files.locked(self._folder / f"{file_name_of(host)}.turn") as file:
             data = os.pread(file, _TURN.size, 0)
             turn, held = _TURN.unpack(data) if len(data) == _TURN.size else (0.0, 0.0)
             last = time.time() + _LONGEST
             yield (turn if turn < last else 0.0), (held if held < last else 0.0), _Put(file)
-        finally:
-            os.close(file)
 
 
 class _Put:
@@ -141,13 +121,9 @@ class _Put:
 
 def _knows_locks(folder: Path) -> bool:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH)
-        finally:
-            os.close(file)
-    except OSError:
+        with local_files.locked(folder / "lock"):
+            pass
+    except (OSError, StorageError):
         return False
     return True
 

@@ -5,7 +5,6 @@ The folder is the state, as of a run, and the same executors do the shards: what
 
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -14,7 +13,7 @@ from seamlessalign import storage, web_access
 from seamlessalign.errors import ConfigError, InputError, SeamlessAlignError
 from seamlessalign.pipelines.beam_job import refuse_beside_job
 from seamlessalign.pipelines.context import new_run_id
-from seamlessalign.pipelines.driver import Driver, Executor, clear_folder
+from seamlessalign.pipelines.driver import Driver, Executor, JobResult, clear_folder
 from seamlessalign.pipelines.driver_lock import only_driver
 from seamlessalign.pipelines.folder import REBUILD_STAGES, RunFolder
 from seamlessalign.pipelines.heartbeat import driving
@@ -35,29 +34,9 @@ from seamlessalign.typed_config import digest, parse_written_yaml
 LEVELS = (("lines",), ("share",), ("audio", "texts"), ("assemble",))
 
 
-@dataclass(frozen=True)
-class RebuildResult:
-    """What a finished rebuilding did."""
-
-    folder: RunFolder
-    lines: list[LedgerLine]
-    shards_done: int  # by this call
-    shards_kept: int  # done before
-
-    @property
-    def is_built_only(self) -> bool:
-        """Whether a job's graph was asked for, and nothing was done."""
-        return not self.lines
-
-    @property
-    def exit_status(self) -> int:
-        """0, or 3 where lines could not be read or sides of pairs not be had."""
-        return 3 if any(line.quarantined for line in self.lines) else 0
-
-
 def rebuild(
     config: RebuildConfig, executor_name: str = "local", beam_options: Sequence[str] = (), again: Set[str] = frozenset()
-) -> RebuildResult:
+) -> JobResult:
     """Rebuild a corpus, or what is left of it, by worker processes (`local`), job arrays (`slurm`) or a Beam runner.
 
     `again`: reasons; recordings and WET files that could not be had for one of these before are asked for once more.
@@ -83,7 +62,7 @@ def rebuild(
             _write_config(folder, config)
             _try_again(beam_rebuild.context, again)
             counts = beam_rebuild.do()
-            return RebuildResult(folder, [], 0, 0) if counts is None else _finished(beam_rebuild.context, *counts)
+            return JobResult(folder, [], 0, 0) if counts is None else _finished(beam_rebuild.context, *counts)
     slurm = SlurmExecutor(config.resources, folder.root, "audio") if executor_name == "slurm" else None
     workers = slurm.workers if slurm else share_out(config.resources.model_copy(update={"device": "cpu"}))
     context = RebuildContext(config, folder.root, workers.device, workers.threads, new_run_id())
@@ -199,7 +178,7 @@ def _write_config(folder: RunFolder, config: RebuildConfig) -> None:
     storage.write_bytes_atomic(folder.config, text.encode())
 
 
-def _finished(context: RebuildContext, done: int, kept: int) -> RebuildResult:
+def _finished(context: RebuildContext, done: int, kept: int) -> JobResult:
     """Gather the ledger, check it, write what is missing, and clear what only those that are not done need."""
     folder = context.folder
     lines = write_ledger(folder, REBUILD_STAGES)
@@ -207,10 +186,10 @@ def _finished(context: RebuildContext, done: int, kept: int) -> RebuildResult:
     write_missing(context)
     for left in (context.all_pieces, context.downloads):
         storage.remove(left)
-    return RebuildResult(folder, lines, done, kept)
+    return JobResult(folder, lines, done, kept)
 
 
-def summary_text(result: RebuildResult) -> str:
+def summary_text(result: JobResult) -> str:
     """What came of the lines, for people."""
     of = {
         stage: [line for line in result.lines if line.stage == stage]

@@ -9,9 +9,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.robotparser import RobotFileParser
 
-from seamlessalign import storage
+from seamlessalign import local_files, storage
 from seamlessalign.errors import UnreadableError
-from seamlessalign.pipelines.published.hosts import Hosts, alone, file_name_of, host_of
+from seamlessalign.pipelines.published.hosts import Hosts, file_name_of, host_of
 from seamlessalign.secrets import redact_uri
 from seamlessalign.web_access import Answer, Asking, Patience, ask, present
 
@@ -49,7 +49,7 @@ class Robots:
 
     def _read(self, host: str, url: str) -> RobotFileParser | None:
         path = self._folder / f"{file_name_of(host)}.robots"
-        with alone(path.with_suffix(".asking")):
+        with local_files.locked(path.with_suffix(".asking")):
             if path.exists():
                 status, text = json.loads(path.read_bytes())
             else:

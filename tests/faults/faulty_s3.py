@@ -15,8 +15,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
+
+from tests.ground.loopback import running
 
 _ERRORS = {
     "error": (500, "InternalError", "We encountered an internal error. Please try again."),
@@ -96,25 +98,12 @@ class FaultyS3:
 def faulty_s3(endpoint: str, faults: Faults = NONE, seed: int = 0) -> Iterator[FaultyS3]:
     """A proxy before an S3 server, until the end of the block."""
     proxy = FaultyS3(endpoint, faults, seed)
-    handler = type("Handler", (_Handler,), {"proxy": proxy})
-    server = _Server(("127.0.0.1", 0), handler)
-    proxy.address = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield proxy
-    finally:
-        proxy.end()
-        server.shutdown()
-        server.server_close()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 256
-
-    def handle_error(self, *_: object) -> None:
-        """Clients that leave are what is tested."""
+    with running(_Handler, {"proxy": proxy}) as server:
+        proxy.address = f"http://127.0.0.1:{server.server_port}"
+        try:
+            yield proxy
+        finally:
+            proxy.end()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,10 +1,12 @@
 """A web server on this machine that answers as its paths say: well, badly, slowly, or never."""
 
+import re
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -62,28 +64,42 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 256
 
     def handle_error(self, *_: object) -> None:
         """Clients that leave are what is tested."""
 
 
 @contextmanager
+def running(
+    handler: type[BaseHTTPRequestHandler],
+    about: dict[str, Any] | None = None,
+    host: str = "127.0.0.1",
+    tls: ssl.SSLContext | None = None,
+) -> Iterator[ThreadingHTTPServer]:
+    """A server on an address of this machine that answers as a handler does, which has what `about` says."""
+    server = _Server((host, 0), type("Handler", (handler,), about or {}))
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
 def web_server(data: bytes, before: Callable[[], object] | None = None) -> Iterator[str]:
     """The address of a server whose `good.flac` is `data`; `before` is called before it answers."""
     stopped = threading.Event()
-    handler = type(
-        "Handler", (_Handler,), {"data": data, "stopped": stopped, "before": before and staticmethod(before)}
-    )
-    server = _Server(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        stopped.set()
-        time.sleep(0.01)
-        server.shutdown()
-        server.server_close()
+    about = {"data": data, "stopped": stopped, "before": before and staticmethod(before)}
+    with running(_Handler, about) as server:
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            stopped.set()
+            time.sleep(0.01)
 
 
 SERVED = bytes(range(256)) * 40  # what `serving` serves unless it is told otherwise
@@ -112,14 +128,35 @@ def serving(answer: Callable[[Any], None] | None = None, tls: ssl.SSLContext | N
     """A server on 127.0.0.1; `asked` has what came to it."""
     asked: list[dict[str, str]] = []
     about: dict[str, Any] = {"asked": asked, **({"answer": answer} if answer else {})}
-    server = _Server(("127.0.0.1", 0), type("Handler", (_Quiet,), about))
-    if tls is not None:
-        server.socket = tls.wrap_socket(server.socket, server_side=True)
-    server.asked = asked  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with running(_Quiet, about, tls=tls) as server:
+        server.asked = asked  # type: ignore[attr-defined]
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
+
+
+def send_file(
+    handler: Any, data: bytes, *, parts: bool = True, stop_after: int | None = None, tag: str | None = None
+) -> None:
+    """Answer with a file, or the part of it that is asked for (RFC 9110, section 14).
+
+    Where `stop_after` is given, hang up after so many bytes; `tag` stands in for the one that the content has.
+    """
+    found = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", "")) if parts else None
+    first = int(found[1]) if found else 0
+    if found and first >= len(data):
+        handler.send_response(416)
+        handler.send_header("Content-Range", f"bytes */{len(data)}")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+        return
+    handler.send_response(206 if found else 200)
+    if found:
+        handler.send_header("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")
+    handler.send_header("Content-Length", str(len(data) - first))
+    handler.send_header("ETag", tag or f'"{sha256(data).hexdigest()[:16]}"')
+    handler.end_headers()
+    try:
+        handler.wfile.write(data[first:] if stop_after is None else data[first : first + stop_after])
+    except OSError:  # whoever asked has hung up
+        stop_after = 0
+    if stop_after is not None:
+        handler.close_connection = True

@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from seamlessalign import sources, storage, web_access
 from seamlessalign.errors import StorageError, UnreadableError
 from seamlessalign.web_access import WebAccess
 from seamlessalign.web_files import WebFile, WebFiles
-from tests.ground.loopback import serving
+from tests.ground.loopback import send_file, serving
 
 DATA = np.random.default_rng(0).bytes(300_000)
 
@@ -37,22 +36,8 @@ def _in_parts(data: bytes, tag: Callable[[], str] = lambda: '"one"') -> Callable
     def answer(handler: Any) -> None:
         if handler.path.endswith("none"):
             handler.send_error(404)
-            return
-        found = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
-        first = int(found[1]) if found else 0
-        if found and first >= len(data):
-            handler.send_response(416)
-            handler.send_header("Content-Range", f"bytes */{len(data)}")
-            handler.send_header("Content-Length", "0")
-            handler.end_headers()
-            return
-        handler.send_response(206 if found else 200)
-        if found:
-            handler.send_header("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")
-        handler.send_header("Content-Length", str(len(data) - first))
-        handler.send_header("ETag", tag())
-        handler.end_headers()
-        handler.wfile.write(data[first:])
+        else:
+            send_file(handler, data, tag=tag())
 
     return answer
 

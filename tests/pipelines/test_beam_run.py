@@ -21,10 +21,11 @@ from apache_beam.portability.common_urns import resource_hints
 from seamlessalign.config import load_config
 from seamlessalign.errors import ConfigError, SeamlessAlignError
 from seamlessalign.pipelines.beam_run import GPU_STAGES, BeamRun, _plan
+from seamlessalign.pipelines.driver import JobResult
 from seamlessalign.pipelines.folder import STAGES, RunFolder
 from seamlessalign.pipelines.inputs import Shard
 from seamlessalign.pipelines.ledger import read_marks, read_plan
-from seamlessalign.pipelines.run import RunInputs, RunResult, run
+from seamlessalign.pipelines.run import RunInputs, run
 from seamlessalign.pipelines.shard_task import ShardTask
 from seamlessalign.pipelines.status import read_status
 from seamlessalign.pipelines.task_log import read_log
@@ -253,7 +254,7 @@ class TestDataflow:
         ):
             yield caught
 
-    def _build(self, whole: SmallRun, output: Path, *flags: str) -> RunResult:
+    def _build(self, whole: SmallRun, output: Path, *flags: str) -> JobResult:
         overrides = [f"resources.beam.accelerator={ACCELERATOR}", "resources.beam.memory_gb=24"]
         return run(
             load_config(str(whole.config), overrides, output=str(output)),

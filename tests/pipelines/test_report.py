@@ -15,10 +15,10 @@ import pytest
 from seamlessalign import storage
 from seamlessalign.errors import InputError, StorageError
 from seamlessalign.pipelines import report_samples
+from seamlessalign.pipelines.driver import JobResult
 from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.report import build_report
 from seamlessalign.pipelines.report_parts import hours
-from seamlessalign.pipelines.run import RunResult
 from seamlessalign.pipelines.summary import summary_text
 from seamlessalign.rows import LedgerLine
 from tests.ground.page import Page
@@ -152,7 +152,7 @@ def mean_estimate(rows: list[dict[str, Any]]) -> float:
 
 def test_summary_says_how_many_pairs_are_expected_to_be_wrong(finished: tuple[FakeRun, str, Page]) -> None:
     run, _, _ = finished
-    lines = summary_text(RunResult(RunFolder(run.root), run.ledger, 0, 0)).split("\n")
+    lines = summary_text(JobResult(RunFolder(run.root), run.ledger, 0, 0)).split("\n")
     kept = [row for row in run.pairs["eng-frA"] if row["kept"]]
     wrong = len(kept) * (1 - mean_estimate(kept))
     told = [line.split(maxsplit=4) for line in lines if line.startswith("eng-")]

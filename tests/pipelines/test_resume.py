@@ -14,9 +14,10 @@ from seamlessalign import storage
 from seamlessalign.config import load_config
 from seamlessalign.errors import ConfigError, ModelError, SeamlessAlignError
 from seamlessalign.pipelines.context import Context
+from seamlessalign.pipelines.driver import JobResult
 from seamlessalign.pipelines.folder import STAGES
 from seamlessalign.pipelines.local import LocalExecutor
-from seamlessalign.pipelines.run import RunResult, run
+from seamlessalign.pipelines.run import run
 from seamlessalign.pipelines.shard_task import ShardTask, do_shard
 from seamlessalign.pipelines.status import read_status
 from tests.pipelines.small_corpus import SmallRun, complaint, finished_run, hashes, marks, mine
@@ -39,7 +40,7 @@ def folder(first: SmallRun, tmp_path: Path) -> Path:
     return first.copy(tmp_path / "run")
 
 
-def _run(first: SmallRun, folder: Path, *overrides: str) -> RunResult:
+def _run(first: SmallRun, folder: Path, *overrides: str) -> JobResult:
     return run(load_config(str(first.config), list(overrides), str(folder)))
 
 

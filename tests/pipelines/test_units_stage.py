@@ -20,12 +20,13 @@ from seamlessalign import storage
 from seamlessalign.config import load_config
 from seamlessalign.errors import ConfigError, ModelError
 from seamlessalign.pipelines import units_stage
+from seamlessalign.pipelines.driver import JobResult
 from seamlessalign.pipelines.folder import SIDE_STAGES, STAGES, RunFolder, stages_of
 from seamlessalign.pipelines.ledger import read_marks, write_ledger
 from seamlessalign.pipelines.plan import Asked, dry_run, dry_run_text, plan_json
 from seamlessalign.pipelines.refilter import refilter
 from seamlessalign.pipelines.report import build_report
-from seamlessalign.pipelines.run import RunResult, run
+from seamlessalign.pipelines.run import run
 from seamlessalign.pipelines.status import read_status
 from seamlessalign.pipelines.status_screen import status_text
 from seamlessalign.pipelines.summary import summary_text
@@ -54,7 +55,7 @@ class Tiny:
         write_units(self.units)
         self.wanted = [f"units.model={self.units}"]
 
-    def run(self, folder: Path, *overrides: str, executor: str = "beam") -> RunResult:
+    def run(self, folder: Path, *overrides: str, executor: str = "beam") -> JobResult:
         """On Beam's in-memory runner, in this process; `local` starts a worker that loads everything anew."""
         return run(load_config(str(self.config), list(overrides), str(folder)), executor)
 

@@ -6,12 +6,9 @@ what reads them.
 
 import gzip
 import io
-import re
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -21,6 +18,8 @@ import soundfile
 import xxhash
 from warcio.warcwriter import WARCWriter
 
+from tests.ground.loopback import send_file, serving
+
 WET = (
     "crawl-data/CC-MAIN-2021-43/segments/1634323585{0:03}.32/wet/"
     "CC-MAIN-20211021071407-20211021101407-{0:05}.warc.wet.gz"
@@ -28,7 +27,7 @@ WET = (
 SOUND_FORMATS = ("wav", "flac", "ogg", "mp3")
 RATES = (16_000, 44_100, 22_050, 48_000)
 _TEXT = "the rain fell on old roofs while nine trains left a quiet town and nobody asked where they went"
-_WORDS = _TEXT.split()
+WORDS = _TEXT.split()
 
 
 def digest(text: str) -> int:
@@ -44,18 +43,24 @@ class Document:
     text: str
 
 
+def packed_wet(documents: Sequence[Document]) -> tuple[bytes, list[str]]:
+    """A WET file, a member of gzip for each record, and the digests of the documents' blocks, `sha1:…`."""
+    digests, file = [], io.BytesIO()
+    writer = WARCWriter(file, gzip=True)
+    writer.write_record(writer.create_warcinfo_record("wet", {"software": "made for a test"}))
+    for document in documents:
+        body = io.BytesIO(document.text.encode())
+        record = writer.create_warc_record(document.url, "conversion", body, warc_content_type="text/plain")
+        writer.write_record(record)
+        digests.append(record.rec_headers.get_header("WARC-Block-Digest"))
+    return file.getvalue(), digests
+
+
 def write_wet(path: Path, documents: Sequence[Document]) -> list[str]:
-    """A WET file, a member of gzip for each record; returns the digests of the documents' blocks, `sha1:…`."""
+    """Write a WET file; returns the digests of the documents' blocks."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    digests = []
-    with path.open("wb") as file:
-        writer = WARCWriter(file, gzip=True)
-        writer.write_record(writer.create_warcinfo_record(path.name, {"software": "made for a test"}))
-        for document in documents:
-            body = io.BytesIO(document.text.encode())
-            record = writer.create_warc_record(document.url, "conversion", body, warc_content_type="text/plain")
-            writer.write_record(record)
-            digests.append(record.rec_headers.get_header("WARC-Block-Digest"))
+    data, digests = packed_wet(documents)
+    path.write_bytes(data)
     return digests
 
 
@@ -150,8 +155,8 @@ def _texts(folder: Path, pairs: int, wet_files: int, made: MadeMetadata) -> list
             for first in range(begin, min(begin + 100, len(mine)), 10):
                 sentences = []
                 for line_no in mine[first : min(first + 10, begin + 100)]:
-                    word = _WORDS[line_no % len(_WORDS)].capitalize()
-                    sentence = f"{word} {' '.join(_WORDS[: 3 + line_no % 9])} {line_no}."
+                    word = WORDS[line_no % len(WORDS)].capitalize()
+                    sentence = f"{word} {' '.join(WORDS[: 3 + line_no % 9])} {line_no}."
                     made.texts[line_no] = sentence
                     sentences.append(sentence)
                     places.append((line_no, len(documents), len(lines)))
@@ -184,53 +189,17 @@ def serving_folder(folder: Path, fault: Callable[[Any, str], bool] | None = None
     """Serve the files of a folder, parts of them too; `fault(handler, path)` may answer in its own way: then True."""
     served = Served("")
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path = unquote(self.path).lstrip("/")
-            served.asked.append((path, self.headers.get("Range", "")))
-            if fault is not None and fault(self, path):
-                return
-            file = folder / path
-            if not file.is_file():
-                self.send_error(404)
-                return
-            send_file(self, file.read_bytes())
+    def answer(handler: Any) -> None:
+        path = unquote(handler.path).lstrip("/")
+        served.asked.append((path, handler.headers.get("Range", "")))
+        if fault is not None and fault(handler, path):
+            return
+        file = folder / path
+        if file.is_file():
+            send_file(handler, file.read_bytes())
+        else:
+            handler.send_error(404)
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    served.base = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with serving(answer) as server:
+        served.base = f"http://127.0.0.1:{server.server_port}"
         yield served
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def send_file(handler: Any, data: bytes, *, parts: bool = True, stop_after: int | None = None) -> None:
-    """Answer with a file or the part that is asked for, and hang up after so many bytes of it, if that is given."""
-    found = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", "")) if parts else None
-    first = int(found[1]) if found else 0
-    if found and first >= len(data):
-        handler.send_response(416)
-        handler.send_header("Content-Range", f"bytes */{len(data)}")
-        handler.send_header("Content-Length", "0")
-        handler.end_headers()
-        return
-    handler.send_response(206 if found else 200)
-    if found:
-        handler.send_header("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")
-    handler.send_header("Content-Length", str(len(data) - first))
-    handler.send_header("ETag", f'"{xxhash.xxh3_64_hexdigest(data)}"')
-    handler.end_headers()
-    body = data[first:] if stop_after is None else data[first : first + stop_after]
-    try:
-        handler.wfile.write(body)
-        if stop_after is not None:
-            handler.close_connection = True
-    except OSError:  # whoever asked has hung up
-        handler.close_connection = True

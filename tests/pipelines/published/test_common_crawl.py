@@ -19,7 +19,8 @@ from seamlessalign.pipelines.published.common_crawl import records, texts_of, we
 from seamlessalign.pipelines.published.line_forms import MetadataLine
 from seamlessalign.pipelines.published.record_text import digest
 from seamlessalign.web_access import WebAccess
-from tests.pipelines.published.made_metadata import WET, Document, send_file, serving_folder, write_wet
+from tests.ground.loopback import send_file
+from tests.pipelines.published.made_metadata import WET, Document, serving_folder, write_wet
 
 NAME = WET.format(3)
 DOCUMENTS = [
