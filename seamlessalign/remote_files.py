@@ -162,7 +162,8 @@ def read_tagged(uri: str) -> tuple[bytes, str] | None:
     Where both are read while it is written anew, the tag is the older one's, with which nothing can be written.
     """
     try:
-        tag = version(info(uri))
+        about = info(uri)
+        tag = f"{about.get('size')} {about['generation']}" if about.get("generation") else version(about)
         return read_bytes(uri), tag
     except FileNotFoundError:
         return None
@@ -171,18 +172,16 @@ def read_tagged(uri: str) -> tuple[bytes, str] | None:
 def write_if(uri: str, data: bytes, tag: str | None) -> bool:
     """Write a small file if the one that is there has this tag, or, with None, if there is none; whether it was so.
 
-    S3 decides that by itself, Google's store whether there is none. Else somebody may come between asking and writing.
+    S3 and Google's store decide that by themselves. Else somebody may come between asking and writing.
     """
     fs, path = filesystem(uri)
-    conditions: dict[str, Any] = {"mode": "create"}
-    if tag is not None:
-        conditions = {"IfMatch": tag.partition(" ")[2]} if hasattr(fs, "call_s3") else {}
+    put = _conditional(fs, path, data, tag)
 
     def ask() -> bool | None:
-        if not conditions:
+        if put is None:
             return None
         try:
-            fs.pipe_file(path, data, **conditions)
+            put()
             return True
         except Exception as error:
             if isinstance(error, FileExistsError) or status_of(error) == 412:
@@ -204,6 +203,22 @@ def write_if(uri: str, data: bytes, tag: str | None) -> bool:
         there = read_tagged(uri)
         return there is not None and there[0] == data
     return True
+
+
+def _conditional(fs: Any, path: str, data: bytes, tag: str | None) -> Callable[[], Any] | None:
+    """What writes a file if the store finds it as it should be; None where the driver cannot have it asked."""
+    if tag is None:
+        return lambda: fs.pipe_file(path, data, mode="create")
+    if hasattr(fs, "call_s3"):
+        return lambda: fs.pipe_file(path, data, IfMatch=tag.partition(" ")[2])
+    if "gs" in fs.protocol and hasattr(fs, "call"):  # gcsfs knows but that there is none: so its store is asked itself
+        bucket, name, _ = fs.split_path(path)
+        return lambda: fs.call(
+            "POST", f"{fs.base.removesuffix('storage/v1/')}upload/storage/v1/b/{{}}/o", bucket, uploadType="media",
+            name=name, ifGenerationMatch=tag.partition(" ")[2], data=data,
+            headers={"Content-Type": "application/octet-stream"},
+        )  # fmt: skip
+    return None
 
 
 def remove(uri: str) -> None:

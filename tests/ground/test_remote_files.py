@@ -20,6 +20,7 @@ import pytest
 from seamlessalign import multipart, remote_files, remote_requests, storage
 from seamlessalign.errors import StorageError
 from seamlessalign.retries import BRIEF, Patience, patience
+from tests.faults.fake_google import FakeGoogle, fake_google
 from tests.faults.faulty_s3 import Faults, FaultyS3, faulty_s3
 
 SMALL = b"a small file" * 40
@@ -43,6 +44,23 @@ def proxy(s3_bucket: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> 
         s3fs.S3FileSystem.clear_instance_cache()
         yield proxy
         s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGoogle]:
+    """A fake of Google's store, at which the real driver asks."""
+    # looked at when it is imported: it would ask Google by another protocol which kind of bucket it has before it
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    gcsfs = pytest.importorskip("gcsfs", reason="needs the extra 'gcp'")
+    import fsspec
+
+    with fake_google() as store:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", store.address)
+        monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
+        monkeypatch.setitem(fsspec.config.conf, "gcs", {"token": "anon"})
+        gcsfs.GCSFileSystem.clear_instance_cache()
+        yield store
+        gcsfs.GCSFileSystem.clear_instance_cache()
 
 
 @pytest.fixture
@@ -263,9 +281,12 @@ class TestConditions:
                 thread.join()
             assert won == [storage.read_bytes(uri)]
 
-    @pytest.mark.parametrize("place", ["s3", "memory"])
+    @pytest.mark.parametrize("place", ["s3", "google", "memory"])
     def test_a_file_is_replaced_only_as_it_was_seen(self, place: str, request: pytest.FixtureRequest) -> None:
-        root = request.getfixturevalue("s3_bucket") if place == "s3" else f"memory://{uuid4().hex}"
+        root = f"memory://{uuid4().hex}"
+        if place != "memory":
+            there = request.getfixturevalue({"s3": "s3_bucket", "google": "google"}[place])
+            root = there if place == "s3" else "gs://bucket/a folder"
         uri = f"{root}/lease"
         assert remote_files.read_tagged(uri) is None
         assert remote_files.write_if(uri, b"one", None)
@@ -278,6 +299,26 @@ class TestConditions:
         storage.remove(uri)
         assert not remote_files.write_if(uri, b"five", seen[1])
         assert not storage.exists(uri)
+
+    def test_googles_store_decides_by_itself_who_of_many_replaces_a_file(self, google: FakeGoogle) -> None:
+        uri, writers, times = "gs://bucket/run/list", 3, 3
+
+        def add(name: int) -> None:
+            for number in range(times):
+                while True:
+                    there = remote_files.read_tagged(uri)
+                    data = (there[0] if there else b"") + b"%d-%d " % (name, number)
+                    if remote_files.write_if(uri, data, there[1] if there else None):
+                        break
+
+        threads = [threading.Thread(target=add, args=(name,)) for name in range(writers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        found = storage.read_bytes(uri).split()
+        assert sorted(found) == sorted(b"%d-%d" % (name, number) for name in range(writers) for number in range(times))
+        assert google.refused > 0
 
     @pytest.mark.usefixtures("quick")
     def test_an_answer_that_is_lost_is_not_a_refusal(self, proxy: FaultyS3, s3_bucket: str) -> None:
