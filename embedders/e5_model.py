@@ -20,8 +20,6 @@ from seamlessalign.unfilled_modules import unfilled
 
 PREFIX = "query: "  # E5's own for comparing equals with equals
 _MAGIC = 8  # bytes before the sizes
-_BLOCK = 32  # weights that share a scale: float16, then 16 bytes with two weights each
-_BLOCK_BYTES = 2 + _BLOCK // 2
 
 Float32 = npt.NDArray[np.float32]
 
@@ -162,6 +160,8 @@ def _read(data: _Bytes, tokenizer: Any, unigram: Any) -> tuple[Any, Any, dict[in
     import torch
     from transformers import BertConfig, BertModel
 
+    from seamlessalign.embedders.packed_embedding import BLOCK, BLOCK_BYTES, PackedEmbedding
+
     width, layers, heads, inner, vocabulary, positions, types, epsilon, _ = data.take("7ifi")
     pieces, begin, end, padding, unknown, num_bytes = data.take("5iQ")
     offsets = data.array("<u4", pieces + 1).tolist()
@@ -182,17 +182,22 @@ def _read(data: _Bytes, tokenizer: Any, unigram: Any) -> tuple[Any, Any, dict[in
         _, _, place, size = data.take("BIQQ")
         stored[name] = place, size
 
+    def packed(name: str, count: int) -> Any:
+        place, size = stored[name]
+        if size * BLOCK != count * BLOCK_BYTES:
+            return None
+        return np.frombuffer(data.data, np.uint8, size, place).reshape(-1, BLOCK_BYTES)
+
     def tensor(name: str, *shape: int) -> Any:
         place, size = stored[name]
         count = math.prod(shape)
         made = torch.empty(shape)  # memory of torch, placed as it wants it, which becomes the network's own
         if size == 4 * count:
             made.numpy().reshape(-1)[:] = np.frombuffer(data.data, "<f4", count, place)
-        elif size * _BLOCK == count * _BLOCK_BYTES:
-            blocks = np.frombuffer(data.data, np.uint8, size, place).reshape(-1, _BLOCK_BYTES)
-            packed, values = blocks[:, 2:], made.numpy().reshape(-1, _BLOCK)
-            np.subtract(packed & 15, 8, out=values[:, : _BLOCK // 2], dtype=np.float32)
-            np.subtract(packed >> 4, 8, out=values[:, _BLOCK // 2 :], dtype=np.float32)
+        elif (blocks := packed(name, count)) is not None:
+            weights, values = blocks[:, 2:], made.numpy().reshape(-1, BLOCK)
+            np.subtract(weights & 15, 8, out=values[:, : BLOCK // 2], dtype=np.float32)
+            np.subtract(weights >> 4, 8, out=values[:, BLOCK // 2 :], dtype=np.float32)
             values *= blocks[:, :2].copy().view("<f2").astype(np.float32)
         else:
             raise ValueError(f"its tensor {name} has {size} bytes for {count} values")
@@ -210,8 +215,10 @@ def _read(data: _Bytes, tokenizer: Any, unigram: Any) -> tuple[Any, Any, dict[in
         hidden_act="gelu",
         pad_token_id=padding,
     )
+    words = packed("emb.word", vocabulary * width) if width % BLOCK == 0 else None
+    unpacked = {"embeddings.word_embeddings.weight": tensor("emb.word", vocabulary, width)} if words is None else {}
     state = {
-        "embeddings.word_embeddings.weight": tensor("emb.word", vocabulary, width),
+        **unpacked,
         "embeddings.position_embeddings.weight": tensor("emb.pos", positions, width),
         "embeddings.token_type_embeddings.weight": tensor("emb.type", types, width),
         "embeddings.LayerNorm.weight": tensor("emb.ln.w", width),
@@ -228,6 +235,8 @@ def _read(data: _Bytes, tokenizer: Any, unigram: Any) -> tuple[Any, Any, dict[in
             state[f"encoder.layer.{layer}.{name}.bias"] = tensor(f"l{layer}.{short}.b", width)
     with unfilled():
         network = BertModel(config, add_pooling_layer=False)
+    if words is not None:  # four fifths of all weights; unpacked they have seven times the bytes
+        network.embeddings.word_embeddings = PackedEmbedding(words, width)
     wrong = network.load_state_dict(state, strict=False, assign=True)
     if wrong.missing_keys or wrong.unexpected_keys:
         raise ValueError(f"lacks {wrong.missing_keys}, has too much {wrong.unexpected_keys}")

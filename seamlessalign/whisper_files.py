@@ -11,7 +11,7 @@ from seamlessalign.errors import ModelError
 from seamlessalign.model_files import ModelFiles, read_weights
 from seamlessalign.unfilled_modules import unfilled
 
-Float32 = npt.NDArray[np.float32]
+Stored = npt.NDArray[Any]  # of the file's bytes, in its own precision
 
 
 def load_model(files: ModelFiles) -> Any:
@@ -80,8 +80,15 @@ def _from_ctranslate2(files: ModelFiles) -> Any:
         ) from error
     with unfilled():
         model = WhisperForConditionalGeneration(config)
+
+    def tensor(value: Stored) -> Any:
+        made = torch.empty(value.shape)  # memory of torch, placed as it wants it, which becomes the network's own
+        made.numpy()[...] = value
+        return made
+
     try:
-        wrong = model.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()}, strict=False)
+        filled = {name: tensor(value) for name, value in state.items()}
+        wrong = model.load_state_dict(filled, strict=False, assign=True)
     except RuntimeError as error:  # shapes
         raise ModelError(f"model {files.name!r} in {files.place}: {' '.join(str(error).split())[:300]}") from error
     missing = [name for name in wrong.missing_keys if name != "proj_out.weight"]
@@ -99,9 +106,9 @@ def _from_ctranslate2(files: ModelFiles) -> Any:
     return model
 
 
-def _ctranslate2_variables(data: bytes, name: str) -> dict[str, Float32]:
+def _ctranslate2_variables(data: bytes, name: str) -> dict[str, Stored]:
     types = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
-    position = 0
+    position, view = 0, memoryview(data)
 
     def take(layout: str) -> int:
         nonlocal position
@@ -109,13 +116,13 @@ def _ctranslate2_variables(data: bytes, name: str) -> dict[str, Float32]:
         position += struct.calcsize(layout)
         return int(value)
 
-    def take_bytes(count: int) -> bytes:
+    def take_bytes(count: int) -> memoryview:
         nonlocal position
         position += count
-        return data[position - count : position]
+        return view[position - count : position]
 
     def take_name() -> str:
-        return take_bytes(take("H")).rstrip(b"\0").decode()
+        return bytes(take_bytes(take("H"))).rstrip(b"\0").decode()
 
     try:
         take("I")
@@ -128,8 +135,7 @@ def _ctranslate2_variables(data: bytes, name: str) -> dict[str, Float32]:
             variable = take_name()
             shape = [take("I") for _ in range(take("B"))]
             dtype = types[take("B")]
-            value = np.frombuffer(take_bytes(take("I")), dtype).reshape(shape)
-            variables[variable] = value.astype(np.float32)
+            variables[variable] = np.frombuffer(take_bytes(take("I")), dtype).reshape(shape)
         return variables
     except (struct.error, KeyError, ValueError, UnicodeDecodeError) as error:
         raise ModelError(f"model {name!r}: its CTranslate2 file is damaged near byte {position}") from error
@@ -159,8 +165,8 @@ _TOP = {
 _LEAVES = {"gamma": "weight", "beta": "bias", "encodings": "weight", "weight": "weight", "bias": "bias"}
 
 
-def _transformers_names(variables: dict[str, Float32], dim: int) -> dict[str, Float32]:
-    state: dict[str, Float32] = {}
+def _transformers_names(variables: dict[str, Stored], dim: int) -> dict[str, Stored]:
+    state: dict[str, Stored] = {}
     for variable, value in variables.items():
         if value.ndim == 0 or variable.startswith(("decoder/projection/", "config/")):
             continue  # settings, and the projection, which is tied to the embeddings
@@ -173,7 +179,7 @@ def _transformers_names(variables: dict[str, Float32], dim: int) -> dict[str, Fl
                 for place, target in enumerate(_FUSED[inner]):
                     piece = value[place * dim : (place + 1) * dim]
                     if not (leaf == "bias" and target.endswith("k_proj")):  # Whisper's keys have none: zeros here
-                        state[f"{prefix}{target}.{_LEAVES[leaf]}"] = np.ascontiguousarray(piece)
+                        state[f"{prefix}{target}.{_LEAVES[leaf]}"] = piece
                 continue
             name = prefix + _PARTS[inner]
         else:
