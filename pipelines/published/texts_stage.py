@@ -10,7 +10,7 @@ from seamlessalign.errors import UnreadableError
 from seamlessalign.pipelines.context import Stopwatch, advance
 from seamlessalign.pipelines.ledger import Mark, Tally
 from seamlessalign.pipelines.published.audio_stage import CONTENT
-from seamlessalign.pipelines.published.common_crawl import is_common_crawl, texts_of, wet_uri
+from seamlessalign.pipelines.published.common_crawl import Kept, is_common_crawl, texts_of, wet_uri
 from seamlessalign.pipelines.published.downloads import name_of
 from seamlessalign.pipelines.published.hosts import Hosts, host_of, shared_folder
 from seamlessalign.pipelines.published.line_forms import MetadataLine
@@ -44,9 +44,11 @@ def process(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
             while end < len(sought) and sought[end]["cc_warc"] == sought[begin]["cc_warc"]:
                 end += 1
             some = sought[begin:end]
-            piece = storage.join(pieces, f"{name_of(some[0]['cc_warc'])}.parquet")
+            name = name_of(some[0]["cc_warc"])
+            piece, kept = storage.join(pieces, f"{name}.parquet"), Kept(storage.join(pieces, f"{name}.json"))
             if piece not in there:
-                found = [_row(row, text) for row, text in zip(some, _texts(some, context, hosts, own), strict=True)]
+                texts = _texts(some, context, hosts, own, kept)
+                found = [_row(row, text) for row, text in zip(some, texts, strict=True)]
                 storage.write_table(piece, pa.Table.from_pylist(found, schema=TEXTS_SCHEMA))
             rows += storage.read_table(piece).to_pylist()
             advance(STAGE, len(some))
@@ -72,7 +74,7 @@ def _own(sought: list[dict[str, Any]], context: RebuildContext) -> dict[int, str
 
 
 def _texts(
-    some: list[dict[str, Any]], context: RebuildContext, hosts: Hosts, own: dict[int, str]
+    some: list[dict[str, Any]], context: RebuildContext, hosts: Hosts, own: dict[int, str], kept: Kept
 ) -> list[str | UnreadableError]:
     """The texts of one WET file, or why there is none."""
     try:
@@ -82,10 +84,10 @@ def _texts(
         return [own.get(row["sentence_digest"], known if context.config.texts else error) for row in some]
     lines = [_line(row) for row in some]
     if not is_http(uri):
-        return texts_of(uri, lines)
+        return texts_of(uri, lines, kept)
     with hosts.connection(host_of(uri)):
         hosts.wait_turn(host_of(uri))
-        return texts_of(uri, lines)
+        return texts_of(uri, lines, kept)
 
 
 def _line(row: dict[str, Any]) -> MetadataLine:

@@ -2,21 +2,29 @@
 
 import gzip
 import io
+import multiprocessing
+import os
 import re
+import signal
 import threading
+import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from warcio.archiveiterator import ArchiveIterator
 
 from seamlessalign import web_access
 from seamlessalign.errors import UnreadableError
 from seamlessalign.pipelines.published import common_crawl
-from seamlessalign.pipelines.published.common_crawl import records, texts_of, wet_uri
+from seamlessalign.pipelines.published.common_crawl import Kept, records, texts_of, wet_uri
 from seamlessalign.pipelines.published.line_forms import MetadataLine
+from seamlessalign.pipelines.published.packed import Members
 from seamlessalign.pipelines.published.record_text import digest
 from seamlessalign.web_access import WebAccess
 from tests.ground.loopback import send_file
@@ -103,12 +111,108 @@ class TestRecords:
 
     def test_a_damaged_file_says_so(self, crawl: tuple[Path, list[str]]) -> None:
         data = bytearray((crawl[0] / NAME).read_bytes())
-        data[len(data) // 2] ^= 0x55
+        data[data.index(b"\x1f\x8b\x08", len(data) // 2) + 60] ^= 0x55  # behind the head of a member
         with pytest.raises(UnreadableError, match=r"wet_(damaged|truncated)"):
             list(records(io.BytesIO(bytes(data)), lambda _: True))
         for other in (b"<html>not found</html>", b"WARC/1.0\r\nContent-Length: many\r\n\r\n"):
             with pytest.raises(UnreadableError, match="wet_damaged"):
                 list(records(io.BytesIO(other), lambda _: True))
+
+
+class TestMembers:
+    @settings(max_examples=40, deadline=None)
+    @given(st.lists(st.binary(max_size=300), min_size=1, max_size=6), st.integers(1, 80), st.integers(0, 3))
+    def test_come_out_as_gzip_has_them_from_each_that_begins(self, parts: list[bytes], most: int, zeros: int) -> None:
+        packed = [gzip.compress(part) for part in parts]
+        data = b"".join(packed) + bytes(zeros)
+        members, out, places = Members(io.BytesIO(data)), b"", {}
+        while True:
+            places[len(out)] = members.place_of(len(out))
+            block = bytearray(most)
+            if not (count := members.readinto(block)):
+                break
+            out += block[:count]
+        assert out == b"".join(parts) == gzip.decompress(data)
+        begins = {len(b"".join(parts[:at])): len(b"".join(packed[:at])) for at in range(len(parts))}
+        for out_at, place in places.items():
+            if place is not None:
+                file = io.BytesIO(data)
+                file.seek(place)
+                assert out_at in begins and io.BufferedReader(Members(file, place)).read() == out[out_at:]
+
+    def test_damage_is_told_as_gzip_tells_it(self) -> None:
+        data = gzip.compress(b"a text" * 50) * 2
+        for bad, error in ((data[:-3], EOFError), (data[:40], EOFError), (data + b"x" * 9, gzip.BadGzipFile)):
+            for reader in (io.BufferedReader(Members(io.BytesIO(bad))), gzip.GzipFile(fileobj=io.BytesIO(bad))):
+                with pytest.raises(error):
+                    reader.read()
+        with pytest.raises(zlib.error):
+            io.BufferedReader(Members(io.BytesIO(data[:-8] + b"00000000"))).read()
+
+
+class TestKilled:
+    """A process that reads a file of 700 kB, and is killed where the server has sent half of it."""
+
+    @pytest.mark.parametrize("change", ["", "no parts", "another version"])
+    def test_what_follows_goes_on_at_the_record_that_was_kept(
+        self, change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(common_crawl, "_KEPT_EVERY", 1 << 15)
+        monkeypatch.setattr(common_crawl, "_BLOCK", 1 << 15)
+        noise = np.random.default_rng(0)
+        documents = [Document(one.url, f"{one.text}\n{noise.bytes(3000).hex()}") for one in DOCUMENTS]
+        digests = write_wet(tmp_path / NAME, documents)
+        data = (tmp_path / NAME).read_bytes()
+        half, sent, stuck = len(data) // 2, list[tuple[int, int]](), threading.Event()
+
+        def answer(handler: Any, _: str) -> bool:
+            begin = re.fullmatch(r"bytes=(\d+)-", handler.headers["Range"])
+            first, is_first = int(begin[1]) if begin else 0, not sent
+            tag = '"other"' if sent and change == "another version" else None
+            sent.append((first, half if is_first else len(data)))
+            if is_first:
+                send_file(HangingOn(handler, stuck), data, stop_after=half, tag=tag)
+            else:
+                send_file(handler, data, parts=change != "no parts", tag=tag)
+            return True
+
+        numbers = [2, 60, 95, 150, 199]
+        with serving_folder(tmp_path, answer) as served:
+            uri, lines, kept = wet_uri(NAME, served.base), _lines(digests, numbers), Kept(str(tmp_path / "kept.json"))
+            child = multiprocessing.get_context("fork").Process(target=texts_of, args=(uri, lines, kept))
+            child.start()
+            for _ in range(400):  # until nothing more comes
+                so_far = kept.read(len(lines))
+                if so_far is not None and so_far.at > half - (1 << 17):
+                    break
+                time.sleep(0.02)
+            assert child.pid is not None and so_far is not None
+            os.kill(child.pid, signal.SIGKILL)
+            child.join()
+            stuck.set()
+            so_far = kept.read(len(lines))
+            assert texts_of(uri, lines, kept) == _expected(numbers)
+        assert so_far is not None and half - (1 << 17) < so_far.at <= half
+        found = [one for one in so_far.results if one is not None]
+        assert found == _expected([2, 60, 95])[: len(found)] and len(found) >= 4
+        asked = [first for first, _ in sent[1:]]
+        assert asked == {"": [so_far.at], "no parts": [so_far.at, 0], "another version": [so_far.at, 0]}[change]
+
+
+class HangingOn:
+    """A handler that, behind what it writes, waits and does not hang up."""
+
+    def __init__(self, handler: Any, until: threading.Event) -> None:
+        self._handler, self._until = handler, until
+        self.wfile = self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handler, name)
+
+    def write(self, data: bytes) -> None:
+        self._handler.wfile.write(data)
+        self._handler.wfile.flush()
+        self._until.wait(20)
 
 
 class TestTexts:
