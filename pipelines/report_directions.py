@@ -17,8 +17,11 @@ _MOST_CARDS = 24  # directions that have charts, those with most kept pairs; the
 _POINT = ("pairs", "low", "high", "mean_estimate", "precision", "precision_low", "precision_high")
 
 
-def evaluation_section(evaluation: dict[str, Any] | None) -> list[Markup]:
-    """Scores of every direction against the known truth, and how reliable its estimated precision is."""
+def evaluation_section(evaluation: dict[str, Any] | None, directions: Sequence[DirectionNumbers] = ()) -> list[Markup]:
+    """Scores of every direction against the known truth, and how reliable its estimated precision is.
+
+    directions: as they are now, which may have been chosen again since.
+    """
     if evaluation is None:
         return []
     head = (
@@ -51,6 +54,10 @@ def evaluation_section(evaluation: dict[str, Any] | None) -> list[Markup]:
     pieces = [table_of(head, rows, numeric=range(1, 11))]
     if evaluation.get("note"):
         pieces.insert(0, tag("p", str(evaluation["note"]), class_="about"))
+    now = {item.direction: item.kept for item in directions}
+    if any(now.get(line.get("direction"), line.get("kept")) != line.get("kept") for line in evaluation["directions"]):
+        told = "Measured before pairs were chosen again: these figures are of the pairs that the run kept then."
+        pieces.insert(0, tag("p", told, class_="warning"))
     diagrams = [found for line in evaluation["directions"] if (found := _reliability(line)) is not None]
     if diagrams:
         pieces.append(tag("h3", "Does the estimated precision hold?"))
@@ -70,7 +77,11 @@ def directions_section(directions: Sequence[DirectionNumbers]) -> list[Markup]:
     if not directions:
         return []
     legend = tag("p", tag("span", "kept"), tag("span", "rejected", class_="rest"), class_="legend")
-    pieces = [_bars(directions), legend, _table(directions)]
+    margin = (
+        "The margin of a pair tells how much nearer its sides are to each other than to the rest of their "
+        "neighbourhoods."
+    )
+    pieces = [_bars(directions), legend, _table(directions), tag("p", margin, class_="note")]
     if any(item.precision.estimated for item in directions):
         note = (
             "Curves and tables of estimated precision count the pairs that are kept and, in grey, those that only the "

@@ -8,7 +8,7 @@ from seamlessalign.html_page import Row, row_of, table_of
 from seamlessalign.markup import Markup, join, tag
 from seamlessalign.pipelines.known_languages import MIXED, NO_SPEECH, UNCERTAIN, Confusion
 from seamlessalign.pipelines.report_numbers import LanguageHours, RunNumbers
-from seamlessalign.pipelines.report_parts import hours
+from seamlessalign.pipelines.report_parts import hours, with_options
 from seamlessalign.rows import SAMPLE_RATE
 
 _SHOWN_LANGUAGES = 30  # bars in the chart; the table beside it has all
@@ -60,10 +60,10 @@ def confusion_section(confusion: Confusion | None) -> list[Markup]:
     """Known languages by told ones, in recordings and hours of speech; how to have it where nothing is known."""
     if confusion is None:
         told = (
-            "Where you know the languages of recordings, give them to the report, seamlessalign report DIR --languages "
-            "LIST.jsonl, or have a run hear recordings of stated language too, with speech.lid.check_stated: true."
+            "Where you know the languages of recordings, give them to the report, with --languages LIST.jsonl, or "
+            "have a run hear recordings of stated language too, with speech.lid.check_stated: true."
         )
-        return [tag("p", told, class_="note")]
+        return [tag("p", *with_options(told), class_="note")]
     notes = _left_out(confusion)
     if not confusion.recordings:
         return [tag("p", notes or "No recording of a known language was heard.", class_="note")]

@@ -86,11 +86,10 @@ def lengths_section(
         "Of pairs, those that are kept; a side that is text has characters."
     )
     head = ("", "rows", "5 %", "median", "95 %", "hours")
-    return [
-        tag("p", about, class_="about"),
-        tag("div", *shown, class_="figures"),
-        table_of(head, rows, numeric=range(1, 6)),
-    ]
+    pictures = tag("div", *shown, class_="figures")
+    if not rows:  # nothing has been segmented yet
+        return [pictures]
+    return [tag("p", about, class_="about"), pictures, table_of(head, rows, numeric=range(1, 6))]
 
 
 def _chart(

@@ -20,6 +20,8 @@ import yaml
 
 from seamlessalign import storage
 from seamlessalign.errors import InputError, StorageError
+from seamlessalign.pipelines.folder import RunFolder, stages_of
+from seamlessalign.pipelines.ledger import marks_of
 from seamlessalign.pipelines.report_counts import ONLY_THE_CUT, FineCounts, PrecisionCounts
 from seamlessalign.pipelines.report_lengths import SideLengths, fine_lengths, side_lengths
 from seamlessalign.rows import SAMPLE_RATE, LedgerLine
@@ -140,18 +142,22 @@ def read_run(run_dir: str) -> RunNumbers:
     )
     has = {
         "run.yaml": config is not None,
-        "ledger.parquet": ledger is not None,
+        "ledger.parquet": storage.exists(storage.join(run_dir, "ledger.parquet")),
         "recordings": numbers.languages is not None,
         "segments": numbers.spans is not None,
         "sentences": numbers.sentences is not None,
         "pairs": directions is not None,
-        "corpus": bool(parts_of(run_dir, "corpus")),
+        "corpus": bool(parts_of(run_dir, "corpus")) or _kept_nothing(directions),
     }
     if not any(has.values()):
         raise InputError(f"{run_dir}: holds none of run.yaml, ledger.parquet and the tables; give a run's folder")
     never = ("segments", "sentences") if config is not None and is_rebuilt(config) else ()
     numbers.missing += [name for name, there in has.items() if not there and name not in never]
     return numbers
+
+
+def _kept_nothing(directions: list[DirectionNumbers] | None) -> bool:
+    return directions is not None and not any(item.kept for item in directions)
 
 
 def is_rebuilt(config: Mapping[str, Any]) -> bool:
@@ -219,9 +225,12 @@ def written_config(run_dir: str) -> dict[str, Any] | None:
 
 
 def _read_ledger(run_dir: str) -> list[LedgerLine] | None:
+    """The lines of `ledger.parquet`, which is written at the end; before that, those of the shards that are done."""
     uri = storage.join(run_dir, "ledger.parquet")
     if not storage.exists(uri):
-        return None
+        folder = RunFolder(run_dir)
+        done = [line for stage in stages_of(folder) for mark in marks_of(folder, stage) for line in mark.lines]
+        return done or None
     names = [item.name for item in fields(LedgerLine)]
     maps = ("dropped", "samples_dropped", "seconds", "models")
     lines = []

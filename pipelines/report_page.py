@@ -1,5 +1,6 @@
 """The sections of a report, in the order in which they are read."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ def sections_of(run_dir: str, numbers: RunNumbers, details: RunDetails) -> Itera
         ("funnel", "From audio to pairs", _funnel(numbers, stages)),
         ("next", "What to do next", steps_section(run_dir, directions, mined=not is_rebuilt(numbers.config or {}))),
         ("labels", "What listeners said", labels_section(details.labels)),
-        ("evaluation", "Measured against the truth", evaluation_section(numbers.evaluation)),
+        ("evaluation", "Measured against the truth", evaluation_section(numbers.evaluation, directions)),
         ("directions", "Directions and scores", directions_section(directions)),
         ("languages", "Languages", [*languages, *told]),
         ("lengths", "Lengths", lengths),
@@ -77,7 +78,7 @@ def sections_of(run_dir: str, numbers: RunNumbers, details: RunDetails) -> Itera
         ("samples", "Sample pairs", sample_section(details.samples)),
     ]
     shown = [(name, heading, content) for name, heading, content in sections if content]
-    yield _head(numbers, stages)
+    yield _head(run_dir, numbers, stages)
     yield tag("nav", *(tag("a", heading, href=f"#{name}") for name, heading, _ in shown), aria_label="Sections")
     for name, heading, content in shown:
         yield tag("section", tag("h2", heading), *content, id=name)
@@ -115,15 +116,16 @@ def _stages(ledger: Sequence[LedgerLine]) -> dict[str, _Stage]:
     return {name: stage for name, stage in stages.items() if stage.lines}
 
 
-def _head(numbers: RunNumbers, stages: dict[str, _Stage]) -> Markup:
+def _head(run_dir: str, numbers: RunNumbers, stages: dict[str, _Stage]) -> Markup:
     about = [f"Written {numbers.date}"] if numbers.date else []
     about += [f"configuration {numbers.digest[:16]}"] if numbers.digest else []
     tiles = tag("dl", *(_tile(*tile) for tile in _headline(numbers, stages)), class_="tiles")
     pieces = [tag("h1", numbers.name or "Unnamed run"), tag("p", " · ".join(about), class_="about"), tiles]
     if numbers.missing:
         listed = ", ".join(numbers.missing)
-        text = f"This run is not complete. Missing: {listed}. Numbers that need them are left out."
-        pieces.append(tag("p", text, class_="warning"))
+        text = f"This run is not complete. Missing: {listed}. Numbers that need them are left out. Where it stands: "
+        command = tag("code", f"seamlessalign status {shlex.quote(run_dir.rstrip('/') or '/')}")
+        pieces.append(tag("p", text, command, class_="warning"))
     for warning in _disagreements(numbers, stages):
         pieces.append(tag("p", warning, class_="warning"))
     return tag("header", *pieces)
@@ -219,10 +221,12 @@ def _funnel(numbers: RunNumbers, stages: dict[str, _Stage]) -> list[Markup]:
                 tag("p", f"{name}: rows or hours do not add up in {len(unbalanced)} shard(s): {listed}", class_="bad")
             )
     about = (
-        "✓: in every shard, what went in equals what was kept plus what was dropped, in rows and in samples. Spans "
-        "overlap, so that they have more hours than the speech they are made of; a pair has those of its first side "
-        "that is audio."
+        "✓: in every shard, what went in equals what was kept plus what was dropped, in rows and in samples. A span is "
+        "a stretch of speech that may be a sentence; spans overlap, so that they have more hours than the speech they "
+        "are made of. A pair has the hours of its first side that is audio."
     )
+    if "decoys" in stages:
+        about += " Decoys are sentences that no recording says, by which precision is estimated."
     head = ("", "in", "kept", "share", "hours in", "hours kept", "balance")
     return [*pieces, table_of(head, rows, numeric=range(1, 7)), *notes, tag("p", about, class_="note")]
 

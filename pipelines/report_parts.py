@@ -1,5 +1,8 @@
-"""How the sections of a report write lengths of time, reasons and figures."""
+"""How the sections of a report write lengths of time, reasons, figures and options."""
 
+import re
+
+from seamlessalign.markup import Markup, tag
 from seamlessalign.rows import SAMPLE_RATE
 
 
@@ -11,6 +14,12 @@ def hours(samples: int) -> str:
     if seconds >= 3600:
         return f"{seconds / 3600:,.1f} h" if seconds >= 360_000 else f"{seconds / 3600:.2f} h"
     return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
+
+
+def with_options(text: str) -> list[str | Markup]:
+    """A text in which options, such as --to, are set as code."""
+    pieces = re.split(r"(--[a-z][a-z-]*)", text)
+    return [tag("code", piece) if place % 2 else piece for place, piece in enumerate(pieces)]
 
 
 def tidy(reason: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from seamlessalign.html_page import Row, row_of, table_of
 from seamlessalign.markup import Markup, tag
 from seamlessalign.pipelines.report_numbers import DirectionNumbers
-from seamlessalign.pipelines.report_parts import hours
+from seamlessalign.pipelines.report_parts import hours, with_options
 
 _CUTS = (0.95, 0.9, 0.8, 0.7, 0.5)
 _FEW_PAIRS = 100  # below which a precision is not proposed where a lower one keeps more
@@ -65,7 +65,12 @@ def steps_section(run_dir: str, directions: Sequence[DirectionNumbers], *, mined
     ]
     steps = [step for step in steps if mined or not step[1].startswith("seamlessalign filter")]
     listed = [
-        tag("li", tag("b", title), tag("pre", tag("code", command), tabindex=0), tag("p", told, class_="note"))
+        tag(
+            "li",
+            tag("b", title),
+            tag("pre", tag("code", command), tabindex=0),
+            tag("p", *with_options(told), class_="note"),
+        )
         for title, command, told in steps
     ]
     return [*pieces, tag("ol", *listed, class_="steps")]

@@ -80,9 +80,11 @@ def _precision_lines(root: str) -> list[str]:
 
 
 def _speed_lines(lines: list[LedgerLine]) -> list[str]:
-    shown = [f"{'step':<18} {'core-seconds':>12} {'hours of audio per core-hour':>30}"]
-    for step, (seconds, speed) in steps_per_core_hour(lines).items():
-        shown.append(f"{step:<18} {seconds:>12.1f} {f'{speed:.1f}' if speed else '-':>30}")
+    steps = steps_per_core_hour(lines)
+    width = max((len(step) for step in steps), default=4)
+    shown = [f"{'step':<{width}} {'core-seconds':>12} {'hours of audio per core-hour':>30}"]
+    for step, (seconds, speed) in steps.items():
+        shown.append(f"{step:<{width}} {seconds:>12.1f} {f'{speed:.1f}' if speed else '-':>30}")
     peak = max((line.peak_rss for line in lines), default=0)
     shown.append(f"peak memory of a worker: {peak / 2**30:.2f} GiB")
     return shown

@@ -17,6 +17,7 @@ from seamlessalign.errors import InputError, StorageError
 from seamlessalign.pipelines import report_samples
 from seamlessalign.pipelines.driver import JobResult
 from seamlessalign.pipelines.folder import RunFolder
+from seamlessalign.pipelines.ledger import Mark, write_mark
 from seamlessalign.pipelines.report import build_report
 from seamlessalign.pipelines.report_parts import hours
 from seamlessalign.pipelines.summary import summary_text
@@ -269,6 +270,36 @@ def test_run_that_has_only_begun(tmp_path: Path) -> None:
     page = Page(Path(build_report(str(tmp_path))).read_text("utf-8"))
     assert set(page.numbers.values()) == {"–"}
     assert "Missing: ledger.parquet, recordings, segments, sentences, pairs, corpus." in page.text
+
+
+def test_a_run_at_work_has_the_shards_that_are_done(finished: tuple[FakeRun, str, Page], tmp_path: Path) -> None:
+    run, _, whole = finished
+    shutil.copytree(run.root, tmp_path / "run")
+    (tmp_path / "run/ledger.parquet").unlink()
+    folder = RunFolder(str(tmp_path / "run"))
+    lines = [line for line in run.ledger if line.stage == "pairs"]
+    for line in lines:
+        write_mark(folder, Mark("mine", line.shard, line.digest, [], [line]))
+    page = Page(Path(build_report(folder.root)).read_text("utf-8"))
+    assert "Missing: ledger.parquet." in page.text and f"seamlessalign status {folder.root}" in page.text
+    assert page.checks == {"pairs": whole.checks["pairs"]}
+    entered, kept = (sum(getattr(line, name) for line in lines) for name in ("rows_in", "rows_kept"))
+    assert ["candidate pairs", f"{entered:,}", f"{kept:,}"] in [row[:3] for row in page.cells]
+
+
+def test_a_run_that_kept_nothing_is_complete(finished: tuple[FakeRun, str, Page], tmp_path: Path) -> None:
+    run, _, whole = finished
+    assert "Measured before pairs were chosen again" not in whole.text
+    shutil.copytree(run.root, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/corpus")
+    for part in (tmp_path / "run/pairs").rglob("*.parquet"):
+        table = pq.read_table(part, partitioning=None)
+        column = table.schema.get_field_index("kept")
+        none = pa.array([False] * table.num_rows)
+        pq.write_table(table.set_column(column, table.schema.field("kept"), none), part)
+    page = Page(Path(build_report(str(tmp_path / "run"))).read_text("utf-8"))
+    assert page.numbers["pairs_kept"] == "0" and "not complete" not in page.text
+    assert "Measured before pairs were chosen again" in page.text  # evaluation.json is of what was kept before
 
 
 def test_lost_rows_are_seen(tmp_path: Path) -> None:
