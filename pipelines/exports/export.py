@@ -126,7 +126,7 @@ def _drive(
     config = read_config(order.run) if any(plan.to_cut.values()) else None
     facts = read_facts(order.run)
     metadata = {"seamlessalign.digest": facts.digest or "", "seamlessalign.models": models_json(facts)}
-    work = Work(order.run, target, order.format, digest, tables.parts["corpus"], config, metadata, beside)
+    work = Work(order.run, target, order.format, digest, tables.parts.get("corpus", {}), config, metadata, beside)
     dones = _all_done(plan, work, folder, order.workers or len(os.sched_getaffinity(0)))
     written = sorted(
         (done.written for done in dones), key=lambda one: (one.shard.split or "", one.shard.direction, one.shard.number)
@@ -299,7 +299,7 @@ def _record(order: Order, plan: Plan, dones: Sequence[Done], tally: Tally, files
 
 def _beside(tables: RunTables, direction: str) -> frozenset[str]:
     """What the run has beside the corpus of a direction. Raises InputError where it is not all made."""
-    corpus = {uri.rsplit("/", 1)[-1] for uri in tables.parts["corpus"].get(direction, [])}
+    corpus = {uri.rsplit("/", 1)[-1] for uri in tables.parts.get("corpus", {}).get(direction, [])}
     found = set()
     for stage in SIDE_STAGES:
         if stage not in stages_of(tables.folder) and stage not in tables.parts:

@@ -100,7 +100,7 @@ def make_plan(tables: RunTables, asked: Asked, sets: EvaluationSets | None, fold
     """
     chooser = Chooser(tables, asked.rule)
     names = directions_asked(chooser, tables, asked)
-    origins = _origins(tables)
+    origins, corpus = _origins(tables), tables.parts.get("corpus", {})
     with ExitStack() as stack:
         choices = []
         for name in names:
@@ -113,7 +113,7 @@ def make_plan(tables: RunTables, asked: Asked, sets: EvaluationSets | None, fold
             left = choice.reasons.left
             split = division.split[begin : begin + len(left)] if division else None
             begin += len(left)
-            part, row = _places(tables.parts["corpus"].get(name, []), choice, left)
+            part, row = _places(corpus.get(name, []), choice, left)
             to_cut[name] = int((part < 0).sum())
             order = _in_order(choice, left, part, row)
             for number, split_name in enumerate(division.names if division else (None,)):
@@ -137,9 +137,13 @@ def make_plan(tables: RunTables, asked: Asked, sets: EvaluationSets | None, fold
 
 def check_asked(tables: RunTables, asked: Asked) -> list[str]:
     """The directions that are meant. Raises InputError for what the run does not have, ConfigError."""
-    if "pairs" not in tables.parts or "corpus" not in tables.parts:
+    if "pairs" not in tables.parts or ("corpus" not in tables.parts and _kept_some(tables)):
         raise InputError(f"{tables.root}: has no corpus to export; is it a finished run?")
     return directions_asked(Chooser(tables, asked.rule), tables, asked)
+
+
+def _kept_some(tables: RunTables) -> bool:
+    return bool(tables.ask("select 1 from pairs where kept limit 1").num_rows)
 
 
 def directions_asked(chooser: Chooser, tables: RunTables, asked: Asked) -> list[str]:

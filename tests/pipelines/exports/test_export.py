@@ -115,6 +115,26 @@ def test_pairs_of_a_lower_cut_are_cut_anew(run: MadeRun, tmp_path: Path) -> None
             assert (rate, row["tgt_license"], row["tgt_source"]) == (16_000, about["license"], about["source"])
 
 
+def test_a_run_that_kept_nothing_is_exported_at_a_lower_cut(
+    run: MadeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "run"
+    shutil.copytree(run.root, root)
+    shutil.rmtree(root / "corpus")  # of a direction that keeps nothing no corpus is written
+    for part in (root / "pairs").rglob("*.parquet"):
+        table = pq.ParquetFile(part).read()
+        changed = {"kept": [False] * table.num_rows, "drop_reason": ["below_threshold"] * table.num_rows}
+        for name, values in changed.items():
+            place = table.schema.get_field_index(name)
+            table = table.set_column(place, table.schema.field(name), pa.array(values, table.schema.field(name).type))
+        pq.write_table(table, part)
+    assert _export(root, tmp_path / "as-kept") == 2
+    assert "no pair is left to export: below_threshold" in capsys.readouterr().err
+    pair = max(run.pairs["eng-frA"], key=lambda row: row["margin"])
+    assert _export(root, tmp_path / "lower", "--threshold", str(pair["margin"]), "--direction", "eng-frA") == 0
+    assert [row["pair_id"] for row in _rows(tmp_path / "lower/eng-frA")] == [pair["pair_id"]]
+
+
 def test_what_cannot_be_cut_is_counted_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = make_run(tmp_path, recordings=2)
     gone, changed = (Path(one["uri"]) for one in made.recordings if one["lang"] == "fra")
