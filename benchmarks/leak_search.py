@@ -17,10 +17,11 @@ import pyarrow as pa
 
 from benchmarks.measured import cores
 from seamlessalign.mining.text_filters import fold
-from seamlessalign.pipelines.exports.near_texts import MIN_CHARACTERS, KnownTexts
+from seamlessalign.pipelines.exports.near_texts import KnownTexts
 
 _ROUNDS = 3
 _SURE = 95.0
+_LEAST_CHARACTERS = 20  # of which both know enough
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("--demo", type=Path, required=True, help="the folder that `seamlessalign demo` wrote")
     files = sorted((parser.parse_args().demo / "data" / "texts").iterdir())
     lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
-    folded = [text for text in fold(pa.array(lines)).to_pylist() if len(text) >= MIN_CHARACTERS]
+    folded = [text for text in fold(pa.array(lines)).to_pylist() if len(text) >= _LEAST_CHARACTERS]
     known, texts = folded[::4], [text for number, text in enumerate(folded) if number % 4]
     print(f"{cores()} cores; {len(texts):,} texts, {len(known):,} in the set")
 

@@ -21,6 +21,7 @@ SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".g722", ".a
 FILM_SUFFIXES = (".m4a", ".mp4", ".mov", ".mkv", ".mka", ".webm", ".aac", ".amr", ".wma", ".3gp", ".avi", ".flv")
 AUDIO_SUFFIXES = (*SOUND_SUFFIXES, *FILM_SUFFIXES)
 TEXT_SUFFIXES = (".txt", ".txt.gz")
+NO_AUDIO = "it holds no audio"  # the problem of a container
 _ABOUT = ("lang", "license", "source")  # what may be told of a recording
 _MANIFEST_KEYS = {"path", "uri", *_ABOUT}
 
@@ -193,7 +194,7 @@ def _opened(file: InputFile, *, named: bool) -> Iterator[InputFile]:
         return
     yield from inside
     if named and not inside:
-        yield replace(file, problem="it holds no audio")
+        yield replace(file, problem=NO_AUDIO)
 
 
 def _tar(file: InputFile) -> Iterator[InputFile]:

@@ -15,21 +15,25 @@ from seamlessalign.pipelines.curation.labelled_precision import CONFIDENCE, Prec
 from seamlessalign.pipelines.curation.labels import Labels
 from seamlessalign.pipelines.exports.card_limits import limits
 from seamlessalign.pipelines.exports.card_loading import loading
+from seamlessalign.pipelines.exports.card_markdown import Rows, code, plain, table
 from seamlessalign.pipelines.exports.choice import Chooser, Rule
 from seamlessalign.pipelines.exports.export_folder import ExportFolder
 from seamlessalign.pipelines.exports.formats import FORMATS
-from seamlessalign.pipelines.exports.near_texts import MIN_CHARACTERS, MIN_SHARED
+from seamlessalign.pipelines.exports.near_texts import MIN_DENSE_GRAMS, MIN_GRAMS, MIN_SHARED
 from seamlessalign.pipelines.exports.plan import Plan
 from seamlessalign.pipelines.exports.run_facts import RunFacts
-from seamlessalign.pipelines.exports.tally import DirectionTally, Tally, by_value
+from seamlessalign.pipelines.exports.tally import DirectionTally, Tally, by_value, told_hours
 from seamlessalign.pipelines.report_numbers import rule_of
 from seamlessalign.pipelines.run_tables import RunTables
 from seamlessalign.pipelines.selection import Cut
 from seamlessalign.rows import SAMPLE_RATE
 
-_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+# pairs below which a corpus is of the hub's size
+_SIZES = (
+    (10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"),
+    (10**8, "10M<n<100M"), (10**9, "100M<n<1B"), (10**10, "1B<n<10B"), (10**11, "10B<n<100B"), (10**12, "100B<n<1T"),
+)  # fmt: skip
 _SHOWN_SOURCES = 20
-Rows = Sequence[Sequence[str]]  # of a table, cell by cell
 # identifiers of licences that the hub knows and recordings are likely to have; others are `other` there
 _HUB_LICENSES = {
     "apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0",
@@ -45,31 +49,31 @@ def card_text(tables: RunTables, rule: Rule, plan: Plan, tally: Tally, record: d
     pairs, hours = (sum(getattr(one, name) for one in tally.directions.values()) for name in ("pairs", "hours"))
     pieces = [
         f"---\n{_front_matter(title, tally, record)}---",
-        f"# {_plain(title)}",
+        f"# {plain(title)}",
         f"Pairs of speech and its translation, mined with SeamlessAlign {__version__}: {pairs:,} pairs, "
-        f"{_hours(hours)} hours of speech on their first side that is speech, in {len(tally.directions)} "
+        f"{told_hours(hours)} hours of speech on their first side that is speech, in {len(tally.directions)} "
         f"direction{'' if len(tally.directions) == 1 else 's'}. In the name of a direction, a side that ends in A is "
         "speech. Audio has one channel at 16 kHz.",
         "## What is in it",
-        _table(("direction", "split", "pairs", "hours, source", "hours, target"), _counts(tally)),
+        table(("direction", "split", "pairs", "hours, source", "hours, target"), _counts(tally)),
         "## How to load it",
         _loading(tally, record),
         "## How sure the pairs are",
-        _table(
+        table(
             ("direction", "chosen by", "the run's own cut", "margin: least, median, most", "estimated precision, mean"),
             [_sureness(name, one, plan, tables) for name, one in tally.directions.items()],
         ),
         *_labelled(tables, rule, tally),
         "## Licences and sources",
         "The licence and the source of each recording are in every row, as whoever gave the recordings stated them.",
-        _table(("licence", "sides that are speech"), _values(one.licenses for one in tally.directions.values())),
-        _table(("source", "sides that are speech"), _values(one.sources for one in tally.directions.values())),
+        table(("licence", "sides that are speech"), _values(one.licenses for one in tally.directions.values())),
+        table(("source", "sides that are speech"), _values(one.sources for one in tally.directions.values())),
         "## Known limits",
         "\n".join(f"- {line}" for line in limits(tally, plan, record, facts)),
         "## How it was made",
         *_making(plan, record, facts),
         "## What was left out",
-        _table(("direction", "pairs in the run", "left out", "why"), _left_out(record)),
+        table(("direction", "pairs in the run", "left out", "why"), _left_out(record)),
     ]  # fmt: skip
     return "\n\n".join(piece for piece in pieces if piece) + "\n"
 
@@ -106,7 +110,7 @@ def _front_matter(title: str, tally: Tally, record: dict[str, Any]) -> str:
         "multilinguality": ["translation"],
         "language_creators": ["found"],
         "annotations_creators": ["machine-generated"],
-        "size_categories": [next((name for most, name in _SIZES if pairs < most), "n>10M")],
+        "size_categories": [size_category(pairs)],
         "tags": ["speech-translation", "speech", "mined"],
     }
     if configs := _configs(tally, record["format"]):
@@ -136,6 +140,11 @@ def hub_license(name: str | None) -> str:
     return plain if plain in _HUB_LICENSES else "other"
 
 
+def size_category(pairs: int) -> str:
+    """What the hub calls a corpus of so many pairs."""
+    return next((name for most, name in _SIZES if pairs < most), "n>1T")
+
+
 # Sections
 
 
@@ -143,9 +152,10 @@ def _counts(tally: Tally) -> Rows:
     rows = []
     for name, one in tally.directions.items():
         for split, counts in one.splits.items():
+            sides = Direction.parse(name)
             hours = [
-                _hours(counts.samples[side] / SAMPLE_RATE / 3600) if counts.samples[side] else "text"
-                for side in ("src", "tgt")
+                told_hours(counts.samples[side] / SAMPLE_RATE / 3600) if is_audio else "text"
+                for side, is_audio in (("src", sides.src.is_audio), ("tgt", sides.tgt.is_audio))
             ]
             rows.append((name, split or "all", f"{counts.pairs:,}", *hours))
     return rows
@@ -161,7 +171,7 @@ def _sureness(name: str, one: DirectionTally, plan: Plan, tables: RunTables) -> 
     precision = "unknown" if one.precision is None else f"{one.precision:.3f}"
     if own.decoys is not None and one.precision is not None:
         precision += f", from decoys: {own.decoys}"
-    return name, plan.by[name], _plain(cut), told, _plain(precision)
+    return name, plain(plan.by[name]), plain(cut), told, plain(precision)
 
 
 def _labelled(tables: RunTables, rule: Rule, tally: Tally) -> list[str]:
@@ -182,7 +192,7 @@ def _labelled(tables: RunTables, rule: Rule, tally: Tally) -> list[str]:
     return [
         f"People listened to pairs that were drawn at random. Of all pairs with so great a margin, before overlaps and "
         f"labels left some out, this share is right, with an interval of {CONFIDENCE:.0%}:",
-        _table(("direction", "margin at least", "right", "interval", "labels: right, wrong, unsure"), rows),
+        table(("direction", "margin at least", "right", "interval", "labels: right, wrong, unsure"), rows),
     ]
 
 
@@ -194,7 +204,7 @@ def _precision(found: Precision) -> Sequence[str]:
 def _values(counters: Iterable[Counter[tuple[str, str | None]]]) -> Rows:
     counts = by_value(counters)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0] or ""))
-    rows = [("not stated" if name is None else _code(name), f"{pairs:,}") for name, pairs in ordered[:_SHOWN_SOURCES]]
+    rows = [("not stated" if name is None else code(name), f"{pairs:,}") for name, pairs in ordered[:_SHOWN_SOURCES]]
     if rest := ordered[_SHOWN_SOURCES:]:
         rows.append((f"{len(rest):,} others", f"{sum(pairs for _, pairs in rest):,}"))
     return rows
@@ -203,18 +213,18 @@ def _values(counters: Iterable[Counter[tuple[str, str | None]]]) -> Rows:
 def _making(plan: Plan, record: dict[str, Any], facts: RunFacts) -> list[str]:
     pieces = [
         "The run's configuration has the digest "
-        f"{_code(facts.digest) if facts.digest else 'unknown'}, this export {_code(record['digest'])}; `export.json` "
+        f"{code(facts.digest) if facts.digest else 'unknown'}, this export {code(record['digest'])}; `export.json` "
         "has what was asked for. "
         + (
-            f"Pairs were scored with the margin {_code(facts.margin)} over {facts.k} neighbours and chosen by the "
-            f"strategy {_code(facts.strategy)}."
+            f"Pairs were scored with the margin {code(facts.margin)} over {facts.k} neighbours and chosen by the "
+            f"strategy {code(facts.strategy)}."
             if facts.margin and facts.k and facts.strategy
             else ""
         )
     ]
     if facts.models:
-        rows = [(_code(name), _code(sha)) for name, sha in facts.models.items()]
-        pieces.append(_table(("model", "SHA-256"), rows))
+        rows = [(code(name), code(sha)) for name, sha in facts.models.items()]
+        pieces.append(table(("model", "SHA-256"), rows))
     if plan.splits is not None:
         shares = ", ".join(f"{name} {share:g}" for name, share in plan.splits["asked"].items())
         pieces.append(
@@ -229,7 +239,7 @@ def _making(plan: Plan, record: dict[str, Any], facts: RunFacts) -> list[str]:
             f"Pairs were compared with {plan.evaluation['texts']:,} texts and {plan.evaluation['sounds']:,} sounds of "
             f"evaluation sets. Left out, and listed in `leaks.tsv`: {counts}. Texts are the same whatever their case, "
             f"punctuation and spaces, and near from {MIN_SHARED:g} of shared character 4-grams on, where both have "
-            f"{MIN_CHARACTERS} characters."
+            f"{MIN_GRAMS} different ones ({MIN_DENSE_GRAMS} in Chinese, Japanese and Korean)."
         )
     return [piece.strip() for piece in pieces]
 
@@ -238,7 +248,7 @@ def _left_out(record: dict[str, Any]) -> Rows:
     rows = []
     for name, counts in record["directions"].items():
         reasons = sorted(counts["left_out"].items(), key=lambda item: (-item[1], item[0]))
-        told = ", ".join(f"{_code(reason)} {count:,}" for reason, count in reasons)
+        told = ", ".join(f"{code(reason)} {count:,}" for reason, count in reasons)
         rows.append((name, f"{counts['in_run']:,}", f"{sum(counts['left_out'].values()):,}", told or "none"))
     return rows
 
@@ -248,29 +258,3 @@ def _loading(tally: Tally, record: dict[str, Any]) -> str:
     name, one = max(tally.directions.items(), key=lambda item: item[1].pairs)
     split, _ = max(one.splits.items(), key=lambda item: item[1].pairs)
     return f"```python\n{loading(record['format'], name, split)}\n```"
-
-
-# Markdown
-
-
-def _hours(hours: float) -> str:
-    return f"{hours:,.2f}" if hours >= 1 else f"{hours:.4f}"
-
-
-def _table(head: Sequence[str], rows: Rows) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) if rows else ""
-
-
-def _plain(text: str) -> str:
-    """Text in which nothing is markup."""
-    return re.sub(r"([\\`*_{}\[\]<>#|!~&])", r"\\\1", _one_line(text))
-
-
-def _code(text: str) -> str:
-    """Text that comes from data, as such: nothing in it is markup."""
-    return f"`{_one_line(text).replace('`', chr(39)).replace('|', '¦')}`"
-
-
-def _one_line(text: str) -> str:
-    return "".join(sign if sign.isprintable() else " " for sign in " ".join(text.split())) or " "

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from seamlessalign.pipelines.exports.card_markdown import code
+from seamlessalign.pipelines.exports.evaluation_sets import not_compared
 from seamlessalign.pipelines.exports.plan import Plan
 from seamlessalign.pipelines.exports.run_facts import RunFacts
 from seamlessalign.pipelines.exports.tally import SYNTHETIC, Tally, by_value
@@ -36,7 +38,7 @@ def limits(tally: Tally, plan: Plan, record: dict[str, Any], facts: RunFacts) ->
         least = f", the least sure of them {tally.least_lang_prob:.2f}" if tally.least_lang_prob is not None else ""
         lines.append(
             f"The language of {tally.guessed:,} of {tally.recordings:,} recordings was told by a model"
-            f"{f' ({facts.speech_lid})' if facts.speech_lid else ''} and may be wrong{least}."
+            f"{f' ({code(facts.speech_lid)})' if facts.speech_lid else ''} and may be wrong{least}."
         )
     if plan.evaluation is None:
         lines.append(
@@ -46,6 +48,7 @@ def limits(tally: Tally, plan: Plan, record: dict[str, Any], facts: RunFacts) ->
         lines.append("Only texts of evaluation sets were compared: speech of one may be in here.")
     else:
         lines.append("A sound of an evaluation set that is only a part of a recording here was not looked for.")
+    lines += [f"{line}; `export.json` names them." for line in not_compared(plan.evaluation)]
     if plan.splits is None and pairs:
         lines.append("It is not divided: take care that a split of your own puts no recording on two sides.")
     lines += [f"{note}." for note in plan.notes]

@@ -11,7 +11,7 @@ import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,9 +22,9 @@ from seamlessalign import storage
 from seamlessalign.errors import ConfigError, InputError, SeamlessAlignError
 from seamlessalign.languages import find_language
 from seamlessalign.mining.text_filters import fold
-from seamlessalign.pipelines.inputs import AUDIO_SUFFIXES, find_recordings
+from seamlessalign.pipelines.inputs import AUDIO_SUFFIXES, NO_AUDIO, find_recordings
 from seamlessalign.secrets import redact_uri
-from seamlessalign.sources import audio_columns, is_http, is_tar
+from seamlessalign.sources import audio_columns, is_http, is_tar, place_of
 
 _LINES = (".txt", ".dev", ".devtest", ".test")  # a sentence a line; and files named for a language, newstest.de
 _TABLES = {".tsv": "\t", ".csv": ","}
@@ -40,26 +40,29 @@ class EvaluationSets:
     )  # folded → where it first stands, and as it is there
     sounds: list[str] = field(default_factory=list)  # uris as `recording_file` takes them
     files: Counter[str] = field(default_factory=Counter)  # by place that was given: files that were read
-    others: list[str] = field(default_factory=list)  # files in folders that are neither text nor sound
+    others: list[str] = field(default_factory=list)  # files in folders that gave neither text nor sound
     undecoded: list[str] = field(default_factory=list)  # sounds that are compared by their bytes alone
 
     def told(self) -> dict[str, Any]:
         """For `export.json`."""
         return {
             "files": dict(self.files), "texts": len(self.texts), "sounds": len(self.sounds),
-            "not_looked_at": sorted(map(redact_uri, self.others)),
+            "not_compared": sorted(map(redact_uri, self.others)),
             "not_decoded": sorted(map(redact_uri, self.undecoded)),
         }  # fmt: skip
 
-    def _add(self, rows: Iterator[tuple[str, str]]) -> None:
-        held: list[tuple[str, str]] = []
+    def _add(self, rows: Iterator[tuple[str, str]]) -> int:
+        """Take rows of a place and a text; how many have a letter, of which there may be others that say the same."""
+        held, count = list[tuple[str, str]](), 0
         for row in rows:
             if _LETTER.search(row[1]):
                 held.append(row)
+                count += 1
             if len(held) >= 10_000:
                 self._fold(held)
                 held = []
         self._fold(held)
+        return count
 
     def _fold(self, rows: list[tuple[str, str]]) -> None:
         folded = fold(pa.array([text for _, text in rows], pa.string())).to_pylist()
@@ -77,42 +80,48 @@ def read_evaluation_sets(places: Sequence[str]) -> EvaluationSets:
         if kind is None:
             raise InputError(f"--not-in: {place}: there is no such file or folder")
         for uri in storage.list_files(place):
-            known = _read(uri, sets)
-            if not known and kind == "file":
+            found = _read(uri, sets)
+            if found is None and kind == "file":
                 raise InputError(
                     f"--not-in: {place}: is none of the files that are read: text ({', '.join(_LINES)}), "
                     f"{', '.join(_TABLES)}, .jsonl, .json, .parquet, or audio"
                 )
-            if known:
+            if found:
                 sets.files[place] += 1
             else:
                 sets.others.append(uri)
         if not sets.files[place]:
             raise InputError(f"--not-in: {place}: holds no text and no audio to compare with")
-    if not sets.texts and not sets.sounds:
-        raise InputError(f"--not-in: {', '.join(places)}: nothing in there is a sentence or a sound")
     return sets
 
 
-def _read(uri: str, sets: EvaluationSets) -> bool:
-    """Read a file; whether it is one of those that are."""
+def not_compared(told: Mapping[str, Any] | None) -> list[str]:
+    """What of evaluation sets was not compared, or not wholly, for people; told: as `EvaluationSets.told` has it."""
+    files, sounds = (len(told[name]) if told else 0 for name in ("not_compared", "not_decoded"))
+    lines = (
+        [f"{files:,} files in folders of evaluation sets gave no text and no sound to compare with"] if files else []
+    )
+    if sounds:
+        lines.append(f"{sounds:,} sounds of evaluation sets cannot be decoded and were compared byte by byte alone")
+    return lines
+
+
+def _read(uri: str, sets: EvaluationSets) -> int | None:
+    """Read a file: how many texts and sounds are in it, None where it is none of those that are read."""
     name = uri.rsplit("/", 1)[-1].lower()
     if name.endswith(AUDIO_SUFFIXES) or is_tar(uri):
-        _add_sounds(uri, sets)
-        return True
+        return _add_sounds(uri, sets)
     plain = name.removesuffix(".gz")
     suffix = f".{plain.rpartition('.')[2]}" if "." in plain else ""
     if suffix == ".parquet":
-        _read_parquet(uri, sets)
-    elif suffix in (".jsonl", ".json"):
-        sets._add(_json_rows(uri, by_line=suffix == ".jsonl"))
-    elif suffix in _TABLES:
-        sets._add(_table_rows(uri, _TABLES[suffix]))
-    elif suffix in _LINES or _is_language(suffix[1:]):
-        sets._add((f"{redact_uri(uri)}:{number}", line) for number, line in enumerate(_lines(uri), 1))
-    else:
-        return False
-    return True
+        return _read_parquet(uri, sets)
+    if suffix in (".jsonl", ".json"):
+        return sets._add(_json_rows(uri, by_line=suffix == ".jsonl"))
+    if suffix in _TABLES:
+        return sets._add(_table_rows(uri, _TABLES[suffix]))
+    if suffix in _LINES or _is_language(suffix[1:]):
+        return sets._add((f"{redact_uri(uri)}:{number}", line) for number, line in enumerate(_lines(uri), 1))
+    return None
 
 
 def _is_language(code: str) -> bool:
@@ -134,7 +143,7 @@ def _text(uri: str) -> str:
 
 
 def _lines(uri: str) -> list[str]:
-    return [line.removesuffix("\r") for line in _text(uri).split("\n")]
+    return re.split(r"\r\n|\n|\r", _text(uri))  # no other line end, such as that of Unicode, is one here
 
 
 def _table_rows(uri: str, delimiter: str) -> Iterator[tuple[str, str]]:
@@ -143,26 +152,46 @@ def _table_rows(uri: str, delimiter: str) -> Iterator[tuple[str, str]]:
             for cell in line.split("\t"):
                 yield f"{redact_uri(uri)}:{number}", cell
         return
-    reader = csv.reader(io.StringIO(_text(uri), newline=""), delimiter=delimiter)
+    # strict: a quote that is never closed would take all behind it for one text
+    reader = csv.reader(io.StringIO(_text(uri), newline=""), delimiter=delimiter, strict=True)
     try:
         for cells in reader:
             for cell in cells:
                 yield f"{redact_uri(uri)}:{reader.line_num}", cell
     except csv.Error as error:
-        raise InputError(f"--not-in: {redact_uri(uri)} line {reader.line_num}: {error}") from error
+        raise InputError(
+            f"--not-in: {redact_uri(uri)}:{reader.line_num}: is not CSV: {error}; give its texts as .txt, one a line"
+        ) from error
 
 
 def _json_rows(uri: str, *, by_line: bool) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(_lines(uri) if by_line else [_text(uri)], 1):
-        if not line.strip():
-            continue
-        place = f"{redact_uri(uri)}:{number}" if by_line else redact_uri(uri)
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
+    text, place = _text(uri), redact_uri(uri)
+    try:
+        values = enumerate([json.loads(text)] if not by_line else [])
+    except (ValueError, RecursionError) as error:
+        if not _is_json(text.lstrip().split("\n", 1)[0]):  # else it has a value a line, as manifests do
             raise InputError(f"--not-in: {place}: is not JSON: {error}") from error
-        for text in _strings(value):
-            yield place, text
+        by_line = True
+    for number, value in _values_of_lines(text, place) if by_line else values:
+        for found in _strings(value):
+            yield f"{place}:{number}" if by_line else place, found
+
+
+def _values_of_lines(text: str, place: str) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"--not-in: {place}:{number}: is not JSON: {error}") from error
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -173,36 +202,50 @@ def _strings(value: Any) -> Iterator[str]:
             yield value.encode("utf-8", "replace").decode()
         elif isinstance(value, dict):
             waiting += reversed(value.values())
-        elif isinstance(value, list):
+        elif isinstance(value, list | tuple):
             waiting += reversed(value)
 
 
-def _read_parquet(uri: str, sets: EvaluationSets) -> None:
+def _read_parquet(uri: str, sets: EvaluationSets) -> int:
     try:
         with storage.open_read(uri) as file:
             schema = pq.read_schema(file)
     except (pa.ArrowException, OSError) as error:
         told = str(error).splitlines()[0]
         raise InputError(f"--not-in: {redact_uri(uri)}: is not a readable Parquet file: {told}") from error
-    texts = [item.name for item in schema if pa.types.is_string(item.type) or pa.types.is_large_string(item.type)]
-    if texts:
-        sets._add(_parquet_rows(uri, texts))
-    if audio_columns(schema):
-        _add_sounds(uri, sets)
+    sounds = audio_columns(schema)  # structs with a path that is no text
+    texts = [item.name for item in schema if item.name not in sounds and _has_text(item.type)]
+    found = sets._add(_parquet_rows(uri, texts)) if texts else 0
+    return found + (_add_sounds(uri, sets) if sounds else 0)
+
+
+def _has_text(kind: pa.DataType) -> bool:
+    """Whether values of a type hold texts: themselves, or in lists, in structs as of translations, in a dictionary."""
+    if pa.types.is_dictionary(kind):
+        return _has_text(kind.value_type)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return True
+    return any(_has_text(kind.field(number).type) for number in range(kind.num_fields))
 
 
 def _parquet_rows(uri: str, columns: list[str]) -> Iterator[tuple[str, str]]:
     number = 0
     for batch in storage.read_batches(uri, columns):
         for row in batch.to_pylist():
-            for text in row.values():
-                if text is not None:
-                    yield f"{redact_uri(uri)}:{number}", text
+            for text in _strings(row):
+                yield f"{redact_uri(uri)}:{number}", text
             number += 1
 
 
-def _add_sounds(uri: str, sets: EvaluationSets) -> None:
+def _add_sounds(uri: str, sets: EvaluationSets) -> int:
+    count = 0
     for found in find_recordings([uri]):
-        if found.problem is not None:
+        is_inside = (
+            place_of(found.uri).member is not None
+        )  # what is told beside it, and may be wrong, says nothing here
+        if found.problem is not None and not is_inside and found.problem != NO_AUDIO:
             raise InputError(f"--not-in: {redact_uri(found.uri)}: cannot be read: {found.problem}")
-        sets.sounds.append(found.uri)
+        if found.problem is None or is_inside:
+            sets.sounds.append(found.uri)
+            count += 1
+    return count

@@ -27,7 +27,7 @@ from seamlessalign.pipelines.driver_lock import only_driver
 from seamlessalign.pipelines.exports.card import write_card
 from seamlessalign.pipelines.exports.choice import Rule
 from seamlessalign.pipelines.exports.clips import AudioFormat
-from seamlessalign.pipelines.exports.evaluation_sets import read_evaluation_sets
+from seamlessalign.pipelines.exports.evaluation_sets import not_compared, read_evaluation_sets
 from seamlessalign.pipelines.exports.export_folder import ExportFolder, refuse_within_run
 from seamlessalign.pipelines.exports.folder import tsv_line
 from seamlessalign.pipelines.exports.formats import FORMATS
@@ -43,7 +43,7 @@ from seamlessalign.pipelines.exports.plan import (
 from seamlessalign.pipelines.exports.run_facts import models_json, read_facts
 from seamlessalign.pipelines.exports.shard_work import Done, Work, do_shard, read_done
 from seamlessalign.pipelines.exports.shards import PIECES, Target
-from seamlessalign.pipelines.exports.tally import Tally, count_written, to_json
+from seamlessalign.pipelines.exports.tally import Tally, count_written, to_json, told_hours
 from seamlessalign.pipelines.folder import SIDE_STAGES, RunFolder, stages_of
 from seamlessalign.pipelines.heartbeat import driving
 from seamlessalign.pipelines.interrupts import heeded_interrupts
@@ -378,12 +378,13 @@ def exported_text(exported: Exported, to: str) -> str:
     record, lines = exported.record, []
     for name, counts in record["directions"].items():
         splits = {split: one for split, one in counts["splits"].items() if split != "all"}
-        parts = "".join(f"; {split} {one['pairs']:,} ({one['hours']:.2f} h)" for split, one in splits.items())
-        lines.append(f"{name}: {counts['pairs']:,} pairs, {counts['hours']:.2f} h{parts}")
+        parts = "".join(f"; {split} {one['pairs']:,} ({told_hours(one['hours'])} h)" for split, one in splits.items())
+        lines.append(f"{name}: {counts['pairs']:,} pairs, {told_hours(counts['hours'])} h{parts}")
         reasons = sorted(counts["left_out"].items(), key=lambda item: (-item[1], item[0]))
         told = ", ".join(f"{reason} {count:,}" for reason, count in reasons)
         lines.append(f"  left out of {counts['in_run']:,} in the run: {told or 'none'}")
     lines += record["notes"]
+    lines += [f"{line}; export.json names them" for line in not_compared(record["evaluation"])]
     if record["uncut"]:
         lines.append(f"{record['uncut']:,} pairs could not be cut; left_out.tsv names them")
     if record["beside"]:

@@ -105,18 +105,22 @@ class _Lengths:
 
 def _index(sets: EvaluationSets) -> tuple[Mapping[str, str], _Lengths]:
     by_sha: dict[str, str] = {}
-    uris, samples = list[str](), list[int]()
+    uris, samples, there = list[str](), list[int](), list[str]()
     for uri in sets.sounds:
         try:
             with open_recording(uri) as (path, decoding):
                 by_sha.setdefault(storage.sha256_of(path), uri)
+                there.append(uri)
                 try:
                     samples.append(len(decode(path, decoding).samples))
                     uris.append(uri)
                 except UnreadableError:
                     sets.undecoded.append(uri)
         except (OSError, UnreadableError) as error:
+            if isinstance(error, UnreadableError) and error.reason == "empty":
+                continue  # a row of a table may have no audio, as where that side of a pair is text
             raise InputError(f"--not-in: {redact_uri(uri)}: cannot be read: {error}") from error
+    sets.sounds = there
     return by_sha, _Lengths(uris, np.array(samples, np.int64))
 
 

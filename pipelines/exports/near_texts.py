@@ -3,8 +3,10 @@
 Two texts are near where at least `MIN_SHARED` of the distinct 4-grams of the one that has fewer are in the other too:
 the containment of Broder 1997, "On the resemblance and containment of documents", taken from whichever side is the
 smaller, so that a sentence is found with a word changed and inside a longer line alike. In a sentence of ten words of
-English one other word leaves about 0.85, two leave about 0.7. Texts of fewer than `MIN_CHARACTERS` are the same or
-not: of so few letters too much is shared by chance.
+English one other word leaves about 0.85, two leave about 0.7. Texts of fewer than `MIN_GRAMS` distinct n-grams, which
+20 characters have where none repeats, are the same or not: of so few, or of "ha ha ha …" however long, too much is
+shared by chance. A character of Chinese, Japanese or Korean says about as much as two letters: there they are
+`MIN_DENSE_GRAMS`, of 10 characters.
 
 Nothing is sampled: what is found is what comparing all with all would find. Only those are compared that share
 `_AT_LEAST` n-grams in the rarest part of one of them, which is made so long that what it need not share fits into the
@@ -19,8 +21,11 @@ import numpy.typing as npt
 from xxhash import xxh3_64_intdigest
 
 MIN_SHARED = 0.75
-MIN_CHARACTERS = 20
+MIN_GRAMS = 17
+MIN_DENSE_GRAMS = 7  # of a text at least half of whose characters are of `_DENSE`
 _GRAM = 4
+# Han, kana and Hangul: first and last code point of each range
+_DENSE = ((0x3040, 0x30FF), (0x31F0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xAC00, 0xD7AF), (0x20000, 0x3FFFF))
 _AT_LEAST = 8  # shared n-grams in the part that is looked up: more rule out more, and make that part longer
 _TOGETHER = 1 << 22  # entries of lists that are in memory together
 
@@ -160,22 +165,34 @@ def _hashes(texts: Sequence[str]) -> Numbers:
 def _grams(texts: Sequence[str]) -> tuple[Indices, Indices, Numbers]:
     """Of each text the number of distinct n-grams; and of each of these the text and the n-gram, ordered by both.
 
-    A text that is too short has none. An n-gram is the lower 16 bits of its four code points, those beyond mixed in.
+    A text that has too few has none. An n-gram is the lower 16 bits of its four code points, those beyond mixed in.
     """
-    lengths = np.array([len(text) if len(text) >= MIN_CHARACTERS else 0 for text in texts], np.int64)
+    fewest = MIN_DENSE_GRAMS + _GRAM - 1
+    lengths = np.array([len(text) if len(text) >= fewest else 0 for text in texts], np.int64)
     whole = "".join(text for text, length in zip(texts, lengths.tolist(), strict=True) if length)
     codes = np.frombuffer(whole.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
-    codes = (codes ^ (codes >> np.uint64(16)) * np.uint64(0x9E3B)) & np.uint64(0xFFFF)
     if not len(codes):
         return np.zeros(len(texts), np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint64)
+    text = np.repeat(np.arange(len(texts)), lengths)
+    dense = np.bincount(text[_is_dense(codes)], minlength=len(texts))
+    least = np.where(2 * dense >= lengths, MIN_DENSE_GRAMS, MIN_GRAMS)
+    codes = (codes ^ (codes >> np.uint64(16)) * np.uint64(0x9E3B)) & np.uint64(0xFFFF)
     grams = np.zeros(len(codes) - _GRAM + 1, np.uint64)
     for offset in range(_GRAM):
         grams |= codes[offset : len(grams) + offset] << np.uint64(16 * offset)
-    text = np.repeat(np.arange(len(texts)), lengths)
     inside = text[: len(grams)] == text[_GRAM - 1 :]
     text, grams = text[: len(grams)][inside], grams[inside]
     order = np.lexsort([grams, text])
     text, grams = text[order], grams[order]
     first = np.append(True, (text[1:] != text[:-1]) | (grams[1:] != grams[:-1]))
     text, grams = text[first], grams[first]
+    enough = np.bincount(text, minlength=len(texts)) >= least
+    text, grams = text[enough[text]], grams[enough[text]]
     return np.bincount(text, minlength=len(texts)), text, grams
+
+
+def _is_dense(codes: Numbers) -> npt.NDArray[np.bool_]:
+    found = np.zeros(len(codes), bool)
+    for first, last in _DENSE:
+        found |= (codes >= first) & (codes <= last)
+    return found

@@ -21,6 +21,7 @@ from seamlessalign.errors import InputError
 from seamlessalign.pipelines.exports.choice import Choice, Chooser, Rule
 from seamlessalign.pipelines.exports.evaluation_sets import EvaluationSets
 from seamlessalign.pipelines.exports.export_folder import ExportFolder
+from seamlessalign.pipelines.exports.folder import tsv_line
 from seamlessalign.pipelines.exports.leaks import Leak, Recording, TextLeaks, sound_leaks
 from seamlessalign.pipelines.exports.shards import Shard
 from seamlessalign.pipelines.exports.splits import NOTHING, Division, divide, recording_numbers, text_numbers
@@ -253,7 +254,7 @@ def _line(direction: str, pair_id: str, found: _PairLeak) -> str:
     leak = found.leak
     measure = "" if leak.share is None else f"{leak.share:.3f}"
     cells = [direction, pair_id, found.side, leak.reason, measure, leak.place, found.text, leak.known]
-    return "\t".join(" ".join(cell.split()) for cell in cells) + "\n"
+    return tsv_line([" ".join(cell.split()) for cell in cells])
 
 
 def _used(choices: Sequence[Choice], origins: pa.Table) -> Iterator[Recording]:

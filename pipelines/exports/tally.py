@@ -136,6 +136,11 @@ def by_value(counts: Iterable[Counter[tuple[str, str | None]]]) -> Counter[str |
     return found
 
 
+def told_hours(hours: float) -> str:
+    """Hours for people."""
+    return f"{hours:,.2f}" if hours >= 1 else f"{hours:.4f}"
+
+
 def to_json(tally: DirectionTally) -> dict[str, Any]:
     """The counts of a direction for `export.json`."""
     return {

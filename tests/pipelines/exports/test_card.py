@@ -10,8 +10,9 @@ import yaml
 
 from seamlessalign import cli
 from seamlessalign.pipelines.curation.labels import Drawn, Label, Labels
-from seamlessalign.pipelines.exports.card import hub_license
+from seamlessalign.pipelines.exports.card import hub_license, size_category
 from seamlessalign.pipelines.exports.card_loading import loading
+from tests.pipelines.exports import made_run
 from tests.pipelines.exports.made_run import MadeRun, make_run
 
 
@@ -114,22 +115,41 @@ def test_limits_are_facts_of_the_run(exported: Path) -> None:
     for told in (
         "Some pairs are wrong: by the estimate about",
         "come from sources that say they are synthetic",
-        "The language of 4 of 12 recordings was told by a model (whisper-base) and may be wrong, the least sure of",
+        "The language of 4 of 12 recordings was told by a model (`whisper-base`) and may be wrong, the least sure of",
         "It was not compared with any evaluation set",
     ):
         assert told in limits, told
     assert "`0123456789abcdef`" in text
 
 
-def test_text_from_data_is_no_markup(tmp_path: Path) -> None:
-    made = make_run(tmp_path / "hostile", recordings=1)
-    config = (made.root / "run.yaml").read_text()
-    (made.root / "run.yaml").write_text(config.replace("name: made", 'name: "<script>x</script> | [a](b) `c` ---"'))
+def test_text_from_data_is_no_markup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    licences = ("---\n- x: [y\n---", "<img src=x onerror=alert(1)>", "```\n# big | `[a](b)`", "<!-- \u202e -->")
+    monkeypatch.setattr(made_run, "LICENSES", licences)
+    made = make_run(tmp_path / "hostile", recordings=4)
+    title = "<script>x</script> | [a](b) `c` ---\n---\nlicense: mit\n---\n" + "word --- " * 30
+    config = yaml.safe_load((made.root / "run.yaml").read_text()) | {"name": title}
+    config["speech"]["lid"] = {"model": "`<b>`| _x_"}
+    (made.root / "run.yaml").write_text(yaml.safe_dump(config))
     assert cli.main(["export", str(made.root), "--to", str(tmp_path / "to"), "--workers", "1"]) == 0
-    text = (tmp_path / "to" / "README.md").read_text()
-    assert _front(tmp_path / "to")["pretty_name"] == "<script>x</script> | [a](b) `c` ---"
-    body = re.split(r"^---$", text, flags=re.MULTILINE)[2]
-    assert "script" in body and not re.search(r"(?<!\\)(<script|\[a|`c`)", body)
+    front = _front(tmp_path / "to")
+    assert front["pretty_name"] == title and front["license"] == ["other"]
+    reader = pytest.importorskip("markdown_it", reason="needs markdown-it-py").MarkdownIt("commonmark").enable("table")
+    body = re.split(r"^---$", (tmp_path / "to" / "README.md").read_text(), flags=re.MULTILINE)[2]
+    blocks = reader.parse(body)
+    inside = [token for block in blocks for token in block.children or ()]
+    assert {token.type for token in inside} <= {"text", "code_inline", "softbreak"}
+    assert not {block.type for block in blocks} & {"html_block", "hr", "code_block"}
+    assert sum(block.tag == "h1" for block in blocks if block.type == "heading_open") == 1
+    said = {token.content for token in inside}
+    assert {"--- - x: [y ---", licences[1], "''' # big ¦ '[a](b)'", "<!--   -->", "'<b>'¦ _x_"} <= said
+
+
+@pytest.mark.parametrize(
+    ("pairs", "known"),
+    [(0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (10**7 - 1, "1M<n<10M"), (10**7, "10M<n<100M"), (10**12, "n>1T")],
+)
+def test_sizes_have_the_hubs_names(pairs: int, known: str) -> None:
+    assert size_category(pairs) == known
 
 
 @pytest.mark.parametrize(

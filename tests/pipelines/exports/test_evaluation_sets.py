@@ -1,8 +1,10 @@
 """Evaluation sets in the layouts they come in, and pairs that are found to be in one."""
 
 import gzip
+import io
 import json
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 import soundfile
 
 from seamlessalign.errors import InputError
-from seamlessalign.pipelines.exports.evaluation_sets import read_evaluation_sets
+from seamlessalign.pipelines.exports.evaluation_sets import not_compared, read_evaluation_sets
 from seamlessalign.pipelines.exports.leaks import Recording, TextLeaks, sound_leaks
 from seamlessalign.storage import sha256_of
 
@@ -28,6 +30,16 @@ def _put(path: Path, text: str | bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
+
+
+def _tar(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
 
 
 def test_flores_as_it_is_distributed(tmp_path: Path) -> None:
@@ -59,6 +71,26 @@ def test_json_and_parquet_and_compressed_text(tmp_path: Path) -> None:
     assert _texts(tmp_path / "d.parquet") == {"In a row"}
 
 
+def test_texts_are_found_however_lines_end_and_columns_are_made(tmp_path: Path) -> None:
+    assert _texts(_put(tmp_path / "a.txt", "One\rtwo\r\nthree\nfour")) == {"One", "two", "three", "four"}
+    assert _texts(_put(tmp_path / "b.tsv", b"\xef\xbb\xbfOne\ttwo\rthree\r\n")) == {"One", "two", "three"}
+    assert _texts(_put(tmp_path / "c.json", '{"a": "one"}\r\n\r\n{"a": "two"}\r\n')) == {
+        "one",
+        "two",
+    }  # as manifests are
+    columns = {
+        "translation": pa.array([{"de": "Guten Tag", "fr": None}]),  # as WMT's are
+        "references": pa.array([["a list", "of two"]]),
+        "kind": pa.array(["a word"]).dictionary_encode(),
+        "view": pa.array(["seen"], pa.string_view()),
+        "map": pa.array([[("key", "value")]], pa.map_(pa.string(), pa.string())),
+        "number": pa.array([7]),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "d.parquet")
+    found = {"Guten Tag", "a list", "of two", "a word", "seen", "key", "value"}
+    assert _texts(tmp_path / "d.parquet") == found
+
+
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
@@ -68,7 +100,13 @@ def test_json_and_parquet_and_compressed_text(tmp_path: Path) -> None:
         ("bad.jsonl", b'{"a": 1}\n{', "bad.jsonl:2: is not JSON"),
         ("bad.parquet", b"PAR1", "is not a readable Parquet file"),
         ("notes.docx", b"x", "is none of the files that are read"),
-        ("numbers.txt", b"1\n2\n", "nothing in there is a sentence or a sound"),
+        ("bad.json", b'{"a": 1}\n{', "bad.json:2: is not JSON"),
+        ("worse.json", b'{\n"a": 1', "worse.json: is not JSON"),
+        ("bad.csv", b'a,"never closed\nhidden,by that\n', "bad.csv:2: is not CSV: unexpected end of data; give its"),
+        ("numbers.txt", b"1\n2\n", "holds no text and no audio to compare with"),
+        ("numbers.csv", b"1,2\n", "holds no text and no audio to compare with"),
+        ("texts.tar", _tar({"dev/eng.dev": b"Hello"}), "holds no text and no audio to compare with"),
+        ("half.tar", _tar({"a.wav": bytes(4096)})[:2048], "half.tar: cannot be read: it breaks off"),
     ],
 )
 def test_what_cannot_be_read_is_told(name: str, content: bytes | None, told: str, tmp_path: Path) -> None:
@@ -89,8 +127,11 @@ def test_addresses_and_empty_folders_are_refused(tmp_path: Path) -> None:
 def test_other_files_of_a_folder_are_told(tmp_path: Path) -> None:
     _put(tmp_path / "a.txt", "text")
     other = _put(tmp_path / "licence.docx", "x")
+    numbers = _put(tmp_path / "scores.tsv", "1\t2\n")
     told = read_evaluation_sets([str(tmp_path)]).told()
-    assert told["not_looked_at"] == [str(other)] and told["files"] == {str(tmp_path): 1}
+    assert told["not_compared"] == [str(other), str(numbers)] and told["files"] == {str(tmp_path): 1}
+    assert not_compared(told) == ["2 files in folders of evaluation sets gave no text and no sound to compare with"]
+    assert not_compared(None) == not_compared({"not_compared": [], "not_decoded": []}) == []
 
 
 def test_a_text_that_leaks_is_told_with_its_place(tmp_path: Path) -> None:
@@ -147,3 +188,15 @@ class TestSounds:
         sets = read_evaluation_sets([str(folder / "broken")])
         assert list(sound_leaks(sets, [Recording("x", sha256_of(bad), 9)])) == ["x"]
         assert sets.told()["not_decoded"] == [str(bad)]
+        told = "1 sounds of evaluation sets cannot be decoded and were compared byte by byte alone"
+        assert not_compared(sets.told()) == [told]
+
+    def test_rows_without_audio_and_odd_words_beside_it_do_not_matter(self, folder: Path) -> None:
+        content = (folder / "set" / "one.wav").read_bytes()
+        audio: list[Any] = [None, {"bytes": content, "path": "one.wav"}, {"bytes": None, "path": "two.wav"}]
+        rows = {"src_audio": audio, "lang": ["no language", "nor this", "x"], "tgt_text": ["a", "b", "c"]}
+        pq.write_table(pa.table(rows), folder / "set.parquet")
+        sets = read_evaluation_sets([str(folder / "set.parquet")])
+        (leak,) = sound_leaks(sets, [self._recording(folder / "set" / "one.wav")]).values()
+        assert leak.reason == "same_file" and leak.place.endswith("src_audio/1")
+        assert sets.told()["sounds"] == 1 and "two.wav" not in {text for _, text in sets.texts.values()}

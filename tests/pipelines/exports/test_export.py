@@ -1,5 +1,6 @@
 """Exports as a user starts them: rows as in the run, splits, counts that balance, kills, and what is refused."""
 
+import csv
 import gzip
 import io
 import json
@@ -153,17 +154,24 @@ def test_what_cannot_be_cut_is_counted_and_named(tmp_path: Path, capsys: pytest.
     }
 
 
-def test_what_is_in_an_evaluation_set_is_left_out(run: MadeRun, tmp_path: Path) -> None:
+def test_what_is_in_an_evaluation_set_is_left_out(
+    run: MadeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first, second, third = run.corpus["eng-frA"][:3]
     other = next(row for row in run.corpus["frA-deA"] if row["src_uri"] != first["tgt_uri"])
     (tmp_path / "set").mkdir()
-    (tmp_path / "set" / "test.txt").write_text(f"{first['src_text'].upper()}!\nNothing of it\n")
+    (tmp_path / "set" / "test.txt").write_text(f'"{first["src_text"].upper()}!\nNothing of it\n')
     (tmp_path / "set" / "test.jsonl").write_text(json.dumps({"text": f"{second['src_text']}, as he said"}) + "\n")
+    (tmp_path / "set" / "test.pdf").write_text("what is in it is not looked at")
     shutil.copy(other["src_uri"], tmp_path / "set" / "clip.flac")
     assert _export(run, tmp_path / "to", "--not-in", tmp_path / "set") == 0
-    lines = [line.split("\t") for line in (tmp_path / "to" / "leaks.tsv").read_text().splitlines()]
-    listed = {line[1]: dict(zip(lines[0], line, strict=True)) for line in lines[1:]}
+    passed_over = "1 files in folders of evaluation sets gave no text and no sound to compare with; "
+    assert f"\n{passed_over}export.json names them\n" in capsys.readouterr().out
+    assert f"- {passed_over}`export.json` names them." in (tmp_path / "to" / "README.md").read_text()
+    with (tmp_path / "to" / "leaks.tsv").open(encoding="utf-8", newline="") as file:
+        listed = {line["pair_id"]: line for line in csv.DictReader(file, delimiter="\t")}
     assert listed[first["pair_id"]]["reason"] == "same_text"
+    assert listed[first["pair_id"]]["text_there"] == f'"{first["src_text"].upper()}!'
     assert listed[second["pair_id"]]["reason"] == "near_text"
     of_file = {
         row["pair_id"]
