@@ -2,7 +2,9 @@
 
 A web site that lets its own name point to 127.0.0.1 (DNS rebinding) would reach the page as if it were its own; its
 name is in the Host header. Other users of the machine reach 127.0.0.1 as well: only who has the key of the address that
-was printed gets in, and keeps it as a cookie.
+was printed gets in. It is kept as a cookie, and taken out of the address, which others may see. A browser sends that
+cookie with what pages of other ports of this machine ask for too: they are told by the Origin header, which must name
+the very host and port that is asked.
 """
 
 import hmac
@@ -45,8 +47,13 @@ class PageGuard:
             return
         headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
         given = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get(KEY_NAME, "")
-        if not is_own_host([value for name, value in headers if name == "host"]):
+        hosts, origins = ([value for name, value in headers if name == wanted] for wanted in ("host", "origin"))
+        if not is_own_host(hosts):
             await _refuse(scope, send, 421, "This page answers to 127.0.0.1 and localhost only.")
+        elif any(origin.lower() != f"http://{hosts[0].strip().lower()}" for origin in origins):
+            await _refuse(scope, send, 403, "This page answers to itself only, not to other pages.")
+        elif self._is_key(given) and scope["type"] == "http" and scope["path"] == "/" and scope["method"] == "GET":
+            await self._without_key(scope, send)
         elif self._is_key(given):
             await self._app(scope, receive, self._with_headers(send, cookie=True))
         elif any(self._is_key(value) for value in self._kept(headers)):
@@ -68,6 +75,15 @@ class PageGuard:
                 if self._cookie in jar:
                     kept.append(jar[self._cookie].value)
         return kept
+
+    async def _without_key(self, scope: "Scope", send: "Send") -> None:
+        """Send a browser on to the same address without the key, with the cookie."""
+        parts = scope["query_string"].split(b"&")
+        rest = b"&".join(part for part in parts if part.partition(b"=")[0] != KEY_NAME.encode())
+        sending = self._with_headers(send, cookie=True)
+        headers = [(b"location", b"/?" + rest if rest else b"/"), (b"cache-control", b"no-store")]
+        await sending({"type": "http.response.start", "status": 303, "headers": headers})
+        await sending({"type": "http.response.body", "body": b""})
 
     def _with_headers(self, send: "Send", *, cookie: bool) -> "Send":
         added = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]

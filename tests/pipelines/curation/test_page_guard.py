@@ -20,12 +20,18 @@ async def _page(scope: Any, receive: Any, send: Any) -> None:
 
 
 def ask(
-    query: str = "", *, host: str | None = "127.0.0.1:8501", cookie: str = "", kind: str = "http", more: Any = ()
+    query: str = "",
+    *,
+    host: str | None = "127.0.0.1:8501",
+    cookie: str = "",
+    kind: str = "http",
+    more: Any = (),
+    path: str = "/",
 ) -> list[dict[str, Any]]:
     """What the guarded page sends back."""
     headers = [(b"Host", host.encode())] if host is not None else []
     headers += [(b"cookie", cookie.encode())] if cookie else []
-    scope = {"type": kind, "path": "/", "query_string": query.encode(), "headers": [*headers, *more]}
+    scope = {"type": kind, "method": "GET", "path": path, "query_string": query.encode(), "headers": [*headers, *more]}
     sent: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:
@@ -55,9 +61,14 @@ def test_two_hosts_are_none() -> None:
 
 
 def test_the_key_opens_and_is_kept_as_a_cookie() -> None:
-    start, body = ask(f"key={KEY}")
-    assert start["status"] == 200 and body["body"] == b"the page"
+    start, _ = ask(f"look=list&key={KEY}&key=&at=3")
     headers = dict(start["headers"])
+    assert start["status"] == 303 and headers[b"location"] == b"/?look=list&at=3"
+    start, _ = ask(f"key={KEY}")
+    assert start["status"] == 303 and dict(start["headers"])[b"location"] == b"/"
+    start, body = ask(f"key={KEY}", path="/_stcore/health")
+    headers = dict(start["headers"])
+    assert start["status"] == 200 and body["body"] == b"the page"
     assert headers[b"set-cookie"] == f"seamlessalign-8501={KEY}; Path=/; HttpOnly; SameSite=Strict".encode()
     assert headers[b"x-own"] == b"1" and headers[b"x-frame-options"] == b"DENY"
     assert b"default-src 'self'" in headers[b"content-security-policy"]
@@ -85,3 +96,18 @@ def test_a_foreign_name_is_refused_even_with_the_key() -> None:
     kept = f"seamlessalign-8501={KEY}"
     assert ask(cookie=kept, host="evil.example", kind="websocket") == [{"type": "websocket.close", "code": 1008}]
     assert ask(cookie=kept, kind="websocket") == [{"type": "websocket.accept"}]
+
+
+@pytest.mark.parametrize(
+    ("origin", "own"),
+    [
+        ("http://127.0.0.1:8501", True), ("HTTP://127.0.0.1:8501", True), ("http://127.0.0.1:9999", False),
+        ("http://127.0.0.1", False), ("http://localhost:8501", False), ("https://127.0.0.1:8501", False),
+        ("http://evil.example", False), ("null", False), ("", False),
+    ],
+)  # fmt: skip
+def test_pages_of_other_ports_are_refused_though_their_browser_sends_the_cookie(origin: str, own: bool) -> None:
+    kept, more = f"seamlessalign-8501={KEY}", [(b"Origin", origin.encode())]
+    assert ask(cookie=kept, more=more)[0]["status"] == (200 if own else 403)
+    opened = {"type": "websocket.accept"} if own else {"type": "websocket.close", "code": 1008}
+    assert ask(cookie=kept, more=more, kind="websocket") == [opened]
