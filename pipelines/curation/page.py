@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from seamlessalign.pipelines.curation import browser_history
 from seamlessalign.pipelines.curation.address import DRAWS
 from seamlessalign.pipelines.curation.cut_panel import cut_panel, numbers
 from seamlessalign.pipelines.curation.filter_panel import filter_panel
@@ -35,7 +36,7 @@ _ORDERS = ("margin", "cosine", "disagreement", "precision_estimate")  # that com
 
 def show() -> None:
     """Draw the page."""
-    st.set_page_config(page_title=f"{served().name}: curate", layout="wide", initial_sidebar_state="expanded")
+    st.set_page_config(page_title=f"{served().name}: curate", layout="wide", initial_sidebar_state="auto")
     style()
     telling(_page)()
 
@@ -45,6 +46,7 @@ def _page() -> None:
     state().rerun_all = False
     with st.sidebar:
         _sidebar()
+        browser_history.follow()
     if state().left_out:
         tell(f"The address asked for something that is not here, which was left out: {', '.join(state().left_out)}")
     numbers()

@@ -3,7 +3,7 @@
 import functools
 import getpass
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec
 
@@ -44,10 +44,7 @@ def served() -> Served:
 def state() -> PageState:
     """The memory of this page, begun from its address."""
     if _STATE not in st.session_state:
-        run = served()
-        given = {name: value for name, value in st.query_params.items() if name != "key"}
-        named = {column.name for direction in run.directions for column in run.view(direction).columns()}
-        view, left_out = from_parameters(given, run.directions, named)
+        view, left_out = _asked_for(st.query_params.to_dict())
         session = f"{_user()}-{secrets.token_hex(2)}"
         st.session_state[_STATE] = PageState(view, left_out, session, begins=view.at == 0)
     found: PageState = st.session_state[_STATE]
@@ -67,8 +64,22 @@ def direction_view() -> DirectionView:
 def remember() -> None:
     """Have the address say what the page shows."""
     told = to_parameters(view())
-    if dict(st.query_params) != told:
+    if {"direction": served().directions[0]} | st.query_params.to_dict() != told:
         st.query_params.from_dict(told)
+
+
+def go_to(address: Mapping[str, str]) -> None:
+    """Show what the parameters of another address ask for."""
+    found = state()
+    found.view, found.left_out = _asked_for(address)
+    found.begins, found.filtered = found.view.at == 0, []
+    set_otherwise("slider", "exact", "margins", "filter")
+
+
+def _asked_for(address: Mapping[str, str]) -> tuple[View, list[str]]:
+    run = served()
+    named = {column.name for direction in run.directions for column in run.view(direction).columns()}
+    return from_parameters(address, run.directions, named)
 
 
 def key_of(control: str) -> str:

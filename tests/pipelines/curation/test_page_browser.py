@@ -255,3 +255,30 @@ def test_the_chosen_rows_are_downloaded(tmp_path: Path) -> None:
     table = pq.read_table(file)
     wanted = {row["pair_id"] for row in run.pairs["eng-frA"] if row["kept"]}
     assert set(table["pair_id"].to_pylist()) == wanted and len(table) == len(wanted)
+
+
+@pytest.mark.thorough
+def test_back_and_forward_show_again_what_was_shown(tmp_path: Path) -> None:
+    run = FakeRun(str(tmp_path / "run"), rejected=20, frames=True)
+    with curating(run.root) as address, browser(tmp_path / "profile") as page:
+        page.open(address)
+        wait_for_card(page)
+        page.wait_for("!!document.querySelector('[data-testid=stSlider] input')")
+        own, entries = page.evaluate(METRICS), page.evaluate("history.length")
+        slide(page, "End")
+        page.wait_for(f"{METRICS}[0] !== {own[0]!r} && location.search.includes('cut.')")
+        page.click_button("List")
+        page.wait_for("document.querySelectorAll('.card').length > 1 && location.search.includes('look=list')")
+        page.evaluate("history.back()")
+        page.wait_for("document.querySelectorAll('.card').length === 1 && !location.search.includes('look')")
+        page.evaluate("history.back()")
+        page.wait_for(f"{METRICS}[0] === {own[0]!r} && !location.search.includes('cut.')")
+        page.wait_for("document.querySelector('[aria-label=exactly]').value === '1.1500'")
+        page.evaluate("history.forward()")
+        page.wait_for(f"{METRICS}[0] !== {own[0]!r} && location.search.includes('cut.')")
+        page.click_button("Run's own cut")
+        page.wait_for(f"{METRICS}[0] === {own[0]!r}")
+        for _ in range(3):
+            press_and_go(page, "j")
+        page.wait_for("location.search.includes('at=3')")
+        assert page.evaluate("history.length") == entries + 2  # forward was given up for the own cut
