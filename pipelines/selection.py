@@ -17,6 +17,7 @@ from seamlessalign.pipelines.report_counts import ONLY_THE_CUT
 from seamlessalign.typed_config import Section, checked, parse_written_yaml
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+MOST_MARGIN = 1e38  # that a bound can be: margins are 32-bit floats
 _COLUMN = re.compile(r"[a-z][a-z0-9_]*")
 
 Clause = tuple[str, list[Any]]  # SQL with a ? for each parameter, and these
@@ -62,7 +63,7 @@ class Filter(Section):
 class Cut(Section):
     """Where one direction is cut. Without any bound, the run's own kept pairs."""
 
-    min_margin: float | None = None  # of each pair
+    min_margin: float | None = Field(None, ge=-MOST_MARGIN, le=MOST_MARGIN)  # of each pair
     min_precision: float | None = Field(None, ge=0, le=1)  # of each pair's estimate
     filters: list[Filter] = []  # all of which a pair must meet
 

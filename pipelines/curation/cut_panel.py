@@ -21,7 +21,7 @@ from seamlessalign.pipelines.curation.page_state import (
     view,
 )
 from seamlessalign.pipelines.curation.told import quiet, tell, telling
-from seamlessalign.pipelines.selection import Cut
+from seamlessalign.pipelines.selection import MOST_MARGIN, Cut
 
 
 @st.fragment(key="numbers")
@@ -63,20 +63,27 @@ def cut_panel() -> None:
     curve = pairs.curve(cut.filters)
     own = served().remembered(("own threshold", view().direction), lambda: pairs.own_threshold)
     low, high = shown_range(pairs.curve())  # whatever the filters are, so that the slider stays as it is
-    line = own if cut.min_margin is None else cut.min_margin
+    line = cut.min_margin if cut.min_margin is not None else own if cut.is_own else None
     kept = pairs.at(cut)
-    if curve.total:
-        _pictures(curve, cut, kept, line, low, high)
+    if cut.min_precision is None:
+        pictured, threshold = curve, cut.min_margin
+    else:  # one filter more, of whose pairs all are chosen that have the margin
+        pictured = pairs.curve(pairs.filters_and_threshold(cut)[0])
+        threshold = -math.inf if cut.min_margin is None else cut.min_margin
+    if pictured.total:
+        _pictures(pictured, threshold, kept, line, low, high)
     else:
         tell("No pair passes the filters.")
     _slider(curve, cut, line, low, high, own)
 
 
-def _pictures(curve: MarginCurve, cut: Cut, kept: Kept, line: float | None, low: float, high: float) -> None:
+def _pictures(
+    curve: MarginCurve, threshold: float | None, kept: Kept, line: float | None, low: float, high: float
+) -> None:
     left, right = st.columns([3, 2])
     with left:
         st.vega_lite_chart(
-            spec=margin_chart(curve, cut.min_margin, line, low, high),
+            spec=margin_chart(curve, threshold, line, low, high),
             key=key_of("margins"),
             on_select=_clicked,
             selection_mode=CLICKED,
@@ -85,11 +92,11 @@ def _pictures(curve: MarginCurve, cut: Cut, kept: Kept, line: float | None, low:
         )
     with right:
         now = {"hours": kept.hours, "pairs": kept.pairs, "precision": kept.precision}
-        st.vega_lite_chart(
-            spec=trade_chart(curve.curve(), now, kept.hours > 0 or curve.own.hours > 0),
-            width="stretch",
-            alt="Estimated precision over what is kept",
-        )
+        worth = trade_chart(curve.curve(), now, kept.hours > 0 or curve.own.hours > 0)
+        if worth is None:
+            quiet("No pair that a cut could choose here has an estimated precision.")
+        else:
+            st.vega_lite_chart(spec=worth, width="stretch", alt="Estimated precision over what is kept")
 
 
 def hours_text(kept: Kept) -> str:
@@ -116,7 +123,15 @@ def _slider(curve: MarginCurve, cut: Cut, line: float | None, low: float, high: 
     )
     st.session_state[key_of("exact")] = line
     exact.number_input(
-        "exactly", value=None, key=key_of("exact"), step=step, format="%.4f", on_change=_typed, args=(key_of("exact"),)
+        "exactly",
+        -MOST_MARGIN,
+        MOST_MARGIN,
+        value=None,
+        key=key_of("exact"),
+        step=step,
+        format="%.4f",
+        on_change=_typed,
+        args=(key_of("exact"),),
     )
     back.button(
         "Run's own cut" if own is None else f"Run's own cut ({own:.4g})",
@@ -152,6 +167,8 @@ def _labelled_precision(cut: Cut) -> tuple[str, bool]:
     """
     pairs = direction_view()
     filters, threshold = pairs.filters_and_threshold(cut)
+    if cut.is_own and threshold is None:  # the run kept nothing
+        threshold = MOST_MARGIN
     labels = random_labels(pairs, served().labelled(), filters)
     found = precision_above(labels, pairs.curve(filters), threshold)
     told = "–" if found.estimate is None else f"{found.estimate:.1%}"
@@ -163,14 +180,12 @@ def _labelled_precision(cut: Cut) -> tuple[str, bool]:
         help="From pairs that were drawn at random and marked, right and wrong; unsure ones are left out. Pairs of "
         "which nothing is known widen the interval: they might all be wrong or all be right.",
     )
-    advice = advise(labels, pairs.curve(filters), threshold) if threshold is not None and found.pairs else None
+    wanted = advise(labels, pairs.curve(filters), threshold).labels if found.pairs else 0
     counts = f"{found.right} right, {found.wrong} wrong, {found.unsure} unsure"
     if labels.unused:
         counts += f"; {labels.unused} not from a draw"
-    more = (
-        f". To know it within ±5 %: {advice.reason}, about {advice.labels:,} more" if advice and advice.labels else ""
-    )
-    return f"Labels of random samples here: {counts}{more}.", bool(more) and view().order != "random_above"
+    more = f" About {wanted:,} more would tell it within ±5 %." if wanted else ""
+    return f"Labels of random samples here: {counts}.{more}", bool(wanted) and view().order != "random_above"
 
 
 # What happens when they are used
@@ -211,7 +226,7 @@ def _want() -> None:
         return
     margin = direction_view().curve(view().cut.filters).lowest_threshold(float(wanted))
     if margin is None:
-        st.session_state["cut-told"] = f"No cut has an estimated precision of {wanted:.2f}."
+        st.session_state["cut-told"] = f"No cut has an estimated precision of {wanted:g}."
         rerun(*PARTS)
     _set_margin(margin)
 

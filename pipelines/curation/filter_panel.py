@@ -18,7 +18,7 @@ from seamlessalign.pipelines.curation.page_state import (
     view,
 )
 from seamlessalign.pipelines.curation.told import quiet
-from seamlessalign.pipelines.pair_columns import PairColumn
+from seamlessalign.pipelines.pair_columns import Kind, PairColumn
 from seamlessalign.pipelines.selection import Filter
 
 NONE = "(none)"  # stands for null among values
@@ -33,6 +33,12 @@ _HIDDEN = (
     "tgt_end",
 )  # behind others
 _MOST_VALUES = 200
+_SHOWN: dict[Kind, tuple[str, ...]] = {  # conditions that a control shows
+    "number": ("at_least", "at_most"),
+    "text": ("contains",),
+    "category": ("one_of", "is_null"),
+    "flag": ("one_of", "is_null"),
+}
 
 
 def filter_panel() -> None:
@@ -69,6 +75,15 @@ def _control(pairs: DirectionView, column: PairColumn, filters: Sequence[Filter]
             st.text_input("contains", key=key, on_change=_set_text, args=(name, key), placeholder="a word, in any case")
         else:
             _values(pairs, column, key, given)
+        shown = _SHOWN[column.kind]
+        for one in filters:  # those that a selection has and no control shows
+            if one.op not in shown or given[one.op] != one.value:
+                quiet(f"and {_told(one)}: stays until this filter is changed or removed")
+
+
+def _told(one: Filter) -> str:
+    value = ", ".join(map(str, one.value)) if isinstance(one.value, list) else "" if one.value is None else one.value
+    return f"{one.op.replace('_', ' ')} {value}".strip()
 
 
 def _key(name: str) -> str:

@@ -21,7 +21,7 @@ from seamlessalign.pipelines.curation.page_state import (
 )
 from seamlessalign.pipelines.curation.told import output, quiet, tell
 from seamlessalign.pipelines.exports.formats import FORMATS
-from seamlessalign.pipelines.selection import Selection, list_selections, read_selection, write_selection
+from seamlessalign.pipelines.selection import Cut, Selection, list_selections, read_selection, write_selection
 
 _POLICIES: dict[Policy, str] = {
     "not_wrong": "leave out pairs marked wrong",
@@ -81,19 +81,13 @@ def _choice() -> list[str]:
     wanted = st.multiselect("Directions", run.directions, default=run.directions, key="wanted-directions")
     rows = []
     for direction in wanted:
-        cut = shown.cuts.get(direction)
-        pairs = run.view(direction)
-        if cut is None:
-            kept, told = pairs.curve().own, "the run's own cut"
-        else:
-            kept = pairs.at(cut)
-            told = "the run's own cut" if cut.min_margin is None else f"margin ≥ {cut.min_margin:.6g}"
-            told += f" and {len(cut.filters)} filters" if cut.filters else ""
+        cut = shown.cuts.get(direction) or Cut()
+        kept = run.view(direction).at(cut)
         precision = None if kept.precision is None else f"{kept.precision:.1%}"
         rows.append(
             {
                 "direction": direction,
-                "cut": told,
+                "cut": told_cut(cut),
                 "pairs": kept.pairs,
                 "hours of speech": hours_text(kept),
                 "estimated precision": precision,
@@ -104,6 +98,14 @@ def _choice() -> list[str]:
     else:
         tell("Choose at least one direction.")
     return wanted
+
+
+def told_cut(cut: Cut) -> str:
+    """A cut in words."""
+    bounds = (("margin", cut.min_margin), ("estimated precision", cut.min_precision))
+    told = [f"{name} ≥ {bound:.6g}" for name, bound in bounds if bound is not None] or ["the run's own cut"]
+    number = len(cut.filters)
+    return " and ".join([*told, *([f"{number} filter{'s' if number > 1 else ''}"] if number else [])])
 
 
 def _saved(name: str) -> None:

@@ -141,7 +141,7 @@ def precision_above(
     labels: RandomLabels, curve: MarginCurve, threshold: float | None, confidence: float = CONFIDENCE
 ) -> Precision:
     """The share that is right of the pairs that are chosen at a threshold; None: of all that could be chosen."""
-    low = -math.inf if threshold is None else float(np.float32(threshold))
+    low = _low(threshold)
     pairs = curve.pairs_between(low, None)
     bands = _bands(labels, curve, low)
     covered = sum(band.pairs for band in bands)
@@ -192,31 +192,36 @@ def lowest_threshold(labelled_curve: pa.Table, precision: float) -> float | None
 
 
 def advise(
-    labels: RandomLabels, curve: MarginCurve, threshold: float, width: float = 0.05, confidence: float = CONFIDENCE
+    labels: RandomLabels,
+    curve: MarginCurve,
+    threshold: float | None,
+    width: float = 0.05,
+    confidence: float = CONFIDENCE,
 ) -> Advice:
-    """Where labels would narrow the interval at a threshold most, and how many until it is ± `width`.
+    """Where labels would narrow the interval at a threshold (None: none) most, and how many until it is ± `width`.
 
     Margins that no draw covered come first, then the band that adds most to the interval.
     """
-    low = float(np.float32(threshold))
+    low = _low(threshold)
     found = precision_above(labels, curve, threshold, confidence)
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    guess = found.estimate if found.estimate is not None else curve.at(threshold).precision or 0.8
+    guess = found.estimate if found.estimate is not None else curve.at(low).precision or 0.8
     share = (guess * (found.right + found.wrong) + 2) / (found.right + found.wrong + 4)  # never quite 0 or 1
     enough = math.ceil(z * z * share * (1 - share) / width**2)
     enough = math.ceil(enough / (1 + enough / max(found.pairs, 1)))
     if found.covered < 0.995:
         reason = "nothing is known of some of these pairs: draw at random above the threshold"
-        return Advice("random above the threshold", low, None, min(enough, found.pairs), reason)
+        return Advice("random above the threshold", _bound(low), None, min(enough, found.pairs), reason)
     more = max(enough - found.right - found.wrong, 0)
     if (found.high - found.low) / 2 <= width:
-        return Advice("random above the threshold", low, None, 0, f"the interval is ± {width:g} or narrower")
+        return Advice("random above the threshold", _bound(low), None, 0, f"the interval is ± {width:g} or narrower")
     bands = _bands(labels, curve, low)
     reach = [band.pairs * np.ptp(wilson(band.share, band.worth, confidence)) for band in bands]
     worst = bands[int(np.argmax(reach))]
     upwards = "up" if math.isinf(worst.high) else f"to {worst.high:.4g}"
-    reason = f"the band of margins from {worst.low:.4g} {upwards} leaves most open"
-    return Advice("random above the threshold", worst.low, _bound(worst.high), max(more, 1), reason)
+    start = "below" if math.isinf(worst.low) else f"{worst.low:.4g}"
+    reason = f"the band of margins from {start} {upwards} leaves most open"
+    return Advice("random above the threshold", _bound(worst.low), _bound(worst.high), max(more, 1), reason)
 
 
 @dataclass(frozen=True)
@@ -328,6 +333,10 @@ def _conditions(among: str) -> frozenset[str]:
         return frozenset(json.dumps(one, sort_keys=True) for one in json.loads(among))
     except (ValueError, TypeError):
         return frozenset([among])  # of another version: fits no filters of this one
+
+
+def _low(threshold: float | None) -> float:
+    return -math.inf if threshold is None else float(np.float32(threshold))
 
 
 def _end(value: float | None, otherwise: float) -> float:

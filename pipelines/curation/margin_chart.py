@@ -62,19 +62,23 @@ def shown_range(curve: MarginCurve) -> tuple[float, float]:
 def margin_chart(curve: MarginCurve, threshold: float | None, shown_cut: float | None, low: float, high: float) -> Spec:
     """Bars of margins in [low, high] with the cut as a line, in Vega-Lite. A click on a bar selects it (`CLICKED`).
 
-    shown_cut: where the line is; of the run's own cut its threshold, None where that is not known.
+    shown_cut: where the line is, unless it is beyond the picture; of the run's own cut its threshold, None where that
+    is not known.
     """
     whole = curve.grid.thresholds[-1] - curve.grid.thresholds[0]
     histogram = curve.histogram(min(2000, math.ceil(_BARS * whole / max(high - low, 1e-9))))
     bars = [bar for bar in margin_bars(histogram, threshold) if bar["low"] < high]
     domain = [min([low, *(bar["low"] for bar in bars)]), max([high, *(bar["high"] for bar in bars)])]
-    spec = _filled(_margin_picture(), {"bars": bars, "cut": [] if shown_cut is None else [{"at": shown_cut}]})
+    line = [{"at": shown_cut}] if shown_cut is not None and domain[0] <= shown_cut <= domain[1] else []
+    spec = _filled(_margin_picture(), {"bars": bars, "cut": line})
     spec["layer"][0]["encoding"]["x"]["scale"]["domain"] = domain
     return spec
 
 
-def trade_chart(curve: pa.Table, now: dict[str, float | None], speech: bool) -> Spec:
+def trade_chart(curve: pa.Table, now: dict[str, float | None], speech: bool) -> Spec | None:
     """What a cut is worth: mean estimated precision over what it keeps, in hours (or pairs), and where we are.
+
+    None where no pair has an estimate.
 
     curve: `threshold`, `pairs`, `src_hours`, `tgt_hours`, `precision`. now: `hours`, `pairs` and `precision`.
     """
@@ -84,10 +88,16 @@ def trade_chart(curve: pa.Table, now: dict[str, float | None], speech: bool) -> 
         for row in curve.to_pylist()
         if row["precision"] is not None and row["pairs"]
     ]
+    if not rows:
+        return None
     here = now.get("precision") is not None and now.get("pairs")
     spec = _filled(_trade_picture(amount), {"curve": rows, "now": [now] if here else []})
     style = "~s" if max((row[amount] for row in rows), default=0) >= 1000 else "~g"
     spec["layer"][0]["encoding"]["x"]["axis"]["format"] = style
+    shares = [row["precision"] for row in rows]
+    wide = max(shares) - min(shares)
+    # as many digits as tell its ticks apart
+    spec["layer"][0]["encoding"]["y"]["axis"]["format"] = ".0%" if wide > 0.05 else ".1%" if wide > 0.005 else ".2%"
     return spec
 
 

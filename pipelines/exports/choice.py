@@ -6,7 +6,6 @@ So what the run chose is never chosen against; `seamlessalign filter` weighs eve
 """
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -36,7 +35,7 @@ from seamlessalign.pipelines.refilter import read_config
 from seamlessalign.pipelines.report_counts import ONLY_THE_CUT
 from seamlessalign.pipelines.row_ids import spans_of_ids
 from seamlessalign.pipelines.run_tables import RunTables
-from seamlessalign.pipelines.selection import Cut, Selection, read_selection
+from seamlessalign.pipelines.selection import MOST_MARGIN, Cut, Selection, read_selection
 from seamlessalign.rows import PAIRS
 
 Indices = npt.NDArray[np.int64]
@@ -67,7 +66,7 @@ class Rule:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise InputError(f"--{name.replace('_', '-')} is {value:g}: give a share between 0 and 1")
-        if self.threshold is not None and not math.isfinite(self.threshold):
+        if self.threshold is not None and not abs(self.threshold) <= MOST_MARGIN:
             raise InputError(f"--threshold is {self.threshold}: give a margin")
         if self.max_hours is not None and not self.max_hours > 0:
             raise InputError(f"--max-hours is {self.max_hours:g}: give a number above 0")

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from seamlessalign.errors import ConfigError, InputError
 from seamlessalign.pipelines.run_tables import RunTables
-from seamlessalign.pipelines.selection import Cut, Filter, Selection, list_selections, read_selection, write_selection
+from seamlessalign.pipelines.selection import (
+    MOST_MARGIN,
+    Cut,
+    Filter,
+    Selection,
+    list_selections,
+    read_selection,
+    write_selection,
+)
+from seamlessalign.typed_config import checked
 
 pytest.importorskip("duckdb", reason="needs duckdb of the extra 'curate'")
 
@@ -70,6 +79,25 @@ class TestCut:
     def test_a_text_is_never_read_as_sql(self, tables: RunTables, text: str) -> None:
         found = chosen(tables, Cut(filters=[Filter(column="text", op="contains", value=text)]))
         assert found == ([1] if text.lower() in ROWS[1]["text"] else [])
+
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            *({"min_margin": value} for value in (1e39, -1e39, float("inf"), float("nan"))),
+            *({"min_precision": value} for value in (-0.01, 1.01, 1.9)),
+            *(
+                {"filters": [{"column": "text", "op": op, "value": value}]}
+                for op, value in (("contains", 3), ("at_least", True), ("one_of", "x"))
+            ),
+        ],
+    )
+    def test_what_is_no_bound_is_refused(self, raw: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError):
+            checked(Cut, raw, "a cut")
+
+    def test_the_furthest_bounds_can_be_asked(self, tables: RunTables) -> None:
+        assert chosen(tables, Cut(min_margin=MOST_MARGIN)) == []
+        assert chosen(tables, Cut(min_margin=-MOST_MARGIN)) == [0, 1, 2]
 
 
 class TestFiles:

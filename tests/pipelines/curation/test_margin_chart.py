@@ -1,8 +1,14 @@
 """The bars of the page's histogram, counted by hand."""
 
 import pyarrow as pa
+import pytest
 
-from seamlessalign.pipelines.curation.margin_chart import margin_bars
+from seamlessalign.pipelines.curation.margin_chart import margin_bars, margin_chart, trade_chart
+from seamlessalign.pipelines.curation.margin_curve import Grid, Kept, MarginCurve
+
+pytest.importorskip("altair", reason="needs the extra 'curate'")
+
+SUMMED = tuple(Kept.__dataclass_fields__)
 
 HISTOGRAM = pa.table(
     {
@@ -39,3 +45,29 @@ def test_a_lower_cut_takes_what_only_the_cut_rejected() -> None:
 
 def test_a_cut_above_all_takes_nothing() -> None:
     assert {one["kind"] for one in margin_bars(HISTOGRAM, 2.0)} == {"below the cut", "rejected otherwise"}
+
+
+def test_the_line_of_a_cut_is_drawn_where_it_is_in_the_picture() -> None:
+    groups = pa.table({"bin": [1, 3], "outcome": ["kept", "kept"], **{name: [1, 1] for name in SUMMED}})
+    curve = MarginCurve(Grid(10, 6, 10.0), groups, lambda low, high: Kept())
+    for cut, lines in ((1.2, [1.2]), (99.0, []), (-5.0, []), (1e30, []), (None, [])):
+        drawn = margin_chart(curve, cut, cut, 1.0, 1.6)
+        assert [one["at"] for one in drawn["layer"][1]["data"]["values"]] == lines
+
+
+@pytest.mark.parametrize(("least", "digits"), [(0.9, ".0%"), (0.98, ".1%"), (0.998, ".2%")])
+def test_ticks_of_precision_are_told_apart(least: float, digits: str) -> None:
+    shown = trade_chart(worth([least, None, 1.0]), {}, True)
+    assert shown is not None and shown["layer"][0]["encoding"]["y"]["axis"]["format"] == digits
+    assert [row["precision"] for row in shown["layer"][0]["data"]["values"]] == [least, 1.0]
+
+
+def test_without_estimates_there_is_no_picture_of_them() -> None:
+    assert trade_chart(worth([None, None]), {"hours": 1.0, "pairs": 2, "precision": None}, True) is None
+
+
+def worth(precisions: list[float | None]) -> pa.Table:
+    """A curve with these precisions."""
+    hours = [1.0] * len(precisions)
+    columns = {"threshold": [*range(len(precisions))], "pairs": [3] * len(precisions), "src_hours": hours}
+    return pa.table(columns | {"tgt_hours": hours, "precision": pa.array(precisions, pa.float64())})

@@ -1,5 +1,6 @@
 """The page without a browser: its numbers are those of the rows, and a run that is damaged is told."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any
 import pytest
 
 from seamlessalign.pipelines.curation.address import View
+from seamlessalign.pipelines.curation.keeping import told_cut
 from seamlessalign.pipelines.curation.labels import Drawn, Label
 from seamlessalign.pipelines.curation.page_state import PageState
 from seamlessalign.pipelines.curation.pairs_shown import WINDOW, is_chosen, next_unmarked, window
 from seamlessalign.pipelines.curation.served import Served, set_served
-from seamlessalign.pipelines.selection import Cut
+from seamlessalign.pipelines.selection import Cut, Filter
 from tests.pipelines.fake_run import FakeRun
 
 for _package in ("streamlit", "altair", "duckdb"):
@@ -74,6 +76,43 @@ def test_numbers_are_those_of_the_rows(page: Callable[..., Any], made: FakeRun) 
     assert not shown.exception
     assert shown.metric[0].value == str(len(chosen(made, slider.min)))
     assert '"min_margin"' in "".join(shown.query_params[f"cut.{DIRECTION}"])
+
+
+def pictured(shown: Any, kind: str) -> int:
+    """Pairs of a kind in the histogram."""
+    spec = json.loads(shown.get("vega_lite_chart")[0].proto.spec)
+    return sum(bar["pairs"] for bar in spec["layer"][0]["data"]["values"] if bar["kind"] == kind)
+
+
+@pytest.mark.parametrize("min_margin", [None, 1.15])
+def test_a_least_precision_is_counted_pictured_and_told(
+    page: Callable[..., Any], made: FakeRun, min_margin: float | None
+) -> None:
+    cut = Cut(min_margin=min_margin, min_precision=0.8)
+    shown = page(**{f"cut.{DIRECTION}": cut.model_dump_json(exclude_none=True)})
+    taken = sum(is_chosen(row, cut) for row in made.pairs[DIRECTION])
+    assert 0 < taken < len([row for row in made.pairs[DIRECTION] if row["kept"]])
+    assert shown.metric[0].value == str(taken)
+    assert taken - 3 <= pictured(shown, "chosen") <= taken  # without the three highest, which are beyond the picture
+    assert shown.number_input[0].value == min_margin
+    assert told_cut(cut) == ("margin ≥ 1.15 and " if min_margin else "") + "estimated precision ≥ 0.8"
+
+
+def test_cuts_are_told_in_words() -> None:
+    one = Filter(column="seconds", op="at_least", value=2)
+    assert told_cut(Cut()) == "the run's own cut"
+    assert told_cut(Cut(filters=[one])) == "the run's own cut and 1 filter"
+    assert told_cut(Cut(min_margin=1.25, filters=[one, one])) == "margin ≥ 1.25 and 2 filters"
+
+
+def test_conditions_that_no_control_shows_are_told(page: Callable[..., Any]) -> None:
+    of = "drop_reason"
+    hidden = [Filter(column=of, op="none_of", value=["overlap", "x"]), Filter(column="margin", op="is_not_null")]
+    twice = [Filter(column="cosine", op="at_least", value=value) for value in (-1, -0.5)]
+    shown = page(**{f"cut.{DIRECTION}": Cut(filters=[*hidden, *twice]).model_dump_json()})
+    said = " ".join(str(one.proto.body) for one in shown.get("html"))
+    assert "and none of overlap, x: stays" in said and "and is not null: stays" in said
+    assert "and at least -1.0: stays" in said and "at least -0.5" not in said
 
 
 @pytest.mark.parametrize("look", ["list", "table", "keep"])

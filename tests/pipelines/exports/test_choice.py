@@ -170,6 +170,7 @@ class TestPeople:
         ({"min_precision": 1.5}, "--min-precision is 1.5: give a share between 0 and 1"),
         ({"fdr": -0.1}, "--fdr is -0.1: give a share"),
         ({"threshold": float("nan")}, "--threshold is nan: give a margin"),
+        ({"threshold": 1e300}, "--threshold is 1e\\+300: give a margin"),
         ({"max_hours": 0.0}, "--max-hours is 0: give a number above 0"),
     ],
 )
