@@ -1,11 +1,13 @@
 """The tables of a run, to be asked in SQL: DuckDB over its Parquet files, which sees nothing but the run's folder."""
 
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from seamlessalign import storage
 from seamlessalign.errors import InputError, MissingPackageError, StorageError
@@ -78,7 +80,7 @@ class RunTables:
 
         beside: further tables that the query may name.
         """
-        with self._telling(), self.cursor() as cursor:
+        with self._telling(query), self.cursor() as cursor:
             for name, table in (beside or {}).items():
                 cursor.register(name, table)
             found: pa.Table = cursor.sql(query, params=parameters).to_arrow_table()
@@ -95,7 +97,7 @@ class RunTables:
 
         beside: further relations that it may name.
         """
-        with self._telling(), self.cursor() as cursor:
+        with self._telling(query), self.cursor() as cursor:
             for name, table in (beside or {}).items():
                 cursor.register(name, table)
             yield from cursor.sql(query, params=parameters).to_arrow_reader(rows)
@@ -121,17 +123,42 @@ class RunTables:
         self.close()
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _telling(self, query: str = "") -> Iterator[None]:
         import duckdb
 
         try:
             yield
-        except duckdb.Error as error:
+        except (duckdb.Error, pa.ArrowException, OSError, UnicodeDecodeError) as error:
             of_files = (duckdb.IOException, duckdb.InvalidInputException, duckdb.PermissionException)
-            if not isinstance(error, of_files) and type(error) is not duckdb.Error:  # as damage inside of a page is
+            if isinstance(error, duckdb.Error) and not isinstance(error, of_files) and type(error) is not duckdb.Error:
+                raise  # what damage inside of a page is has no kind of its own
+            if isinstance(error, MemoryError):
                 raise
             said = " ".join(str(error).splitlines()[0].split())
+            if not self._names_a_file(said):
+                self._name_damaged(query)
             raise StorageError(f"{self.root}: a table of the run cannot be read: {said}") from error
+
+    def _names_a_file(self, said: str) -> bool:
+        return storage.is_local(self.root) and str(storage.local_path(self.root).absolute()) in said
+
+    def _name_damaged(self, query: str) -> None:
+        """Raise StorageError naming the first damaged file of the tables that a query speaks of, which are read anew.
+
+        Of columns those that it speaks of, unless it takes them all.
+        """
+        words = set(re.findall(r"[a-z0-9_]+", query))
+        for name in (name for name in self.parts if name in words):
+            for uri in (uri for uris in self.parts[name].values() for uri in uris):
+                try:
+                    with storage.open_read(uri) as file:
+                        names = pq.read_schema(file).names
+                except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+                    told = str(error).splitlines()[0]
+                    raise StorageError(f"{uri}: is not a readable Parquet file: {told}") from error
+                wanted = names if "*" in query else [column for column in names if column in words]
+                for _ in storage.read_batches(uri, wanted):
+                    pass
 
     def _confine(self) -> None:
         """Let no query reach files outside of the run's folder, or change that."""

@@ -85,6 +85,8 @@ def _export(arguments: argparse.Namespace) -> int:
     from seamlessalign.pipelines.exports.plan import Asked
     from seamlessalign.pipelines.exports.splits import parse_shares
 
+    if not arguments.to.strip():
+        raise InputError("--to is empty: give a folder")
     for name in ("workers", "pairs_per_shard"):
         if (value := getattr(arguments, name)) is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} is {value}: give 1 or more")
@@ -99,7 +101,7 @@ def _export(arguments: argparse.Namespace) -> int:
     asked = Asked(
         rule,
         directions=tuple(sorted(set(arguments.direction or ()))),
-        shares=parse_shares(arguments.splits) if arguments.splits else None,
+        shares=parse_shares(arguments.splits) if arguments.splits is not None else None,
         seed=arguments.seed,
         pairs_per_shard=arguments.pairs_per_shard,
         not_in=tuple(sorted(set(arguments.not_in or ()))),

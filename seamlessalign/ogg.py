@@ -54,6 +54,19 @@ def with_fixed_serial(ogg: bytes) -> bytes:
     return b"".join(pages)
 
 
+def last_granule(ogg: bytes) -> int:
+    """Granule position of the last page of a whole stream. Raises ValueError where it breaks off within a page.
+
+    Pages are passed one by one: what marks one, `OggS`, may be in the data of another too.
+    """
+    at, end = 0, _page(ogg, 0)
+    while end is not None and end < len(ogg):
+        at, end = end, _page(ogg, end)
+    if end is None:
+        raise ValueError(f"breaks off in the Ogg page at byte {at}")
+    return int.from_bytes(ogg[at + 6 : at + 14], "little", signed=True)
+
+
 _REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 

@@ -51,9 +51,8 @@ class ClipFiles(RowWriter):
             return
         if self._growing is None:
             self._growing = self._begun()
-        path = self._growing / name
-        with storage.writing(str(path)):
-            path.write_bytes(data)
+        with storage.writing(storage.join(self.target.root, self.folder, name)):
+            (self._growing / name).write_bytes(data)
 
     def _begun(self) -> Path:
         place = storage.local_path(storage.join(self.target.root, self.folder))

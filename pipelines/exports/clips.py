@@ -14,6 +14,7 @@ import soundfile
 
 from seamlessalign.audio import encode
 from seamlessalign.errors import StorageError
+from seamlessalign.ogg import last_granule
 from seamlessalign.rows import SAMPLE_RATE
 
 AudioFormat = Literal["flac", "opus"]
@@ -44,8 +45,7 @@ def clip_of(data: bytes) -> Clip:
         rate, channels, num_samples = told >> 44, (told >> 41 & 7) + 1, told & (1 << 36) - 1
         clip = Clip(data, "flac", num_samples)
     elif data[:4] == b"OggS" and data[28:36] == b"OpusHead":
-        last = data.rfind(b"OggS")
-        skipped, end = int.from_bytes(data[38:40], "little"), int.from_bytes(data[last + 6 : last + 14], "little")
+        skipped, end = int.from_bytes(data[38:40], "little"), last_granule(data)
         rate, channels = int.from_bytes(data[40:44], "little"), data[37]
         clip = Clip(data, "opus", (end - skipped) * SAMPLE_RATE // _OPUS_RATE)
     else:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from seamlessalign import storage
 from seamlessalign.errors import InputError
 from seamlessalign.pipelines.exports.choice import Chooser
 from seamlessalign.pipelines.exports.export import Order
@@ -31,7 +32,8 @@ def export_metadata(order: Order) -> tuple[list[str], int]:
         names = directions_asked(chooser, tables, asked)
 
         def chosen(name: str) -> pa.Array:
-            choice = chooser.choose(name, Path(scratch) / name)
+            with storage.writing(scratch):
+                choice = chooser.choose(name, Path(scratch) / name)
             parts = [some.column(0).combine_chunks().cast(pa.string()) for _, some in choice.batches(["pair_id"])]
             return pa.concat_arrays([pa.array([], pa.string()), *parts])
 

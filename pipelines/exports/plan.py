@@ -106,7 +106,8 @@ def make_plan(tables: RunTables, asked: Asked, sets: EvaluationSets | None, fold
         choices = []
         for name in names:
             scratch = stack.enter_context(storage.scratch(folder.planned(name)))
-            choices.append(chooser.choose(name, scratch))
+            with storage.writing(folder.planned(name)):
+                choices.append(chooser.choose(name, scratch))
         leaks = _drop_leaks(choices, tables, origins, sets, folder) if sets is not None else Counter[str]()
         division = _divided(choices, asked)
         shards, to_cut, begin = list[PlannedShard](), dict[str, int](), 0

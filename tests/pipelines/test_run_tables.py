@@ -92,10 +92,23 @@ class TestRunTables:
         with pytest.raises(StorageError, match=part), RunTables(str(run)) as tables:
             tables.ask("select sum(margin) from pairs")
 
-    def test_damage_within_a_file_is_told(self, run: Path) -> None:
+    def test_damage_within_a_file_names_it(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = _write(run, "eng-frA", 1, [1.25] * 1000)
         data = bytearray(path.read_bytes())
-        data[4:200] = b"\xff" * 196  # the header of the first page, and more
+        data[4:200] = b"\xff" * 196  # the header of the first page of pair_id, and more
         path.write_bytes(data)
-        with RunTables(str(run)) as tables, pytest.raises(StorageError, match="a table of the run cannot be read"):
-            tables.ask("select count(distinct pair_id) from pairs")
+        named = r"direction=eng-frA/part-00001\.parquet: is not a readable Parquet file"
+        with RunTables(str(run)) as tables:
+            for query in ("select count(distinct pair_id) from pairs", "select * from pairs"):
+                with pytest.raises(StorageError, match=named):
+                    tables.ask(query)
+                with pytest.raises(StorageError, match=named):
+                    list(tables.batches(query))
+            assert tables.ask("select count(margin) as n from pairs").to_pylist() == [{"n": 1003}]  # of whole columns
+            with pytest.raises(StorageError, match=named), tables._telling("select pair_id from pairs"):
+                b"\xff".decode()  # as DuckDB's own messages of damage may end
+            with (
+                pytest.raises(StorageError, match="a table of the run cannot be read: "),
+                tables._telling("margin, pairs"),
+            ):
+                b"\xff".decode()

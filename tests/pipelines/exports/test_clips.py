@@ -26,6 +26,14 @@ def test_the_header_says_how_many_samples_there_are(format: str, length: int) ->
     assert (clip.format, clip.num_samples, clip.data) == (format, len(samples), data) and len(samples) == length
 
 
+def test_what_marks_a_page_of_ogg_may_be_within_one() -> None:
+    data = bytearray(encode(np.linspace(-0.5, 0.5, 3000, dtype=np.float32), "opus"))
+    data[-40:-36] = b"OggS"
+    assert clip_of(bytes(data)).num_samples == 3000
+    with pytest.raises(ValueError, match="breaks off in the Ogg page at byte"):
+        clip_of(bytes(data[:-1]))
+
+
 def test_flac_becomes_opus_of_the_same_length_and_back() -> None:
     flac = clip_of(encode(sound(3), "flac"))
     opus = converted(flac, "opus")

@@ -5,6 +5,8 @@ import gzip
 import io
 import json
 import os
+import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -378,6 +380,8 @@ def test_two_exports_into_one_folder_do_not_mix(
     [
         (["--direction", "eng-ruA"], "has no direction 'eng-ruA'; there are eng-frA, frA-deA"),
         (["--splits", "train=0.9,dev=0.2"], "add up to 1.1, not to 1"),
+        (["--splits", ""], "--splits: '': write a name and its share"),
+        (["--to", " "], "--to is empty: give a folder"),
         (["--not-in", "/nowhere/test.txt"], "--not-in: /nowhere/test.txt: there is no such file or folder"),
         (["--selection", "best"], "has no selection 'best'; there are: none"),
         (["--selection", "../best"], "cannot name a selection"),
@@ -423,6 +427,31 @@ def test_a_corpus_that_is_damaged_is_named_and_what_is_done_stays(
     os.utime(file, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert _export(made, tmp_path / "to", "--pairs-per-shard", "3") == 0
     assert _rows(tmp_path / "to" / "eng-frA") == made.corpus["eng-frA"]
+
+
+@pytest.mark.parametrize(
+    ("size", "format", "file"),
+    [
+        (2000, "parquet", "state/plan/eng-frA.parquet"),
+        pytest.param(20_000, "folder", "eng-frA/part-00000/[0-9a-f]+.tgt.flac", marks=pytest.mark.slow),
+        pytest.param(100_000, "webdataset", "eng-frA/part-00000-000.tar", marks=pytest.mark.slow),
+    ],
+)
+def test_a_full_disk_is_told_and_gone_on_from(
+    run: MadeRun, tmp_path: Path, size: int, format: str, file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The size of files is limited, which stops a write as a full disk does."""
+    options = ("--format", format, "--direction", "eng-frA")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        assert _export(run, tmp_path / "to", *options) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert re.search(rf"^seamlessalign: {tmp_path}/to/{file}: cannot be written: File too large\n", _told(capsys))
+    assert not list((tmp_path / "to").rglob(".writing-*"))
+    assert _export(run, tmp_path / "to", *options) == 0
+    assert _record(tmp_path / "to")["directions"]["eng-frA"]["pairs"] == len(run.corpus["eng-frA"])
 
 
 def test_a_choice_is_written_as_published_lines_too(run: MadeRun, tmp_path: Path) -> None:
