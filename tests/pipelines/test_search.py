@@ -17,7 +17,7 @@ from seamlessalign.languages import Side
 from seamlessalign.mining import mine_candidates
 from seamlessalign.mining.margin import WIDER
 from seamlessalign.pipelines import decoys_stage, gather_stage, mining_stage, search_stage
-from seamlessalign.pipelines.beam_stage import shards_done
+from seamlessalign.pipelines.beam_stage import do_tasks
 from seamlessalign.pipelines.context import Context
 from seamlessalign.pipelines.ledger import read_marks
 from seamlessalign.pipelines.local import LocalExecutor, Workers, share_out
@@ -122,7 +122,7 @@ def test_beam_with_two_processes_writes_the_same_lists(whole: dict[str, bytes], 
         gather_stage.process(side, "gathered", context)
     options = PipelineOptions(["--direct_running_mode=multi_processing", "--direct_num_workers=2"])
     with beam.Pipeline(runner="DirectRunner", options=options) as pipeline:
-        shards_done(pipeline, search_stage.STAGE, search_tasks(context, "eng-frA"), context)
+        do_tasks(pipeline | beam.Create(search_tasks(context, "eng-frA")), search_stage.STAGE, context)
     lists = storage.list_files(context.folder.table(search_stage.TABLE))
     assert len(lists) == 5
     before = [storage.read_bytes(uri) for uri in lists]
