@@ -178,7 +178,7 @@ def _import_metadata(arguments: argparse.Namespace) -> int:
     }
     config = load_rebuild_config(given, overrides)
     with uncollected():
-        from seamlessalign.pipelines.published.again import PASSING
+        from seamlessalign.pipelines.published.earlier import PASSING
         from seamlessalign.pipelines.published.rebuild import rebuild, summary_text
 
     named = frozenset((arguments.again or "").split(",")) - {""}

@@ -2,33 +2,13 @@
 
 import json
 from collections.abc import Callable, Set
-from contextlib import ExitStack
-from dataclasses import asdict
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from seamlessalign import storage
 from seamlessalign.pipelines.ledger import read_marks
-from seamlessalign.pipelines.published.downloads import Traffic, name_of
-from seamlessalign.pipelines.published.rebuild_tasks import (
-    ABOUT,
-    CLIPS,
-    CLIPS_SCHEMA,
-    WANTED,
-    RebuildContext,
-)
+from seamlessalign.pipelines.published.earlier import about_of, by_url, take_apart
+from seamlessalign.pipelines.published.rebuild_tasks import CLIPS, WANTED, RebuildContext
 
-PASSING = frozenset(  # reasons that may pass by themselves
-    {
-        "timeout", "truncated", "server_error", "throttled", "unreachable", "changing", "robots_unreachable",
-        "unreadable", "wet_truncated", "wet_changed",
-    }
-)  # fmt: skip
 _ROUNDS = ("state", "published", "rounds.json")
-_OPEN = 300  # pieces that are written at a time
-_ROWS = 64  # clips in memory
 
 
 def rounds_of(context: RebuildContext) -> dict[str, int]:
@@ -67,32 +47,7 @@ def _take_apart(name: str, digest: str, context: RebuildContext, reasons: Set[st
     """Make pieces of the recordings of a shard, but of those that are to be tried again."""
     number = int(name.removeprefix("part-"))
     recordings = storage.read_table(context.folder.table("recordings", part=name)).to_pylist()
-    kept = {row["uri"]: row for row in recordings if row["drop_reason"] not in reasons}
-    wanted = storage.read_table(context.part(WANTED, number), ["url", "home", "row", "side"]).to_pydict()
-    places = zip(wanted["home"], wanted["row"], wanted["side"], strict=True)
-    url_of = {place: url for place, url in zip(places, wanted["url"], strict=True) if url in kept}
-    urls = sorted(set(url_of.values()))
-    for first in range(0, len(urls), _OPEN):
-        some = set(urls[first : first + _OPEN])
-        with ExitStack() as stack:
-            writers = {url: _writer(url, kept[url], digest, name, context, stack) for url in sorted(some)}
-            for batch in storage.read_batches(context.part(CLIPS, number), rows=_ROWS):
-                table = pa.Table.from_batches([batch])
-                keys = zip(*(table.column(key).to_pylist() for key in ("home", "row", "side")), strict=True)
-                at: dict[str, list[int]] = {}
-                for place, key in enumerate(keys):
-                    if url_of.get(key) in some:
-                        at.setdefault(url_of[key], []).append(place)
-                for url, rows in at.items():
-                    writers[url].write_table(table.take(rows).cast(CLIPS_SCHEMA).replace_schema_metadata(
-                        writers[url].schema.metadata))  # fmt: skip
-
-
-def _writer(
-    url: str, recording: dict[str, Any], digest: str, name: str, context: RebuildContext, stack: ExitStack
-) -> pq.ParquetWriter:
-    about = {"recording": recording, "traffic": asdict(Traffic())}
-    schema = CLIPS_SCHEMA.with_metadata({ABOUT: json.dumps(about).encode()})
-    uri = storage.join(context.pieces(name, digest), f"{name_of(url)}.parquet")
-    path = stack.enter_context(storage.local_target(uri))
-    return stack.enter_context(pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True))
+    kept = {row["uri"]: about_of(row) for row in recordings if row["drop_reason"] not in reasons}
+    spans = by_url(storage.read_table(context.part(WANTED, number)))
+    kept = {url: about for url, about in kept.items() if url in spans}
+    take_apart(context.part(CLIPS, number), {url: spans[url] for url in kept}, kept, context.pieces(name, digest))

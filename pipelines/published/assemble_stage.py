@@ -28,6 +28,7 @@ from seamlessalign.rows import CORPUS, PAIRS, pair_id, segment_id, sentence_id
 from seamlessalign.secrets import redact_uri
 
 STAGE = "assemble"
+_OF_OTHER_PLANS = ("url", "start", "end", "cc_warc", "key")
 _AT_ONCE = 500  # pairs with their audio in memory
 _ROW_GROUP = 100  # audio is big: a reader takes this many rows at a time
 
@@ -78,7 +79,7 @@ def _chunks(
 ) -> Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
     """Rows of the corpus and of pairs, some at a time; what was lost is appended."""
     tables = [
-        RowsOfHome(storage.list_files(context.folder.table(table), ".parquet"), task.number)
+        RowsOfHome(storage.list_files(context.folder.table(table), ".parquet"), task.number, _OF_OTHER_PLANS)
         for table, is_audio in ((CLIPS, True), (TEXTS, False))
         if any(side.is_audio == is_audio for side in sides)
     ]

@@ -5,7 +5,6 @@ killed asks for nothing that it had. Recordings come ahead of being cut, a few a
 """
 
 import json
-import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -25,16 +24,20 @@ from seamlessalign.errors import UnreadableError
 from seamlessalign.pipelines.context import Stopwatch, advance
 from seamlessalign.pipelines.ledger import Mark, Tally, read_marks, write_mark
 from seamlessalign.pipelines.published.downloads import Downloads, Traffic, name_of
+from seamlessalign.pipelines.published.earlier import by_url, take_clips
 from seamlessalign.pipelines.published.hosts import Hosts, host_of, shared_folder
+from seamlessalign.pipelines.published.kept_recordings import KeptRecordings
 from seamlessalign.pipelines.published.own_sources import bring, is_on_the_web
 from seamlessalign.pipelines.published.rebuild_tasks import (
     ABOUT,
     CLIPS,
     CLIPS_SCHEMA,
     DIGEST,
+    MADE,
     WANTED,
     RebuildContext,
     RebuildTask,
+    settings_of_audio,
 )
 from seamlessalign.pipelines.published.robots import Robots
 from seamlessalign.rows import RECORDINGS, SAMPLE_RATE, Recording, recording_id
@@ -74,17 +77,27 @@ def process(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
 def _done(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
     watch, folder = Stopwatch(), context.folder
     wanted = storage.read_table(context.part(WANTED, task.number))
-    spans = _by_url(wanted)
+    spans = by_url(wanted)
     pieces = context.pieces(task.name, digest)
     there = {uri.rsplit("/", 1)[-1] for uri in storage.list_files(pieces, ".parquet")}
     missing = [url for url in _in_turn(list(spans)) if f"{name_of(url)}.parquet" not in there]
+    if missing and task.earlier:
+        left = {url: spans[url] for url in missing}
+        tolerance = context.config.audio.duration_tolerance_seconds
+        is_as_told: Callable[[str, int], bool] = lambda url, samples: _lasts(left[url], samples, tolerance)  # noqa: E731
+        taken = take_clips(task.earlier, left, context, pieces, is_as_told)
+        missing = [url for url in missing if url not in taken]
     for url in spans.keys() - set(missing):
         advance(STAGE, spans[url].num_rows)
-    downloads = downloads_of(context)
-    for fetched in _ahead(
-        missing, downloads, context.config.audio.downloads, lambda url: _here(url, downloads, context)
-    ):
-        piece = _cut(fetched, spans[fetched.url], context, watch)
+    downloads, kept = downloads_of(context), KeptRecordings(context)
+
+    def here(url: str) -> Path | None:
+        """The recording of an address without asking the web: one that was kept, or that never was there."""
+        copy = downloads.folder / f"{name_of(url)}.whole"
+        return kept.find(url, copy) if is_on_the_web(url) else bring(url, context.config.audio.root, copy)
+
+    for fetched in _ahead(missing, downloads, context.config.audio.downloads, here):
+        piece = _cut(fetched, spans[fetched.url], context, kept, watch)
         storage.write_table(storage.join(pieces, f"{name_of(fetched.url)}.parquet"), piece, row_group_size=_ROW_GROUP)
         downloads.remove(fetched.url)
         advance(STAGE, spans[fetched.url].num_rows)
@@ -100,7 +113,7 @@ def _done(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
                 files.drop(recording.drop_reason, samples=recording.num_samples)
         keys = _keys(uris, clips, content)
         uri = context.part(CLIPS, task.number)
-        metadata = {DIGEST: digest, CONTENT: content.hexdigest()}
+        metadata = {DIGEST: digest, CONTENT: content.hexdigest(), MADE: settings_of_audio(context.config)}
         written = storage.write_tables(uri, _joined(uris, keys), CLIPS_SCHEMA, metadata, _ROW_GROUP)
     table = pa.Table.from_pylist([asdict(recording) for recording in fetched_files], schema=RECORDINGS)
     told = folder.table("recordings", part=task.name)
@@ -122,16 +135,6 @@ def downloads_of(context: RebuildContext) -> Downloads:
     folder = storage.local_path(context.downloads) if storage.is_local(context.root) else shared / "downloads"
     robots = Robots(shared, hosts) if config.robots else None
     return Downloads(folder, hosts, robots, config.trying())
-
-
-def _by_url(wanted: pa.Table) -> dict[str, pa.Table]:
-    """The spans of each recording, in the order of the table, which is that of their addresses."""
-    urls = wanted.column("url").to_pylist()
-    begins = [number for number, url in enumerate(urls) if number == 0 or urls[number - 1] != url]
-    return {
-        urls[begin]: wanted.slice(begin, end - begin)
-        for begin, end in zip(begins, [*begins[1:], len(urls)], strict=True)
-    }
 
 
 def _in_turn(urls: list[str]) -> list[str]:
@@ -172,7 +175,9 @@ def _ahead(urls: list[str], downloads: Downloads, most: int, kept: Callable[[str
             stopped.set()
 
 
-def _cut(fetched: _Fetched, spans: pa.Table, context: RebuildContext, watch: Stopwatch) -> pa.Table:
+def _cut(
+    fetched: _Fetched, spans: pa.Table, context: RebuildContext, kept: KeptRecordings, watch: Stopwatch
+) -> pa.Table:
     """The clips of one recording, in the order of their places, with what is to be told of it in the schema."""
     config, url = context.config.audio, fetched.url
     starts, ends = spans.column("start").to_pylist(), spans.column("end").to_pylist()
@@ -193,13 +198,16 @@ def _cut(fetched: _Fetched, spans: pa.Table, context: RebuildContext, watch: Sto
                 decoding = Decoding(channel, config.max_recording_hours * 3600, config.decode_seconds, config.ffmpeg)
                 cut = cut_whole(fetched.path, np.array([starts, ends], np.int64).T, take, decoding)
             samples, rate, channels = cut.num_samples, cut.original_sample_rate, cut.channels
-            _check_duration(url, spans.column("duration").to_pylist(), samples, config.duration_tolerance_seconds)
+            if not _lasts(spans, samples, config.duration_tolerance_seconds):
+                told = next(one for one in spans.column("duration").to_pylist() if one is not None)
+                detail = f"{url!r} lasts {samples / SAMPLE_RATE:.3f} s; the metadata says {told:.3f} s: it was changed"
+                raise UnreadableError("duration_differs", detail)
             for number, piece in enumerate(audio):
                 if piece is None:
                     told = f"[{starts[number]}, {ends[number]}) ends behind {url!r} of {samples} samples"
                     problems[number] = ("span_outside", told)
-            if config.keep_recordings:
-                _keep(url, fetched.path, sha256, context)
+            if is_on_the_web(url):
+                kept.keep(url, fetched.path, sha256)
         except UnreadableError as error:
             detail = error.detail.replace(repr(str(fetched.path)), repr(url))
             problem = UnreadableError(error.reason, detail)
@@ -219,53 +227,18 @@ def _cut(fetched: _Fetched, spans: pa.Table, context: RebuildContext, watch: Sto
             "audio": audio,
             "problem": [one and one[0] for one in problems],
             "detail": [one and one[1] for one in problems],
+            **{name: spans.column(name) for name in ("url", "start", "end")},
         },
         schema=CLIPS_SCHEMA,
     )
     about = {"recording": asdict(recording), "traffic": asdict(fetched.traffic)}
-    return table.replace_schema_metadata({ABOUT: json.dumps(about).encode()})
+    return table.replace_schema_metadata({ABOUT: json.dumps(about).encode(), MADE: settings_of_audio(context.config)})
 
 
-def _check_duration(url: str, told: list[float | None], samples: int, tolerance: float) -> None:
-    """Compare with what the metadata says, where it says something: the lines of a recording may differ in rounding."""
-    known = [one for one in told if one is not None]
-    seconds = samples / SAMPLE_RATE
-    if known and min(abs(one - seconds) for one in known) > tolerance:
-        raise UnreadableError(
-            "duration_differs", f"{url!r} lasts {seconds:.3f} s; the metadata says {known[0]:.3f} s: it was changed"
-        )
-
-
-def _keep(url: str, path: Path, sha256: str, context: RebuildContext) -> None:
-    """Keep a recording under its content's name, and note which address it is from."""
-    uri = storage.join(context.sources, sha256[:2], sha256)
-    if not storage.exists(uri):
-        with storage.local_target(uri) as target:
-            shutil.copyfile(path, target)
-    storage.write_bytes_atomic(_note_of(url, context), sha256.encode())
-
-
-def _here(url: str, downloads: Downloads, context: RebuildContext) -> Path | None:
-    """The recording of an address without asking the web: one that was kept, or that never was there."""
-    if not is_on_the_web(url):
-        return bring(url, context.config.audio.root, downloads.folder / f"{name_of(url)}.whole")
-    return _kept(url, context)
-
-
-def _kept(url: str, context: RebuildContext) -> Path | None:
-    """The recording of an address that was kept, in a folder on disk."""
-    if not context.config.audio.keep_recordings or not storage.is_local(context.root):
-        return None
-    try:
-        sha256 = storage.read_bytes(_note_of(url, context)).decode("ascii")
-    except FileNotFoundError:
-        return None
-    path = storage.local_path(storage.join(context.sources, sha256[:2], sha256))
-    return path if path.exists() else None
-
-
-def _note_of(url: str, context: RebuildContext) -> str:
-    return storage.join(context.sources, "addresses", name_of(url))
+def _lasts(spans: pa.Table, samples: int, tolerance: float) -> bool:
+    """Whether the metadata says so, where it says something: the lines of a recording may differ in rounding."""
+    known = [one for one in spans.column("duration").to_pylist() if one is not None]
+    return not known or min(abs(one - samples / SAMPLE_RATE) for one in known) <= tolerance
 
 
 # --- pieces

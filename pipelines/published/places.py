@@ -1,6 +1,6 @@
 """Rows that are sorted by their places (`home`, `row`, `side`), in many files, found by what their footers tell."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -24,9 +24,9 @@ class _Group:
 class RowsOfHome:
     """The rows that files have for one part of the corpus."""
 
-    def __init__(self, uris: Sequence[str], home: int) -> None:
-        """Looks at the footers. Raises StorageError."""
-        self._home = home
+    def __init__(self, uris: Sequence[str], home: int, but: Collection[str] = ()) -> None:
+        """Looks at the footers. `but`: columns that are not wanted. Raises StorageError."""
+        self._home, self._but = home, but
         self._groups = [group for uri in uris for group in _groups(uri, home)]
 
     def read(self, first: int, last: int) -> pa.Table | None:
@@ -39,7 +39,9 @@ class RowsOfHome:
         for uri, numbers in wanted.items():
             try:
                 with storage.open_read(uri) as file:
-                    table = pq.ParquetFile(file, page_checksum_verification=True).read_row_groups(numbers)
+                    parquet = pq.ParquetFile(file, page_checksum_verification=True)
+                    columns = [name for name in parquet.schema_arrow.names if name not in self._but]
+                    table = parquet.read_row_groups(numbers, columns)
             except (pa.ArrowException, OSError) as error:
                 raise StorageError(f"{uri}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
             row = pc.field("row")

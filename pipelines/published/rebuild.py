@@ -21,9 +21,18 @@ from seamlessalign.pipelines.ledger import read_marks, write_ledger
 from seamlessalign.pipelines.local import LocalExecutor, share_out
 from seamlessalign.pipelines.published import assemble_stage, audio_stage, lines_stage, share_stage, texts_stage
 from seamlessalign.pipelines.published.again import rounds_of, try_again
+from seamlessalign.pipelines.published.kept_recordings import count_anew, size_of_kept
 from seamlessalign.pipelines.published.lost import write_missing
 from seamlessalign.pipelines.published.rebuild_config import RebuildConfig
-from seamlessalign.pipelines.published.rebuild_tasks import CLIPS, TEXTS, RebuildContext, RebuildTask
+from seamlessalign.pipelines.published.rebuild_tasks import (
+    CLIPS,
+    TEXTS,
+    RebuildContext,
+    RebuildTask,
+    settings_of_audio,
+    settings_of_texts,
+    versions_of,
+)
 from seamlessalign.pipelines.shard_task import ShardTask
 from seamlessalign.pipelines.slurm import SlurmExecutor
 from seamlessalign.pipelines.stage_plans import StagePlan
@@ -60,6 +69,7 @@ def rebuild(
         with only_driver(folder), driving(folder, beam_rebuild.context.run_id):
             clear_folder(folder)
             _write_config(folder, config)
+            count_anew(beam_rebuild.context)
             _try_again(beam_rebuild.context, again)
             counts = beam_rebuild.do()
             return JobResult(folder, [], 0, 0) if counts is None else _finished(beam_rebuild.context, *counts)
@@ -74,6 +84,7 @@ def rebuild(
         else:
             clear_folder(folder)
         _write_config(folder, config)
+        count_anew(context)
         _try_again(context, again)
         executor: Executor = slurm or LocalExecutor(workers, config.resources.shards_per_group)
         driver = Driver(context, executor)
@@ -102,15 +113,15 @@ def plan_stage(stage: str, context: RebuildContext) -> StagePlan:
     else:
         shares = share_stage.read_shares(context)
         if stage == audio_stage.STAGE:
-            tasks, rounds = [RebuildTask(number) for number in range(len(shares.audio))], rounds_of(context)
+            tasks, rounds = _with_earlier(shares.earlier_audio), rounds_of(context)
             digests = [
                 _audio_digest(config, content, rounds.get(f"{stage} {task.name}", 0))
                 for task, (_, content) in zip(tasks, shares.audio, strict=True)
             ]
             amounts = [float(count) for count, _ in shares.audio]
         elif stage == texts_stage.STAGE:
-            tasks, rounds = [RebuildTask(number) for number in range(len(shares.texts))], rounds_of(context)
-            base = digest(stage, SCHEMA_VERSION, config.common_crawl, _versions(config.texts))
+            tasks, rounds = _with_earlier(shares.earlier_texts), rounds_of(context)
+            base = settings_of_texts(config)
             digests = [
                 digest(base, content, rounds.get(f"{stage} {task.name}", 0))
                 for task, (_, content) in zip(tasks, shares.texts, strict=True)
@@ -125,10 +136,13 @@ def plan_stage(stage: str, context: RebuildContext) -> StagePlan:
     return StagePlan(stage, found, sum(amounts) if amounts else float(len(tasks)))
 
 
+def _with_earlier(names: Sequence[Sequence[str]]) -> list[RebuildTask]:
+    return [RebuildTask(number, earlier=tuple(some)) for number, some in enumerate(names)]
+
+
 def _audio_digest(config: RebuildConfig, content: str, times: int) -> str:
     """`times`: that the shard was done again."""
-    made = config.audio.model_dump(mode="json", exclude={"keep_recordings", "downloads", "urls_per_shard"})
-    return digest("audio", SCHEMA_VERSION, made, config.corpus, config.fetch.robots, content, times)
+    return digest(settings_of_audio(config), content, times)
 
 
 def _try_again(context: RebuildContext, reasons: Set[str]) -> None:
@@ -144,12 +158,8 @@ def _try_again(context: RebuildContext, reasons: Set[str]) -> None:
 
 def _lines_digest(config: RebuildConfig) -> str:
     return digest(
-        "lines", SCHEMA_VERSION, _versions(config.metadata), config.metadata, config.directions, config.min_score
+        "lines", SCHEMA_VERSION, versions_of(config.metadata), config.metadata, config.directions, config.min_score
     )
-
-
-def _versions(uris: Sequence[str]) -> list[tuple[str, str]]:
-    return [(uri, str(version)) for uri, version in sorted(storage.versions(uris).items())]
 
 
 def _contents(context: RebuildContext) -> Iterator[str]:
@@ -184,7 +194,7 @@ def _finished(context: RebuildContext, done: int, kept: int) -> JobResult:
     lines = write_ledger(folder, REBUILD_STAGES)
     prove(folder)
     write_missing(context)
-    for left in (context.all_pieces, context.downloads):
+    for left in (context.all_pieces, context.all_earlier, context.downloads):
         storage.remove(left)
     return JobResult(folder, lines, done, kept)
 
@@ -210,6 +220,9 @@ def summary_text(result: JobResult) -> str:
     for direction, lines in sorted(directions.items()):
         hours = sum(line.samples_kept for line in lines) / 16_000 / 3600
         text.append(f"{_counted(f'{direction}: pairs', lines)}; {hours:.2f} h of its first speech side")
+    kept = storage.join(result.folder.root, "sources")
+    if storage.is_local(kept) and (size := size_of_kept(kept)):
+        text.append(f"{kept}: {size / 2**30:.2f} GiB of recordings, kept for other spans of them (audio.kept_gb)")
     return "\n".join(text)
 
 

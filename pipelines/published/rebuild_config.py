@@ -52,8 +52,10 @@ class RebuildAudioConfig(Section):
     ffmpeg: bool = True  # where it is installed, for what soundfile does not read: m4a, mp4, webm, …
     # Below it lie recordings that are not on the web, as only runs of one's own name them; none: they are refused.
     root: str | None = None
-    # Recordings stay in the folder (`sources/`), named by their content. Off, a worker has `downloads` at a time.
-    keep_recordings: bool = False
+    # Of recordings that were cut, so many GB stay in the folder (`sources/`), the first that come, for other spans of
+    # them; 0: none.
+    kept_gb: float = Field(10.0, ge=0)
+    keep_recordings: bool = False  # all stay there, however many
     downloads: PositiveInt = 4  # of one worker at a time, recordings that wait to be cut included
     urls_per_shard: PositiveInt = 200  # the urls of a host are in as few shards as that allows
 

@@ -1,5 +1,6 @@
 """What the stages of a rebuilding hand to each other: tasks, names of tables, and their schemas."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -7,7 +8,9 @@ import pyarrow as pa
 from seamlessalign.pipelines.context import JobContext
 from seamlessalign.pipelines.folder import shard_name
 from seamlessalign.pipelines.published.rebuild_config import RebuildConfig
-from seamlessalign.storage import join
+from seamlessalign.rows import SCHEMA_VERSION
+from seamlessalign.storage import join, versions
+from seamlessalign.typed_config import digest
 
 LINES, SHARES, WANTED, SOUGHT = (f"state/published/{name}" for name in ("lines", "shares", "wanted", "sought"))
 CLIPS, TEXTS = "state/published/clips", "state/published/texts"
@@ -21,6 +24,7 @@ TABLES: dict[str, tuple[str, ...]] = {  # stage → tables that it writes
 }
 SIDES = ("src", "tgt")
 DIGEST = "seamlessalign.digest"  # key of the metadata of every table
+MADE = "seamlessalign.made"  # key of that of clips and texts: digest of the settings with which they were made
 ABOUT = b"seamlessalign.recording"  # key of that of a piece: the recording that it is of, and what fetching it took
 
 LINES_SCHEMA = pa.schema(
@@ -78,10 +82,20 @@ CLIPS_SCHEMA = pa.schema(
         pa.field("audio", pa.binary()),  # encoded; null where there is a problem
         pa.field("problem", pa.string()),
         pa.field("detail", pa.string()),
+        pa.field("url", pa.string()),  # what it was cut of, for a plan with other places
+        pa.field("start", pa.int64()),
+        pa.field("end", pa.int64()),
     ]
 )
 TEXTS_SCHEMA = pa.schema(
-    [*_PLACE, pa.field("text", pa.string()), pa.field("problem", pa.string()), pa.field("detail", pa.string())]
+    [
+        *_PLACE,
+        pa.field("text", pa.string()),
+        pa.field("problem", pa.string()),
+        pa.field("detail", pa.string()),
+        pa.field("cc_warc", pa.string()),  # where it was looked for, for a plan with other places
+        pa.field("key", pa.string()),  # and what was
+    ]
 )
 LOST_SCHEMA = pa.schema(
     [
@@ -107,6 +121,7 @@ class RebuildTask:
     lines: int = 0  # assemble: the number of the file of lines
     first: int = 0  # assemble: of the rows of these
     last: int = 0  # and behind the last
+    earlier: tuple[str, ...] = ()  # audio, texts: files of earlier plans that have something of what it wants
 
     @property
     def name(self) -> str:
@@ -139,6 +154,28 @@ class RebuildContext(JobContext):
         """Folder of what shards of audio that are not done have cut so far."""
         return join(self.root, "state", "published", "pieces")
 
+    @property
+    def all_earlier(self) -> str:
+        """Folder of what earlier plans have."""
+        return join(self.root, "state", "published", "earlier")
+
     def pieces(self, shard: str, digest: str) -> str:
         """Folder of what one of these has cut."""
         return join(self.all_pieces, f"{shard}-{digest}")
+
+
+def settings_of_audio(config: RebuildConfig) -> str:
+    """Digest of all by which clips of the same recordings would be others."""
+    of_others = {"keep_recordings", "kept_gb", "downloads", "urls_per_shard"}
+    made = config.audio.model_dump(mode="json", exclude=of_others)
+    return digest("audio", SCHEMA_VERSION, made, config.corpus, config.fetch.robots)
+
+
+def settings_of_texts(config: RebuildConfig) -> str:
+    """Digest of all by which texts of the same lines would be others."""
+    return digest("texts", SCHEMA_VERSION, config.common_crawl, versions_of(config.texts))
+
+
+def versions_of(uris: Sequence[str]) -> list[tuple[str, str]]:
+    """Files with their versions."""
+    return [(uri, str(version)) for uri, version in sorted(versions(uris).items())]

@@ -20,14 +20,17 @@ from seamlessalign import storage
 from seamlessalign.languages import Side, parse_side
 from seamlessalign.pipelines.context import Stopwatch, advance
 from seamlessalign.pipelines.ledger import Mark, Tally
+from seamlessalign.pipelines.published.earlier import set_aside, shares_of
 from seamlessalign.pipelines.published.hosts import host_of
 from seamlessalign.pipelines.published.rebuild_tasks import (
+    CLIPS,
     DIGEST,
     LINES,
     SHARES,
     SIDES,
     SOUGHT,
     SOUGHT_SCHEMA,
+    TEXTS,
     WANTED,
     WANTED_SCHEMA,
     RebuildContext,
@@ -47,6 +50,8 @@ class Shares:
     homes: list[RebuildTask]  # of the corpus
     audio: list[tuple[int, str]]  # of each shard: spans, digest
     texts: list[tuple[int, str]]  # of each shard: sentences, digest
+    earlier_audio: list[list[str]]  # of each shard: files of earlier plans with something of its addresses
+    earlier_texts: list[list[str]]
 
 
 def process(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
@@ -60,6 +65,8 @@ def process(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
         texts = _shards_in_order(files, _size(len(files), config.files_per_shard))
         told: dict[str, list[list[Any]]] = {}
         outputs = []
+        set_aside(context)
+        earlier = [shares_of(context, CLIPS, "url", audio), shares_of(context, TEXTS, "cc_warc", texts)]
         for table, schema, shards, key, counts in (
             (WANTED, WANTED_SCHEMA, audio, "url", urls),
             (SOUGHT, SOUGHT_SCHEMA, texts, "cc_warc", files),
@@ -72,7 +79,7 @@ def process(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
                 told[table].append([len(rows), _content(rows)])
     uri = storage.join(context.folder.table(SHARES), "shares.json")
     lists = [[home.number, home.source, home.lines, home.first, home.last] for home in homes]
-    about = {"homes": lists, "audio": told[WANTED], "texts": told[SOUGHT]}
+    about = {"homes": lists, "audio": told[WANTED], "texts": told[SOUGHT], "earlier": earlier}
     storage.write_bytes_atomic(uri, json.dumps(about).encode())
     outputs.append(context.folder.relative(uri))
     advance(STAGE, 1)
@@ -84,7 +91,8 @@ def read_shares(context: RebuildContext) -> Shares:
     """What was shared out."""
     about = json.loads(storage.read_bytes(storage.join(context.folder.table(SHARES), "shares.json")))
     homes = [RebuildTask(number, *rest) for number, *rest in about["homes"]]
-    return Shares(homes, [tuple(one) for one in about["audio"]], [tuple(one) for one in about["texts"]])
+    audio, texts = ([tuple(one) for one in about[name]] for name in ("audio", "texts"))
+    return Shares(homes, audio, texts, *about["earlier"])
 
 
 def lines_of(home: RebuildTask, context: RebuildContext) -> pa.Table:

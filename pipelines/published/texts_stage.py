@@ -12,16 +12,19 @@ from seamlessalign.pipelines.ledger import Mark, Tally
 from seamlessalign.pipelines.published.audio_stage import CONTENT
 from seamlessalign.pipelines.published.common_crawl import Kept, is_common_crawl, texts_of, wet_uri
 from seamlessalign.pipelines.published.downloads import name_of
+from seamlessalign.pipelines.published.earlier import take_texts
 from seamlessalign.pipelines.published.hosts import Hosts, host_of, shared_folder
 from seamlessalign.pipelines.published.line_forms import MetadataLine
 from seamlessalign.pipelines.published.own_sources import texts_with
 from seamlessalign.pipelines.published.rebuild_tasks import (
     DIGEST,
+    MADE,
     SOUGHT,
     TEXTS,
     TEXTS_SCHEMA,
     RebuildContext,
     RebuildTask,
+    settings_of_texts,
 )
 from seamlessalign.sources import is_http
 
@@ -37,6 +40,8 @@ def process(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
     rows, begin = list[dict[str, Any]](), 0
     pieces = context.pieces(f"texts-{task.name}", digest)  # of each file, so that a shard that was killed goes on
     there = set(storage.list_files(pieces, ".parquet"))
+    earlier = take_texts(task.earlier, context) if task.earlier else {}
+    made = {MADE: settings_of_texts(context.config)}
     with watch.step("read"):
         own = _own(sought, context)
         while begin < len(sought):
@@ -47,9 +52,10 @@ def process(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
             name = name_of(some[0]["cc_warc"])
             piece, kept = storage.join(pieces, f"{name}.parquet"), Kept(storage.join(pieces, f"{name}.json"))
             if piece not in there:
-                texts = _texts(some, context, hosts, own, kept)
-                found = [_row(row, text) for row, text in zip(some, texts, strict=True)]
-                storage.write_table(piece, pa.Table.from_pylist(found, schema=TEXTS_SCHEMA))
+                asked = [row for row in some if _key(row) not in earlier]
+                new = iter(_texts(asked, context, hosts, own, kept) if asked else ())
+                found = [_row(row, earlier.get(_key(row)) or next(new)) for row in some]
+                storage.write_table(piece, pa.Table.from_pylist(found, schema=TEXTS_SCHEMA), metadata=made)
             rows += storage.read_table(piece).to_pylist()
             advance(STAGE, len(some))
             begin = end
@@ -58,7 +64,7 @@ def process(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
         content.update(f"{row['home']} {row['row']} {row['side']} {row['text']} {row['problem']}\n".encode())
         tally.keep() if row["problem"] is None else tally.drop(row["problem"])
     uri = context.part(TEXTS, task.number)
-    metadata = {DIGEST: digest, CONTENT: content.hexdigest()}
+    metadata = {DIGEST: digest, CONTENT: content.hexdigest(), **made}
     table = pa.Table.from_pylist(rows, schema=TEXTS_SCHEMA)
     written = storage.write_table(uri, table, metadata=metadata, row_group_size=1000)
     line = tally.line("texts", task.name, digest=digest, seconds=watch.seconds, bytes_written=written)
@@ -99,8 +105,17 @@ def _line(row: dict[str, Any]) -> MetadataLine:
     )  # fmt: skip
 
 
-def _row(row: dict[str, Any], text: str | UnreadableError) -> dict[str, Any]:
-    place = {name: row[name] for name in ("home", "row", "side")}
+def _key(row: dict[str, Any]) -> str:
+    """What tells a text that is looked for from others."""
+    told = [row[name] for name in ("cc_warc", "cc_sha", "cc_lineno", "paragraph_digest", "sentence_digest", "lang")]
+    return xxhash.xxh3_128_hexdigest(repr(told).encode("utf-8", "surrogatepass"))
+
+
+def _row(row: dict[str, Any], text: str | UnreadableError | dict[str, Any]) -> dict[str, Any]:
+    """`text`: what was found now, or a row of what was before."""
+    place = {**{name: row[name] for name in ("home", "row", "side", "cc_warc")}, "key": _key(row)}
+    if isinstance(text, dict):
+        return {**text, **place}
     if isinstance(text, str):
         return {**place, "text": text, "problem": None, "detail": None}
     return {**place, "text": None, "problem": text.reason, "detail": text.detail}

@@ -24,7 +24,8 @@ from seamlessalign.config import load_config
 from seamlessalign.errors import ConfigError, InputError
 from seamlessalign.pipelines.folder import REBUILD_STAGES, RunFolder, stages_of
 from seamlessalign.pipelines.ledger import write_ledger
-from seamlessalign.pipelines.published import share_stage
+from seamlessalign.pipelines.published import audio_stage, share_stage
+from seamlessalign.pipelines.published.kept_recordings import KeptRecordings
 from seamlessalign.pipelines.published.places import RowsOfHome
 from seamlessalign.pipelines.published.rebuild import LEVELS, _try_again, plan_stage, rebuild
 from seamlessalign.pipelines.published.rebuild_config import RebuildConfig, direction_of, load_rebuild_config
@@ -143,6 +144,39 @@ class TestLines:
         assert len(_pairs(tmp_path / "run", TEXT)) == 5 and not _pairs(tmp_path / "run", SPEECH)
 
     @pytest.mark.slow
+    def test_what_was_cut_and_found_is_not_asked_for_again_with_other_limits(
+        self, served: Served, tmp_path: Path
+    ) -> None:
+        with faulty_servers(served, 2) as bases:
+            _world(tmp_path, served, bases, 24, wrong_duration=0.1, outside=0.05, lost_texts=0.1)
+            asked, rows = list[set[str]](), list[list[dict[str, object]]]()
+            for limit in ("limit=8", "limit=null", "limit=4"):
+                before = Counter(served.asked)
+                _here(_config(tmp_path, bases[0], "audio.kept_gb=0", limit))
+                asked.append({path for path in served.asked - before if path != "/robots.txt"})
+                rows.append([row for one in (SPEECH, TEXT) for row in _pairs(tmp_path / "run", one, "corpus")])
+            (tmp_path / "run").rename(tmp_path / "other")
+            _here(_config(tmp_path, bases[0]))
+        first, all_, fewer = asked
+        assert len(first - all_) > 4 and all_ - first and not fewer
+        assert rows[1] == [row for one in (SPEECH, TEXT) for row in _pairs(tmp_path / "run", one, "corpus")]
+
+    @pytest.mark.slow
+    def test_nor_is_what_was_there_of_a_shard_that_was_not_done(
+        self, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole = ["audio.urls_per_shard=100", "audio.kept_gb=0", f"directions=[{SPEECH}]"]
+        with faulty_servers(served, 1) as bases:
+            _world(tmp_path, served, bases, 24)
+            with monkeypatch.context() as broken, pytest.raises(RuntimeError, match="killed"):
+                broken.setattr(audio_stage, "_keys", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+                _here(_config(tmp_path, bases[0], *whole))
+            before = Counter(served.asked)
+            _here(_config(tmp_path, bases[0], *whole, "limit=6"))
+            assert served.asked == before
+        assert len(_pairs(tmp_path / "run", SPEECH)) == 6
+
+    @pytest.mark.slow
     @pytest.mark.thorough
     def test_recordings_that_are_kept_are_not_asked_for_again(self, served: Served, tmp_path: Path) -> None:
         with faulty_servers(served, 1) as bases:
@@ -201,6 +235,45 @@ class TestLines:
         assert {row["drop_reason"] for row in _pairs(tmp_path / "run", TEXT)} == {"not_common_crawl"}
 
 
+class TestKept:
+    def _kept(self, folder: Path, *more: str) -> KeptRecordings:
+        return KeptRecordings(RebuildContext(_config(folder, "http://x", *more), str(folder / "run"), "cpu", 1, "here"))
+
+    def test_so_much_as_there_is_room_for(self, tmp_path: Path) -> None:
+        names = ("a", "b", "c")
+        for number, name in enumerate(names):
+            (tmp_path / name).write_bytes(bytes([number]) * 500)
+        kept = self._kept(tmp_path, f"audio.kept_gb={1100 / 2**30}")
+        for name in names:
+            kept.keep(f"http://x/{name}", tmp_path / name, storage.sha256_of(tmp_path / name))
+        kept.keep("http://x/other", tmp_path / "a", storage.sha256_of(tmp_path / "a"))  # the same again takes no room
+        found = {name: kept.find(f"http://x/{name}", tmp_path / "copy") for name in (*names, "other", "none")}
+        assert [name for name, path in found.items() if path is not None] == ["a", "b", "other"]
+        assert found["b"] is not None and found["b"].read_bytes() == (tmp_path / "b").read_bytes()
+        every = self._kept(tmp_path, "audio.keep_recordings=true")
+        every.keep("http://x/c", tmp_path / "c", storage.sha256_of(tmp_path / "c"))
+        assert every.find("http://x/c", tmp_path / "copy") is not None
+
+    def test_what_is_damaged_is_not_taken(self, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(b"as it came")
+        kept = self._kept(tmp_path)
+        kept.keep("http://x/a", tmp_path / "a", storage.sha256_of(tmp_path / "a"))
+        path = kept.find("http://x/a", tmp_path / "copy")
+        assert path is not None
+        path.chmod(0o644)
+        path.write_bytes(b"as it is now")
+        assert kept.find("http://x/a", tmp_path / "copy") is None and not path.exists()
+
+    def test_in_a_store_it_is_found_too(self, s3_bucket: str, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(b"as it came")
+        config = _config(tmp_path, "http://x", "audio.keep_recordings=true")
+        kept = KeptRecordings(RebuildContext(config, f"{s3_bucket}/run", "cpu", 1, "here"))
+        kept.keep("http://x/a", tmp_path / "a", storage.sha256_of(tmp_path / "a"))
+        found = kept.find("http://x/a", tmp_path / "copy")
+        assert found == tmp_path / "copy" and found.read_bytes() == b"as it came"
+        assert kept.find("http://x/b", tmp_path / "copy") is None
+
+
 class TestAgain:
     @pytest.mark.slow
     def test_only_what_was_lost_is_asked_for_again(self, served: Served, tmp_path: Path) -> None:
@@ -250,7 +323,7 @@ class TestShares:
             some = sorted({(int(home), int(row), 0) for home, row in rng.integers(0, 9, (40, 2))})
             rows += some
             table = {name: [one[at] for one in some] for at, name in enumerate(("home", "row", "side"))}
-            empty = dict.fromkeys(("recording_id", "audio", "problem", "detail"), [None] * len(some))
+            empty = dict.fromkeys(CLIPS_SCHEMA.names[3:], [None] * len(some))
             uri = str(tmp_path / f"{file}.parquet")
             storage.write_table(uri, pa.Table.from_pydict({**table, **empty}, schema=CLIPS_SCHEMA), row_group_size=4)
             uris.append(uri)
