@@ -92,6 +92,7 @@ def read_evaluation_sets(places: Sequence[str]) -> EvaluationSets:
                 sets.others.append(uri)
         if not sets.files[place]:
             raise InputError(f"--not-in: {place}: holds no text and no audio to compare with")
+    sets.sounds = list(dict.fromkeys(sets.sounds))
     return sets
 
 

@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from typing import Any
 
+import soundfile
+
 from seamlessalign import __version__, storage, web_access
 from seamlessalign.errors import InputError, SeamlessAlignError
 from seamlessalign.pipelines.context import use_threads
@@ -96,6 +98,7 @@ def export_corpus(order: Order) -> Exported:
         directions = check_asked(tables, order.asked)
         beside = {name: _beside(tables, name) for name in directions}
         format.check(target, beside)
+        _need_encoder(order.audio)
         refuse_within_run(order.run, order.to)
         digest = _digest(order, tables)
         folder.refuse_others()
@@ -138,6 +141,15 @@ def _drive(
     write_card(tables, order.asked.rule, plan, tally, record, facts, folder)
     storage.write_bytes_atomic(folder.record, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
     return record
+
+
+def _need_encoder(audio: AudioFormat | None) -> None:
+    """Raise InputError where libsndfile, as some systems have it, cannot write what is asked for."""
+    if audio == "opus" and not soundfile.check_format("OGG", "OPUS"):
+        raise InputError(
+            f"--audio opus: libsndfile {soundfile.__libsndfile_version__} of this machine writes no Opus: pip install "
+            "--upgrade soundfile brings one that does, or take --audio flac"
+        )
 
 
 def _bound_web_access(run: str) -> None:

@@ -6,8 +6,9 @@ long as a sound of the set and is the same but for its encoding, level and begin
 is only a part of a recording is not found.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ from seamlessalign.secrets import redact_uri
 
 SAME_TEXT, NEAR_TEXT, SAME_FILE, SAME_SOUND = "same_text", "near_text", "same_file", "same_sound"
 _APART = round(MAX_DIFFERENCE_SECONDS * SAMPLE_RATE)  # samples, by which lengths differ of what is not compared
+_HELD = 1000  # sounds of a set whose filterbanks are in memory: 12.8 kB for each second of each
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,18 @@ def sound_leaks(sets: EvaluationSets, recordings: Iterable[Recording]) -> dict[s
     order = np.argsort(lengths.samples, kind="stable")
     ordered = lengths.samples[order]
     leaks: dict[str, Leak] = {}
+    as_long: list[tuple[Recording, list[str]]] = []
     for recording in recordings:
         if recording.sha256 in by_sha:
             leaks[recording.uri] = Leak(SAME_FILE, None, redact_uri(by_sha[recording.sha256]), "")
             continue
         first = int(np.searchsorted(ordered, recording.num_samples - _APART, side="right"))
         last = int(np.searchsorted(ordered, recording.num_samples + _APART, side="left"))
-        near = [lengths.uris[number] for number in np.sort(order[first:last]).tolist()]
-        if near and (leak := _nearest(recording, near)):
+        if first < last:
+            as_long.append((recording, [lengths.uris[number] for number in np.sort(order[first:last]).tolist()]))
+    held = lru_cache(_HELD)(_filterbanks)  # in order of length, those that are near the next are near each other too
+    for recording, near in sorted(as_long, key=lambda item: item[0].num_samples):
+        if leak := _nearest(recording, near, held):
             leaks[recording.uri] = leak
     return leaks
 
@@ -124,17 +130,20 @@ def _index(sets: EvaluationSets) -> tuple[Mapping[str, str], _Lengths]:
     return by_sha, _Lengths(uris, np.array(samples, np.int64))
 
 
-def _nearest(recording: Recording, uris: list[str]) -> Leak | None:
+def _nearest(recording: Recording, uris: list[str], of_set: Callable[[str], npt.NDArray[np.float32]]) -> Leak | None:
     """The sound of a set that a recording is; None where it is none, or cannot be had any more."""
     try:
-        with open_recording(recording.uri) as (path, decoding):
-            ours = filterbanks(decode(path, decoding).samples)
+        ours = _filterbanks(recording.uri)
     except (OSError, UnreadableError):
         return None  # whoever cuts it, if anybody does, will tell
     best: Leak | None = None
     for uri in uris:
-        with open_recording(uri) as (path, decoding):
-            distance = distance_db(ours, filterbanks(decode(path, decoding).samples))
+        distance = distance_db(ours, of_set(uri))
         if distance <= MAX_DISTANCE_DB and (best is None or distance < (best.share or 0.0)):
             best = Leak(SAME_SOUND, distance, redact_uri(uri), "")
     return best
+
+
+def _filterbanks(uri: str) -> npt.NDArray[np.float32]:
+    with open_recording(uri) as (path, decoding):
+        return filterbanks(decode(path, decoding).samples)

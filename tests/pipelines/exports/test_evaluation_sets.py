@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
+from seamlessalign.audio import Decoding, decode
 from seamlessalign.errors import InputError
 from seamlessalign.pipelines.exports.evaluation_sets import not_compared, read_evaluation_sets
 from seamlessalign.pipelines.exports.leaks import Recording, TextLeaks, sound_leaks
@@ -136,9 +137,9 @@ def test_other_files_of_a_folder_are_told(tmp_path: Path) -> None:
 
 def test_a_text_that_leaks_is_told_with_its_place(tmp_path: Path) -> None:
     file = _put(tmp_path / "test.txt", "Nobody had told him that the last train left at nine.\nYes.\n")
-    leaks = TextLeaks(read_evaluation_sets([str(file)]))
+    known = TextLeaks(read_evaluation_sets([str(file)]))
     rows = ["yes!", None, "No.", "Nobody had told him that the first train left at nine", "yes!"]
-    found = {row: (leak.reason, leak.place, leak.known) for row, leak in leaks.find(pa.array(rows, pa.string()))}
+    found = {row: (leak.reason, leak.place, leak.known) for row, leak in known.find(pa.array(rows, pa.string()))}
     near = ("near_text", f"{file}:1", "Nobody had told him that the last train left at nine.")
     assert found == {0: ("same_text", f"{file}:2", "Yes."), 4: ("same_text", f"{file}:2", "Yes."), 3: near}
 
@@ -173,6 +174,24 @@ class TestSounds:
             str(same): ("same_file", str(folder / "set" / "one.wav")),
             str(folder / "coded.ogg"): ("same_sound", str(folder / "set" / "two.wav")),
         }
+
+    def test_each_sound_is_decoded_twice_however_many_recordings_are_as_long(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        decoded: list[str] = []
+
+        def counted(path: Path, decoding: Decoding) -> Any:
+            decoded.append(path.name)
+            return decode(path, decoding)
+
+        monkeypatch.setattr("seamlessalign.pipelines.exports.leaks.decode", counted)
+        sound, _ = soundfile.read(folder / "set" / "two.wav")
+        for number in range(4):
+            soundfile.write(folder / f"{number}.flac", np.roll(sound, 4000 * number), RATE)
+        places = [str(folder / "set"), str(folder / "set" / "one.wav")]
+        found = sound_leaks(read_evaluation_sets(places), [self._recording(folder / f"{n}.flac") for n in range(4)])
+        assert {(Path(uri).name, Path(leak.place).name) for uri, leak in found.items()} == {("0.flac", "two.wav")}
+        assert sorted(decoded) == sorted(["one.wav", "two.wav", "three.wav"] * 2 + [f"{n}.flac" for n in range(4)])
 
     def test_sounds_in_tables_are_compared_too(self, folder: Path) -> None:
         content = (folder / "set" / "one.wav").read_bytes()

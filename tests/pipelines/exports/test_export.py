@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -399,6 +400,20 @@ def test_what_cannot_be_asked_for_is_told_in_a_line(
     assert _export(run, tmp_path / "to", *options) == 2
     assert told in _told(capsys)
     assert not _bytes(tmp_path / "to") if (tmp_path / "to").exists() else True
+
+
+def test_what_an_export_needs_and_is_not_there_is_named(
+    run: MadeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stand-ins for a machine without the package, and with a libsndfile of before 2020."""
+    monkeypatch.setitem(sys.modules, "lhotse", None)
+    for format in ("lhotse", "lhotse-shar"):
+        assert _export(run, tmp_path / "to", "--format", format) == 2
+        assert "needs the package lhotse: pip install 'seamlessalign[export]'" in _told(capsys)
+    monkeypatch.setattr(soundfile, "check_format", lambda *_: False)
+    assert _export(run, tmp_path / "to", "--audio", "opus") == 2
+    assert "of this machine writes no Opus" in _told(capsys)
+    assert not (tmp_path / "to").exists()
 
 
 def test_what_is_no_finished_run_is_refused(run: MadeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
