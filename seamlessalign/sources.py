@@ -114,10 +114,10 @@ def tar_members(uri: str) -> tuple[dict[str, tuple[int, int]], str | None]:
     return _tar_index(uri, storage.version(uri))
 
 
-def tar_bytes(uri: str, name: str) -> bytes:
-    """All bytes of a small member, of which tar_members has the name. Raises UnreadableError for a large one."""
+def tar_bytes(uri: str, name: str, *, any_size: bool = False) -> bytes:
+    """All bytes of a member, of which tar_members has the name. Raises UnreadableError for a large one, unless any."""
     offset, size = tar_members(uri)[0][name]
-    if size > _SMALL:
+    if size > _SMALL and not any_size:
         raise UnreadableError("manifest", f"{name} has {size / 2**20:.0f} MiB, which tell of a recording too much")
     with _plain_tar(uri, storage.version(uri)) as (file, _):
         file.seek(offset)

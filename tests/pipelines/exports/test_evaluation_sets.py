@@ -49,6 +49,15 @@ def test_flores_as_it_is_distributed(tmp_path: Path) -> None:
     assert _texts(tmp_path) == {"Bonjour.", "À demain\u2028alors.", "你好"}
 
 
+def test_flores_as_it_is_packed_and_shards_of_webdataset(tmp_path: Path) -> None:
+    packed = gzip.compress(_tar({"flores/dev/fra_Latn.dev": b"Bonjour.\n" * 200_000, "flores/README": b"x"}))
+    assert _texts(_put(tmp_path / "flores.tar.gz", packed)) == {"Bonjour."}
+    shard = _tar({"1.json": b'{"src_text": "said"}', "1.txt": b"heard", "1.tgt.flac": b"fLaC", "1.cls": b"7"})
+    sets = read_evaluation_sets([str(_put(tmp_path / "shard.tar", shard))])
+    assert sets.texts["heard"] == (f"{tmp_path}/shard.tar::1.txt:1", "heard") and "said" in sets.texts
+    assert sets.sounds == [f"{tmp_path}/shard.tar::1.tgt.flac"]
+
+
 def test_tables_have_texts_in_any_column(tmp_path: Path) -> None:
     covost = _put(
         tmp_path / "covost_v2.fr_en.test.tsv", 'path\tsentence\ttranslation\nx_1.mp3\tIl dit "non\tHe said "no\n'
@@ -106,7 +115,8 @@ def test_texts_are_found_however_lines_end_and_columns_are_made(tmp_path: Path) 
         ("bad.csv", b'a,"never closed\nhidden,by that\n', "bad.csv:2: is not CSV: unexpected end of data; give its"),
         ("numbers.txt", b"1\n2\n", "holds no text and no audio to compare with"),
         ("numbers.csv", b"1,2\n", "holds no text and no audio to compare with"),
-        ("texts.tar", _tar({"dev/eng.dev": b"Hello"}), "holds no text and no audio to compare with"),
+        ("texts.tar", _tar({"dev/readme.pdf": b"Hello"}), "holds no text and no audio to compare with"),
+        ("json.tar", _tar({"a.json": b"{"}), "json.tar::a.json: is not JSON"),
         ("half.tar", _tar({"a.wav": bytes(4096)})[:2048], "half.tar: cannot be read: it breaks off"),
     ],
 )
