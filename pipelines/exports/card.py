@@ -47,12 +47,13 @@ def card_text(tables: RunTables, rule: Rule, plan: Plan, tally: Tally, record: d
     """The card: front matter in YAML, and pages of Markdown in which what comes from data is marked as such."""
     title = facts.name or "corpus"
     pairs, hours = (sum(getattr(one, name) for one in tally.directions.values()) for name in ("pairs", "hours"))
+    number = sum(one.pairs > 0 for one in tally.directions.values())
     pieces = [
         f"---\n{_front_matter(title, tally, record)}---",
         f"# {plain(title)}",
         f"Pairs of speech and its translation, mined with SeamlessAlign {__version__}: {pairs:,} pairs, "
-        f"{told_hours(hours)} hours of speech on their first side that is speech, in {len(tally.directions)} "
-        f"direction{'' if len(tally.directions) == 1 else 's'}. In the name of a direction, a side that ends in A is "
+        f"{told_hours(hours)} hours of speech on their first side that is speech, in {number} "
+        f"direction{'' if number == 1 else 's'}. In the name of a direction, a side that ends in A is "
         "speech. Audio has one channel at 16 kHz.",
         "## What is in it",
         table(("direction", "split", "pairs", "hours, source", "hours, target"), _counts(tally)),

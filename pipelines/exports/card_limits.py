@@ -11,17 +11,18 @@ from seamlessalign.pipelines.exports.tally import SYNTHETIC, Tally, by_value
 
 def limits(tally: Tally, plan: Plan, record: dict[str, Any], facts: RunFacts) -> list[str]:
     """Sentences, each of which is true of this export."""
-    directions = tally.directions
+    directions = {name: one for name, one in tally.directions.items() if one.pairs}
     pairs = sum(one.pairs for one in directions.values())
     lines = ["Nobody wrote these translations for one another: pairs were found by comparing embeddings."]
     wrong = {name: one for name, one in directions.items() if one.precision is not None and one.precision < 1}
     if wrong:
         number = sum(one.pairs * (1 - (one.precision or 0.0)) for one in wrong.values())
+        told = f"about {number:,.0f}" if number >= 0.5 else "less than one"
         lines.append(
-            f"Some pairs are wrong: by the estimate about {number:,.0f} of {sum(o.pairs for o in wrong.values()):,} in "
+            f"Some pairs may be wrong: by the estimate {told} of {sum(one.pairs for one in wrong.values()):,} in "
             f"{', '.join(wrong)}."
         )
-    if unknown := [name for name, one in directions.items() if one.pairs and one.precision is None]:
+    if unknown := [name for name, one in directions.items() if one.precision is None]:
         lines.append(f"How many pairs are right is not known of {', '.join(unknown)}: there is no estimate for them.")
     licenses = by_value(one.licenses for one in directions.values())
     if licenses[None]:

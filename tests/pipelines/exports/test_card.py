@@ -113,13 +113,30 @@ def test_limits_are_facts_of_the_run(exported: Path) -> None:
     text = (exported / "README.md").read_text()
     limits = text[text.index("## Known limits") : text.index("## How it was made")]
     for told in (
-        "Some pairs are wrong: by the estimate about",
+        "Some pairs may be wrong: by the estimate about",
         "come from sources that say they are synthetic",
         "The language of 4 of 12 recordings was told by a model (`whisper-base`) and may be wrong, the least sure of",
         "It was not compared with any evaluation set",
     ):
         assert told in limits, told
     assert "`0123456789abcdef`" in text
+
+
+def test_a_direction_of_which_nothing_is_left_is_not_counted(run: MadeRun, tmp_path: Path) -> None:
+    (tmp_path / "set.txt").write_text("\n".join(pair["src_text"] for pair in run.kept("eng-frA")))
+    best = max(pair["margin"] for pair in run.kept("frA-deA"))
+    options = ["--not-in", str(tmp_path / "set.txt"), "--threshold", f"{best}", "--labels", "ignore", "--workers", "1"]
+    assert cli.main(["export", str(run.root), "--to", str(tmp_path / "to"), *options]) == 0
+    text = (tmp_path / "to" / "README.md").read_text()
+    assert ": 1 pairs, " in text and " in 1 direction. " in text and "Of texts no licence is known" not in text
+    assert "by the estimate less than one of 1 in frA-deA." in text and _front(tmp_path / "to")["language"] == [
+        "de",
+        "fr",
+    ]
+    assert [config["config_name"] for config in _front(tmp_path / "to")["configs"]] == ["frA-deA"]
+    assert [row[:2] for row in _table(tmp_path / "to", "direction | split")] == [["frA-deA", "all"]]
+    left = {row[0]: row[1:3] for row in _table(tmp_path / "to", "direction | pairs in the run")}
+    assert left == {name: [str(len(pairs)), str(len(pairs) - (name == "frA-deA"))] for name, pairs in run.pairs.items()}
 
 
 def test_text_from_data_is_no_markup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,6 +152,8 @@ def test_a_text_that_leaks_is_told_with_its_place(tmp_path: Path) -> None:
     found = {row: (leak.reason, leak.place, leak.known) for row, leak in known.find(pa.array(rows, pa.string()))}
     near = ("near_text", f"{file}:1", "Nobody had told him that the last train left at nine.")
     assert found == {0: ("same_text", f"{file}:2", "Yes."), 4: ("same_text", f"{file}:2", "Yes."), 3: near}
+    shares = [leak.share for _, leak in known.find(pa.array(rows, pa.string()))]
+    assert shares[0] is shares[2] is None and shares[1] == pytest.approx(44 / 49)  # without "he l" to "ast "
 
 
 class TestSounds:
@@ -219,6 +221,24 @@ class TestSounds:
         assert sets.told()["not_decoded"] == [str(bad)]
         told = "1 sounds of evaluation sets cannot be decoded and were compared byte by byte alone"
         assert not_compared(sets.told()) == [told]
+
+    def test_of_two_sounds_the_nearer_is_named(self, folder: Path) -> None:
+        sound, _ = soundfile.read(folder / "set" / "two.wav")
+        noise = np.random.default_rng(1).normal(0, 0.1, len(sound)) * np.abs(sound)
+        for name in ("two-noisy", "two.z"):  # before it and behind it
+            soundfile.write(folder / "set" / f"{name}.wav", sound + noise, RATE)
+        soundfile.write(folder / "copy.flac", sound * 2, RATE)
+        sets = read_evaluation_sets([str(folder / "set")])
+        (leak,) = sound_leaks(sets, [self._recording(folder / "copy.flac")]).values()
+        assert leak.place == str(folder / "set" / "two.wav") and leak.share is not None and leak.share < 1
+        (leak,) = sound_leaks(sets, [self._recording(folder / "set" / "two-noisy.wav")]).values()
+        assert (leak.reason, leak.share) == ("same_file", None)
+
+    def test_a_sound_that_went_is_named(self, folder: Path) -> None:
+        sets = read_evaluation_sets([str(folder / "set")])
+        (folder / "set" / "one.wav").unlink()
+        with pytest.raises(InputError, match=r"--not-in: .*one\.wav: cannot be read"):
+            sound_leaks(sets, [])
 
     def test_rows_without_audio_and_odd_words_beside_it_do_not_matter(self, folder: Path) -> None:
         content = (folder / "set" / "one.wav").read_bytes()
