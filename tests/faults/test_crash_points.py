@@ -48,5 +48,6 @@ def test_killed_at_any_call(tiny: Tiny, counted: Counter[str]) -> None:
 @pytest.mark.parametrize("overrides", VARIANTS)
 def test_other_ways_of_a_run_killed_here_and_there(tiny: Tiny, counted: Counter[str], overrides: list[str]) -> None:
     _, calls = tiny.whole(*overrides)
-    for number in sampled(range(1, len(calls) + 1), 20):
-        tiny.crash(Fault(KILL, number), counted, *overrides)
+    tried = sampled(range(1, len(calls) + 1), 20)
+    met = sum(tiny.crash(Fault(KILL, number), counted, *overrides) is not None for number in tried)
+    assert met > len(tried) / 2

@@ -68,8 +68,9 @@ def test_an_error_at_any_reading(tiny: Tiny, counted: Counter[str], mode: int) -
     folder = tiny.folder()
     calls = tiny.program.run(tiny.config, folder, fault=Fault(COUNT, reading=True)).calls
     shutil.rmtree(folder)
-    for number in sampled(moments(calls), 15):
-        _fail(tiny, Fault(mode, number, BROKEN, reading=True), counted)
+    tried = sampled(moments(calls), 15)
+    met = sum(_fail(tiny, Fault(mode, number, BROKEN, reading=True), counted) for number in tried)
+    assert met > len(tried) / 2
 
 
 @contextmanager

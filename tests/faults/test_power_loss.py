@@ -19,8 +19,9 @@ OTHER = "mining.threshold=0.0"
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [pytest.param(TORN, marks=pytest.mark.thorough), LOSE_DATA, LOSE_NAMES])
 def test_at_many_moments(tiny: Tiny, counted: Counter[str], mode: int) -> None:
-    for number in sampled(moments(tiny.whole()[1]), 30):
-        tiny.crash(Fault(mode, number), counted)
+    tried = sampled(moments(tiny.whole()[1]), 30)
+    met = sum(tiny.crash(Fault(mode, number), counted) is not None for number in tried)
+    assert met > len(tried) / 2  # a slow run makes more calls, since it tells more often how far it is
 
 
 @pytest.mark.slow

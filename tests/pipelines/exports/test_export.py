@@ -253,6 +253,7 @@ def _killed_again_and_again(run: MadeRun, folder: Path, format: str, moments: li
     options = ("--pairs-per-shard", "4", "--format", format, "--threshold", "1.0", "--splits", SPLITS)
     target = folder / "killed"
     arguments = command("export", run.root, "--to", target, *options, "--workers", "2")
+    ends = []
     for moment in moments:
         process = subprocess.Popen(
             arguments, env=environment(), cwd=HOUSE, stderr=subprocess.PIPE, stdout=subprocess.PIPE
@@ -260,8 +261,10 @@ def _killed_again_and_again(run: MadeRun, folder: Path, format: str, moments: li
         deadline = time.monotonic() + 60
         while process.poll() is None and not moment(target / "state") and time.monotonic() < deadline:
             time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.communicate()
+        ends.append(process.returncode)
+    assert -signal.SIGKILL in ends, "each had ended before it was killed"
     assert _export(run, folder / "whole", *options) == 0
     assert _export(run, target, *options) == 0
     assert _bytes(target) == _bytes(folder / "whole")

@@ -255,7 +255,7 @@ class TestManners:
         ready = fork.Event()
         child = fork.Process(target=hold, args=(ready,))
         child.start()
-        ready.wait(10)
+        assert ready.wait(10)
         os.kill(child.pid or 0, signal.SIGKILL)
         child.join()
         with contextlib.ExitStack() as stack:
