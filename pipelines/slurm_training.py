@@ -204,7 +204,7 @@ def _told(queued: QueuedTask | None) -> str:
     if queued is None or not queued.lives:
         return "has ended"
     if queued.waits:
-        return f"waits in the queue ({queued.reason})"
+        return "waits in the queue" + ("" if queued.reason in ("", "None") else f": {queued.reason}")
     return "is at work"
 
 

@@ -112,7 +112,7 @@ class MetaFormat(Format):
         """See there."""
         super().check(target, directions)
         if target.audio == "opus":
-            raise InputError(f"{self.name}: Opus would be read at 48 kHz as if that were 16 kHz; export FLAC")
+            raise InputError(f"{self.name}: its loader wants 16 kHz and gets 48 kHz of Opus: export FLAC")
         for direction, tables in directions.items():
             sides = Direction.parse(direction)
             goal = sides.tgt if _ways(direction)[1] == "tgt" else sides.src

@@ -83,6 +83,7 @@ def _run_there(root: Path) -> None:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copytree(root / "runs" / "news", root / name)
     shutil.copy(root / "config.yaml", root / "runs" / "demo" / "config.yaml")
+    shutil.copytree(root / "texts", root / "runs" / "demo" / "data" / "texts", dirs_exist_ok=True)
 
 
 def _readme(root: Path) -> dict[str, Any]:

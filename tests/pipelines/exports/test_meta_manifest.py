@@ -85,7 +85,7 @@ def test_datasets_makes_a_table_of_it(tmp_path: Path) -> None:
     [
         ("esA-frA", (), None, "esA-frA: meta-jsonl needs the text of its target: have the run make transcripts"),
         ("frA-abk", (), None, "frA-abk: meta-jsonl has no text in abk: leave the direction out"),
-        ("eng-frA", (), "opus", "meta-jsonl: Opus would be read at 48 kHz as if that were 16 kHz; export FLAC"),
+        ("eng-frA", (), "opus", "meta-jsonl: its loader wants 16 kHz and gets 48 kHz of Opus: export FLAC"),
     ],
 )
 def test_what_it_cannot_hold_is_refused(direction: str, tables: Any, audio: Any, message: str, tmp_path: Path) -> None:
