@@ -393,7 +393,7 @@ def test_two_exports_into_one_folder_do_not_mix(
         (["--threshold", "1", "--fdr", "0.1"], "--threshold and --fdr are two ways to cut: give one"),
         (["--workers", "0"], "--workers is 0: give 1 or more"),
         (["--pairs-per-shard", "-1"], "--pairs-per-shard is -1: give 1 or more"),
-        (["--format", "meta-jsonl", "--audio", "opus"], "Opus would be read at 48 kHz"),
+        (["--format", "meta-jsonl", "--audio", "opus"], "its loader wants 16 kHz and gets 48 kHz of Opus"),
         (["--threshold", "99"], "no pair is left to export: below_margin"),
     ],
 )
