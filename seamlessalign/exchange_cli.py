@@ -71,6 +71,13 @@ def _add_export(commands: Any) -> None:
     divided.add_argument(
         "--splits", metavar="NAME=SHARE,…", help="such as train=0.9,dev=0.05,test=0.05: no recording is in two"
     )
+    divided.add_argument(
+        "--straddling",
+        choices=["leave-out", "keep-together"],
+        default="leave-out",
+        help="where so much hangs together that splits would not be as large as asked: leave out pairs that share a "
+        "recording or text with two splits, or keep all pairs, whatever comes of the splits (default: %(default)s)",
+    )
     divided.add_argument("--seed", type=int, default=0, help="of the splits (default: %(default)s)")
     divided.add_argument("--pairs-per-shard", type=int, default=2000, metavar="N", help="(default: %(default)s)")
     export.add_argument("--workers", type=int, metavar="N", help="processes (default: one for each processor)")
@@ -103,6 +110,7 @@ def _export(arguments: argparse.Namespace) -> int:
         directions=tuple(sorted(set(arguments.direction or ()))),
         shares=parse_shares(arguments.splits) if arguments.splits is not None else None,
         seed=arguments.seed,
+        straddling=arguments.straddling,
         pairs_per_shard=arguments.pairs_per_shard,
         not_in=tuple(sorted(set(arguments.not_in or ()))),
     )

@@ -20,7 +20,7 @@ from seamlessalign.pipelines.exports.choice import Chooser, Rule
 from seamlessalign.pipelines.exports.export_folder import ExportFolder
 from seamlessalign.pipelines.exports.formats import FORMATS
 from seamlessalign.pipelines.exports.near_texts import MIN_DENSE_GRAMS, MIN_GRAMS, MIN_SHARED
-from seamlessalign.pipelines.exports.plan import Plan
+from seamlessalign.pipelines.exports.plan import STRADDLING, Plan
 from seamlessalign.pipelines.exports.run_facts import RunFacts
 from seamlessalign.pipelines.exports.tally import DirectionTally, Tally, by_value, told_hours
 from seamlessalign.pipelines.report_numbers import rule_of
@@ -230,9 +230,9 @@ def _making(plan: Plan, record: dict[str, Any], facts: RunFacts) -> list[str]:
         shares = ", ".join(f"{name} {share:g}" for name, share in plan.splits["asked"].items())
         pieces.append(
             f"Splits were asked for as {shares} of the hours, with the seed {plan.splits['seed']}. No recording and no "
-            f"text, whatever its case and punctuation, is in two splits: pairs that share one stay together, in "
+            f"text, whatever its case and punctuation, is in two splits. Pairs that share one make "
             f"{plan.splits['groups']:,} groups, of which the largest has {plan.splits['largest_group_seconds']:,.0f} "
-            "seconds of speech."
+            f"seconds of speech. {_straddling(plan.splits)}"
         )
     if plan.evaluation is not None:
         counts = ", ".join(f"{reason} {count:,}" for reason, count in plan.leaks.items()) or "none"
@@ -243,6 +243,18 @@ def _making(plan: Plan, record: dict[str, Any], facts: RunFacts) -> list[str]:
             f"{MIN_GRAMS} different ones ({MIN_DENSE_GRAMS} in Chinese, Japanese and Korean)."
         )
     return [piece.strip() for piece in pieces]
+
+
+def _straddling(splits: dict[str, Any]) -> str:
+    """What was done about pairs that share something with two splits."""
+    if splits["left_out"]:
+        return (
+            f"Of groups too large for splits of these sizes, {splits['left_out']:,} pairs were left out, as "
+            f"`{STRADDLING}`: they share a recording or a text with two splits."
+        )
+    if splits["straddling"] == "keep-together":
+        return "Groups were kept together, whatever the sizes that splits get by that."
+    return "No group was broken up."
 
 
 def _left_out(record: dict[str, Any]) -> Rows:

@@ -22,15 +22,24 @@ from seamlessalign.pipelines.exports.choice import Choice, Chooser, Rule
 from seamlessalign.pipelines.exports.evaluation_sets import EvaluationSets
 from seamlessalign.pipelines.exports.export_folder import ExportFolder
 from seamlessalign.pipelines.exports.folder import tsv_line
+from seamlessalign.pipelines.exports.hanging_together import NOTHING
 from seamlessalign.pipelines.exports.leaks import Leak, Recording, TextLeaks, sound_leaks
 from seamlessalign.pipelines.exports.shards import Shard
-from seamlessalign.pipelines.exports.splits import NOTHING, Division, divide, recording_numbers, text_numbers
+from seamlessalign.pipelines.exports.splits import (
+    STRADDLES,
+    Division,
+    Straddling,
+    divide,
+    recording_numbers,
+    text_numbers,
+)
 from seamlessalign.pipelines.folder import TRANSCRIPTS_STAGE
 from seamlessalign.pipelines.row_ids import numbers_of_hex
 from seamlessalign.pipelines.run_tables import RunTables
 from seamlessalign.rows import CORPUS, RECORDINGS
 
 Indices = npt.NDArray[np.int64]
+STRADDLING = "straddles_splits"  # the reason of pairs that share something with two splits
 _ORIGINS = pa.schema([RECORDINGS.field(name) for name in ("uri", "sha256", "num_samples", "license", "source")])
 _PLAIN = [item for item in CORPUS if not item.name.endswith("_audio")]
 PLANNED = pa.schema(
@@ -63,6 +72,7 @@ class Asked:
     directions: tuple[str, ...] = ()  # all that can be where there are none
     shares: Mapping[str, float] | None = None  # by split
     seed: int = 0
+    straddling: Straddling = "leave-out"  # what becomes of pairs that share something with two splits
     pairs_per_shard: int = 2000
     not_in: tuple[str, ...] = ()
 
@@ -110,11 +120,10 @@ def make_plan(tables: RunTables, asked: Asked, sets: EvaluationSets | None, fold
                 choices.append(chooser.choose(name, scratch))
         leaks = _drop_leaks(choices, tables, origins, sets, folder) if sets is not None else Counter[str]()
         division = _divided(choices, asked)
-        shards, to_cut, begin = list[PlannedShard](), dict[str, int](), 0
-        for name, choice in zip(names, choices, strict=True):
+        splits = _drop_straddling(choices, division) if division else [None] * len(choices)
+        shards, to_cut = list[PlannedShard](), dict[str, int]()
+        for name, choice, split in zip(names, choices, splits, strict=True):
             left = choice.reasons.left
-            split = division.split[begin : begin + len(left)] if division else None
-            begin += len(left)
             part, row = _places(corpus.get(name, []), choice, left)
             to_cut[name] = int((part < 0).sum())
             order = _in_order(choice, left, part, row)
@@ -133,7 +142,7 @@ def make_plan(tables: RunTables, asked: Asked, sets: EvaluationSets | None, fold
         dict(sorted(leaks.items())),
         sets.told() if sets is not None else None,
         _told(division, asked) if division else None,
-        division.notes if division else [],
+        [*division.notes, *_empty(division, names, splits)] if division else [],
     )
 
 
@@ -284,7 +293,33 @@ def _divided(choices: Sequence[Choice], asked: Asked) -> Division | None:
             for side, numbers in vertices.items():
                 numbers.append(_vertices(some, side, is_audio=side in choice.audio))
     src, tgt = (np.concatenate(numbers) for numbers in vertices.values())
-    return divide(src, tgt, np.concatenate(weights), asked.shares, asked.seed)
+    return divide(src, tgt, np.concatenate(weights), asked.shares, asked.seed, asked.straddling)
+
+
+def _drop_straddling(choices: Sequence[Choice], division: Division) -> list[npt.NDArray[np.int8] | None]:
+    """Leave out the pairs that straddle; by direction the splits of those that are left then."""
+    splits, begin = list[npt.NDArray[np.int8] | None](), 0
+    for choice in choices:
+        left = choice.reasons.left
+        split = division.split[begin : begin + len(left)]
+        begin += len(left)
+        choice.reasons.drop(left[split == STRADDLES], STRADDLING)
+        splits.append(split[split != STRADDLES])
+    return splits
+
+
+def _empty(division: Division, names: Sequence[str], splits: Sequence[npt.NDArray[np.int8] | None]) -> list[str]:
+    """Lines for people, where a direction has nothing in a split."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name, split in zip(names, splits, strict=True):
+        pairs = np.bincount(split, minlength=len(division.names)) if split is not None else np.zeros(0)
+        missing = tuple(one for one, count in zip(division.names, pairs, strict=True) if not count)
+        if missing and pairs.any():
+            found.setdefault(missing, []).append(name)
+    return [
+        f"nothing in {' and '.join(missing)} of {', '.join(those)}: no recording of theirs is there"
+        for missing, those in found.items()
+    ]
 
 
 def _vertices(some: pa.Table, side: str, *, is_audio: bool) -> npt.NDArray[np.uint64]:
@@ -300,6 +335,8 @@ def _told(division: Division, asked: Asked) -> dict[str, Any]:
         "groups": division.num_components,
         "largest_group_seconds": division.largest / 16_000,
         "asked": dict(asked.shares or {}),
+        "straddling": asked.straddling,
+        "left_out": division.straddling,
     }
 
 

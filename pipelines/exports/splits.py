@@ -2,14 +2,16 @@
 
 Two pairs that share a recording, or say the same text, belong together, and so does whatever hangs together through
 others: the connected components of the graph whose vertices are recordings and texts and whose edges are pairs. A
-component goes to one split as a whole. Which, depends on the seed and on what the components contain, not on the order
-of the rows.
+component goes to one split as a whole where splits of about the asked sizes come of that. Else those that are too large
+are broken up (`held_out`), and pairs that would lie across are left out, unless that is not wanted. Which split
+something goes to depends on the seed and on what there is, not on the order of the rows.
 """
 
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +20,15 @@ from xxhash import xxh3_64_intdigest
 
 from seamlessalign.errors import InputError
 from seamlessalign.mining.text_filters import fold
-from seamlessalign.pipelines.row_ids import mixed, spans_of_ids
+from seamlessalign.pipelines.exports.hanging_together import NOTHING, Graph, Numbers, sums
+from seamlessalign.pipelines.exports.held_out import Aim, break_up, fill, seeds_of
+from seamlessalign.pipelines.row_ids import spans_of_ids
 
-Numbers = npt.NDArray[np.uint64]
-Indices = npt.NDArray[np.int64]
+Straddling = Literal["leave-out", "keep-together"]
 
-NOTHING = np.uint64(0)  # the number of a side that is no vertex
+STRADDLES = -1  # in place of a split
+_TEXT = np.uint64(1)  # the bit that numbers of texts have, and those of recordings have not
 _TOLERANCE = 1e-9  # of the sum of shares
-_SEED = 0x9E3779B97F4A7C15
 
 
 def parse_shares(text: str) -> dict[str, float]:
@@ -68,35 +71,8 @@ def text_numbers(texts: pa.Array) -> Numbers:
 
 
 def _number(kind: str, name: str) -> int:
-    return xxh3_64_intdigest(f"{kind}\n{name}".encode()) or 1
-
-
-def components(src: Numbers, tgt: Numbers) -> Indices:
-    """Component of each pair, (num_pairs,): the row of its first pair. src, tgt: vertices, `NOTHING` for none.
-
-    Labels are passed along edges and shortened (Shiloach and Vishkin 1982, "An O(log n) parallel connectivity
-    algorithm"), so that 10 million pairs take a few passes over arrays.
-    """
-    vertices, of_side = np.unique(np.concatenate([src, tgt]), return_inverse=True)
-    a, b = of_side[: len(src)].astype(np.int64), of_side[len(src) :].astype(np.int64)
-    if len(vertices) and vertices[0] == NOTHING:  # a side without a vertex hangs together with nothing but its pair
-        a, b = np.where(a == 0, b, a), np.where(b == 0, a, b)
-    parent = np.arange(len(vertices))
-    while True:
-        low = np.minimum(parent[a], parent[b])
-        before = parent.copy()
-        np.minimum.at(parent, before[a], low)
-        np.minimum.at(parent, before[b], low)
-        while not np.array_equal(parent, shorter := parent[parent]):
-            parent = shorter
-        if np.array_equal(parent, before):
-            break
-    roots = parent[a]
-    alone = (src == NOTHING) & (tgt == NOTHING)
-    roots[alone] = len(vertices) + np.flatnonzero(alone)
-    _, first, number = np.unique(roots, return_index=True, return_inverse=True)
-    found: Indices = first[number.reshape(-1)]
-    return found
+    digest = xxh3_64_intdigest(f"{kind}\n{name}".encode())
+    return digest | 1 if kind == "text" else digest & ~1 or 2
 
 
 @dataclass(frozen=True)
@@ -104,80 +80,90 @@ class Division:
     """Which split each pair went to, and how near that is to what was asked."""
 
     names: tuple[str, ...]
-    split: npt.NDArray[np.int8]  # (num_pairs,), into names
+    split: npt.NDArray[np.int8]  # (num_pairs,), into names; `STRADDLES` for what is left out
     weights: tuple[float, ...]  # by split: samples, or pairs where there is no sound
-    targets: tuple[float, ...]  # what was asked
+    targets: tuple[float, ...]  # what was asked, of what is not left out
     largest: float  # the weight of the largest component
     num_components: int
+    num_recordings: int
+    how: Straddling
+    straddling: int  # pairs that are left out
+    total: float  # weight of all pairs
 
     @property
     def notes(self) -> list[str]:
-        """Lines for people, where a split has less than half, or more than double, of what was asked."""
-        total = sum(self.weights) or 1.0
-        if self.num_components == 1:
-            why = "all hang together through recordings or texts that they share"
-        else:
-            why = (
-                f"pairs that share a recording or a text stay together, and of {self.num_components:,} such groups the "
-                f"largest has {self.largest / total:.1%}"
-            )
+        """Lines for people: what was left out, and which splits have less than half, or more than double, of what was
+        asked."""
         lines = []
+        if self.straddling:
+            lines.append(
+                f"left out {self.straddling:,} of {len(self.split):,} pairs ({self.straddling / len(self.split):.1%}), "
+                "since they share a recording or a text with two splits; --straddling keep-together leaves none out, "
+                "and makes splits as large as that allows"
+            )
+        kept = sum(self.weights) or 1.0
         for name, weight, target in zip(self.names, self.weights, self.targets, strict=True):
             if not 0.5 * target <= weight <= 2 * target:
-                lines.append(f"{name} has {weight / total:.1%} and not {target / total:.1%}: {why}")
+                lines.append(f"{name} has {weight / kept:.1%} and not {target / kept:.1%}: {self._why}")
         return lines
+
+    @property
+    def _why(self) -> str:
+        if self.num_recordings < len(self.names):
+            return f"all is cut from {self.num_recordings} recording{'' if self.num_recordings == 1 else 's'}"
+        if self.straddling:
+            return "no choice of recordings and texts comes nearer without leaving out more"
+        dear = ", and to break it up would leave out too many" if self.how == "leave-out" else ""
+        if self.num_components == 1:
+            return f"all hang together through recordings or texts that they share{dear}"
+        return (
+            f"pairs that share a recording or a text stay together, and of {self.num_components:,} such groups the "
+            f"largest has {self.largest / (self.total or 1.0):.1%}{dear}"
+        )
 
 
 def divide(
-    src: Numbers, tgt: Numbers, weight: npt.NDArray[np.int64], shares: Mapping[str, float], seed: int
+    src: Numbers,
+    tgt: Numbers,
+    weight: npt.NDArray[np.int64],
+    shares: Mapping[str, float],
+    seed: int,
+    straddling: Straddling = "leave-out",
 ) -> Division:
     """Give every pair a split.
 
     src, tgt: vertices, (num_pairs,); weight: samples of each pair, or 1; shares: by split, above 0, with the sum 1.
-
-    Components come in an order that a hash of the seed and their smallest vertex gives, but those first that are larger
-    than the smallest share. Each goes to the split that is furthest behind its share, among those that it does not
-    carry beyond it; where there is none, among those that it brings nearer to it; else where most is missing.
     """
-    names = tuple(shares)
-    component = components(src, tgt)
-    firsts, of_pair = np.unique(component, return_inverse=True)
-    of_pair = of_pair.reshape(-1)
-    sizes = np.bincount(of_pair, weight, minlength=len(firsts)) if len(firsts) else np.zeros(0)
-    smallest = np.full(len(firsts), np.iinfo(np.uint64).max, np.uint64)
-    for side in (src, tgt):
-        np.minimum.at(smallest, of_pair[side != NOTHING], side[side != NOTHING])
-    total = float(sizes.sum())
-    targets = np.array([shares[name] for name in names]) * total
-    place = mixed(smallest + np.uint64(_SEED * seed % 2**64))
-    large = sizes > targets.min() if len(targets) else np.zeros(len(firsts), bool)
-    order = np.lexsort([smallest, place, np.where(large, -sizes, 0.0)])
-    missing, of_component = targets.copy(), np.zeros(len(firsts), np.int8)
-    for number in order.tolist():
-        size = sizes[number]
-        split = _where_it_fits(size, missing, targets)
-        of_component[number] = split
-        missing[split] -= size
+    names, sizes = tuple(shares), weight.astype(np.float64)
+    aim = Aim(np.array(list(shares.values())), seeds_of(names, seed))
+    graph = Graph.of(src, tgt)
+    is_text = (graph.numbers & _TEXT) == _TEXT
+    heads, of_vertex = np.unique(graph.component, return_inverse=True)
+    of_vertex = of_vertex.reshape(-1)
+    groups = sums(of_vertex[graph.src], sizes, len(heads))
+    total = float(groups.sum())
+    split = fill(groups, graph.numbers[heads], aim.shares * total, aim)[of_vertex]
+    if straddling == "leave-out" and total:
+        broken = break_up(graph, is_text, sizes, split, aim)
+        split = split if broken is None else broken
+    src_split, tgt_split = split[graph.src], split[graph.tgt]
+    of_pair = np.where(src_split == tgt_split, src_split, STRADDLES).astype(np.int8)
+    there = of_pair != STRADDLES
+    weights = sums(of_pair[there], sizes[there], len(names))
     division = Division(
-        names, of_component[of_pair], tuple((targets - missing).tolist()), tuple(targets.tolist()),
-        float(sizes.max(initial=0.0)), len(firsts),
+        names, of_pair, tuple(weights.tolist()), tuple((aim.shares * weights.sum()).tolist()),
+        float(groups.max(initial=0.0)), len(heads), int((~is_text).sum()), straddling,
+        int((~there).sum()), total,
     )  # fmt: skip
     _prove(division, src, tgt)
     return division
 
 
-def _where_it_fits(size: float, missing: npt.NDArray[np.float64], targets: npt.NDArray[np.float64]) -> int:
-    for fits in (size <= missing * (1 + _TOLERANCE), size <= 2 * missing * (1 + _TOLERANCE)):
-        if fits.any():
-            behind = np.where(fits, missing / np.maximum(targets, 1e-300), -1.0)
-            return int(np.lexsort([-missing, -behind])[0])
-    return int(missing.argmax())
-
-
 def _prove(division: Division, src: Numbers, tgt: Numbers) -> None:
     """Raise where a vertex is in two splits, which cannot be."""
-    vertices = np.concatenate([src, tgt])
-    splits = np.concatenate([division.split, division.split])[vertices != NOTHING]
+    there = division.split != STRADDLES
+    vertices = np.concatenate([src[there], tgt[there]])
+    splits = np.concatenate([division.split[there]] * 2)[vertices != NOTHING]
     _, number = np.unique(vertices[vertices != NOTHING], return_inverse=True)
     number = number.reshape(-1)
     count = int(number.max(initial=-1)) + 1

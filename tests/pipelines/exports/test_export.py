@@ -104,6 +104,33 @@ def test_texts_that_all_share_make_one_split_and_that_is_said(
     assert len(_rows(tmp_path / "to" / "train" / "eng-frA")) == len(shared.corpus["eng-frA"])
 
 
+def test_what_straddles_is_left_out_counted_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shared = make_run(tmp_path, recordings=5, shared_texts=True)
+    splits = ("--splits", "train=0.8,test=0.2")
+    assert _export(shared, tmp_path / "to", *splits) == 0
+    told, record = capsys.readouterr().out, _record(tmp_path / "to")
+    straddling = {name: counts["left_out"].get("straddles_splits", 0) for name, counts in record["directions"].items()}
+    found, lost = defaultdict(set), 0
+    for name, corpus in shared.corpus.items():
+        rows = {split: _rows(tmp_path / "to" / split / name) for split in ("train", "test")}
+        lost += len(corpus) - sum(map(len, rows.values()))
+        assert len(corpus) - sum(map(len, rows.values())) == straddling[name]
+        assert (f"straddles_splits {straddling[name]}" in told) == (straddling[name] > 0)
+        for split, some in rows.items():
+            for row in some:
+                for column in ("src_uri", "tgt_uri", "src_text"):
+                    found[column, row[column]].add(split)
+    assert all(len(splits) == 1 for (_, value), splits in found.items() if value is not None)
+    assert {"train", "test"} == set().union(*found.values()) and lost == record["splits"]["left_out"] > 0
+    assert f"left out {lost} of {sum(map(len, shared.corpus.values()))} pairs" in told
+    card = (tmp_path / "to" / "README.md").read_text()
+    assert f"{lost} pairs were left out, as `straddles_splits`" in card and f"left out {lost} of " in card
+    assert _export(shared, tmp_path / "whole", *splits, "--straddling", "keep-together") == 0
+    assert sum(counts["pairs"] for counts in _record(tmp_path / "whole")["directions"].values()) == sum(
+        map(len, shared.corpus.values())
+    )
+
+
 def test_pairs_of_a_lower_cut_are_cut_anew(run: MadeRun, tmp_path: Path) -> None:
     assert _export(run, tmp_path / "to", "--threshold", "1.0", "--pairs-per-shard", "30") == 0
     for direction, corpus in run.corpus.items():

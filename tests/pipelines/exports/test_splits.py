@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seamlessalign.errors import InputError
+from seamlessalign.pipelines.exports.hanging_together import NOTHING, components
 from seamlessalign.pipelines.exports.splits import (
-    NOTHING,
-    components,
+    STRADDLES,
+    Straddling,
     divide,
     parse_shares,
     recording_numbers,
@@ -59,33 +60,49 @@ def test_a_long_chain_and_a_star_are_one_component_each() -> None:
     assert set(components(order, centre).tolist()) == {0}
 
 
-@given(edges, st.integers(0, 5), st.randoms(use_true_random=False))
-@settings(max_examples=150, deadline=None)
+def _weights(pairs: Edges, split: list[int]) -> list[int]:
+    return [sum(pair[2] for pair, of in zip(pairs, split, strict=True) if of == number) for number in range(3)]
+
+
+@given(edges, st.integers(0, 5), st.randoms(use_true_random=False), st.sampled_from(["leave-out", "keep-together"]))
+@settings(max_examples=70, deadline=None)
 def test_no_vertex_is_on_two_sides_and_the_order_of_rows_does_not_matter(
-    pairs: Edges, seed: int, random: "np.random.Generator"
+    pairs: Edges, seed: int, random: "np.random.Generator", straddling: Straddling
 ) -> None:
     pairs = [pair for pair in pairs if pair[0] or pair[1]]
-    division = divide(*_columns(pairs), SHARES, seed)
+    division = divide(*_columns(pairs), SHARES, seed, straddling)
+    split = division.split.tolist()
     splits = defaultdict(set)
-    for (a, b, _), split in zip(pairs, division.split.tolist(), strict=True):
-        splits[a].add(split)
-        splits[b].add(split)
+    for (a, b, _), of in zip(pairs, split, strict=True):
+        if of != STRADDLES:
+            splits[a].add(of)
+            splits[b].add(of)
     splits.pop(0, None)
     assert all(len(found) == 1 for found in splits.values())
-    weights = dict.fromkeys(range(3), 0)
-    for (_, _, weight), split in zip(pairs, division.split.tolist(), strict=True):
-        weights[split] += weight
-    assert division.weights == pytest.approx([weights[i] for i in range(3)], abs=1e-6)
+    assert division.straddling == split.count(STRADDLES) and set(split) <= {STRADDLES, 0, 1, 2}
+    assert list(division.weights) == _weights(pairs, split)
     sizes = Counter[int]()
     for group, (_, _, weight) in zip(_groups(pairs), pairs, strict=True):
         sizes[group] += weight
     assert division.largest == max(sizes.values(), default=0) and division.num_components == len(sizes)
-    for reached, target in zip(division.weights, division.targets, strict=True):
-        assert reached <= target + division.largest + 1e-6
     order = list(range(len(pairs)))
     random.shuffle(order)
-    again = divide(*_columns([pairs[i] for i in order]), SHARES, seed)
+    again = divide(*_columns([pairs[i] for i in order]), SHARES, seed, straddling)
     assert again.split.tolist() == division.split[order].tolist()
+
+
+@given(edges, st.integers(0, 5))
+@settings(max_examples=50, deadline=None)
+def test_what_is_kept_together_is_in_one_split_and_none_is_carried_far_beyond_its_share(
+    pairs: Edges, seed: int
+) -> None:
+    pairs = [pair for pair in pairs if pair[0] or pair[1]]
+    division = divide(*_columns(pairs), SHARES, seed, "keep-together")
+    assert division.straddling == 0
+    for group in set(_groups(pairs)):
+        assert len({of for of, one in zip(division.split.tolist(), _groups(pairs), strict=True) if one == group}) == 1
+    for reached, target in zip(division.weights, division.targets, strict=True):
+        assert reached <= target + division.largest + 1e-6
 
 
 def _alone(count: int, weight: int = 10) -> Edges:
@@ -103,7 +120,7 @@ def test_another_seed_divides_in_another_way() -> None:
 
 
 def test_a_giant_component_goes_to_train_and_that_is_said() -> None:
-    giant = [(1, vertex, 10) for vertex in range(2, 1001)]
+    giant = [(2, 2 * vertex + 1, 10) for vertex in range(1, 1000)]  # one recording
     pairs = giant + [(10_000 + 2 * i, 10_001 + 2 * i, 10) for i in range(10)]
     division = divide(*_columns(pairs), {"dev": 0.05, "test": 0.05, "train": 0.9}, 3)
     assert set(division.split[:999].tolist()) == {2}
@@ -112,7 +129,7 @@ def test_a_giant_component_goes_to_train_and_that_is_said() -> None:
 
 
 def test_what_is_one_component_is_one_split() -> None:
-    division = divide(*_columns([(1, 2, 5), (2, 3, 5)]), SHARES, 0)
+    division = divide(*_columns([(1, 2, 5), (2, 3, 5)]), SHARES, 0, "keep-together")
     assert division.split.tolist() == [0, 0] and len(division.notes) == 2
 
 
