@@ -57,7 +57,7 @@ def limits(tally: Tally, plan: Plan, record: dict[str, Any], facts: RunFacts) ->
         lines.append(
             f"The audio of {record['uncut']:,} pairs could not be cut any more; `left_out.tsv` says why of each."
         )
-    if lower := [name for name, count in plan.to_cut.items() if count]:
-        cut = sum(plan.to_cut.values())
+    lower = [name for name, count in plan.to_cut.items() if count]
+    if cut := sum(plan.to_cut.values()) - record["uncut"]:
         lines.append(f"{cut:,} pairs of {', '.join(lower)} were not in the run's corpus and were cut for this export.")
     return lines

@@ -46,7 +46,7 @@ def parse_shares(text: str) -> dict[str, float]:
             raise InputError("--splits: 'state' is a folder of the export's own: name the split otherwise")
         if not 0 < value <= 1:
             raise InputError(f"--splits: {item!r}: a share is above 0 and at most 1")
-        if name in shares:
+        if name.lower() in map(str.lower, shares):  # some disks take both for one folder
             raise InputError(f"--splits: {name!r} is there twice")
         shares[name] = value
     if abs(sum(shares.values()) - 1) > _TOLERANCE:

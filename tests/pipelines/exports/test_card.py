@@ -1,6 +1,8 @@
 """The dataset card: what `datasets` reads from it, its numbers, and texts from data that are no markup."""
 
 import re
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,11 @@ import yaml
 from seamlessalign import cli
 from seamlessalign.pipelines.curation.labels import Drawn, Label, Labels
 from seamlessalign.pipelines.exports.card import hub_license, size_category
+from seamlessalign.pipelines.exports.card_limits import limits
 from seamlessalign.pipelines.exports.card_loading import loading
+from seamlessalign.pipelines.exports.plan import Plan
+from seamlessalign.pipelines.exports.run_facts import RunFacts
+from seamlessalign.pipelines.exports.tally import DirectionTally, SplitTally, Tally
 from tests.pipelines.exports import made_run
 from tests.pipelines.exports.made_run import MadeRun, make_run
 
@@ -111,14 +117,14 @@ def test_what_people_said_is_told_with_an_interval(exported: Path) -> None:
 
 def test_limits_are_facts_of_the_run(exported: Path) -> None:
     text = (exported / "README.md").read_text()
-    limits = text[text.index("## Known limits") : text.index("## How it was made")]
+    known = text[text.index("## Known limits") : text.index("## How it was made")]
     for told in (
         "Some pairs may be wrong: by the estimate about",
         "come from sources that say they are synthetic",
         "The language of 4 of 12 recordings was told by a model (`whisper-base`) and may be wrong, the least sure of",
         "It was not compared with any evaluation set",
     ):
-        assert told in limits, told
+        assert told in known, told
     assert "`0123456789abcdef`" in text
 
 
@@ -137,6 +143,36 @@ def test_a_direction_of_which_nothing_is_left_is_not_counted(run: MadeRun, tmp_p
     assert [row[:2] for row in _table(tmp_path / "to", "direction | split")] == [["frA-deA", "all"]]
     left = {row[0]: row[1:3] for row in _table(tmp_path / "to", "direction | pairs in the run")}
     assert left == {name: [str(len(pairs)), str(len(pairs) - (name == "frA-deA"))] for name, pairs in run.pairs.items()}
+
+
+def _limits(plan: dict[str, Any], uncut: int = 0, **speech: Any) -> str:
+    """Limits of three pairs of one direction, of which a plan and the tally say so."""
+    one = DirectionTally({None: SplitTally(3, Counter(tgt=48_000))}, *(np.full(3, 0.5, np.float32),) * 2, **speech)
+    none = DirectionTally()
+    begun = Plan("", [], {}, {}, {}, {}, "", {}, None, None, [])
+    tally, facts = (
+        Tally({"eng-frA": one, "deA-rus": none}, 1, 0, None),
+        RunFacts(None, None, {}, None, None, None, None),
+    )
+    return "\n".join(limits(tally, replace(begun, **plan), {"uncut": uncut}, facts))
+
+
+def test_each_limit_is_told_where_it_holds() -> None:
+    assert "by the estimate about 2 of 3 in eng-frA." in _limits({})
+    told = _limits({"to_cut": {"eng-frA": 5, "deA-rus": 0}}, uncut=2)
+    assert "The audio of 2 pairs could not be cut any more; `left_out.tsv` says why of each." in told
+    assert "3 pairs of eng-frA were not in the run's corpus and were cut for this export." in told
+    assert "cut" not in _limits({}) and "were cut" not in _limits({"to_cut": {"eng-frA": 2}}, uncut=2)
+    assert "It is not divided" in _limits({}) and "It is not divided" not in _limits({"splits": {}})
+    named = Counter({("tgt", None): 1, ("tgt", "TTS of mine"): 2, ("tgt", "radio"): 4})
+    assert "2 sides that are speech come from sources that say they are synthetic" in _limits({}, sources=named)
+    assert "1 of 7 sides that are speech are of recordings whose licence nobody" in _limits({}, licenses=named)
+    assert "synthetic" not in _limits({}) and "licence nobody" not in _limits({})
+    sets = {"texts": 1, "sounds": 0, "not_compared": [], "not_decoded": ["a.wav"]}
+    assert "Only texts of evaluation sets were compared" in _limits({"evaluation": sets})
+    compared = _limits({"evaluation": {**sets, "sounds": 2}})
+    assert "only a part of a recording here was not looked for" in compared and "not compared with any" not in compared
+    assert "1 sounds of evaluation sets cannot be decoded and were compared byte by byte alone; `export" in compared
 
 
 def test_text_from_data_is_no_markup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

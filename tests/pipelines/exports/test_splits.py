@@ -161,6 +161,7 @@ def test_texts_are_one_whatever_their_case_and_punctuation() -> None:
         ("../x=1", "write a name and its share"),
         ("state=0.9,dev=0.1", "'state' is a folder of the export's own"),
         ("train=0.5,train=0.5", "'train' is there twice"),
+        ("train=0.5,TRAIN=0.5", "'TRAIN' is there twice"),
     ],
 )
 def test_shares_that_cannot_be_are_refused(text: str, told: str) -> None:
