@@ -131,7 +131,7 @@ def _done(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
 def downloads_of(context: RebuildContext) -> Downloads:
     """Who fetches, as the configuration has it."""
     config, shared = context.config.fetch, shared_folder(context.root)
-    hosts = Hosts(shared, config.requests_per_second, config.connections)
+    hosts = Hosts(shared, config.requests_per_second, config.connections, config.longest_hold_seconds)
     folder = storage.local_path(context.downloads) if storage.is_local(context.root) else shared / "downloads"
     robots = Robots(shared, hosts) if config.robots else None
     return Downloads(folder, hosts, robots, config.trying())

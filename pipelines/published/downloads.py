@@ -347,6 +347,12 @@ def _hold_of(answer: Answer) -> float | None:
     told = answer.headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d{1,9}", told):
         return float(told)
+    until = _time(told)
+    # by the server's own clock, whatever ours says
+    return None if until is None else max(0.0, until - (_time(answer.headers.get("Date", "")) or time.time()))
+
+
+def _time(date: str) -> float | None:
     with contextlib.suppress(ValueError, TypeError):
-        return max(0.0, email.utils.parsedate_to_datetime(told).timestamp() - time.time()) if told else None
+        return email.utils.parsedate_to_datetime(date.strip()).timestamp() if date.strip() else None
     return None

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 _TURN = struct.Struct("<dd")  # the time of the next turn; that before which nobody may ask
 _LOOK_SECONDS = (0.02, 0.2)  # between looks for a free connection
-_LONGEST = 86_400.0  # seconds that a turn may be away: a later one comes of a clock that was wrong
+_LONGEST_TURN = 60.0  # seconds between two turns at most: a server's wish for more is not heeded
 
 
 def host_of(url: str) -> str:
@@ -53,17 +53,24 @@ def shared_folder(root: str) -> Path:
 class Hosts:
     """The limits of all hosts."""
 
-    def __init__(self, folder: Path, requests_per_second: float, connections: int) -> None:
-        """`requests_per_second` and `connections` at a time: of one host."""
+    def __init__(
+        self, folder: Path, requests_per_second: float, connections: int, longest_hold: float = 86_400.0
+    ) -> None:
+        """`requests_per_second` and `connections` at a time: of one host.
+
+        `longest_hold`: seconds for which it may ask to be left alone. What is further away than that, and turns further
+        than all who are connected could take, come of a clock that was wrong, and nobody waits for them.
+        """
         self._folder = folder
         self._interval = 1.0 / requests_per_second
         self._connections = connections
+        self._longest = connections * max(self._interval, _LONGEST_TURN), longest_hold
         self._intervals: dict[str, float] = {}  # of hosts that asked for longer ones
         folder.mkdir(parents=True, exist_ok=True)
 
     def slow_down(self, host: str, interval: float) -> None:
         """Let so many seconds be between two requests to a host, if that is more than the limit says."""
-        self._intervals[host] = max(self._interval, interval)
+        self._intervals[host] = max(self._interval, min(interval, _LONGEST_TURN))
 
     @contextmanager
     def connection(self, host: str) -> Iterator[None]:
@@ -105,8 +112,8 @@ class Hosts:
         with local_files.locked(self._folder / f"{file_name_of(host)}.turn") as file:
             data = os.pread(file, _TURN.size, 0)
             turn, held = _TURN.unpack(data) if len(data) == _TURN.size else (0.0, 0.0)
-            last = time.time() + _LONGEST
-            yield (turn if turn < last else 0.0), (held if held < last else 0.0), _Put(file)
+            last_turn, last_held = (time.time() + longest for longest in self._longest)
+            yield (turn if turn <= last_turn else 0.0), (held if held <= last_held else 0.0), _Put(file)
 
 
 class _Put:

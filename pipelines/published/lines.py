@@ -57,6 +57,8 @@ def raw_lines(uri: str, form: Form | None = None) -> tuple[Form, Iterator[tuple[
         return form, numbered
     ahead = list(islice(numbered, _LOOKED_AT))
     texts = [text for _, raw in ahead if isinstance(raw, bytes) and (text := _decoded(raw)).strip()]
+    if not ahead:
+        raise InputError(f"{uri}: is empty: fetch it anew")
     form = form_of(texts)
     if form is None and texts:
         raise InputError(

@@ -22,7 +22,7 @@ from seamlessalign.pipelines.local import LocalExecutor, share_out
 from seamlessalign.pipelines.published import assemble_stage, audio_stage, lines_stage, share_stage, texts_stage
 from seamlessalign.pipelines.published.again import rounds_of, try_again
 from seamlessalign.pipelines.published.kept_recordings import count_anew, size_of_kept
-from seamlessalign.pipelines.published.lost import write_missing
+from seamlessalign.pipelines.published.lost import examples, write_missing
 from seamlessalign.pipelines.published.rebuild_config import RebuildConfig
 from seamlessalign.pipelines.published.rebuild_tasks import (
     CLIPS,
@@ -61,6 +61,9 @@ def rebuild(
     for uri in (*config.metadata, *config.texts):
         if not storage.exists(uri):
             raise InputError(f"{uri}: there is no such file")
+    for key, place in (("common_crawl", config.common_crawl), ("audio.root", config.audio.root)):
+        if place is not None and storage.is_local(place) and not storage.local_path(place).is_dir():
+            raise InputError(f"{key}: {place}: there is no such folder")
     if executor_name == "beam":
         from seamlessalign.pipelines.published.beam_rebuild import BeamRebuild
 
@@ -219,10 +222,12 @@ def summary_text(result: JobResult) -> str:
         directions.setdefault(direction, []).extend(line for line in mark.lines if line.stage == "pairs")
     for direction, lines in sorted(directions.items()):
         hours = sum(line.samples_kept for line in lines) / 16_000 / 3600
-        text.append(f"{_counted(f'{direction}: pairs', lines)}; {hours:.2f} h of its first speech side")
+        length = f"{hours:.2f} h" if hours >= 0.1 else f"{hours * 3600:.0f} s"
+        text.append(f"{_counted(f'{direction}: pairs', lines)}; {length} of its first speech side")
+    text += [f"{reason}, such as: {detail}" for reason, detail in examples(result.folder)]
     kept = storage.join(result.folder.root, "sources")
     if storage.is_local(kept) and (size := size_of_kept(kept)):
-        text.append(f"{kept}: {size / 2**30:.2f} GiB of recordings, kept for other spans of them (audio.kept_gb)")
+        text.append(f"{kept}: {size / 2**20:,.1f} MiB of recordings, kept for other spans of them (audio.kept_gb)")
     return "\n".join(text)
 
 

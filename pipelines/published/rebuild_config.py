@@ -74,6 +74,8 @@ class RebuildFetchConfig(FetchConfig):
     longest_hold_seconds: float = Field(600.0, ge=0)  # that a server may ask to be left alone (Retry-After)
     seconds: float = Field(3600.0, gt=0)  # of waiting for one file, all tries together
 
+    allow_private: bool = False  # what lists of others name is not thereby asked within your network
+
     def access(self) -> WebAccess:
         """The bounds within which a worker asks."""
         agent = f"{self.user_agent} ({self.contact})" if self.contact else self.user_agent

@@ -20,7 +20,6 @@ log = logging.getLogger(__name__)
 AGENT = "seamlessalign"  # by which hosts name this program
 _MOST_BYTES = 512_000  # of a robots.txt; what is behind is not heeded (RFC 9309, section 2.5)
 _SECONDS = 60.0  # for one
-_LONGEST_DELAY = 60.0  # seconds between requests that a host may ask for
 
 
 class Robots:
@@ -28,7 +27,7 @@ class Robots:
 
     def __init__(self, folder: Path, hosts: Hosts) -> None:
         self._folder, self._hosts = folder, hosts
-        self._rules: dict[str, RobotFileParser | None] = {}
+        self._rules: dict[str, RobotFileParser | str] = {}  # or why there are none
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def check(self, url: str) -> None:
@@ -42,12 +41,12 @@ class Robots:
             if host not in self._rules:
                 self._rules[host] = self._read(host, url)
             rules = self._rules[host]
-        if rules is None:
-            raise UnreadableError("robots_unreachable", f"{host}/robots.txt cannot be read, so {url!r} is not taken")
+        if isinstance(rules, str):
+            raise UnreadableError("robots_unreachable", f"{rules}; so {url!r} is not taken")
         if not rules.can_fetch(AGENT, url):
             raise UnreadableError("robots_disallowed", f"{host}/robots.txt does not let {url!r} be taken")
 
-    def _read(self, host: str, url: str) -> RobotFileParser | None:
+    def _read(self, host: str, url: str) -> RobotFileParser | str:
         path = self._folder / f"{file_name_of(host)}.robots"
         with local_files.locked(path.with_suffix(".asking")):
             if path.exists():
@@ -57,16 +56,16 @@ class Robots:
                 if status < 500:  # others may pass: whoever comes next asks again
                     storage.write_bytes_atomic(str(path), json.dumps([status, text]).encode())
         if status >= 500:
-            return None
+            return text or f"{host}/robots.txt answers {status}"
         rules = RobotFileParser()
         rules.parse(text.splitlines() if status == 200 else [])
         delay = rules.crawl_delay(AGENT)
         if delay is not None:
-            self._hosts.slow_down(host, min(float(delay), _LONGEST_DELAY))
+            self._hosts.slow_down(host, float(delay))
         return rules
 
     def _ask(self, host: str, url: str) -> tuple[int, str]:
-        """Status and text; 599 for no answer."""
+        """Status and text; where no answer comes, 599 and why."""
         parts = urlsplit(url)
         robots = f"{parts.scheme}://{parts.netloc}/robots.txt"
         before: Callable[[str], None] = lambda at: self._hosts.wait_turn(host_of(at))  # noqa: E731
@@ -81,7 +80,7 @@ class Robots:
             if error.reason in ("address_refused", "secret_in_address"):
                 raise
             log.warning("%s: %s", redact_uri(robots), error.detail)
-            return 599, ""
+            return 599, error.detail
 
 
 def _text(answer: Answer) -> str:

@@ -36,7 +36,9 @@ def process(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
     watch, tally, content = Stopwatch(), Tally(), xxhash.xxh3_64()
     sought = storage.read_table(context.part(SOUGHT, task.number)).to_pylist()
     config = context.config.fetch
-    hosts = Hosts(shared_folder(context.root), config.requests_per_second, config.connections)
+    hosts = Hosts(
+        shared_folder(context.root), config.requests_per_second, config.connections, config.longest_hold_seconds
+    )
     rows, begin = list[dict[str, Any]](), 0
     pieces = context.pieces(f"texts-{task.name}", digest)  # of each file, so that a shard that was killed goes on
     there = set(storage.list_files(pieces, ".parquet"))

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from benchmarks.faulty_server import Served, faulty_servers
 from seamlessalign import web_access
 from seamlessalign.errors import UnreadableError
 from seamlessalign.pipelines.published import downloads
-from seamlessalign.pipelines.published.downloads import Downloads, Traffic, Trying, name_of
+from seamlessalign.pipelines.published.downloads import Downloads, Traffic, Trying, _hold_of, name_of
 from seamlessalign.pipelines.published.hosts import Hosts
 from seamlessalign.pipelines.published.robots import Robots
 from seamlessalign.web_access import WebAccess
@@ -244,6 +245,24 @@ class TestManners:
         first.join()
         assert waited > 0.5  # of the second that the host asked for
         assert served.asked["/hold/a.bin"] == 2
+
+    def test_until_when_is_by_the_servers_clock(self) -> None:
+        headers = {"Retry-After": "Wed, 21 Oct 2015 07:28:30 GMT", "Date": "Wed, 21 Oct 2015 07:28:00 GMT"}
+        assert _hold_of(SimpleNamespace(headers=headers)) == 30.0  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("what", ["turn", "hold"])
+    def test_nobody_waits_for_a_clock_that_was_wrong(
+        self, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As that of another machine: an hour ahead of ours."""
+        hosts, now = Hosts(tmp_path, 100.0, 1, longest_hold=10.0), time.time
+        with monkeypatch.context() as ahead:
+            ahead.setattr(time, "time", lambda: now() + 3600)
+            hosts.wait_turn("http://a:80") if what == "turn" else hosts.hold_off("http://a:80", 5.0)
+        waited: list[float] = []
+        monkeypatch.setattr(time, "sleep", waited.append)
+        hosts.wait_turn("http://a:80")
+        assert sum(waited) < 1
 
     def test_a_slot_of_a_killed_process_is_free(self, tmp_path: Path) -> None:
         def hold(ready: Any) -> None:

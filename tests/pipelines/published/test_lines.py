@@ -236,4 +236,5 @@ class TestFiles:
         with pytest.raises(InputError, match="cannot be read"):
             list(read_lines(str(tmp_path / "nothing")))
         (tmp_path / "empty").write_bytes(b"")
-        assert list(read_lines(str(tmp_path / "empty"))) == []
+        with pytest.raises(InputError, match="is empty"):
+            list(read_lines(str(tmp_path / "empty")))

@@ -361,6 +361,15 @@ class TestWords:
         err = capsys.readouterr().err
         assert told in err and err.count("\n") == 1
 
+    @pytest.mark.parametrize(("key", "words"), [("common_crawl", ["--common-crawl"]), ("audio.root", ["--root"])])
+    def test_a_folder_that_is_not_there_is_told_before_anything_is_done(
+        self, key: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "a.tsv").write_text("x\n")
+        told = ["import-metadata", str(tmp_path / "a.tsv"), "--to", str(tmp_path / "run"), *words, str(tmp_path / "no")]
+        assert main(told) == 2 and not (tmp_path / "run").exists()
+        assert capsys.readouterr().err == f"seamlessalign: {key}: {tmp_path / 'no'}: there is no such folder\n"
+
     def test_a_folder_of_a_run_is_not_taken(self, tmp_path: Path) -> None:
         (tmp_path / "run.yaml").write_text("directions: [eng-frA]\n")
         config = load_rebuild_config({"metadata": [str(tmp_path / "a.tsv")], "output": str(tmp_path)}, [])
@@ -376,6 +385,7 @@ class TestWords:
         given = {"metadata": ["a"], "output": "b"}
         access = load_rebuild_config(given, ["fetch.contact=mailto:me@there.org"]).fetch.access()
         assert access.user_agent == "seamlessalign (mailto:me@there.org)" and access.seconds == 3600
+        assert not access.allow_private and not access.allow_local  # lists of others may name what is inside
 
 
 @pytest.mark.slow
