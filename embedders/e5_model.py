@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from seamlessalign.embedders.unigram import Unigram
 from seamlessalign.errors import ModelError
 from seamlessalign.model_files import ModelFiles, find_model, read_weights
 from seamlessalign.unfilled_modules import unfilled
@@ -126,10 +127,8 @@ def _from_directory(files: ModelFiles) -> tuple[Any, Any, tuple[int, int]]:
 
 
 def _from_package(files: ModelFiles) -> tuple[Any, Any, dict[int, str], tuple[int, int]]:
-    from tokenizers import Tokenizer, models
-
     try:
-        return _read(_Bytes(read_weights(files)), Tokenizer, models.Unigram)
+        return _read(_Bytes(read_weights(files)))
     except (struct.error, ValueError, IndexError, KeyError, UnicodeDecodeError, OverflowError) as error:
         raise ModelError(f"model {files.name!r} in {files.place} is damaged: {error}") from error
 
@@ -152,7 +151,7 @@ class _Bytes:
         return values
 
 
-def _read(data: _Bytes, tokenizer: Any, unigram: Any) -> tuple[Any, Any, dict[int, str], tuple[int, int]]:
+def _read(data: _Bytes) -> tuple[Any, Any, dict[int, str], tuple[int, int]]:
     """The file: 8 bytes; width, layers, heads, feed-forward width, vocabulary, positions, types (i32), epsilon (f32),
     kind (i32); the pieces, the ids of begin, end, padding and unknown (i32), bytes of text (u64), offsets (u32), scores
     (f32), text; a table of characters and what they become; then a directory of tensors: name, type, values, place.
@@ -240,8 +239,7 @@ def _read(data: _Bytes, tokenizer: Any, unigram: Any) -> tuple[Any, Any, dict[in
     wrong = network.load_state_dict(state, strict=False, assign=True)
     if wrong.missing_keys or wrong.unexpected_keys:
         raise ValueError(f"lacks {wrong.missing_keys}, has too much {wrong.unexpected_keys}")
-    model = unigram(list(zip(written, scores, strict=True)), unk_id=unknown, byte_fallback=False)
-    return network, tokenizer(model), table, (begin, end)
+    return network, Unigram(written, scores, unknown), table, (begin, end)
 
 
 _LINEAR = {
