@@ -24,9 +24,9 @@ class ExportFolder(RunFolder):
         """The shards, what is counted before they are written, and the digest of what was asked for."""
         return storage.join(self.root, "state", "plan.json")
 
-    def planned(self, place: str) -> str:
-        """The pairs of a direction and split in the order in which they are written, a row group for each shard."""
-        return storage.join(self.root, "state", "plan", f"{place.replace('/', '.')}.parquet")
+    def planned(self, place: str, file: int = 0) -> str:
+        """Pairs of a direction and split in the order in which they are written, a row group for each shard."""
+        return storage.join(self.root, "state", "plan", f"{place.replace('/', '.')}.{file:05}.parquet")
 
     @property
     def planned_leaks(self) -> str:

@@ -39,6 +39,8 @@ from seamlessalign.pipelines.run_tables import RunTables
 from seamlessalign.rows import CORPUS, RECORDINGS
 
 Indices = npt.NDArray[np.int64]
+_PART = 1 << 32  # more rows than a part of the corpus has
+_ROWS_PER_FILE = 100_000  # of planned pairs
 STRADDLING = "straddles_splits"  # the reason of pairs that share something with two splits
 _ORIGINS = pa.schema([RECORDINGS.field(name) for name in ("uri", "sha256", "num_samples", "license", "source")])
 _PLAIN = [item for item in CORPUS if not item.name.endswith("_audio")]
@@ -57,9 +59,10 @@ PLANNED = pa.schema(
 
 @dataclass(frozen=True)
 class PlannedShard:
-    """Rows `[first, last)` of the planned pairs of a direction and split."""
+    """Rows `[first, last)` of a file of the planned pairs of a direction and split."""
 
     shard: Shard
+    file: int
     first: int
     last: int
 
@@ -100,7 +103,7 @@ class Plan:
     @staticmethod
     def of_json(raw: Mapping[str, Any]) -> "Plan":
         """As it was written."""
-        shards = [PlannedShard(Shard(**item["shard"]), item["first"], item["last"]) for item in raw["shards"]]
+        shards = [PlannedShard(**{**item, "shard": Shard(**item["shard"])}) for item in raw["shards"]]
         return Plan(**{**raw, "shards": shards})
 
 
@@ -124,12 +127,12 @@ def make_plan(tables: RunTables, asked: Asked, sets: EvaluationSets | None, fold
         shards, to_cut = list[PlannedShard](), dict[str, int]()
         for name, choice, split in zip(names, choices, splits, strict=True):
             left = choice.reasons.left
-            part, row = _places(corpus.get(name, []), choice, left)
-            to_cut[name] = int((part < 0).sum())
-            order = _in_order(choice, left, part, row)
+            place = _places(corpus.get(name, []), choice, left)
+            to_cut[name] = int((place < 0).sum())
+            order = _in_order(choice, left, place)
             for number, split_name in enumerate(division.names if division else (None,)):
                 some = order if split is None else order[split[order] == number]
-                planned = _Planned(choice, left[some], part[some], row[some], origins)
+                planned = _Planned(choice, left[some], place[some], origins)
                 shards += planned.write(Shard(name, 0, split_name), asked.pairs_per_shard, folder)
     return Plan(
         digest,
@@ -285,15 +288,18 @@ def _used(choices: Sequence[Choice], origins: pa.Table) -> Iterator[Recording]:
 def _divided(choices: Sequence[Choice], asked: Asked) -> Division | None:
     if asked.shares is None:
         return None
-    vertices: dict[str, list[Any]] = {"src": [np.zeros(0, np.uint64)], "tgt": [np.zeros(0, np.uint64)]}
-    weights = [np.zeros(0, np.int64)]
+    pairs = sum(len(choice.reasons.left) for choice in choices)
+    vertices = {side: np.zeros(pairs, np.uint64) for side in ("src", "tgt")}
+    weights, begin = np.zeros(pairs, np.int64), 0
     for choice in choices:
-        weights.append(choice.samples[choice.reasons.left])
-        for _, some in choice.batches(["src_id", "tgt_id", "src_text", "tgt_text"]):
+        samples = choice.samples
+        for rows, some in choice.batches(["src_id", "tgt_id", "src_text", "tgt_text"]):
+            place = slice(begin, begin + len(rows))
+            weights[place] = samples[rows]
             for side, numbers in vertices.items():
-                numbers.append(_vertices(some, side, is_audio=side in choice.audio))
-    src, tgt = (np.concatenate(numbers) for numbers in vertices.values())
-    return divide(src, tgt, np.concatenate(weights), asked.shares, asked.seed, asked.straddling)
+                numbers[place] = _vertices(some, side, is_audio=side in choice.audio)
+            begin += len(rows)
+    return divide(vertices["src"], vertices["tgt"], weights, asked.shares, asked.seed, asked.straddling)
 
 
 def _drop_straddling(choices: Sequence[Choice], division: Division) -> list[npt.NDArray[np.int8] | None]:
@@ -343,35 +349,35 @@ def _told(division: Division, asked: Asked) -> dict[str, Any]:
 # The pairs in order
 
 
-def _places(uris: Sequence[str], choice: Choice, left: Indices) -> tuple[Indices, Indices]:
-    """Part of the corpus and row in it of some pairs, both (num_rows,); part -1 where it is not in there."""
-    numbers, parts, rows = [np.zeros(0, np.uint64)], [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
-    for place, uri in enumerate(uris):
-        begin = 0
+def _places(uris: Sequence[str], choice: Choice, left: Indices) -> Indices:
+    """Where in the corpus some pairs are, (num_rows,): part times 2 ** 32 plus row in it; -1 where they are not."""
+    numbers, places = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+    for part, uri in enumerate(uris):
+        begin = part * _PART
         for batch in storage.read_batches(uri, ["pair_id"]):
             numbers.append(numbers_of_hex(batch.column(0))[0])
-            parts.append(np.full(len(batch), place, np.int32))
-            rows.append(np.arange(begin, begin + len(batch)))
+            places.append(np.arange(begin, begin + len(batch)))
             begin += len(batch)
-    known, part_of, row_of = np.concatenate(numbers), np.concatenate(parts), np.concatenate(rows)
+    known, place = np.concatenate(numbers), np.concatenate(places)
+    numbers.clear()
+    places.clear()
     order = np.argsort(known, kind="stable")
-    known = known[order]
-    part: Indices = np.full(len(left), -1, np.int64)
-    row: Indices = np.zeros(len(left), np.int64)
-    begin = 0
+    known, place = known[order], place[order]
+    del order
+    found, begin = np.full(len(left), -1, np.int64), 0
     for _, some in choice.batches(["pair_id"]):
         wanted, good = numbers_of_hex(some.column(0).combine_chunks().cast(pa.string()))
         at = np.minimum(np.searchsorted(known, wanted), max(len(known) - 1, 0))
         there = np.flatnonzero(good & (known[at] == wanted)) if len(known) else np.zeros(0, np.int64)
-        part[begin + there], row[begin + there] = part_of[order[at[there]]], row_of[order[at[there]]]
+        found[begin + there] = place[at[there]]
         begin += len(some)
-    return part, row
+    return found
 
 
-def _in_order(choice: Choice, left: Indices, part: Indices, row: Indices) -> Indices:
-    """Places of rows as they lie in the corpus, then of those to be cut by recording and time."""
-    there, cut = np.flatnonzero(part >= 0), np.flatnonzero(part < 0)
-    order = there[np.lexsort([row[there], part[there]])]
+def _in_order(choice: Choice, left: Indices, place: Indices) -> Indices:
+    """Numbers of rows as they lie in the corpus, then of those to be cut by recording and time."""
+    there, cut = np.flatnonzero(place >= 0), np.flatnonzero(place < 0)
+    order = there[np.argsort(place[there], kind="stable")]
     if not len(cut):
         return order
     side = choice.audio[0]
@@ -387,25 +393,28 @@ class _Planned:
 
     choice: Choice
     rows: Indices
-    part: Indices
-    row: Indices
+    place: Indices
     origins: pa.Table
 
     def write(self, first: Shard, per_shard: int, folder: ExportFolder) -> list[PlannedShard]:
-        """Write them, and cut them into shards."""
-        shards = []
-        with storage.table_writer(folder.planned(first.place), PLANNED) as writer:
-            for number, begin in enumerate(range(0, len(self.rows), per_shard)):
-                end = min(begin + per_shard, len(self.rows))
-                writer.write_table(self._table(slice(begin, end)), row_group_size=per_shard)
-                shards.append(PlannedShard(Shard(first.direction, number, first.split), begin, end))
+        """Write them, and cut them into shards: many to a file, but not so many that its footer takes long to read."""
+        shards: list[PlannedShard] = []
+        per_file = per_shard * max(_ROWS_PER_FILE // per_shard, 1)
+        for file, begin in enumerate(range(0, len(self.rows), per_file)):
+            table = self._table(slice(begin, begin + per_file))
+            with storage.table_writer(folder.planned(first.place, file), PLANNED) as writer:
+                writer.write_table(table, row_group_size=per_shard)
+            for start in range(0, len(table), per_shard):
+                end = min(start + per_shard, len(table))
+                shards.append(PlannedShard(Shard(first.direction, len(shards), first.split), file, start, end))
         return shards
 
     def _table(self, some: slice) -> pa.Table:
         taken = self.choice.rows.take(self.rows[some])
         columns = {name: taken.column(name) for name in taken.column_names}
-        columns["part"] = pc.if_else(pa.array(self.part[some] < 0), None, pa.array(self.part[some], pa.int32()))
-        columns["row"] = pa.array(self.row[some])
+        part, row = np.divmod(self.place[some], _PART)
+        columns["part"] = pc.if_else(pa.array(part < 0), None, pa.array(part, pa.int32()))
+        columns["row"] = pa.array(np.where(part < 0, 0, row))
         for side in ("src", "tgt"):
             place = pc.index_in(taken.column(f"{side}_uri").cast(pa.string()), self.origins.column("uri"))
             for name in ("license", "source", "sha256"):

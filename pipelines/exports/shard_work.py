@@ -65,7 +65,7 @@ class Done:
 def do_shard(planned: PlannedShard, work: Work) -> Done:
     """Write one shard, and then its mark. Raises StorageError where the corpus is not as it was planned."""
     folder = ExportFolder(work.target.root)
-    rows = storage.read_rows(folder.planned(planned.shard.place), planned.first, planned.last)
+    rows = storage.read_rows(folder.planned(planned.shard.place, planned.file), planned.first, planned.last)
     left_out: list[tuple[str, str, str]] = []
     metadata = {key.encode(): value.encode() for key, value in _metadata(rows, planned.shard, work).items()}
     with FORMATS[work.format].writer(work.target, planned.shard, _beside(rows, planned.shard, work)) as writer:

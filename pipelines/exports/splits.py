@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from xxhash import xxh3_64_intdigest
 
 from seamlessalign.errors import InputError
@@ -28,6 +29,7 @@ Straddling = Literal["leave-out", "keep-together"]
 
 STRADDLES = -1  # in place of a split
 _TEXT = np.uint64(1)  # the bit that numbers of texts have, and those of recordings have not
+_ID = 16  # characters of the id of a recording, behind which a segment's goes on with its channel or times
 _TOLERANCE = 1e-9  # of the sum of shares
 
 
@@ -56,23 +58,26 @@ def parse_shares(text: str) -> dict[str, float]:
 
 def recording_numbers(segment_ids: pa.Array) -> Numbers:
     """Numbers of the recordings of segments by their ids, (num_rows,): channels of one file have the same number."""
-    recordings = spans_of_ids(segment_ids)[0].dictionary_encode()
-    names = [str(name).partition(".")[0] for name in recordings.dictionary.to_pylist()]
-    of_word = np.array([_number("recording", name) for name in names] + [NOTHING], np.uint64)
-    return np.asarray(of_word[recordings.indices.fill_null(len(names)).to_numpy()])
+    hashes = pc.binary_slice(segment_ids.cast(pa.binary()), 0, _ID + 1)
+    words = hashes.dictionary_encode()
+    known = words.dictionary.to_pylist()
+    if not all(re.fullmatch(rb"[0-9a-f]{%d}[:.]" % _ID, word) for word in known):  # not as runs name them
+        words = spans_of_ids(segment_ids)[0].cast(pa.binary()).dictionary_encode()
+        known = [bytes(word).partition(b".")[0] + b":" for word in words.dictionary.to_pylist()]
+    of_word = np.array([_number_of_recording(word[:-1]) for word in known] + [NOTHING], np.uint64)
+    return np.asarray(of_word[words.indices.fill_null(len(known)).to_numpy()])
 
 
 def text_numbers(texts: pa.Array) -> Numbers:
     """Numbers of texts, (num_rows,), equal for those that differ in case, punctuation and spaces alone."""
     words = texts.dictionary_encode()
-    folded = fold(words.dictionary).to_pylist()
-    of_word = np.array([_number("text", text) for text in folded] + [NOTHING], np.uint64)
-    return np.asarray(of_word[words.indices.fill_null(len(folded)).to_numpy()])
+    folded = fold(words.dictionary).cast(pa.binary()).to_pylist()
+    of_word = np.fromiter(map(xxh3_64_intdigest, folded), np.uint64, len(folded)) | _TEXT
+    return np.asarray(np.append(of_word, NOTHING)[words.indices.fill_null(len(folded)).to_numpy()])
 
 
-def _number(kind: str, name: str) -> int:
-    digest = xxh3_64_intdigest(f"{kind}\n{name}".encode())
-    return digest | 1 if kind == "text" else digest & ~1 or 2
+def _number_of_recording(name: bytes) -> int:
+    return (xxh3_64_intdigest(name) & ~1) or 2
 
 
 @dataclass(frozen=True)

@@ -79,11 +79,11 @@ def count_written(tables: RunTables, plan: Plan, dones: Sequence[Done], folder: 
     """Count what was written, some rows at a time."""
     gone = pa.array(sorted({name for done in dones for name, _, _ in done.left_out}), pa.string())
     directions = {name: DirectionTally() for name in plan.rows}
-    for place, direction, split in _places(plan):
+    for (direction, split), files in _files(plan, folder).items():
         tally = directions[direction]
         counts = tally.splits.setdefault(split, SplitTally())
         margins, estimates = [tally.margins], [tally.estimates]
-        for batch in storage.read_batches(folder.planned(place), _COLUMNS):
+        for batch in (batch for uri in files for batch in storage.read_batches(uri, _COLUMNS)):
             rows = batch.filter(pc.invert(pc.is_in(batch.column("pair_id"), gone)))
             _count(rows, counts, tally)
             margins.append(rows.column("margin").to_numpy())
@@ -92,9 +92,13 @@ def count_written(tables: RunTables, plan: Plan, dones: Sequence[Done], folder: 
     return _with_recordings(tables, directions)
 
 
-def _places(plan: Plan) -> list[tuple[str, str, str | None]]:
-    found = {(one.shard.place, one.shard.direction, one.shard.split): None for one in plan.shards}
-    return list(found)
+def _files(plan: Plan, folder: ExportFolder) -> dict[tuple[str, str | None], list[str]]:
+    """The files of planned pairs by direction and split."""
+    found: dict[tuple[str, str | None], dict[str, None]] = {}
+    for one in plan.shards:
+        files = found.setdefault((one.shard.direction, one.shard.split), {})
+        files[folder.planned(one.shard.place, one.file)] = None
+    return {name: list(files) for name, files in found.items()}
 
 
 def _count(rows: pa.RecordBatch, counts: SplitTally, tally: DirectionTally) -> None:

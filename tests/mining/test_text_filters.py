@@ -114,6 +114,15 @@ def folded(text: str) -> str:
     return str(fold(pa.array([text]))[0].as_py())
 
 
+@given(st.lists(st.text(st.characters(max_codepoint=127), max_size=20)))
+def test_texts_of_ascii_are_folded_as_others_are(texts: list[str]) -> None:
+    """Beside each with a letter of another script, which keeps it from what is done for ASCII alone."""
+    beside = fold(pa.array([f"{text} я" for text in texts], pa.string())).to_pylist()
+    for text, found, other in zip(texts, fold(pa.array(texts, pa.string())).to_pylist(), beside, strict=True):
+        words = other.removesuffix("я").rstrip(" ")
+        assert found == (words or text)
+
+
 def test_fold() -> None:
     assert folded("  Straße, “ＡＢＣ” — don’t!") == "strasse abc don t"
     assert folded("co\u00adop ΣΑΣ") == folded("COOP σας")

@@ -477,7 +477,7 @@ def test_a_corpus_that_is_damaged_is_named_and_what_is_done_stays(
 @pytest.mark.parametrize(
     ("size", "format", "file"),
     [
-        (2000, "parquet", "state/plan/eng-frA.parquet"),
+        (2000, "parquet", "state/plan/eng-frA.00000.parquet"),
         pytest.param(20_000, "folder", "eng-frA/part-00000/[0-9a-f]+.tgt.flac", marks=pytest.mark.slow),
         pytest.param(100_000, "webdataset", "eng-frA/part-00000-000.tar", marks=pytest.mark.slow),
     ],
