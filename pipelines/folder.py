@@ -14,6 +14,12 @@ REBUILD_STAGES = ("lines", "share", "audio", "texts", "assemble")  # of a corpus
 TABLES = ("recordings", "segments", "sentences", "pairs", "corpus")
 
 
+def run_below(root: str) -> str:
+    """What to say to whoever gave the folder around a run, such as the demo's; nothing where there is none in it."""
+    below = storage.join(root, "run")
+    return f"; there is one in {below}" if storage.exists(storage.join(below, "run.yaml")) else ""
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Names inside a run's folder, which may be a local path or any uri that storage can write."""

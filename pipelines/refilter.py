@@ -12,7 +12,7 @@ from seamlessalign import storage
 from seamlessalign.config import RunConfig, parse_config
 from seamlessalign.errors import InputError, StorageError
 from seamlessalign.pipelines.driver import JobResult
-from seamlessalign.pipelines.folder import RunFolder
+from seamlessalign.pipelines.folder import RunFolder, run_below
 from seamlessalign.pipelines.run import choose_again
 from seamlessalign.typed_config import parse_written_yaml
 
@@ -52,7 +52,7 @@ def read_config(root: str) -> RunConfig:
     """The configuration of a run's folder. Raises InputError where it is no run, StorageError where it is damaged."""
     uri = RunFolder(root).config
     if not storage.exists(uri):
-        raise InputError(f"{root}: is not the folder of a run: it has no run.yaml")
+        raise InputError(f"{root}: is not the folder of a run: it has no run.yaml{run_below(root)}")
     try:
         raw = parse_written_yaml(storage.read_bytes(uri))
         raw.pop("digest", None)

@@ -9,7 +9,7 @@ from seamlessalign import storage
 from seamlessalign.errors import InputError
 from seamlessalign.html_page import html_page
 from seamlessalign.markup import join
-from seamlessalign.pipelines.folder import RunFolder
+from seamlessalign.pipelines.folder import RunFolder, run_below
 from seamlessalign.pipelines.known_languages import read_confusion
 from seamlessalign.pipelines.report_cost import read_costs
 from seamlessalign.pipelines.report_labels import read_labels
@@ -22,7 +22,7 @@ from seamlessalign.pipelines.report_spans import read_spans
 def check_run(run_dir: str) -> None:
     """Raises InputError when a folder is no run."""
     if not storage.exists(RunFolder(run_dir).config):
-        raise InputError(f"{run_dir}: is not the folder of a run: it has no run.yaml")
+        raise InputError(f"{run_dir}: is not the folder of a run: it has no run.yaml{run_below(run_dir)}")
 
 
 def build_report(run_dir: str, *, samples_per_direction: int = 6) -> str:

@@ -20,7 +20,7 @@ import yaml
 
 from seamlessalign import storage
 from seamlessalign.errors import InputError, StorageError
-from seamlessalign.pipelines.folder import RunFolder, stages_of
+from seamlessalign.pipelines.folder import RunFolder, run_below, stages_of
 from seamlessalign.pipelines.ledger import marks_of
 from seamlessalign.pipelines.report_counts import ONLY_THE_CUT, FineCounts, PrecisionCounts
 from seamlessalign.pipelines.report_lengths import SideLengths, fine_lengths, side_lengths
@@ -150,7 +150,8 @@ def read_run(run_dir: str) -> RunNumbers:
         "corpus": bool(parts_of(run_dir, "corpus")) or _kept_nothing(directions),
     }
     if not any(has.values()):
-        raise InputError(f"{run_dir}: holds none of run.yaml, ledger.parquet and the tables; give a run's folder")
+        told = run_below(run_dir) or "; give a run's folder"
+        raise InputError(f"{run_dir}: holds none of run.yaml, ledger.parquet and the tables{told}")
     never = ("segments", "sentences") if config is not None and is_rebuilt(config) else ()
     numbers.missing += [name for name, there in has.items() if not there and name not in never]
     return numbers

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from seamlessalign import storage
 from seamlessalign.errors import InputError, MissingPackageError, StorageError
-from seamlessalign.pipelines.folder import SIDE_STAGES, TABLES, RunFolder
+from seamlessalign.pipelines.folder import SIDE_STAGES, TABLES, RunFolder, run_below
 from seamlessalign.pipelines.report_numbers import parts_of
 
 ASKED = (*TABLES, *SIDE_STAGES)  # in the order of a run
@@ -38,7 +38,8 @@ class RunTables:
         self.folder = RunFolder(root)
         self.parts = {name: found for name in ASKED if (found := parts_of(root, name))}
         if not self.parts:
-            raise InputError(f"{root}: has none of the tables of a run ({', '.join(TABLES)}); is it a run's folder?")
+            told = run_below(root) or "; is it a run's folder?"
+            raise InputError(f"{root}: has none of the tables of a run ({', '.join(TABLES)}){told}")
         self._lock = threading.Lock()
         self._remote: dict[str, Any] = {}
         options: dict[str, Any] = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}

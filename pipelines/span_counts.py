@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from seamlessalign import storage
 from seamlessalign.config import RunConfig, SpansConfig, VadConfig, parse_config
 from seamlessalign.errors import InputError
-from seamlessalign.pipelines.folder import RunFolder
+from seamlessalign.pipelines.folder import RunFolder, run_below
 from seamlessalign.pipelines.span_picture import span_picture
 from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.segmentation.kept_scores import to_scores
@@ -82,7 +82,7 @@ def configured(run_dir: str, overrides: Sequence[str]) -> RunConfig:
     """
     uri = RunFolder(run_dir).config
     if not storage.exists(uri):
-        raise InputError(f"{run_dir}: is not the folder of a run: there is no run.yaml")
+        raise InputError(f"{run_dir}: is not the folder of a run: it has no run.yaml{run_below(run_dir)}")
     raw = parse_written_yaml(storage.read_bytes(uri))
     raw.pop("digest", None)
     for override in overrides:

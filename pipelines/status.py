@@ -10,7 +10,7 @@ from typing import Any
 
 from seamlessalign import storage
 from seamlessalign.errors import InputError
-from seamlessalign.pipelines.folder import RunFolder, stages_of
+from seamlessalign.pipelines.folder import RunFolder, run_below, stages_of
 from seamlessalign.pipelines.heartbeat import Listener, age_of, lease_of, parse_time, read_heartbeat
 from seamlessalign.pipelines.ledger import Mark, parse_mark, read_plan, unbalanced
 from seamlessalign.pipelines.slurm_record import DriverJob, living_driver
@@ -214,7 +214,7 @@ class StatusReader:
 
 def _check_run(folder: RunFolder, job: DriverJob | None) -> None:
     if job is None and not storage.exists(folder.config):
-        raise InputError(f"{folder.root}: is not the folder of a run: it has no run.yaml")
+        raise InputError(f"{folder.root}: is not the folder of a run: it has no run.yaml{run_below(folder.root)}")
 
 
 def _state(folder: RunFolder, beat: dict[str, Any], listener: Listener, job: DriverJob | None) -> str:

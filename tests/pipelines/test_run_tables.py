@@ -80,7 +80,11 @@ class TestRunTables:
                 thread.join()
         assert found == [4] * 8
 
-    def test_what_is_no_run_is_told(self, run: Path) -> None:
+    def test_what_is_no_run_is_told(self, run: Path, tmp_path: Path) -> None:
+        (tmp_path / "around" / "run").mkdir(parents=True)
+        (tmp_path / "around" / "run" / "run.yaml").write_text("name: x\n")
+        with pytest.raises(InputError, match=r"around: has none of .*; there is one in .*around/run$"):
+            RunTables(str(tmp_path / "around"))
         with pytest.raises(InputError, match="is it a run's folder"):
             RunTables(str(run.parent / "nothing"))
         with RunTables(str(run)) as tables, pytest.raises(InputError, match="eng-esA, eng-frA"):
