@@ -73,7 +73,7 @@ def cut_panel() -> None:
     if pictured.total:
         _pictures(pictured, threshold, kept, line, low, high)
     else:
-        tell("No pair passes the filters.")
+        tell("No pair passes the filters." if cut.filters or cut.min_precision is not None else "It has no pairs.")
     _slider(curve, cut, line, low, high, own)
 
 

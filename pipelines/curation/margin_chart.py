@@ -47,7 +47,8 @@ def margin_bars(histogram: pa.Table, threshold: float | None) -> list[dict[str, 
 def shown_range(curve: MarginCurve) -> tuple[float, float]:
     """The margins that are worth showing: all but the few highest, since a ratio can be anything."""
     thresholds = curve.grid.thresholds
-    few = max(3, round(_TAIL * curve.at(thresholds[0]).pairs))
+    pairs = curve.at(thresholds[0]).pairs
+    few = min(max(3, round(_TAIL * pairs)), pairs // 30)
     low, high = 0, len(thresholds) - 1
     while low < high:  # the first edge above which there are few
         middle = (low + high) // 2
@@ -55,8 +56,7 @@ def shown_range(curve: MarginCurve) -> tuple[float, float]:
             high = middle
         else:
             low = middle + 1
-    top = min(low + 1, len(thresholds) - 1)
-    return (thresholds[0], thresholds[top]) if top else (thresholds[0], thresholds[-1])
+    return thresholds[0], thresholds[min(low + 1, len(thresholds) - 1) if pairs else -1]
 
 
 def margin_chart(curve: MarginCurve, threshold: float | None, shown_cut: float | None, low: float, high: float) -> Spec:

@@ -1,6 +1,7 @@
 """Precision from labels: by hand, where the truth is known, and only from pairs that were drawn at random."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,45 @@ class TestPrecision:
         many = population.drawn([(1.8, math.inf, 1100)], curve, rng)
         assert advise(many, curve, 1.8).labels == 0
 
+    def test_how_many_labels_are_advised(self, population: Population) -> None:
+        """z² p (1 - p) / width² (Cochran 1977, 4.4), fewer where pairs are few; p as if two more were of each kind."""
+        curve, rng, square = population.curve(), np.random.default_rng(2), 1.959964**2
+
+        def enough(share: float, width: float, pairs: int) -> int:
+            many = math.ceil(square * share * (1 - share) / width**2)
+            return math.ceil(many / (1 + many / pairs))
+
+        first = advise(_labels([], []), curve, 1.8)
+        assert (first.labels, first.low) == (enough(0.5, 0.05, 1200), float(np.float32(1.8))) and first.labels == 292
+        assert advise(_labels([], []), curve, None).low is None
+        assert advise(_labels([], []), curve, 2.99).labels == 10  # which are all
+        few = population.drawn([(1.8, math.inf, 60)], curve, rng)
+        seen = precision_above(few, curve, 1.8)
+        share = ((seen.estimate or 0) * 60 + 2) / 64
+        for width in (0.02, 0.05):
+            assert advise(few, curve, 1.8, width).labels == enough(share, width, 1200) - 60
+        assert advise(few, curve, 1.8, (seen.high - seen.low) / 2 - 1e-9).labels >= 1
+        closed = advise(few, curve, 1.8, (seen.high - seen.low) / 2 + 1e-9)
+        assert closed.labels == 0 and "or narrower" in closed.reason
+        most = population.drawn([(1.0, math.inf, 1990)], curve, rng)
+        assert advise(most, curve, None, 1e-6).labels == 2000 - len(most.margins)
+
+    @pytest.mark.parametrize("way", ["at and above", "moving"])
+    @pytest.mark.parametrize("number", [7, 40, 180])
+    def test_it_is_what_its_words_say(self, way: str, number: int) -> None:
+        rng = np.random.default_rng(number)
+        pairs = made(1201, rng, CHANCES["slow, .3 to .95"])
+        curve = pairs.curve()
+        labels = pairs.drawn(WAYS[way](1.15, number), curve, rng)
+        labels.right[::9] = math.nan
+        for threshold in (1.15, 1.1503, 1.2, 1.0, 1.35, curve.grid.thresholds[-1]):
+            found = precision_above(labels, curve, threshold)
+            wanted = _by_the_words(pairs, labels, threshold)
+            if wanted is None:
+                assert (found.estimate, found.low, found.high) == (None, 0.0, 1.0)
+            else:
+                assert (found.estimate, found.low, found.high, found.covered) == pytest.approx(wanted, abs=1e-9)
+
     @pytest.mark.slow
     @pytest.mark.parametrize("way", WAYS)
     def test_the_interval_holds_the_truth_nearly_as_often_as_it_says(self, way: str) -> None:
@@ -147,6 +187,73 @@ class TestPrecision:
         pairs = made(20_000, rng, CHANCES[chance])
         found = cover(pairs, 1.15, WAYS[way](1.15, 60), 400, rng)
         assert found.held / found.repeats >= 0.93  # about three errors below what the benchmark prints
+
+
+def _by_the_words(population: Population, labels: RandomLabels, threshold: float) -> tuple[float, ...] | None:
+    """Estimate, bounds and covered share, one pair at a time, as the head of `labelled_precision.py` tells it."""
+    low = float(np.float32(threshold))
+    margins = sorted(float(margin) for margin in population.margins if margin >= low)
+    edges = [float(edge) for edge in population.curve().edges]
+
+    def above(edge: float) -> int:
+        return len(margins) - bisect_left(margins, edge)
+
+    total = above(next((edge for edge in edges if edge >= low), math.inf))
+    begins = {next(edge for edge in edges if above(edge) <= total * (24 - n) / 24 + 1e-9) for n in range(1, 24)}
+    begins |= {end for frame in labels.frames for end in (frame.low, frame.high)}
+    starts = sorted({low} | {begin for begin in begins if low < begin < math.inf})
+    known = []  # margin, right, weight
+    for margin, right in zip(labels.margins.tolist(), labels.right.tolist(), strict=True):
+        missed = math.prod(1 - f.labelled / f.pairs for f in labels.frames if f.low <= margin < f.high)
+        if margin >= low and not math.isnan(right):
+            known.append((margin, right, 1 / (1 - missed)))
+    wanted = max(10, math.ceil(len(known) / 6))
+    bands: list[tuple[int, list[tuple[float, float]]]] = []  # from the top: pairs; right and weight of each label
+    pairs, inside, is_full = 0, list[tuple[float, float]](), True
+    for begin, end in reversed(list(zip(starts, [*starts[1:], math.inf], strict=True))):
+        if not any(frame.low <= begin and end <= frame.high for frame in labels.frames):
+            continue
+        pairs += above(begin) - above(end)
+        inside += [(right, weight) for margin, right, weight in known if begin <= margin < end]
+        is_full = len(inside) >= wanted
+        if is_full:
+            bands.append((pairs, inside))
+            pairs, inside = 0, []
+    if not is_full:  # what is left at the bottom
+        last = bands.pop() if bands else (0, [])
+        bands.append((last[0] + pairs, last[1] + inside))
+    joined: list[tuple[int, list[tuple[float, float]]]] = []
+    for band in bands:
+        if joined and len({right for right, _ in joined[-1][1] + band[1]}) == 1:
+            joined[-1] = (joined[-1][0] + band[0], joined[-1][1] + band[1])
+        else:
+            joined.append(band)
+    covered = sum(count for count, _ in joined)
+    if not known or not covered:
+        return None
+    estimate = below = beyond = spread = 0.0
+    for count, those in joined:
+        weight = sum(one for _, one in those)
+        share = sum(right * one for right, one in those) / weight
+        worth = math.inf if len(those) >= count else weight**2 / sum(one**2 for _, one in those)
+        worth *= (count - 1) / (count - len(those)) if len(those) < count else 1
+        left, right = _wilson(share, worth)
+        part = count / covered
+        estimate, spread = estimate + part * share, spread + part**2 / worth
+        below, beyond = below + (part * (share - left)) ** 2, beyond + (part * (right - share)) ** 2
+    left, right = _wilson(estimate, 1 / spread if spread else math.inf)
+    left, right = min(estimate - math.sqrt(below), left), max(estimate + math.sqrt(beyond), right)
+    part = covered / len(margins)
+    return estimate, max(left, 0) * part, min(right, 1) * part + 1 - part, part
+
+
+def _wilson(share: float, number: float) -> tuple[float, float]:
+    """The roots p of (p̂ - p)² = z² p (1 - p) / n."""
+    if math.isinf(number):
+        return share, share
+    square = 1.959963984540054**2
+    found = np.roots([1 + square / number, -2 * share - square / number, share**2]).real
+    return float(min(found)), float(max(found))
 
 
 class TestWhichLabelsCount:

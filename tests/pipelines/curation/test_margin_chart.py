@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from seamlessalign.pipelines.curation.margin_chart import margin_bars, margin_chart, trade_chart
+from seamlessalign.pipelines.curation.margin_chart import margin_bars, margin_chart, shown_range, trade_chart
 from seamlessalign.pipelines.curation.margin_curve import Grid, Kept, MarginCurve
 
 pytest.importorskip("altair", reason="needs the extra 'curate'")
@@ -53,6 +53,25 @@ def test_the_line_of_a_cut_is_drawn_where_it_is_in_the_picture() -> None:
     for cut, lines in ((1.2, [1.2]), (99.0, []), (-5.0, []), (1e30, []), (None, [])):
         drawn = margin_chart(curve, cut, cut, 1.0, 1.6)
         assert [one["at"] for one in drawn["layer"][1]["data"]["values"]] == lines
+
+
+@pytest.mark.parametrize(
+    ("counts", "last"),
+    [([1], 1), ([0, 1], 2), ([5, 5, 1], 3), ([40, 19, 1, 1], 2), ([800, 0, 0, 2, 0, 1, 1], 4), ([0, 0, 9000, 4, 1], 3)],
+)
+def test_the_few_highest_are_beyond_the_picture_unless_there_are_few(counts: list[int], last: int) -> None:
+    there = [place for place, count in enumerate(counts) if count]
+    sums = {name: [0] * len(there) for name in SUMMED} | {"pairs": [counts[place] for place in there]}
+    groups = pa.table({"bin": there, "outcome": ["kept"] * len(there), **sums})
+    curve = MarginCurve(Grid(10, len(counts) + 3, 10.0), groups, lambda low, high: Kept())
+    low, high = shown_range(curve)
+    assert (low, high) == pytest.approx((1.0, 1.0 + (last + 1) / 10))
+
+
+def test_of_no_pair_that_could_be_chosen_all_is_in_the_picture() -> None:
+    groups = pa.table({"bin": [2], "outcome": ["overlap"], **{name: [1] for name in SUMMED}})
+    curve = MarginCurve(Grid(10, 6, 10.0), groups, lambda low, high: Kept())
+    assert shown_range(curve) == (1.0, 1.6)
 
 
 @pytest.mark.parametrize(("least", "digits"), [(0.9, ".0%"), (0.98, ".1%"), (0.998, ".2%")])
