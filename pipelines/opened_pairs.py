@@ -101,6 +101,8 @@ class PairSide:
         Raises InputError where the side is text, or cannot be heard: the recording is gone or another one, and the
         corpus does not have the pair.
         """
+        if not (isinstance(seconds, int | float) and seconds >= 0):
+            raise InputError(f"{seconds!r} seconds around a span: give 0 or more")
         heard = self._heard(seconds)
         if isinstance(heard, NotHeard):
             raise InputError(f"pair {self._row['pair_id']}: its {self.name} speech cannot be heard: {heard.reason}")

@@ -30,7 +30,7 @@ class Rows:
         beside: Mapping[str, pa.Table] | None = None,
     ) -> None:
         """beside: further tables that the query names."""
-        self._tables, self._query, self._parameters = tables, query, parameters or []
+        self._tables, self._query, self._parameters = tables, query, parameters or []  # it may end with a comment
         self._beside = dict(beside or {})
         self._schema: pa.Schema | None = None
         self._length: int | None = None
@@ -40,7 +40,7 @@ class Rows:
     def schema(self) -> pa.Schema:
         """Names and types of the columns."""
         if self._schema is None:
-            self._schema = self._ask(f"select * from ({self._query}) limit 0").schema
+            self._schema = self._ask(f"select * from ({self._query}\n) limit 0").schema
         return self._schema
 
     @property
@@ -50,7 +50,7 @@ class Rows:
 
     def __len__(self) -> int:
         if self._length is None:
-            self._length = int(self._ask(f"select count(*) from ({self._query})")[0][0].as_py())
+            self._length = int(self._ask(f"select count(*) from ({self._query}\n)")[0][0].as_py())
         return self._length
 
     def arrow(self) -> pa.Table:
@@ -82,7 +82,7 @@ class Rows:
 
     def head(self, rows: int = _SHOWN_ROWS) -> pa.Table:
         """The first rows as an Arrow table."""
-        return self._ask(f"select * from ({self._query}) limit {int(rows)}")
+        return self._ask(f"select * from ({self._query}\n) limit {int(rows)}")
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for batch in self.batches():

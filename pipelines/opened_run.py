@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from os import PathLike, fspath
 from typing import Any, Literal
 
 import numpy as np
@@ -30,12 +31,20 @@ from seamlessalign.pipelines.report_counts import PrecisionCounts
 from seamlessalign.pipelines.report_numbers import CutRule, is_rebuilt, rule_of, written_config
 from seamlessalign.pipelines.report_parts import hours
 from seamlessalign.pipelines.run_tables import RunTables
-from seamlessalign.pipelines.selection import Cut, Selection, list_selections, read_selection, write_selection
+from seamlessalign.pipelines.selection import (
+    MOST_MARGIN,
+    Cut,
+    Selection,
+    list_selections,
+    read_selection,
+    write_selection,
+)
 from seamlessalign.pipelines.status import read_status, run_state
 from seamlessalign.rows import PAIRS, SAMPLE_RATE
 from seamlessalign.typed_config import checked
 
 _CUTS = (0.5, 0.7, 0.8, 0.9, 0.95)
+_FURTHEST = 1e6  # margin that a picture has
 _LISTED = 12  # names that are all told beside the one that may be meant
 _IDS = {"segments": "segment_id", "sentences": "sentence_id"}
 _ADDED = "(filename, file_row_number)"  # columns that DuckDB adds where files are local
@@ -58,11 +67,12 @@ class Run:
     MissingPackageError without DuckDB.
     """
 
-    def __init__(self, root: str, *, unfinished: bool = False) -> None:
-        self.root = root.rstrip("/") or "/"
+    def __init__(self, root: str | PathLike[str], *, unfinished: bool = False) -> None:
+        given = fspath(root)
+        self.root = given.rstrip("/") or given[:1]
         self._folder = RunFolder(self.root)
-        if not storage.list_files(self.root):
-            raise InputError(f"{root}: there is no run here; give the folder that a run wrote")
+        if not given or (storage.is_local(self.root) and not storage.local_path(self.root).exists()):
+            raise InputError(f"{given or repr(given)}: there is no run here; give the folder that a run wrote")
         has_config = storage.exists(self._folder.config)
         if has_config and not unfinished:
             self._check_finished()
@@ -153,6 +163,8 @@ class Run:
         if direction is not None:
             self._check_direction(direction)
         named = self._columns_of(direction).columns.keys() if direction else PAIRS.names
+        if isinstance(columns, str):
+            raise InputError(f"{self.root}: columns are given as a list: [{columns!r}]")
         wanted = list(columns) if columns is not None else list(PAIRS.names)
         for name in wanted:
             if name not in named:
@@ -164,7 +176,7 @@ class Run:
         if min_margin is not None or min_precision is not None:
             if kept is not None:
                 raise InputError("kept asks for what the run kept, min_margin and min_precision for another cut")
-            sql, given = Cut(min_margin=min_margin, min_precision=min_precision).clause()
+            sql, given = checked(Cut, {"min_margin": min_margin, "min_precision": min_precision}, self.root).clause()
             conditions.append(f"({sql})")
             values += given
         if kept is not None:
@@ -190,7 +202,8 @@ class Run:
             self._check_direction(direction)
             condition, values = f"{condition} and direction = ?", [pair_id, direction]
         query = f"select {_quoted(PAIRS.names)} from pairs {condition} order by direction limit 1"
-        found = self._tables.ask(query, values).to_pylist()
+        with telling(self.root):
+            found = self._tables.ask(query, values).to_pylist()
         if not found:
             raise InputError(f"{self.root}: has no pair {pair_id!r}{f' of {direction}' if direction else ''}")
         return OpenedPair(found[0], self._listening)
@@ -236,6 +249,7 @@ class Run:
         above, by default at the run's own cut.
         """
         self._check_direction(direction)
+        self._check_margin(min_margin)
         view = DirectionView(self._tables, direction)
         low = min_margin if min_margin is not None else view.own_threshold
         labelled = Labels(self.root).labelled(direction)
@@ -264,9 +278,11 @@ class Run:
         for a cut that cannot be.
         """
         raw: dict[str, Any] = {}
+        if not isinstance(cuts, Mapping):
+            raise ConfigError(f"selection {name!r}: cuts are given by direction: {{DIRECTION: CUT, …}}")
         for direction, cut in cuts.items():
             self._check_direction(direction)
-            raw[direction] = cut.model_dump() if isinstance(cut, Cut) else dict(cut or {})
+            raw[direction] = cut.model_dump() if isinstance(cut, Cut) else {} if cut is None else cut
         selection = checked(Selection, {"directions": raw, "labels": labels, "note": note}, f"selection {name!r}")
         for direction, chosen in selection.directions.items():
             self._columns_of(direction).check(chosen.filters)
@@ -285,6 +301,7 @@ class Run:
 
     def plot_margins(self, direction: str, threshold: float | None = None) -> Picture:
         """Margins of a direction's pairs, with the run's threshold or another one."""
+        self._check_margin(threshold, _FURTHEST)
         at = threshold if threshold is not None else self._rule(direction).threshold
         return opened_pictures.score_picture(self._tables, direction, "margin", at)
 
@@ -369,6 +386,10 @@ class Run:
         if direction not in self._tables.parts.get("pairs", {}):
             raise InputError(f"{self.root}: has no pairs of {direction}, only a corpus")
 
+    def _check_margin(self, margin: float | None, most: float = MOST_MARGIN) -> None:
+        if margin is not None and not (isinstance(margin, int | float) and abs(margin) <= most):
+            raise InputError(f"{self.root}: {margin!r} is no margin to cut at")
+
     def _read_config(self) -> RunConfig | None:
         """None of a corpus that was rebuilt from published metadata, whose configuration is of another kind."""
         try:
@@ -405,7 +426,7 @@ def _hours_of(row: Mapping[str, Any]) -> str:
 
 def _near(name: str, there: Sequence[str]) -> str:
     """What may be meant, and what there is."""
-    near = difflib.get_close_matches(name, there, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(str(name), there, n=1, cutoff=0.4)
     if near and len(there) > _LISTED:
         return f"; is {near[0]!r} meant?"
     return f"; is {near[0]!r} meant? There are {', '.join(there)}" if near else f"; there are {', '.join(there)}"

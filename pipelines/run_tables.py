@@ -64,9 +64,17 @@ class RunTables:
             raise InputError(f"{self.root}: has no direction {direction!r}; there are {', '.join(self.directions)}")
 
     def cursor(self) -> Any:
-        """A DuckDB connection to the views, for one thread. What it may read stays within the run's folder."""
+        """A DuckDB connection to the views, for one thread. What it may read stays within the run's folder.
+
+        Raises InputError once this was closed.
+        """
+        import duckdb
+
         with self._lock:
-            cursor = self._connection.cursor()
+            try:
+                cursor = self._connection.cursor()
+            except duckdb.ConnectionException as error:
+                raise InputError(f"{self.root}: was closed; open it again") from error
         for name, dataset in self._remote.items():
             cursor.register(name, dataset)
         return cursor
@@ -136,6 +144,8 @@ class RunTables:
             if isinstance(error, MemoryError):
                 raise
             said = " ".join(str(error).splitlines()[0].split())
+            if "parameters" in said and isinstance(error, duckdb.InvalidInputException):  # too few or too many values
+                raise
             if not self._names_a_file(said):
                 self._name_damaged(query)
             raise StorageError(f"{self.root}: a table of the run cannot be read: {said}") from error

@@ -135,6 +135,6 @@ def list_selections(root: str) -> list[str]:
 
 
 def _place(root: str, name: str) -> str:
-    if not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InputError(f"{name!r} cannot name a selection: take letters, digits, and . _ - behind the first")
     return RunFolder(root).selection(name)

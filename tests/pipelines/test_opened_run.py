@@ -1,6 +1,7 @@
 """A run opened for a notebook: tables in every form, pairs heard, pictures, and one clear line for what is wrong."""
 
 import base64
+import math
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import seamlessalign
 from seamlessalign import storage
 from seamlessalign.errors import ConfigError, InputError, MissingPackageError, StorageError
 from seamlessalign.pipelines.curation.labels import Drawn, Label, Labels
+from seamlessalign.pipelines.opened_pairs import OpenedPair
 from seamlessalign.pipelines.opened_run import Run
 from seamlessalign.pipelines.report import build_report
 from seamlessalign.pipelines.report_parts import hours
@@ -323,11 +325,51 @@ def test_errors_are_one_clear_line(heard: HeardRun, run: Run, tmp_path: Path) ->
         (lambda: run.pairs("eng-frA", kept=True, min_margin=1.0), "another cut"),
         (lambda: run.at_precision(90), "between 0 and 1"),
         (lambda: run.table("pairs").batches(0), "give 1 or more"),
+        (lambda: seamlessalign.open_run(""), "'': there is no run here"),
+        (lambda: run.pairs("eng-frA", columns="margin"), "given as a list"),
+        (lambda: run.pairs("eng-frA", min_precision=2), "min_precision: .*less than or equal to 1"),
+        (lambda: run.pairs("eng-frA", min_margin=1e300), "min_margin"),
+        (lambda: run.pairs("eng-frA", where="margin > ?"), "cannot be asked this: .*not provided"),
+        (lambda: run.sql("select ?", [1, 2]), "cannot be asked this: .*excess"),
+        (lambda: run.pair(3), "cannot be asked this"),  # type: ignore[arg-type]
+        (lambda: run.threshold(None), "has no direction None"),  # type: ignore[arg-type]
+        (lambda: run.plot_margins("eng-frA", math.nan), "nan is no margin"),
+        (lambda: run.plot_margins("eng-frA", 1e300), "is no margin"),
+        (lambda: run.labelled_precision("eng-frA", 1e300), "is no margin"),
+        (lambda: first_of(run).tgt.in_context(math.nan), "nan seconds around a span"),
+        (lambda: first_of(run).tgt.in_context(-1.0), "-1.0 seconds around a span"),
+        (lambda: run.save_selection("a", ["eng-frA"]), "given by direction"),  # type: ignore[arg-type]
+        (lambda: run.save_selection("a", {"eng-frA": 3}), "directions.eng-frA"),  # type: ignore[dict-item]
+        (lambda: run.selection(None), "None cannot name a selection"),  # type: ignore[arg-type]
     ]
     for ask, expected in told:
-        with pytest.raises(InputError, match=expected) as error:
+        with pytest.raises((InputError, ConfigError), match=expected) as error:
             ask()
         assert "\n" not in str(error.value)
+
+
+def first_of(run: Run) -> OpenedPair:
+    return run.pair(run.pairs("eng-frA", ["pair_id"], limit=1).arrow()["pair_id"][0].as_py())
+
+
+def test_a_closed_run_says_so(heard: HeardRun) -> None:
+    with seamlessalign.open_run(Path(heard.root)) as run:
+        rows = run.pairs("eng-frA")
+    for ask in (
+        run.summary,
+        rows.arrow,
+        run.plot_funnel,
+        lambda: run.pair("x"),
+        lambda: run.labelled_precision("eng-frA"),
+    ):
+        with pytest.raises(InputError, match="was closed; open it again"):
+            ask()
+    run.close()
+
+
+def test_a_query_may_end_with_a_comment(run: Run) -> None:
+    asked = run.sql("select 1 as one -- all of it")
+    assert (asked.columns, len(asked), asked.head(1).to_pylist()) == (["one"], 1, [{"one": 1}])
 
 
 def test_a_run_that_is_not_finished_says_where_it_stands(heard: HeardRun, tmp_path: Path) -> None:
