@@ -9,7 +9,9 @@ TESTS_AT_ONCE ?= $(shell nproc 2> /dev/null || echo 2)
 # of the slow ones two more: those of stores and Slurm mostly wait
 SLOW_AT_ONCE ?= $(shell expr $(TESTS_AT_ONCE) + 2)
 # those whose files take longest begin first
-LONGEST := $(addprefix tests/,faults/test_s3.py faults/test_slurm_faults.py pipelines/test_demo.py pipelines/test_beam_run.py)
+LONGEST := $(addprefix tests/,faults/test_s3.py faults/test_slurm_faults.py pipelines/documents/test_documents_run.py \
+	pipelines/test_demo.py pipelines/test_slurm_training.py pipelines/test_beam_run.py faults/test_rework.py \
+	training/unity/test_translate.py)
 # files that have slow tests, which tests/conftest.py makes sure of
 SLOW = $(shell grep -rl "mark\.slow" --include="test_*.py" tests | sort)
 PYTEST := $(BIN)/python -m pytest --dist loadfile -n
@@ -53,7 +55,9 @@ $(VENV)/installed: setup.cfg setup.py pyproject.toml mining/scan.cpp
 	command -v c++ > /dev/null || apt-get install -y g++
 	$(PYTHON) -m venv $(VENV) || { apt-get install -y python3-venv && $(PYTHON) -m venv $(VENV); }
 	$(BIN)/pip install --upgrade "pip>=23" "setuptools>=70" wheel
-	$(BIN)/pip install --no-build-isolation -e ".[embedded,dev,s3]"
+	$(BIN)/pip install --no-compile --no-build-isolation -e ".[embedded,dev,s3]"
+# pip would compile on one core; a package may have files that are none of this Python's
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null 2>&1 || true
 	touch $@
 
 clean:

@@ -18,7 +18,7 @@ _VARIANT = ["mining.reduce.dim=4", "resources.mining_tasks=3"]
 @pytest.mark.parametrize("late", [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_every_shard_is_done_by_two_processes_at_once(tiny: Tiny, counted: Counter[str], late: bool) -> None:
     whole, _ = tiny.whole(*_VARIANT)
-    for seed in range(15):
+    for seed in sampled(range(15), 8):
         folder = tiny.folder()
         twins = Twins(seed, apart=0.2 if late else 0.02, late=late)
         outcome = tiny.program.run(tiny.config, folder, *_VARIANT, twins=twins)
@@ -35,7 +35,7 @@ def test_every_shard_is_done_by_two_processes_at_once(tiny: Tiny, counted: Count
 @pytest.mark.slow
 def test_a_driver_begins_while_tasks_of_one_that_was_killed_still_write(tiny: Tiny, counted: Counter[str]) -> None:
     whole, calls = tiny.whole(*_VARIANT)
-    for number in sampled(range(40, len(calls)), 15):
+    for number in sampled(range(40, len(calls)), 8):
         folder = tiny.folder()
         killed = tiny.program.run(
             tiny.config, folder, *_VARIANT, twins=Twins(number, apart=0.3, late=True), fault=Fault(KILL, number)
@@ -52,7 +52,7 @@ def test_a_driver_begins_while_tasks_of_one_that_was_killed_still_write(tiny: Ti
 @pytest.mark.slow
 def test_the_second_of_two_drivers_is_refused(tiny: Tiny, counted: Counter[str]) -> None:
     whole, _ = tiny.whole()
-    for _ in range(3):
+    for _ in sampled(range(3), 2):
         folder = tiny.folder()
         drivers = [
             subprocess.Popen(

@@ -182,7 +182,7 @@ def test_demo_mines_human_speech(tmp_path: Path) -> None:
         pytest.skip(f"the prompts cannot be fetched: {error}")
     command = [sys.executable, "-m", "seamlessalign", "demo", "--output", str(tmp_path / "demo"), "--cache", str(cache)]
     done = subprocess.run(
-        [*command, "--minutes", "3", "--distractors", "300", "--source", "asterisk"], capture_output=True, text=True
+        [*command, "--minutes", "2", "--distractors", "300", "--source", "asterisk"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     evaluation = json.loads((tmp_path / "demo/run/evaluation.json").read_text())
