@@ -147,7 +147,9 @@ def test_a_direction_of_which_nothing_is_left_is_not_counted(run: MadeRun, tmp_p
 
 def _limits(plan: dict[str, Any], uncut: int = 0, **speech: Any) -> str:
     """Limits of three pairs of one direction, of which a plan and the tally say so."""
-    one = DirectionTally({None: SplitTally(3, Counter(tgt=48_000))}, *(np.full(3, 0.5, np.float32),) * 2, **speech)
+    half = np.full(3, 0.5, np.float32)
+    given: dict[str, Any] = {"splits": {None: SplitTally(3, Counter(tgt=48_000))}, "estimates": half, **speech}
+    one = DirectionTally(**given)
     none = DirectionTally()
     begun = Plan("", [], {}, {}, {}, {}, "", {}, None, None, [])
     tally, facts = (
@@ -158,7 +160,10 @@ def _limits(plan: dict[str, Any], uncut: int = 0, **speech: Any) -> str:
 
 
 def test_each_limit_is_told_where_it_holds() -> None:
-    assert "by the estimate about 2 of 3 in eng-frA." in _limits({})
+    assert "by the estimate about 2 of 3 in eng-frA." in _limits({}) and "is not known" not in _limits({})
+    unknown = _limits({}, estimates=np.array([1, np.nan, 1], np.float32))
+    assert "How many pairs are right is not known of eng-frA:" in unknown and "may be wrong" not in unknown
+    assert "may be wrong" not in _limits({}, estimates=np.ones(3, np.float32))
     told = _limits({"to_cut": {"eng-frA": 5, "deA-rus": 0}}, uncut=2)
     assert "The audio of 2 pairs could not be cut any more; `left_out.tsv` says why of each." in told
     assert "3 pairs of eng-frA were not in the run's corpus and were cut for this export." in told
