@@ -35,6 +35,7 @@ class Served:
     most_open: Counter[str] = field(default_factory=Counter)
     robots: dict[str, str] = field(default_factory=dict)  # by host
     bytes_per_second: float | None = None
+    sent_until: int | None = None  # the byte of a file behind which nothing is sent until this is changed
     lock: threading.Lock = field(default_factory=threading.Lock)
     stopped: threading.Event = field(default_factory=threading.Event)
     version: str = ""  # goes into every ETag
@@ -160,6 +161,9 @@ class _Handler(BaseHTTPRequestHandler):
         sent = body if stop is None else body[:stop]
         for at in range(0, len(sent), _BLOCK):
             block = sent[at : at + _BLOCK]
+            while (limit := self.served.sent_until) is not None and first + at >= limit:
+                if self.served.stopped.wait(0.01):
+                    return
             self.wfile.write(block)
             with self.served.lock:
                 self.served.sent[self.path] += len(block)
