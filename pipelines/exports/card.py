@@ -227,12 +227,13 @@ def _making(plan: Plan, record: dict[str, Any], facts: RunFacts) -> list[str]:
         rows = [(code(name), code(sha)) for name, sha in facts.models.items()]
         pieces.append(table(("model", "SHA-256"), rows))
     if plan.splits is not None:
-        shares = ", ".join(f"{name} {share:g}" for name, share in plan.splits["asked"].items())
+        told, groups = plan.splits, plan.splits["groups"]
+        shares = ", ".join(f"{name} {share:g}" for name, share in told["asked"].items())
         pieces.append(
-            f"Splits were asked for as {shares} of the hours, with the seed {plan.splits['seed']}. No recording and no "
-            f"text, whatever its case and punctuation, is in two splits. Pairs that share one make "
-            f"{plan.splits['groups']:,} groups, of which the largest has {plan.splits['largest_group_seconds']:,.0f} "
-            f"seconds of speech. {_straddling(plan.splits)}"
+            f"Splits were asked for as {shares} of the hours, with the seed {told['seed']}. No recording and no text, "
+            "whatever its case and punctuation, is in two splits. Pairs that share one, also through others, are a "
+            f"group: there {'is' if groups == 1 else 'are'} {groups:,}, the largest with "
+            f"{told['largest_group_seconds']:,.0f} seconds of speech. {_straddling(told)}"
         )
     if plan.evaluation is not None:
         counts = ", ".join(f"{reason} {count:,}" for reason, count in plan.leaks.items()) or "none"

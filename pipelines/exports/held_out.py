@@ -60,7 +60,7 @@ class Aim:
         """What is wrong with splits of these weights, (num_splits,), of a total that they were made of.
 
         What was left out for each that was not, and how much of its size the worst held-out set misses beyond the
-        tolerance. So nothing is worth more than about half of the pairs, not even that a set is not empty.
+        tolerance. So nothing is worth more than about two fifths of the pairs, not even that a set is not empty.
         """
         kept = float(weights.sum())
         if not kept or not self.held_out:

@@ -323,7 +323,7 @@ def _empty(division: Division, names: Sequence[str], splits: Sequence[npt.NDArra
         if missing and pairs.any():
             found.setdefault(missing, []).append(name)
     return [
-        f"nothing in {' and '.join(missing)} of {', '.join(those)}: no recording of theirs is there"
+        f"{' and '.join(missing)} {'has' if len(missing) == 1 else 'have'} no pair of {', '.join(those)}"
         for missing, those in found.items()
     ]
 

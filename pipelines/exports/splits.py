@@ -101,8 +101,9 @@ class Division:
         asked."""
         lines = []
         if self.straddling:
+            share = self.straddling / len(self.split)
             lines.append(
-                f"left out {self.straddling:,} of {len(self.split):,} pairs ({self.straddling / len(self.split):.1%}), "
+                f"{self.straddling:,} of {len(self.split):,} pairs ({share:.1%}) are left out, "
                 "since they share a recording or a text with two splits; --straddling keep-together leaves none out, "
                 "and makes splits as large as that allows"
             )

@@ -122,9 +122,9 @@ def test_what_straddles_is_left_out_counted_and_told(tmp_path: Path, capsys: pyt
                     found[column, row[column]].add(split)
     assert all(len(splits) == 1 for (_, value), splits in found.items() if value is not None)
     assert {"train", "test"} == set().union(*found.values()) and lost == record["splits"]["left_out"] > 0
-    assert f"left out {lost} of {sum(map(len, shared.corpus.values()))} pairs" in told
+    assert f"{lost} of {sum(map(len, shared.corpus.values()))} pairs (" in told
     card = (tmp_path / "to" / "README.md").read_text()
-    assert f"{lost} pairs were left out, as `straddles_splits`" in card and f"left out {lost} of " in card
+    assert f"{lost} pairs were left out, as `straddles_splits`" in card and "%) are left out, since they share" in card
     assert _export(shared, tmp_path / "whole", *splits, "--straddling", "keep-together") == 0
     assert sum(counts["pairs"] for counts in _record(tmp_path / "whole")["directions"].values()) == sum(
         map(len, shared.corpus.values())

@@ -123,11 +123,11 @@ def test_what_is_lost_is_said() -> None:
     division = divide(*pairs, {"train": 0.9, "test": 0.1}, 0)
     _nothing_is_shared(pairs, division)
     assert 0.08 < division.weights[1] / sum(division.weights) < 0.12
-    lost = f"left out {division.straddling} of 400 pairs ({division.straddling / 4:.1f}%), since they share"
+    lost = f"{division.straddling} of 400 pairs ({division.straddling / 4:.1f}%) are left out, since they share"
     assert division.notes[0].startswith(lost) and division.straddling < 150
 
 
-def test_no_more_than_about_half_is_given_up_for_a_set_that_would_be_empty() -> None:
+def test_no_more_than_two_fifths_are_given_up_for_a_set_that_would_be_empty() -> None:
     rng = np.random.default_rng(0)
     pairs = _weighed(_recordings(rng.integers(0, 100, 5000)), _recordings(rng.integers(100, 200, 5000)), rng)
     division = divide(*pairs, SHARES, 0)

@@ -81,6 +81,7 @@ def test_no_vertex_is_on_two_sides_and_the_order_of_rows_does_not_matter(
     assert all(len(found) == 1 for found in splits.values())
     assert division.straddling == split.count(STRADDLES) and set(split) <= {STRADDLES, 0, 1, 2}
     assert list(division.weights) == _weights(pairs, split)
+    assert sum(division.weights) >= 0.58 * division.total  # no set is worth more
     sizes = Counter[int]()
     for group, (_, _, weight) in zip(_groups(pairs), pairs, strict=True):
         sizes[group] += weight
