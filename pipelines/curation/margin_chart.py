@@ -127,7 +127,7 @@ def _margin_picture() -> Spec:
             color=alt.Color(
                 "kind:N",
                 scale=alt.Scale(domain=list(KINDS), range=[CHOSEN, BELOW, OTHER]),
-                legend=alt.Legend(title=None, orient="top", labelLimit=260),
+                legend=alt.Legend(title=None, orient="top", labelLimit=260, labelFontSize=12, columnPadding=6),
             ),
             tooltip=[
                 alt.Tooltip("low:Q", title="margin from", format=".4~g"),

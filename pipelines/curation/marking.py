@@ -67,9 +67,9 @@ def _looked_at() -> tuple[Window, dict[str, Any] | None]:
 
 def _buttons(pair: str | None) -> None:
     read_only, there = served().read_only, pair is not None
-    places = st.columns([2, 2, 2, 2, 1, 1])
-    for place, (said, text, key) in zip(places, MARKS, strict=False):
-        place.button(
+    row = st.container(horizontal=True)  # which breaks into lines where the screen is narrow
+    for said, text, key in MARKS:
+        row.button(
             text,
             key=f"mark-{said}",
             shortcut=key,
@@ -79,12 +79,12 @@ def _buttons(pair: str | None) -> None:
             width="stretch",
             type="primary" if said == "right" else "secondary",
         )
-    places[3].button(
+    row.button(
         "Undo", key="undo", shortcut="Z", on_click=_undo, disabled=read_only or not state().marked, width="stretch",
         help="Takes back what this page marked last",
     )  # fmt: skip
-    places[4].button("◀", key="back", shortcut="K", on_click=_go, args=(-1,), disabled=view().at == 0, width="stretch")
-    places[5].button("▶", key="on", shortcut="J", on_click=_go, args=(1,), disabled=not there, width="stretch")
+    row.button("◀", key="back", shortcut="K", on_click=_go, args=(-1,), disabled=view().at == 0, help="The pair before")
+    row.button("▶", key="on", shortcut="J", on_click=_go, args=(1,), disabled=not there, help="The next pair")
 
 
 def _place(rows: Window) -> str:
