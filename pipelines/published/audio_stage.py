@@ -33,11 +33,10 @@ from seamlessalign.pipelines.published.rebuild_tasks import (
     CLIPS,
     CLIPS_SCHEMA,
     DIGEST,
-    MADE,
     WANTED,
     RebuildContext,
     RebuildTask,
-    settings_of_audio,
+    settings_of,
 )
 from seamlessalign.pipelines.published.robots import Robots
 from seamlessalign.rows import RECORDINGS, SAMPLE_RATE, Recording, recording_id
@@ -90,6 +89,7 @@ def _done(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
     for url in spans.keys() - set(missing):
         advance(STAGE, spans[url].num_rows)
     downloads, kept = downloads_of(context), KeptRecordings(context)
+    settings = settings_of(CLIPS, context.config)
 
     def here(url: str) -> Path | None:
         """The recording of an address without asking the web: one that was kept, or that never was there."""
@@ -98,7 +98,8 @@ def _done(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
 
     for fetched in _ahead(missing, downloads, context.config.audio.downloads, here):
         piece = _cut(fetched, spans[fetched.url], context, kept, watch)
-        storage.write_table(storage.join(pieces, f"{name_of(fetched.url)}.parquet"), piece, row_group_size=_ROW_GROUP)
+        uri = storage.join(pieces, f"{name_of(fetched.url)}.parquet")
+        storage.write_table(uri, piece, metadata=settings, row_group_size=_ROW_GROUP)
         downloads.remove(fetched.url)
         advance(STAGE, spans[fetched.url].num_rows)
     with watch.step("join"):
@@ -113,7 +114,7 @@ def _done(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
                 files.drop(recording.drop_reason, samples=recording.num_samples)
         keys = _keys(uris, clips, content)
         uri = context.part(CLIPS, task.number)
-        metadata = {DIGEST: digest, CONTENT: content.hexdigest(), MADE: settings_of_audio(context.config)}
+        metadata = {DIGEST: digest, CONTENT: content.hexdigest(), **settings}
         written = storage.write_tables(uri, _joined(uris, keys), CLIPS_SCHEMA, metadata, _ROW_GROUP)
     table = pa.Table.from_pylist([asdict(recording) for recording in fetched_files], schema=RECORDINGS)
     told = folder.table("recordings", part=task.name)
@@ -232,7 +233,7 @@ def _cut(
         schema=CLIPS_SCHEMA,
     )
     about = {"recording": asdict(recording), "traffic": asdict(fetched.traffic)}
-    return table.replace_schema_metadata({ABOUT: json.dumps(about).encode(), MADE: settings_of_audio(context.config)})
+    return table.replace_schema_metadata({ABOUT: json.dumps(about).encode()})
 
 
 def _lasts(spans: pa.Table, samples: int, tolerance: float) -> bool:

@@ -26,16 +26,23 @@ from seamlessalign.pipelines.published.rebuild_tasks import (
     CLIPS,
     CLIPS_SCHEMA,
     MADE,
+    TERMS,
     TEXTS,
     RebuildContext,
-    settings_of_audio,
-    settings_of_texts,
+    made_of,
+    terms_of,
 )
 
 PASSING = frozenset(  # reasons that may pass by themselves
     {
         "timeout", "truncated", "server_error", "throttled", "unreachable", "changing", "robots_unreachable",
         "unreadable", "wet_truncated", "wet_changed",
+    }
+)  # fmt: skip
+OF_TERMS = frozenset(  # reasons of recordings that the configuration decides
+    {
+        "address_refused", "outside_root", "too_large", "too_many_redirects", "robots_disallowed", "too_long",
+        "needs_ffmpeg",
     }
 )  # fmt: skip
 _OPEN = 300  # pieces that are written at a time
@@ -46,10 +53,8 @@ Spans = Mapping[str, pa.Table]  # those wanted of each recording, by its address
 
 def set_aside(context: RebuildContext) -> None:
     """Keep what shards have done, as far as it was made as it would be now, from being written over."""
-    for stage, table, made in (
-        ("audio", CLIPS, settings_of_audio(context.config)),
-        ("texts", TEXTS, settings_of_texts(context.config)),
-    ):
+    for stage, table in (("audio", CLIPS), ("texts", TEXTS)):
+        made = made_of(table, context.config)
         for mark in marks_of(context.folder, stage):
             part = context.folder.table(table, part=mark.shard)
             if storage.exists(part) and storage.footer(part)[1].get(MADE) == made:
@@ -62,7 +67,7 @@ def set_aside(context: RebuildContext) -> None:
 def shares_of(context: RebuildContext, table: str, key: str, shards: Sequence[Sequence[str]]) -> list[list[str]]:
     """For each shard the names of files that have something of its addresses (`key`: their column)."""
     shard_of = {one: number for number, some in enumerate(shards) for one in some}
-    made = (settings_of_audio if table == CLIPS else settings_of_texts)(context.config)
+    made = made_of(table, context.config)
     found: list[list[str]] = [[] for _ in shards]
     parts = storage.list_files(storage.join(context.all_earlier, _leaf(table)), ".parquet")
     for uri in (*parts, *_pieces(context, table)):
@@ -78,14 +83,15 @@ def take_clips(
 ) -> set[str]:
     """Make pieces of the recordings of which earlier files have all spans, and return their addresses.
 
-    A recording that could not be had is taken for one still, unless the reason may pass. `is_as_told`: whether a
-    recording of so many samples is as long as the metadata says now.
+    A recording that could not be had is taken for one still, unless the reason may pass, or the configuration decides
+    it and is another by now. `is_as_told`: whether a recording of so many samples is as long as the metadata says now.
     """
     taken = set[str]()
     for uri in (storage.join(context.root, name) for name in names):
         if not storage.exists(uri):
             continue
         abouts = {url: about for url, about in _abouts(uri).items() if url in spans and url not in taken}
+        is_other = storage.footer(uri)[1].get(TERMS) != terms_of(context.config)
         columns = storage.read_table(uri, ["url", "start", "end"]).to_pydict()
         there: dict[str, set[tuple[int, int]]] = {}
         for url, start, end in zip(columns["url"], columns["start"], columns["end"], strict=True):
@@ -93,7 +99,7 @@ def take_clips(
         usable = {}
         for url, about in abouts.items():
             reason, samples = about["recording"]["drop_reason"], about["recording"]["num_samples"]
-            if reason in PASSING:
+            if reason in PASSING or (reason in OF_TERMS and is_other):
                 continue
             if reason in (None, "duration_differs") and is_as_told(url, samples) != (reason is None):
                 continue
@@ -143,7 +149,10 @@ def take_texts(names: Collection[str], context: RebuildContext) -> dict[str, dic
     for uri in (storage.join(context.root, name) for name in names):
         if storage.exists(uri):
             rows = storage.read_table(uri, ["key", "text", "problem", "detail"]).to_pylist()
-            found |= {row["key"]: row for row in rows if row["problem"] not in PASSING}
+            is_other = storage.footer(uri)[1].get(TERMS) != terms_of(context.config)
+            found |= {row["key"]: row for row in rows if row["problem"] is None}
+            if not is_other:
+                found |= {row["key"]: row for row in rows if row["problem"] not in PASSING}
     return found
 
 
@@ -183,7 +192,9 @@ def about_of(recording: dict[str, Any]) -> dict[str, Any]:
 
 def _writer(url: str, about: dict[str, Any], pieces: str, uri: str, stack: ExitStack) -> pq.ParquetWriter:
     told = {ABOUT: json.dumps({**about, **about_of(about["recording"])}).encode()}
-    schema = CLIPS_SCHEMA.with_metadata({**told, MADE.encode(): storage.footer(uri)[1].get(MADE, "").encode()})
+    settings = storage.footer(uri)[1]
+    told |= {key.encode(): settings.get(key, "").encode() for key in (MADE, TERMS)}
+    schema = CLIPS_SCHEMA.with_metadata(told)
     path = stack.enter_context(storage.local_target(storage.join(pieces, f"{name_of(url)}.parquet")))
     return stack.enter_context(pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True))
 

@@ -29,8 +29,8 @@ from seamlessalign.pipelines.published.rebuild_tasks import (
     TEXTS,
     RebuildContext,
     RebuildTask,
-    settings_of_audio,
-    settings_of_texts,
+    made_of,
+    terms_of,
     versions_of,
 )
 from seamlessalign.pipelines.shard_task import ShardTask
@@ -112,7 +112,7 @@ def plan_stage(stage: str, context: RebuildContext) -> StagePlan:
         tasks, digests = [RebuildTask(0)], [_lines_digest(config)]
     elif stage == share_stage.STAGE:
         sizes = [config.audio.urls_per_shard, config.files_per_shard, config.pairs_per_shard]
-        tasks, digests = [RebuildTask(0)], [digest(stage, _lines_digest(config), config.limit, sizes)]
+        tasks, digests = [RebuildTask(0)], [digest(stage, _lines_digest(config), config.limit, sizes, terms_of(config))]
     else:
         shares = share_stage.read_shares(context)
         if stage == audio_stage.STAGE:
@@ -124,7 +124,7 @@ def plan_stage(stage: str, context: RebuildContext) -> StagePlan:
             amounts = [float(count) for count, _ in shares.audio]
         elif stage == texts_stage.STAGE:
             tasks, rounds = _with_earlier(shares.earlier_texts), rounds_of(context)
-            base = settings_of_texts(config)
+            base = digest(made_of(TEXTS, config), terms_of(config))
             digests = [
                 digest(base, content, rounds.get(f"{stage} {task.name}", 0))
                 for task, (_, content) in zip(tasks, shares.texts, strict=True)
@@ -145,7 +145,7 @@ def _with_earlier(names: Sequence[Sequence[str]]) -> list[RebuildTask]:
 
 def _audio_digest(config: RebuildConfig, content: str, times: int) -> str:
     """`times`: that the shard was done again."""
-    return digest(settings_of_audio(config), content, times)
+    return digest(made_of(CLIPS, config), terms_of(config), content, times)
 
 
 def _try_again(context: RebuildContext, reasons: Set[str]) -> None:

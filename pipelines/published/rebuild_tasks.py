@@ -25,6 +25,7 @@ TABLES: dict[str, tuple[str, ...]] = {  # stage → tables that it writes
 SIDES = ("src", "tgt")
 DIGEST = "seamlessalign.digest"  # key of the metadata of every table
 MADE = "seamlessalign.made"  # key of that of clips and texts: digest of the settings with which they were made
+TERMS = "seamlessalign.terms"  # and of those by which more, or less, could have been had
 ABOUT = b"seamlessalign.recording"  # key of that of a piece: the recording that it is of, and what fetching it took
 
 LINES_SCHEMA = pa.schema(
@@ -164,16 +165,23 @@ class RebuildContext(JobContext):
         return join(self.all_pieces, f"{shard}-{digest}")
 
 
-def settings_of_audio(config: RebuildConfig) -> str:
-    """Digest of all by which clips of the same recordings would be others."""
+def made_of(table: str, config: RebuildConfig) -> str:
+    """Digest of all by which clips of the same recordings, or texts of the same lines, would be others."""
+    return digest("audio", SCHEMA_VERSION, config.corpus) if table == CLIPS else digest("texts", SCHEMA_VERSION)
+
+
+def terms_of(config: RebuildConfig) -> str:
+    """Digest of all by which more, or less, could be had of the same places."""
+    allowed = {"schemes", "allow_local", "allow_private", "max_gb", "max_redirects", "robots"}
+    fetch = config.fetch.model_dump(mode="json", include=allowed)
     of_others = {"keep_recordings", "kept_gb", "downloads", "urls_per_shard"}
-    made = config.audio.model_dump(mode="json", exclude=of_others)
-    return digest("audio", SCHEMA_VERSION, made, config.corpus, config.fetch.robots)
+    audio = config.audio.model_dump(mode="json", exclude=of_others)
+    return digest(fetch, audio, config.common_crawl, versions_of(config.texts))
 
 
-def settings_of_texts(config: RebuildConfig) -> str:
-    """Digest of all by which texts of the same lines would be others."""
-    return digest("texts", SCHEMA_VERSION, config.common_crawl, versions_of(config.texts))
+def settings_of(table: str, config: RebuildConfig) -> dict[str, str]:
+    """Both, as files of clips and texts carry them."""
+    return {MADE: made_of(table, config), TERMS: terms_of(config)}
 
 
 def versions_of(uris: Sequence[str]) -> list[tuple[str, str]]:

@@ -18,13 +18,12 @@ from seamlessalign.pipelines.published.line_forms import MetadataLine
 from seamlessalign.pipelines.published.own_sources import texts_with
 from seamlessalign.pipelines.published.rebuild_tasks import (
     DIGEST,
-    MADE,
     SOUGHT,
     TEXTS,
     TEXTS_SCHEMA,
     RebuildContext,
     RebuildTask,
-    settings_of_texts,
+    settings_of,
 )
 from seamlessalign.sources import is_http
 
@@ -43,7 +42,7 @@ def process(task: RebuildTask, digest: str, context: RebuildContext) -> Mark:
     pieces = context.pieces(f"texts-{task.name}", digest)  # of each file, so that a shard that was killed goes on
     there = set(storage.list_files(pieces, ".parquet"))
     earlier = take_texts(task.earlier, context) if task.earlier else {}
-    made = {MADE: settings_of_texts(context.config)}
+    made = settings_of(TEXTS, context.config)
     with watch.step("read"):
         own = _own(sought, context)
         while begin < len(sought):

@@ -162,6 +162,25 @@ class TestLines:
         assert rows[1] == [row for one in (SPEECH, TEXT) for row in _pairs(tmp_path / "run", one, "corpus")]
 
     @pytest.mark.slow
+    def test_what_is_allowed_by_now_is_asked_for_and_nothing_else(self, served: Served, tmp_path: Path) -> None:
+        with faulty_servers(served, 1) as bases:
+            _world(tmp_path, served, bases, 24)
+            whole = ["audio.kept_gb=0", f"directions=[{SPEECH}]"]
+            _here(_config(tmp_path, bases[0], *whole, "fetch.allow_local=false"))
+            assert {row["drop_reason"] for row in _pairs(tmp_path / "run", SPEECH)} == {"address_refused"}
+            _here(_config(tmp_path, bases[0], *whole, "fetch.max_redirects=0"))
+            reasons = {row["drop_reason"] for row in _pairs(tmp_path / "run", SPEECH)}
+            assert {None, "too_many_redirects", "robots_disallowed"} <= reasons
+            before = Counter(served.asked)
+            _here(_config(tmp_path, bases[0], *whole))
+            more = {path.split("/")[1] for path in served.asked - before}
+        assert "moved" in more and more <= {"moved", "ok", "robots.txt"}  # where those that moved are
+        assert all(
+            "/ok/" not in path or path.replace("/ok/", "/moved/") in served.asked for path in served.asked - before
+        )
+        assert {row["drop_reason"] for row in _pairs(tmp_path / "run", SPEECH)} == reasons - {"too_many_redirects"}
+
+    @pytest.mark.slow
     def test_nor_is_what_was_there_of_a_shard_that_was_not_done(
         self, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
