@@ -179,14 +179,14 @@ class TestKilled:
         numbers = [2, 60, 95, 150, 199]
         with serving_folder(tmp_path, answer) as served:
             uri, lines, kept = wet_uri(NAME, served.base), _lines(digests, numbers), Kept(str(tmp_path / "kept.json"))
-            child = multiprocessing.get_context("fork").Process(target=texts_of, args=(uri, lines, kept))
+            child = multiprocessing.get_context("fork").Process(target=texts_of, args=(uri, lines, kept), daemon=True)
             child.start()
-            for _ in range(400):  # until nothing more comes
-                so_far = kept.read(len(lines))
-                if so_far is not None and so_far.at > half - (1 << 17):
-                    break
+            until, so_far = time.monotonic() + 60, None
+            while so_far is None or so_far.at <= half - (1 << 17):  # until nothing more comes
+                assert time.monotonic() < until
                 time.sleep(0.02)
-            assert child.pid is not None and so_far is not None
+                so_far = kept.read(len(lines))
+            assert child.pid is not None
             os.kill(child.pid, signal.SIGKILL)
             child.join()
             stuck.set()
