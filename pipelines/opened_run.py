@@ -39,7 +39,7 @@ from seamlessalign.pipelines.selection import (
     read_selection,
     write_selection,
 )
-from seamlessalign.pipelines.status import read_status, run_state
+from seamlessalign.pipelines.status import read_status, unfinished
 from seamlessalign.rows import PAIRS, SAMPLE_RATE
 from seamlessalign.typed_config import checked
 
@@ -400,10 +400,8 @@ class Run:
             raise
 
     def _check_finished(self) -> None:
-        if storage.exists(self._folder.ledger) and not storage.exists(self._folder.heartbeat):
-            return  # copied without its state
-        state = run_state(self._folder)
-        if state == "done":
+        state = unfinished(self._folder)
+        if not state:
             return
         stages = read_status(self.root)["stages"]
         at = next((name for name, one in stages.items() if one["done"] < one["shards"]), None)

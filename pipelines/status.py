@@ -30,6 +30,17 @@ def read_status(root: str) -> dict[str, Any]:
     return StatusReader(root).read()
 
 
+def unfinished(folder: RunFolder) -> str:
+    """The state of a run that is not done; empty of one that is, or was copied without its state.
+
+    Raises InputError where the folder is not a run.
+    """
+    if storage.exists(folder.ledger) and not storage.exists(folder.heartbeat):
+        return ""
+    state = run_state(folder)
+    return "" if state == "done" else state
+
+
 def run_state(folder: RunFolder) -> str:
     """The `state` of `read_status`. Raises InputError where the folder is not a run."""
     job = living_driver(folder)

@@ -79,12 +79,15 @@ class ExportJobs:
         return self._last
 
     def start(self, selection: str, format_name: str) -> ExportJob:
-        """Export a kept selection. Raises InputError while another runs."""
+        """Export a kept selection. Raises InputError while another runs, or where no process can be started."""
         with self._lock:
             if self._last is not None and self._last.status is None:
                 raise InputError("an export is running: wait until it ends, or stop it")
             target = self.free_target(selection, format_name)
-            self._last = ExportJob(export_arguments(self._root, selection, format_name, target), target)
+            try:
+                self._last = ExportJob(export_arguments(self._root, selection, format_name, target), target)
+            except OSError as error:
+                raise InputError(f"the export cannot be started: {error.strerror or error}") from error
             return self._last
 
     def stop(self) -> None:

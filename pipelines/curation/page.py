@@ -49,6 +49,8 @@ def _page() -> None:
         browser_history.follow()
     if state().left_out:
         tell(f"The address asked for something that is not here, which was left out: {', '.join(state().left_out)}")
+    if run.unfinished:
+        tell(f"This run is not finished: it is {run.unfinished}. Here is what it had when the page was started.")
     numbers()
     cut_panel()
     body()

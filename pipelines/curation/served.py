@@ -7,13 +7,15 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar, cast
 
 from seamlessalign import storage
-from seamlessalign.errors import ConfigError, InputError
+from seamlessalign.errors import ConfigError, InputError, SeamlessAlignError
 from seamlessalign.pipelines.curation.clip_routes import ClipBook
 from seamlessalign.pipelines.curation.direction_view import DirectionView
 from seamlessalign.pipelines.curation.export_jobs import ExportJobs
 from seamlessalign.pipelines.curation.labels import Labelled, Labels
 from seamlessalign.pipelines.curation.listening import Heard, Listening, NotHeard, Side
+from seamlessalign.pipelines.folder import RunFolder
 from seamlessalign.pipelines.run_tables import RunTables
+from seamlessalign.pipelines.status import unfinished
 
 T = TypeVar("T")
 _RECENT = 300
@@ -32,6 +34,9 @@ class Served:
         self.tables = RunTables(self.root)
         if not self.tables.parts.get("pairs"):
             raise InputError(f"{root}: has no pairs to look at; is the run finished?")
+        self.unfinished = ""  # the state of a run that is not done
+        with contextlib.suppress(SeamlessAlignError):  # nothing that can be looked at is refused for that
+            self.unfinished = unfinished(RunFolder(self.root))
         self.name = self.root.rstrip("/").rsplit("/", 1)[-1]
         self.listening = Listening(self.tables)
         self.labels = Labels(self.root)

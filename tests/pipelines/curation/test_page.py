@@ -120,6 +120,11 @@ def test_every_look_is_drawn(page: Callable[..., Any], look: str) -> None:
     assert page(look=look, order="random_near" if look == "list" else "seconds").query_params["look"] in (look, [look])
 
 
+def test_a_run_that_is_not_finished_is_told(page: Callable[..., Any], served: Served) -> None:
+    served.unfinished = "running"
+    assert any("not finished: it is running." in str(one.proto.body) for one in page().get("html"))
+
+
 def test_marks_are_on_disk_and_can_be_taken_back(page: Callable[..., Any], served: Served) -> None:
     shown = page()
     for key in ("mark-right", "mark-unsure", "undo"):

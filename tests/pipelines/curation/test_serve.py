@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -128,3 +129,17 @@ def test_the_command_is_as_it_is_typed() -> None:
     assert export_command("/data/my run", "a", "webdataset", "/data/my run/exports/a-webdataset") == (
         "seamlessalign export '/data/my run' --selection a --format webdataset --to '/data/my run/exports/a-webdataset'"
     )
+
+
+def test_an_export_that_cannot_be_started_is_told(run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(InputError, match="the export cannot be started: No such file"):
+        ExportJobs(run.root).start("a", "parquet")
+
+
+def test_whether_a_run_is_finished_is_known(run: FakeRun, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(run.root, tmp_path / "run"))
+    for state in ("", "stopped"):
+        with contextlib.closing(Served(str(root))) as served:
+            assert served.unfinished == state
+        (root / "ledger.parquet").unlink(missing_ok=True)
