@@ -65,7 +65,27 @@ class TestRunTables:
                 tables.cursor().execute(f"copy (select 1) to '{run.parent / 'out.csv'}'")
             with pytest.raises(Exception, match=r"(?i)cannot"):
                 tables.cursor().execute("set enable_external_access = true")
+            with pytest.raises(Exception, match="locked"):
+                tables.cursor().execute("set memory_limit = '1GB'")
         assert not (run.parent / "out.csv").exists()
+
+    def test_tables_are_kept_and_laid_beside(self, run: Path) -> None:
+        pairs = pa.table({"pair_id": ["eng-frA-0-0", "eng-frA-1-0"], "n": [3, 4]})
+        with RunTables(str(run)) as tables:
+            tables.keep("own", pairs)
+            tables.keep("own", pairs.slice(1))  # there is one
+            assert tables.ask("select sum(n) as n from own join pairs using (pair_id)")["n"].to_pylist() == [7]
+            query = "select n from beside_it order by n"
+            found = list(tables.batches(query, rows=1, beside={"beside_it": pairs}))
+            assert [batch.to_pydict() for batch in found] == [{"n": [3]}, {"n": [4]}]
+            with pytest.raises(Exception, match="does not exist"):
+                tables.ask(query)
+
+    def test_a_closed_one_says_so(self, run: Path) -> None:
+        with RunTables(str(run)) as tables:
+            pass
+        with pytest.raises(InputError, match="was closed; open it again"):
+            tables.ask("select 1")
 
     def test_threads_ask_at_one_time(self, run: Path) -> None:
         found: list[int] = []

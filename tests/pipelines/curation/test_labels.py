@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -105,10 +106,23 @@ class TestLines:
             Drawn("by dice")  # type: ignore[arg-type]
         with pytest.raises(InputError, match="its margin"):
             Label("a", "eng-frA", "right", float("nan"), LOOKED_UP)
+        for pair, direction in (("", "eng-frA"), ("a", "")):
+            with pytest.raises(InputError, match="needs a pair, its direction"):
+                Label(pair, direction, "right", 1.5, LOOKED_UP)
+
+    def test_no_line_is_no_write(self, tmp_path: Path) -> None:
+        labels = Labels(str(tmp_path))
+        assert labels.append([]) == 0 and list(tmp_path.iterdir()) == []
+        assert labels.append([_label("a", "right"), _label("b", "wrong")]) == 2
+        before = (tmp_path / "labels.parquet").stat()
+        assert labels.append([]) == 2 and (tmp_path / "labels.parquet").stat() == before
+
+    def test_what_is_not_known_is_null_and_nothing_else_can_be(self) -> None:
+        assert {field.name for field in LABELS if field.nullable} == {"threshold", "drawn_from", "drawn_to"}
 
 
 class TestFile:
-    @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "another table"])
+    @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "another table", "another word"])
     def test_a_damaged_one_is_named_and_stays(self, tmp_path: Path, damage: str) -> None:
         labels = Labels(str(tmp_path))
         labels.append([_label(str(number), "right") for number in range(50)])
@@ -116,6 +130,10 @@ class TestFile:
         whole = path.read_bytes()
         if damage == "another table":
             pq.write_table(labels.read().drop_columns(["drawn"]), path)
+        elif damage == "another word":
+            place = LABELS.get_field_index("label")
+            said = pa.array(["maybe", *["right"] * 49], pa.string())
+            pq.write_table(labels.read().set_column(place, LABELS.field(place), said), path)
         else:
             middle = whole[:150] + bytes([whole[150] ^ 1]) + whole[151:]
             path.write_bytes({"cut": whole[:-9], "flipped": middle, "empty": b""}[damage])
