@@ -14,7 +14,7 @@ from seamlessalign.pipelines.curation.labels import Drawn, Label
 from seamlessalign.pipelines.curation.page_state import PageState
 from seamlessalign.pipelines.curation.pairs_shown import WINDOW, is_chosen, next_unmarked, window
 from seamlessalign.pipelines.curation.served import Served, set_served
-from seamlessalign.pipelines.selection import Cut, Filter
+from seamlessalign.pipelines.selection import Cut, Filter, Selection, list_selections, read_selection
 from tests.pipelines.fake_run import FakeRun
 
 for _package in ("streamlit", "altair", "duckdb"):
@@ -172,3 +172,31 @@ def test_of_a_random_sample_a_label_of_another_draw_is_none(served: Served) -> N
     row = window(served, state, 0).rows[0]
     served.labels.append([Label(row["pair_id"], DIRECTION, "right", row["margin"], Drawn("in order"))])
     assert next_unmarked(served, state, 0) == 0
+
+
+@pytest.mark.slow
+def test_a_choice_is_saved_and_taken_up(page: Callable[..., Any], served: Served, made: FakeRun) -> None:
+    cut = Cut(min_margin=1.15, filters=[Filter(column="seconds", op="at_least", value=3.0)])
+    shown = page(**{"look": "keep", "labels": "only_right", f"cut.{DIRECTION}": cut.model_dump_json()})
+    assert shown.dataframe[0].value["cut"].tolist() == ["the run's own cut", "margin ≥ 1.15 and 1 filter"]
+    assert shown.button(key="save").disabled and not list_selections(made.root)
+    shown.text_input(key="save-name").set_value("a/b").run()
+    shown.button(key="save").click().run()
+    assert any("cannot name a selection" in str(one.proto.body) for one in shown.get("html"))
+    shown.multiselect(key="wanted-directions").set_value([DIRECTION]).run()
+    shown.text_input(key="save-name").set_value("mine")
+    shown.text_input(key="save-note").set_value("why").run()
+    shown.button(key="save").click().run()
+    assert not shown.exception and shown.button(key="save").label == "Save again"
+    wanted = Selection(directions={DIRECTION: cut}, labels="only_right", note="why")
+    assert read_selection(made.root, "mine") == wanted
+    assert f"--selection mine --format parquet --to {made.root}/exports/mine-parquet" in shown.code[0].value
+    again = page(look="keep", labels="ignore")
+    again.selectbox(key="picked").set_value("mine").run()
+    next(one for one in again.button if one.label == "Take it up").click().run()
+    assert not again.exception and again.selectbox(key="policy").value == "only_right"
+    assert again.metric[0].value == str(served.view(DIRECTION).at(cut).pairs)
+    assert again.dataframe[0].value["cut"].tolist() == ["margin ≥ 1.15 and 1 filter"]
+    served.read_only = True
+    assert page(look="keep").button(key="save").disabled
+    Path(made.root, "selections", "mine.yaml").unlink()
