@@ -15,6 +15,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -335,11 +336,27 @@ def _hub_snapshot(model: KnownModel, *, download: bool) -> Path | None:
         return None
 
 
+_State = tuple[str, int, int, int, int, int]  # of a file: name, disk, number, size, when bytes and when all changed
+_SETTLED = 2_000_000_000  # nanoseconds after which a change shows in a file's times
+_hashed: dict[tuple[_State, ...], str] = {}  # what this process has read, and would read again for each of many plans
+
+
 def _sha256_joined(paths: tuple[Path, ...]) -> str:
+    states = tuple(map(_state, paths))
+    if states in _hashed:
+        return _hashed[states]
+    settled = time.time_ns() - _SETTLED
     digest = hashlib.sha256()
     for block in _blocks(paths):
         digest.update(block)
+    if all(max(state[-2:]) < settled for state in states):
+        _hashed[states] = digest.hexdigest()
     return digest.hexdigest()
+
+
+def _state(path: Path) -> _State:
+    found = path.stat()
+    return str(path), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _blocks(paths: tuple[Path, ...]) -> Iterator[bytes]:

@@ -2,7 +2,10 @@
 
 import hashlib
 import importlib.resources
+import os
 import sys
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -250,3 +253,32 @@ def test_what_the_project_carries_itself_comes_before_other_packages(
     found = find_model(NAME)
     assert (found.origin, found.place, found.directory) == ("package", "seamlessalign", tmp_path / "own" / "toy")
     assert found.sha256 == hashlib.sha256(b"own").hexdigest()
+
+
+def test_weights_are_read_once_by_a_process_unless_they_are_others(
+    toy: KnownModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    file = tmp_path / "model.safetensors"
+    read: list[str] = []
+    blocks = model_files._blocks
+
+    def counted(paths: tuple[Path, ...]) -> Iterator[bytes]:
+        read.append(paths[0].name)
+        return blocks(paths)
+
+    def found() -> str:
+        return find_model(NAME, str(tmp_path)).sha256
+
+    monkeypatch.setattr(model_files, "_blocks", counted)
+    file.write_bytes(b"one")
+    assert found() == found() == hashlib.sha256(b"one").hexdigest()
+    assert len(read) == 2  # what has just been changed may be changed again without its times telling
+    monkeypatch.setattr(model_files, "_SETTLED", -1_000_000_000)
+    before = file.stat()
+    assert found() == found() and len(read) == 3
+    time.sleep(0.05)
+    file.write_bytes(b"two")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert found() == found() == hashlib.sha256(b"two").hexdigest()
+    assert len(read) == 4
