@@ -12,6 +12,7 @@ from seamlessalign.secrets import redact
 _WIDTH = 24
 _TERMINAL_SECONDS = 0.2
 _LOG_SECONDS = 15.0  # between lines where nobody watches
+_TELLING_SHARE, _TELLING_SECONDS = 0.05, 5.0  # done, or gone by, before the first of it tells of the rest
 _FILE_SECONDS = (2.0, 10.0)  # between two files in a local folder, and in a remote one
 _UNITS = {
     "speech": "h of audio",
@@ -95,7 +96,8 @@ class Progress:
         amount = f"{self.done / scale:{form}}" + (f"/{self.total / scale:{form}}" if self.total else "")
         speed = f"{rate / 3600:.4f} h/s ({rate:.1f} × real time)" if self._in_hours else f"{rate:.1f}/s"
         bar = f"[{'█' * round(share * _WIDTH):░<{_WIDTH}}] {share:4.0%}  " if self.total else ""
-        eta = f"  {clock((self.total - self.done) / rate)} left" if self.total > self.done and rate else ""
+        can_tell = share >= _TELLING_SHARE or elapsed >= _TELLING_SECONDS
+        eta = f"  {clock((self.total - self.done) / rate)} left" if self.total > self.done and rate and can_tell else ""
         return f"{self.stage:<7} {bar}{amount} {self._unit}  {speed}{eta}"
 
     def _show(self) -> None:

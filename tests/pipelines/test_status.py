@@ -1,6 +1,7 @@
 """What `status` says of a run that is done, running, stopped or failed, here and from another machine."""
 
 import fcntl
+import io
 import json
 import os
 import pty
@@ -94,6 +95,19 @@ ELSEWHERE: dict[str, Any] = {
     "run": "r1",
     "ended": False,
 }
+
+
+def test_time_left_is_told_once_something_tells_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    progress = Progress(RunFolder(str(tmp_path)), "corpus", 250, out=io.StringIO())
+    now[0] += 1.5
+    progress.done = 1
+    assert progress.line().endswith("1/250 pairs  0.7/s")
+    now[0] += 8.5
+    assert progress.line().endswith("1/250 pairs  0.1/s  41:30 left")  # 249 pairs of ten seconds
+    progress.done = 125
+    assert progress.line().endswith("125/250 pairs  12.5/s  0:10 left")
 
 
 def test_running(folder: RunFolder) -> None:
