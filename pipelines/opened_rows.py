@@ -1,5 +1,6 @@
 """Rows of a run that are asked for in SQL and come in whatever form a notebook wants."""
 
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -34,7 +35,7 @@ class Rows:
         self._beside = dict(beside or {})
         self._schema: pa.Schema | None = None
         self._length: int | None = None
-        self._cursor: Any = None
+        self._cursors: dict[int, Any] = {}  # of each thread
 
     @property
     def schema(self) -> pa.Schema:
@@ -66,19 +67,26 @@ class Rows:
         return self.arrow().to_pandas()
 
     def relation(self) -> Any:
-        """All rows as a DuckDB relation, which stays lazy: `.filter("margin > 2").aggregate(…)`."""
-        if self._cursor is None:
-            self._cursor = self._tables.cursor()  # kept: a relation does not outlive its connection
-            for name, table in self._beside.items():
-                self._cursor.register(name, table)
+        """All rows as a DuckDB relation, which stays lazy: `.filter("margin > 2").aggregate(…)`. One thread asks it."""
+        thread = threading.get_ident()
+        if thread not in self._cursors:
+            self._cursors[thread] = self._new_cursor()  # kept: a relation does not outlive its connection
         with telling(self._tables.root):
-            return self._cursor.sql(self._query, params=self._parameters or None)
+            return self._cursors[thread].sql(self._query, params=self._parameters or None)
 
     def batches(self, rows: int = _AT_ONCE) -> pa.RecordBatchReader:
         """The rows one batch after the other, about `rows` in each, so that memory stays small."""
         if rows < 1:
             raise InputError(f"{rows} rows a batch: give 1 or more")
-        return self.relation().to_arrow_reader(rows)
+        cursor = self._new_cursor()  # of its own: a connection gives one answer at a time
+        with telling(self._tables.root):
+            reader = cursor.sql(self._query, params=self._parameters or None).to_arrow_reader(rows)
+
+        def read() -> Iterator[pa.RecordBatch]:
+            with cursor, telling(self._tables.root):
+                yield from reader
+
+        return pa.RecordBatchReader.from_batches(reader.schema, read())
 
     def head(self, rows: int = _SHOWN_ROWS) -> pa.Table:
         """The first rows as an Arrow table."""
@@ -100,6 +108,12 @@ class Rows:
         rows = [row_of(*(_written(value) for value in row.values())) for row in head.to_pylist()]
         told = tag("p", f"{len(self):,} rows" + (f", of which the first {len(rows)}" if len(self) > len(rows) else ""))
         return Markup(tag("div", table_of(self.columns, rows, numeric=numeric), told))
+
+    def _new_cursor(self) -> Any:
+        cursor = self._tables.cursor()
+        for name, table in self._beside.items():
+            cursor.register(name, table)
+        return cursor
 
     def _ask(self, query: str) -> pa.Table:
         with telling(self._tables.root):

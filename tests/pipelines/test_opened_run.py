@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -365,6 +366,21 @@ def test_a_closed_run_says_so(heard: HeardRun) -> None:
         with pytest.raises(InputError, match="was closed; open it again"):
             ask()
     run.close()
+
+
+def test_rows_are_read_by_threads_and_twice_at_a_time(run: Run) -> None:
+    rows = run.pairs("eng-frA", ["pair_id"], order="margin desc, pair_id")
+    names = rows.arrow()["pair_id"].to_pylist()
+    both = zip(rows.batches(7), rows.batches(7), strict=True)
+    read: list[list[str]] = [[], []]
+    for batches in both:
+        assert len(rows) == len(names)
+        for place, batch in enumerate(batches):
+            read[place] += batch["pair_id"].to_pylist()
+    assert read == [names, names]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: rows.relation().aggregate("count(*)").fetchall(), range(12)))
+    assert found == [[(len(names),)]] * 12
 
 
 def test_a_query_may_end_with_a_comment(run: Run) -> None:
