@@ -9,8 +9,10 @@ from seamlessalign.config import RunConfig, dump_config, parse_config
 from seamlessalign.errors import ConfigError
 from seamlessalign.html_page import row_of, table_of
 from seamlessalign.markup import Markup, join, tag
+from seamlessalign.pipelines.report_numbers import is_rebuilt
 from seamlessalign.rows import LedgerLine
 from seamlessalign.secrets import redact
+from seamlessalign.typed_config import Section, checked
 
 _LONGEST = 300  # characters of a value in the table; the whole file has all of it
 
@@ -58,11 +60,17 @@ def models_section(ledger: Sequence[LedgerLine]) -> list[Markup]:
 def _changed(config: Mapping[str, Any]) -> list[tuple[str, str]] | None:
     """Keys and values that are not as by default; None where the configuration is not one of this version."""
     raw = {key: value for key, value in config.items() if key != "digest"}
+    plain: Section = RunConfig.model_construct(directions=[])
     try:
-        whole = dump_config(parse_config(raw, "run.yaml"))
+        if is_rebuilt(config):
+            from seamlessalign.pipelines.published.rebuild_config import RebuildConfig
+
+            whole = checked(RebuildConfig, raw, "run.yaml").model_dump(mode="json")
+            plain = RebuildConfig.model_construct(metadata=[], output="")
+        else:
+            whole = dump_config(parse_config(raw, "run.yaml"))
     except ConfigError:
         return None
-    plain = RunConfig.model_construct(directions=[])
     defaults = dict(_flat(plain.model_dump(mode="json")))
     nothing = object()
     return [(key, redact(_short(value))) for key, value in _flat(whole) if defaults.get(key, nothing) != value]

@@ -24,7 +24,11 @@ from seamlessalign.pipelines.report_steps import steps_section
 from seamlessalign.rows import SAMPLE_RATE, LedgerLine
 
 STAGES = {  # in the order of the run; what one row of each is called
+    "lines": "lines of metadata",
+    "share": "published pairs",
     "recordings": "recordings",
+    "clips": "spans wanted",
+    "texts": "texts wanted",
     "segments": "spans",
     "sentences": "sentences",
     "decoys": "decoys",
@@ -59,12 +63,12 @@ def sections_of(run_dir: str, numbers: RunNumbers, details: RunDetails) -> Itera
     """The body of the page: a head, then one section after the other, leaving out those with nothing to say."""
     stages = _stages(numbers.ledger or [])
     directions, spans = numbers.directions or [], details.spans
-    languages = languages_section(numbers)
+    languages = [] if _is_rebuilt(numbers) else languages_section(numbers)
     told = [tag("h3", "Told against known"), *confusion_section(details.confusion)] if languages else []
     lengths = lengths_section(numbers.recording_minutes, spans.lengths if spans else None, directions)
     sections = [
         ("funnel", "From audio to pairs", _funnel(numbers, stages)),
-        ("next", "What to do next", steps_section(run_dir, directions, mined=not is_rebuilt(numbers.config or {}))),
+        ("next", "What to do next", steps_section(run_dir, directions, mined=not _is_rebuilt(numbers))),
         ("labels", "What listeners said", labels_section(details.labels)),
         ("evaluation", "Measured against the truth", evaluation_section(numbers.evaluation, directions)),
         ("directions", "Directions and scores", directions_section(directions)),
@@ -147,8 +151,11 @@ def _headline(numbers: RunNumbers, stages: dict[str, _Stage]) -> list[tuple[str,
     audio = hours_in(numbers, stages)
     add("hours_in", "audio in", None if audio is None else hours(audio))
     speech = None if languages is None else sum(item.speech for item in languages.values())
-    add("hours_speech", "speech", None if speech is None else hours(speech))
-    for name, label, table in (("spans", "spans", "segments"), ("sentences", "sentences", "sentences")):
+    mined = not _is_rebuilt(numbers)  # else speech was not looked for, nor cut into spans
+    if mined:
+        add("hours_speech", "speech", None if speech is None else hours(speech))
+    of_mining = (("spans", "spans", "segments"), ("sentences", "sentences", "sentences"))
+    for name, label, table in of_mining if mined else ():
         counted = numbers.spans if table == "segments" else numbers.sentences
         rows = sum(counted.values()) if counted is not None else _kept_rows(stages, table)
         add(name, label, None if rows is None else f"{rows:,}")
@@ -195,7 +202,7 @@ def _funnel(numbers: RunNumbers, stages: dict[str, _Stage]) -> list[Markup]:
     total = hours_in(numbers, stages)
     if total is not None:
         steps = [("decoded", total)]
-        if numbers.languages is not None:
+        if numbers.languages is not None and not _is_rebuilt(numbers):
             steps.append(("speech", sum(item.speech for item in numbers.languages.values())))
             steps.append(("languages asked for", sum(item.speech_kept for item in numbers.languages.values())))
         if numbers.directions is not None:
@@ -203,10 +210,9 @@ def _funnel(numbers: RunNumbers, stages: dict[str, _Stage]) -> list[Markup]:
         bars = [Bar(name, samples / SAMPLE_RATE / 3600, 0.0, hours(samples), name) for name, samples in steps]
     pieces = []
     if bars:
-        note = (
-            "The third step leaves out recordings in other languages and those without a usable span. "
-            "The last counts distinct audio: a second that several pairs use counts once."
-        )
+        note = "The last step counts distinct audio: a second that several pairs use counts once."
+        if not _is_rebuilt(numbers):
+            note = f"The third step leaves out recordings in other languages and those without a usable span. {note}"
         chart = horizontal_bars(bars, title="Hours of audio that remain after each step", x_label="hours")
         pieces.append(tag("div", tag("div", chart), tag("p", note, class_="note"), class_="columns"))
     if not stages:
@@ -258,8 +264,15 @@ def _funnel_rows(name: str, stage: _Stage, unbalanced: bool) -> list[Row]:
     return rows
 
 
+def _is_rebuilt(numbers: RunNumbers) -> bool:
+    return is_rebuilt(numbers.config or {})
+
+
 def _quarantine(numbers: RunNumbers) -> list[Markup]:
     quarantine = numbers.quarantine
+    if _is_rebuilt(numbers):
+        told = "What could not be had is in missing.tsv, in the folder, and in lost.parquet: a line each, and why."
+        return [tag("p", told, class_="about")]
     if not quarantine.total:
         return [tag("p", "Nothing had to be set aside.", class_="about")]
     listed = [f"{tidy(reason)} {number:,}" for reason, number in quarantine.reasons.most_common()]

@@ -175,7 +175,8 @@ def _scores(pairs: list[str], pair_ids: list[str]) -> dict[str, tuple[float | No
     for uri in pairs:
         for batch in batches_of(uri, ["pair_id", "cosine", "precision_estimate"]):
             for row in batch.filter(pc.is_in(batch["pair_id"], wanted)).to_pylist():
-                found[row["pair_id"]] = (row["cosine"], row["precision_estimate"])
+                cosine = row["cosine"]  # not a number where none was published
+                found[row["pair_id"]] = (cosine if cosine == cosine else None, row["precision_estimate"])
     return found
 
 

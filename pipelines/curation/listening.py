@@ -99,7 +99,7 @@ class Listening:
             web_access.use(self._config.fetch.access())
         except ConfigError as error:
             rebuilt = is_rebuilt(written_config(tables.root) or {})
-            self._wrong = "the corpus was rebuilt, and its recordings are not kept" if rebuilt else str(error)
+            self._wrong = "the corpus was rebuilt, and its recordings are not opened here" if rebuilt else str(error)
         except SeamlessAlignError as error:
             self._wrong = str(error)
 

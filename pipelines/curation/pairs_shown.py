@@ -106,7 +106,8 @@ def card(
 ) -> dict[str, Any]:
     """A row as what `pair_card.js` draws. keys: whether the keyboard plays this one."""
     chosen = is_chosen(row, cut)
-    facts = [[name, format(row[column], style), ""] for column, name, style in _FACTS if row.get(column) is not None]
+    numbers = [(name, style, value) for column, name, style in _FACTS if (value := row.get(column)) is not None]
+    facts = [[name, format(value, style), ""] for name, style, value in numbers if value == value]  # or is no number
     facts.append(["ranks", f"{_rank(row['forward_rank'])} / {_rank(row['backward_rank'])}", _RANKS])
     reason = row["drop_reason"]
     state = "chosen" if chosen else "not chosen"

@@ -27,12 +27,13 @@ from seamlessalign.pipelines.ledger import write_ledger
 from seamlessalign.pipelines.published import audio_stage, share_stage
 from seamlessalign.pipelines.published.kept_recordings import KeptRecordings
 from seamlessalign.pipelines.published.places import RowsOfHome
-from seamlessalign.pipelines.published.rebuild import LEVELS, _try_again, plan_stage, rebuild
+from seamlessalign.pipelines.published.rebuild import LEVELS, _try_again, _write_config, plan_stage, rebuild
 from seamlessalign.pipelines.published.rebuild_config import RebuildConfig, direction_of, load_rebuild_config
 from seamlessalign.pipelines.published.rebuild_tasks import CLIPS_SCHEMA, RebuildContext
 from seamlessalign.pipelines.shard_task import do_and_mark
 from seamlessalign.pipelines.stage_plans import begin_stage, end_stage
 from seamlessalign.pipelines.verify import prove
+from tests.ground.page import Page
 from tests.pipelines.real_slurm import slurm
 from tests.pipelines.test_beam_run import job_server
 
@@ -63,7 +64,7 @@ def _config(folder: Path, base: str, *more: str) -> RebuildConfig:
 def _here(config: RebuildConfig) -> RebuildContext:
     """Do all stages in this process; the counts are proved."""
     context = RebuildContext(config, config.output, "cpu", 1, "here")
-    storage.write_bytes_atomic(context.folder.config, b"metadata: []\n")
+    _write_config(context.folder, config)
     for level in LEVELS:
         for plan in [plan_stage(stage, context) for stage in level]:
             for task in begin_stage(plan, context.folder):
@@ -243,6 +244,9 @@ class TestLines:
                 opened.plot_cosines(SPEECH)
         assert main(["export", root, "--to", str(tmp_path / "out")]) == 0
         assert main(["report", root]) == 0
+        page = Page((tmp_path / "run" / "report.html").read_text("utf-8"))
+        assert page.row("lines of metadata")[1:3] == ["40", "40"] and page.row("audio.urls_per_shard")[1] == "6"
+        assert "missing.tsv" in page.text and "cosine nan" not in page.text and "languages asked for" not in page.text
         assert main(["status", root]) == 0 and "missing.tsv" in capsys.readouterr().out
 
     def test_a_pair_of_text_from_elsewhere_has_a_reason(self, served: Served, tmp_path: Path) -> None:
