@@ -1,10 +1,14 @@
 """Which pairs are handed on, against plain loops over the rows of a run."""
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -109,10 +113,71 @@ def test_filters_of_the_run_judge_what_a_lower_cut_adds(tmp_path: Path) -> None:
     assert counts["too_short"] > 0 and _ids(made.kept("eng-frA")) <= chosen
 
 
-def test_a_lower_cut_is_refused_where_a_filter_of_the_run_cannot_be_applied(tmp_path: Path) -> None:
-    made = make_run(tmp_path, recordings=1, mining={"filters": {"min_speech_lang_prob": 0.5}})
+def _seconds(pair: dict[str, Any]) -> float:
+    return float(pair["tgt_end"] - pair["tgt_start"]) / 16_000
+
+
+def test_a_text_is_taken_so_often_and_what_the_run_kept_comes_first(tmp_path: Path) -> None:
+    made = make_run(tmp_path, recordings=3, shared_texts=True, mining={"filters": {"max_pairs_per_text": 1}})
+    _with_a_low_margin(made)
+    chosen, counts = _chosen(made, Rule(threshold=1.0), "eng-frA", tmp_path)
+    kept = made.kept("eng-frA")
+    low = [pair for pair in made.pairs["eng-frA"] if not pair["kept"]]
+    clear = [pair for pair in low if not any(_overlap(pair, other) for other in kept)]
+    best: dict[str, dict[str, Any]] = {}
+    for pair in sorted([*kept, *clear], key=lambda pair: (pair["kept"], pair["margin"])):
+        best[pair["src_text"]] = pair
+    assert chosen == _ids(list(best.values())) and len(best) < len(clear) + len(kept)
+    assert counts["repeated_text"] == len(kept) + len(clear) - len(best)
+
+
+def test_hours_of_the_run_are_those_that_it_kept_before_any_other(tmp_path: Path) -> None:
+    made = make_run(tmp_path / "first", recordings=2)
+    hours = (sum(map(_seconds, made.kept("eng-frA"))) + 2.5) / 3600  # room for one more
+    made = make_run(tmp_path / "second", recordings=2, mining={"filters": {"max_hours": hours}})
+    _with_a_low_margin(made)
+    chosen, counts = _chosen(made, Rule(threshold=1.0), "eng-frA", tmp_path)
+    kept = _ids(made.kept("eng-frA"))
+    assert kept < chosen and len(chosen) == len(kept) + 1 and counts["beyond_max_hours"] > 0
+
+
+def _with_a_low_margin(made: MadeRun) -> None:
+    """Have a kept pair score below all that the cut rejected, as where it is by rank that pairs are kept."""
+    (file,) = (made.root / "pairs" / "direction=eng-frA").iterdir()
+    table = pq.read_table(file)
+    name = made.kept("eng-frA")[0]["pair_id"]
+    for pair in made.pairs["eng-frA"]:
+        if pair["pair_id"] == name:
+            pair["margin"] = float(np.float32(1.0001))
+    is_it = pc.equal(table.column("pair_id"), name)
+    margins = pc.if_else(is_it, pa.scalar(1.0001, pa.float32()), table.column("margin"))
+    place = table.schema.get_field_index("margin")
+    pq.write_table(table.set_column(place, table.schema.field(place), margins), file)
+
+
+def test_sides_that_sound_alike_are_not_added(tmp_path: Path) -> None:
+    made = make_run(tmp_path, recordings=2, mining={"filters": {"drop_identical_audio": True}})
+    _, before = _chosen(made, Rule(threshold=1.0), "frA-deA", tmp_path)  # of noise, of which some sounds alike
+    for pair in made.pairs["frA-deA"]:
+        shutil.copy(pair["src_uri"], pair["tgt_uri"])
+    chosen, counts = _chosen(made, Rule(threshold=1.0), "frA-deA", tmp_path)
+    assert counts["identical_audio"] > before["identical_audio"]
+    assert chosen == _ids(made.kept("frA-deA")) and counts["identical_audio"] + counts["overlap"] == len(
+        made.pairs["frA-deA"]
+    ) - len(chosen)
+
+
+def test_where_no_share_of_wrong_pairs_is_so_low_only_what_is_sure_is_taken(run: MadeRun, tmp_path: Path) -> None:
+    chosen, counts = _chosen(run, Rule(fdr=0.0), "eng-frA", tmp_path)
+    assert chosen == _ids([pair for pair in run.kept("eng-frA") if pair["precision_estimate"] == 1])
+    assert counts["below_precision"] == len(run.kept("eng-frA")) - len(chosen)
+
+
+@pytest.mark.parametrize("name", ["min_speech_lang_prob", "min_text_lang_prob"])
+def test_a_lower_cut_is_refused_where_a_filter_of_the_run_cannot_be_applied(name: str, tmp_path: Path) -> None:
+    made = make_run(tmp_path, recordings=1, mining={"filters": {name: 0.5}})
     _chosen(made, Rule(threshold=1.3), "eng-frA", tmp_path)  # a higher one needs none
-    with pytest.raises(InputError, match=r"min_speech_lang_prob has not judged.*run `seamlessalign filter`"):
+    with pytest.raises(InputError, match=rf"{name} has not judged.*run `seamlessalign filter`"):
         _chosen(made, Rule(threshold=1.0), "eng-frA", tmp_path)
 
 
@@ -154,6 +219,10 @@ class TestPeople:
         assert counts["not_selected"] == len(pairs) - len(long) > 0
         with RunTables(str(labelled.root)) as tables:
             assert Chooser(tables, Rule(selection="long")).directions == ["eng-frA"]
+            assert [Chooser(tables, Rule(selection="long", labels=rule)).labels for rule in (None, "only_right")] == [
+                "ignore",
+                "only_right",
+            ]
 
     def test_a_selection_may_filter_by_labels(self, labelled: MadeRun, tmp_path: Path) -> None:
         cut = Cut(filters=[Filter(column="label", op="one_of", value=["unsure"])])
@@ -177,6 +246,10 @@ class TestPeople:
 def test_rules_that_cannot_be_are_refused(rule: dict[str, Any], told: str) -> None:
     with pytest.raises(InputError, match=told):
         Rule(**rule)
+
+
+def test_rules_may_ask_for_all_or_none() -> None:
+    assert Rule(min_precision=0.0) != Rule(min_precision=1.0) and Rule(fdr=0.0) != Rule(fdr=1.0, max_hours=1e-9)
 
 
 spans = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 40), st.integers(1, 12)), max_size=12)
