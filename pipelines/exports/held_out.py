@@ -29,11 +29,7 @@ _TURNS = 40  # in which clusters grow
 _UNIT = 1 << 20  # of the strength of a tie: that of one pair, or of a text that two recordings have
 _TRIED_SIZES = (0.0, 0.25, 1.0)  # of clusters, as shares of the smallest set
 _TRIED_ROOMS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # how much of recordings is held out, as a multiple of what is asked
-_TRIED_PARTS = (
-    1.0,
-    0.6,
-    0.3,
-)  # how much of what is asked texts are taken for, though that costs; less where it is dear
+_TRIED_PARTS = (1.0, 0.6, 0.3)  # how much of what is asked texts are given up elsewhere for; less where it is dear
 _DEAR = 0.2  # what is wrong with splits from which on smaller held-out sets are tried
 _BETTER = 0.2  # of it, by which a way must do better than those tried before: a few pairs more shall not change it
 _ROUNDS = 4  # in which sizes are fitted to what is not left out
@@ -95,8 +91,8 @@ def fill(sizes: Weights, names: Numbers, rooms: Weights, aim: Aim) -> Splits:
         split[taken], left[taken] = number, False
         missing[place] -= sizes[taken].sum()
         unused -= float(sizes[taken].sum())
-    free = np.flatnonzero(left)
-    for group in free[np.lexsort([names[free], sizes[free]])].tolist():
+    free = np.flatnonzero(left & (sizes <= 2 * missing.max(initial=0.0)))
+    for group in map(int, free[np.lexsort([names[free], sizes[free]])]):
         place = int((missing / np.maximum(rooms[held], 1e-300)).argmax()) if len(held) else 0
         unused -= float(sizes[group])
         if not len(held) or sizes[group] > 2 * missing[place] or unused < rooms[aim.rest] / 2:
@@ -227,10 +223,8 @@ class _Work:
 
     def tried(self, cluster: Indices, times: float, part: float) -> Splits:
         """A split for each vertex, with so many times what is asked of recordings held out, and part of it of texts."""
-        aim, numbers = self._aim, self._graph.numbers
-        split = np.full(len(numbers), aim.rest, np.int8)
-        split[self._small] = fill(self._small_sizes, numbers[self._small], self._targets, aim)
-        split[self._is_small] = split[self._graph.component[self._is_small]]
+        aim = self._aim
+        split = self._of_small.copy()
         of_small = sums(split[self._small], self._small_sizes, len(aim.shares))
         rooms = np.maximum(self._targets - of_small, 0)
         rooms[aim.held_out] *= times
@@ -243,6 +237,15 @@ class _Work:
         a, b = (anchors[end] for end in self._tie)
         sure = of_small + sums(a[a == b], self._of_tie[a == b], len(aim.shares))
         split[self._texts] = self._of_texts(anchors, sure, part)
+        return split
+
+    @cached_property
+    def _of_small(self) -> Splits:
+        """A split for each vertex of what is small enough, (num_vertices,)."""
+        split = np.full(len(self._graph.numbers), self._aim.rest, np.int8)
+        names = self._graph.numbers[self._small]
+        split[self._small] = fill(self._small_sizes, names, self._targets, self._aim)
+        split[self._is_small] = split[self._graph.component[self._is_small]]
         return split
 
     def _of_texts(self, anchors: Splits, sure: Weights, part: float) -> Splits:
