@@ -78,6 +78,13 @@ def _add_export(commands: Any) -> None:
         help="where so much hangs together that splits would not be as large as asked: leave out pairs that share a "
         "recording or text with two splits, or keep all pairs, whatever comes of the splits (default: %(default)s)",
     )
+    divided.add_argument(
+        "--apart",
+        choices=["texts", "documents"],
+        default="texts",
+        help="beside recordings, what is in one split only: texts that are the same, or also all of a document, which "
+        "is a file of the run's texts (default: %(default)s)",
+    )
     divided.add_argument("--seed", type=int, default=0, help="of the splits (default: %(default)s)")
     divided.add_argument("--pairs-per-shard", type=int, default=2000, metavar="N", help="(default: %(default)s)")
     export.add_argument("--workers", type=int, metavar="N", help="processes (default: one for each processor)")
@@ -111,6 +118,7 @@ def _export(arguments: argparse.Namespace) -> int:
         shares=parse_shares(arguments.splits) if arguments.splits is not None else None,
         seed=arguments.seed,
         straddling=arguments.straddling,
+        apart=arguments.apart,
         pairs_per_shard=arguments.pairs_per_shard,
         not_in=tuple(sorted(set(arguments.not_in or ()))),
     )

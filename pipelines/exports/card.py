@@ -17,10 +17,11 @@ from seamlessalign.pipelines.exports.card_limits import limits
 from seamlessalign.pipelines.exports.card_loading import loading
 from seamlessalign.pipelines.exports.card_markdown import Rows, code, plain, table
 from seamlessalign.pipelines.exports.choice import Chooser, Rule
+from seamlessalign.pipelines.exports.dividing import STRADDLING
 from seamlessalign.pipelines.exports.export_folder import ExportFolder
 from seamlessalign.pipelines.exports.formats import FORMATS
 from seamlessalign.pipelines.exports.near_texts import MIN_DENSE_GRAMS, MIN_GRAMS, MIN_SHARED
-from seamlessalign.pipelines.exports.plan import STRADDLING, Plan
+from seamlessalign.pipelines.exports.plan import Plan
 from seamlessalign.pipelines.exports.run_facts import RunFacts
 from seamlessalign.pipelines.exports.tally import DirectionTally, Tally, by_value, told_hours
 from seamlessalign.pipelines.report_numbers import rule_of
@@ -228,11 +229,12 @@ def _making(plan: Plan, record: dict[str, Any], facts: RunFacts) -> list[str]:
         pieces.append(table(("model", "SHA-256"), rows))
     if plan.splits is not None:
         told, groups = plan.splits, plan.splits["groups"]
+        also = "nor a document, " if told["apart"] == "documents" else ""
         shares = ", ".join(f"{name} {share:g}" for name, share in told["asked"].items())
         pieces.append(
             f"Splits were asked for as {shares} of the hours, with the seed {told['seed']}. No recording and no text, "
-            "whatever its case and punctuation, is in two splits. Pairs that share one, also through others, are a "
-            f"group: there {'is' if groups == 1 else 'are'} {groups:,}, the largest with "
+            f"whatever its case and punctuation, {also}is in two splits. Pairs that share one, also through others, "
+            f"are a group: there {'is' if groups == 1 else 'are'} {groups:,}, the largest with "
             f"{told['largest_group_seconds']:,.0f} seconds of speech. {_straddling(told)}"
         )
     if plan.evaluation is not None:
@@ -251,7 +253,7 @@ def _straddling(splits: dict[str, Any]) -> str:
     if splits["left_out"]:
         return (
             f"Of groups too large for splits of these sizes, {splits['left_out']:,} pairs were left out, as "
-            f"`{STRADDLING}`: they share a recording or a text with two splits."
+            f"`{STRADDLING}`: they share something with two splits."
         )
     if splits["straddling"] == "keep-together":
         return "Groups were kept together, whatever the sizes that splits get by that."

@@ -19,20 +19,13 @@ import pyarrow.compute as pc
 from seamlessalign import storage
 from seamlessalign.errors import InputError
 from seamlessalign.pipelines.exports.choice import Choice, Chooser, Rule
+from seamlessalign.pipelines.exports.dividing import Apart, Parts, divided, drop_straddling, empty, told
 from seamlessalign.pipelines.exports.evaluation_sets import EvaluationSets
 from seamlessalign.pipelines.exports.export_folder import ExportFolder
 from seamlessalign.pipelines.exports.folder import tsv_line
-from seamlessalign.pipelines.exports.hanging_together import NOTHING
 from seamlessalign.pipelines.exports.leaks import Leak, Recording, TextLeaks, sound_leaks
 from seamlessalign.pipelines.exports.shards import Shard
-from seamlessalign.pipelines.exports.splits import (
-    STRADDLES,
-    Division,
-    Straddling,
-    divide,
-    recording_numbers,
-    text_numbers,
-)
+from seamlessalign.pipelines.exports.splits import Straddling
 from seamlessalign.pipelines.folder import TRANSCRIPTS_STAGE
 from seamlessalign.pipelines.row_ids import numbers_of_hex
 from seamlessalign.pipelines.run_tables import RunTables
@@ -41,7 +34,6 @@ from seamlessalign.rows import CORPUS, RECORDINGS
 Indices = npt.NDArray[np.int64]
 _PART = 1 << 32  # more rows than a part of the corpus has
 _ROWS_PER_FILE = 100_000  # of planned pairs
-STRADDLING = "straddles_splits"  # the reason of pairs that share something with two splits
 _ORIGINS = pa.schema([RECORDINGS.field(name) for name in ("uri", "sha256", "num_samples", "license", "source")])
 _PLAIN = [item for item in CORPUS if not item.name.endswith("_audio")]
 PLANNED = pa.schema(
@@ -75,9 +67,15 @@ class Asked:
     directions: tuple[str, ...] = ()  # all that can be where there are none
     shares: Mapping[str, float] | None = None  # by split
     seed: int = 0
-    straddling: Straddling = "leave-out"  # what becomes of pairs that share something with two splits
+    straddling: Straddling = "leave-out"
+    apart: Apart = "texts"
     pairs_per_shard: int = 2000
     not_in: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> Parts | None:
+        """The splits; None where there are none."""
+        return Parts(self.shares, self.seed, self.straddling, self.apart) if self.shares else None
 
 
 @dataclass(frozen=True)
@@ -122,8 +120,8 @@ def make_plan(tables: RunTables, asked: Asked, sets: EvaluationSets | None, fold
             with storage.writing(folder.planned(name)):
                 choices.append(chooser.choose(name, scratch))
         leaks = _drop_leaks(choices, tables, origins, sets, folder) if sets is not None else Counter[str]()
-        division = _divided(choices, asked)
-        splits = _drop_straddling(choices, division) if division else [None] * len(choices)
+        division = divided(tables, choices, asked.parts) if asked.parts else None
+        splits = drop_straddling(choices, division) if division else [None] * len(choices)
         shards, to_cut = list[PlannedShard](), dict[str, int]()
         for name, choice, split in zip(names, choices, splits, strict=True):
             left = choice.reasons.left
@@ -144,8 +142,8 @@ def make_plan(tables: RunTables, asked: Asked, sets: EvaluationSets | None, fold
         chooser.labels,
         dict(sorted(leaks.items())),
         sets.told() if sets is not None else None,
-        _told(division, asked) if division else None,
-        [*division.notes, *_empty(division, names, splits)] if division else [],
+        told(division, asked.parts) if division and asked.parts else None,
+        [*division.notes, *empty(division, names, splits)] if division else [],
     )
 
 
@@ -280,70 +278,6 @@ def _used(choices: Sequence[Choice], origins: pa.Table) -> Iterator[Recording]:
     for row in origins.select(["uri", "sha256", "num_samples"]).to_pylist():
         if row["uri"] in uris:
             yield Recording(**row)
-
-
-# Splits
-
-
-def _divided(choices: Sequence[Choice], asked: Asked) -> Division | None:
-    if asked.shares is None:
-        return None
-    pairs = sum(len(choice.reasons.left) for choice in choices)
-    vertices = {side: np.zeros(pairs, np.uint64) for side in ("src", "tgt")}
-    weights, begin = np.zeros(pairs, np.int64), 0
-    for choice in choices:
-        samples = choice.samples
-        for rows, some in choice.batches(["src_id", "tgt_id", "src_text", "tgt_text"]):
-            place = slice(begin, begin + len(rows))
-            weights[place] = samples[rows]
-            for side, numbers in vertices.items():
-                numbers[place] = _vertices(some, side, is_audio=side in choice.audio)
-            begin += len(rows)
-    return divide(vertices["src"], vertices["tgt"], weights, asked.shares, asked.seed, asked.straddling)
-
-
-def _drop_straddling(choices: Sequence[Choice], division: Division) -> list[npt.NDArray[np.int8] | None]:
-    """Leave out the pairs that straddle; by direction the splits of those that are left then."""
-    splits, begin = list[npt.NDArray[np.int8] | None](), 0
-    for choice in choices:
-        left = choice.reasons.left
-        split = division.split[begin : begin + len(left)]
-        begin += len(left)
-        choice.reasons.drop(left[split == STRADDLES], STRADDLING)
-        splits.append(split[split != STRADDLES])
-    return splits
-
-
-def _empty(division: Division, names: Sequence[str], splits: Sequence[npt.NDArray[np.int8] | None]) -> list[str]:
-    """Lines for people, where a direction has nothing in a split."""
-    found: dict[tuple[str, ...], list[str]] = {}
-    for name, split in zip(names, splits, strict=True):
-        pairs = np.bincount(split, minlength=len(division.names)) if split is not None else np.zeros(0)
-        missing = tuple(one for one, count in zip(division.names, pairs, strict=True) if not count)
-        if missing and pairs.any():
-            found.setdefault(missing, []).append(name)
-    return [
-        f"{' and '.join(missing)} {'has' if len(missing) == 1 else 'have'} no pair of {', '.join(those)}"
-        for missing, those in found.items()
-    ]
-
-
-def _vertices(some: pa.Table, side: str, *, is_audio: bool) -> npt.NDArray[np.uint64]:
-    if is_audio:
-        return recording_numbers(some.column(f"{side}_id").combine_chunks().cast(pa.string()))
-    column = some.column(f"{side}_text").combine_chunks().cast(pa.string())
-    return text_numbers(column) if len(column) else np.zeros(0, type(NOTHING))
-
-
-def _told(division: Division, asked: Asked) -> dict[str, Any]:
-    return {
-        "seed": asked.seed,
-        "groups": division.num_components,
-        "largest_group_seconds": division.largest / 16_000,
-        "asked": dict(asked.shares or {}),
-        "straddling": asked.straddling,
-        "left_out": division.straddling,
-    }
 
 
 # The pairs in order

@@ -9,8 +9,8 @@ something goes to depends on the seed and on what there is, not on the order of 
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ from xxhash import xxh3_64_intdigest
 
 from seamlessalign.errors import InputError
 from seamlessalign.mining.text_filters import fold
-from seamlessalign.pipelines.exports.hanging_together import NOTHING, Graph, Numbers, sums
+from seamlessalign.pipelines.exports.hanging_together import NOTHING, Graph, Numbers, Weights, sums
 from seamlessalign.pipelines.exports.held_out import Aim, break_up, fill, seeds_of
 from seamlessalign.pipelines.row_ids import spans_of_ids
 
@@ -76,6 +76,13 @@ def text_numbers(texts: pa.Array) -> Numbers:
     return np.asarray(np.append(of_word, NOTHING)[words.indices.fill_null(len(folded)).to_numpy()])
 
 
+def document_numbers(documents: pa.Array) -> Numbers:
+    """Numbers of documents by their ids, (num_rows,)."""
+    words = documents.cast(pa.string()).dictionary_encode()
+    of_word = [xxh3_64_intdigest(f"document\n{name}".encode()) | 1 for name in words.dictionary.to_pylist()]
+    return np.asarray(np.array([*of_word, NOTHING], np.uint64)[words.indices.fill_null(len(of_word)).to_numpy()])
+
+
 def _number_of_recording(name: bytes) -> int:
     return (xxh3_64_intdigest(name) & ~1) or 2
 
@@ -92,6 +99,7 @@ class Division:
     num_components: int
     num_recordings: int
     how: Straddling
+    unit: str  # what is in one split beside recordings: text, or document
     straddling: int  # pairs that are left out
     total: float  # weight of all pairs
 
@@ -103,8 +111,8 @@ class Division:
         if self.straddling:
             share = self.straddling / len(self.split)
             lines.append(
-                f"{self.straddling:,} of {len(self.split):,} pairs ({share:.1%}) are left out, "
-                "since they share a recording or a text with two splits; --straddling keep-together leaves none out, "
+                f"{self.straddling:,} of {len(self.split):,} pairs ({share:.1%}) are left out, since "
+                f"they share a recording or a {self.unit} with two splits; --straddling keep-together leaves none out, "
                 "and makes splits as large as that allows"
             )
         kept = sum(self.weights) or 1.0
@@ -121,10 +129,10 @@ class Division:
             return "no choice of recordings and texts comes nearer without leaving out more"
         dear = ", and to break it up would leave out too many" if self.how == "leave-out" else ""
         if self.num_components == 1:
-            return f"all hang together through recordings or texts that they share{dear}"
+            return f"all hang together through recordings or {self.unit}s that they share{dear}"
         return (
-            f"pairs that share a recording or a text stay together, and of {self.num_components:,} such groups the "
-            f"largest has {self.largest / (self.total or 1.0):.1%}{dear}"
+            f"pairs that share a recording or a {self.unit} stay together, and of {self.num_components:,} such groups "
+            f"the largest has {self.largest / (self.total or 1.0):.1%}{dear}"
         )
 
 
@@ -135,11 +143,22 @@ def divide(
     shares: Mapping[str, float],
     seed: int,
     straddling: Straddling = "leave-out",
+    also: Numbers | None = None,
 ) -> Division:
     """Give every pair a split.
 
-    src, tgt: vertices, (num_pairs,); weight: samples of each pair, or 1; shares: by split, above 0, with the sum 1.
+    src, tgt: vertices, (num_pairs,); weight: samples of each pair, or 1; shares: by split, above 0, with the sum 1;
+    also: what is on no two sides either, (num_pairs,), `NOTHING` for none: of pairs that share such a thing, those that
+    are in another split than most of their weight are left out.
     """
+    if (
+        also is not None and straddling == "keep-together"
+    ):  # it hangs together with what its pair does, and weighs nothing
+        more = divide(
+            np.concatenate([src, also]), np.concatenate([tgt, np.maximum(src, tgt)]),
+            np.concatenate([weight, np.zeros(len(weight), np.int64)]), shares, seed, straddling,
+        )  # fmt: skip
+        return replace(more, split=more.split[: len(src)])
     names, sizes = tuple(shares), weight.astype(np.float64)
     aim = Aim(np.array(list(shares.values())), seeds_of(names, seed))
     graph = Graph.of(src, tgt)
@@ -154,22 +173,32 @@ def divide(
         split = split if broken is None else broken
     src_split, tgt_split = split[graph.src], split[graph.tgt]
     of_pair = np.where(src_split == tgt_split, src_split, STRADDLES).astype(np.int8)
+    if also is not None:
+        _leave_out_shared(of_pair, also, sizes, len(names))
     there = of_pair != STRADDLES
     weights = sums(of_pair[there], sizes[there], len(names))
     division = Division(
         names, of_pair, tuple(weights.tolist()), tuple((aim.shares * weights.sum()).tolist()),
         float(groups.max(initial=0.0)), len(heads), int((~is_text).sum()), straddling,
-        int((~there).sum()), total,
+        "text" if also is None else "document",         int((~there).sum()), total,
     )  # fmt: skip
-    _prove(division, src, tgt)
+    _prove(division, [src, tgt] if also is None else [src, tgt, also])
     return division
 
 
-def _prove(division: Division, src: Numbers, tgt: Numbers) -> None:
+def _leave_out_shared(of_pair: npt.NDArray[np.int8], shared: Numbers, sizes: Weights, count: int) -> None:
+    """Leave out pairs that share something of which more is in another of `count` splits."""
+    there = np.flatnonzero((of_pair != STRADDLES) & (shared != NOTHING))
+    number = np.unique(shared[there], return_inverse=True)[1].reshape(-1)
+    weights = sums(number * count + of_pair[there], sizes[there], (int(number.max(initial=-1)) + 1) * count)
+    of_pair[there[weights.reshape(-1, count).argmax(1)[number] != of_pair[there]]] = STRADDLES
+
+
+def _prove(division: Division, sides: Sequence[Numbers]) -> None:
     """Raise where a vertex is in two splits, which cannot be."""
     there = division.split != STRADDLES
-    vertices = np.concatenate([src[there], tgt[there]])
-    splits = np.concatenate([division.split[there]] * 2)[vertices != NOTHING]
+    vertices = np.concatenate([side[there] for side in sides])
+    splits = np.concatenate([division.split[there]] * len(sides))[vertices != NOTHING]
     _, number = np.unique(vertices[vertices != NOTHING], return_inverse=True)
     number = number.reshape(-1)
     count = int(number.max(initial=-1)) + 1

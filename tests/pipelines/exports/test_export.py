@@ -131,6 +131,37 @@ def test_what_straddles_is_left_out_counted_and_told(tmp_path: Path, capsys: pyt
     )
 
 
+@pytest.mark.parametrize("straddling", ["leave-out", "keep-together"])
+def test_no_document_is_in_two_splits(run: MadeRun, tmp_path: Path, straddling: str) -> None:
+    root = shutil.copytree(run.root, tmp_path / "run")
+    texts = sorted({(row["src_id"], row["src_text"]) for row in run.corpus["eng-frA"]})
+    document = {name: f"{int(text.rsplit(maxsplit=1)[-1]) // 2}.txt" for name, text in texts}
+    rows = [
+        {"sentence_id": name, "text": text, "document_id": document[name], "embedding": None} for name, text in texts
+    ]
+    storage.write_table(f"{root}/sentences/lang=eng/part-00000.parquet", pa.Table.from_pylist(rows))
+    options = ("--splits", "train=0.6,test=0.4", "--apart", "documents", "--straddling", straddling)
+    assert _export(root, tmp_path / "to", *options) == 0
+    found = defaultdict(set)
+    for split in ("train", "test"):
+        for direction in run.corpus:
+            for row in _rows(tmp_path / "to" / split / direction):
+                for what in (document.get(row["src_id"]), row["src_uri"], row["tgt_uri"], row["src_text"]):
+                    found[what].add(split)
+    found.pop(None)
+    assert all(len(splits) == 1 for splits in found.values()) and len(document) > len(set(document.values())) > 1
+    assert {"train", "test"} == set().union(*found.values())
+    counts = _record(tmp_path / "to")["directions"].values()
+    assert all(one["pairs"] + sum(one["left_out"].values()) == one["in_run"] for one in counts)
+
+
+def test_documents_that_the_run_does_not_know_are_told(
+    run: MadeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _export(run, tmp_path / "to", "--splits", SPLITS, "--apart", "documents") == 2
+    assert "export with --apart texts" in _told(capsys)
+
+
 def test_pairs_of_a_lower_cut_are_cut_anew(run: MadeRun, tmp_path: Path) -> None:
     assert _export(run, tmp_path / "to", "--threshold", "1.0", "--pairs-per-shard", "30") == 0
     for direction, corpus in run.corpus.items():

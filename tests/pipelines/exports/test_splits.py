@@ -106,6 +106,22 @@ def test_what_is_kept_together_is_in_one_split_and_none_is_carried_far_beyond_it
         assert reached <= target + division.largest + 1e-6
 
 
+@given(edges, st.lists(st.integers(0, 4), min_size=40, max_size=40), st.sampled_from(["leave-out", "keep-together"]))
+@settings(max_examples=40, deadline=None)
+def test_nor_is_what_is_beside_the_vertices(pairs: Edges, beside: list[int], straddling: Straddling) -> None:
+    pairs = [pair for pair in pairs if pair[0] or pair[1]]
+    also = np.array(beside[: len(pairs)], np.uint64) * np.uint64(1001)
+    division = divide(*_columns(pairs), SHARES, 0, straddling, also)
+    splits = defaultdict(set)
+    for (a, b, _), c, split in zip(pairs, also.tolist(), division.split.tolist(), strict=True):
+        for vertex in (a, b, c):
+            splits[vertex].add(split)
+    splits.pop(0, None)
+    assert all(len(found - {STRADDLES}) <= 1 for found in splits.values())
+    assert division.straddling == division.split.tolist().count(STRADDLES) and len(division.split) == len(pairs)
+    assert straddling == "leave-out" or division.straddling == 0
+
+
 def _alone(count: int, weight: int = 10) -> Edges:
     return [(2 * i + 1, 2 * i + 2, weight) for i in range(count)]
 
