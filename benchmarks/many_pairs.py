@@ -21,23 +21,34 @@ _HOURS = 0.5  # of each recording
 _Rng = np.random.Generator
 
 
-def make_run(root: str, pairs: int, directions: int = 1, seed: int = 0) -> list[str]:
+def make_run(
+    root: str,
+    pairs: int,
+    directions: int = 1,
+    seed: int = 0,
+    threshold: float = THRESHOLD,
+    samples: int | None = None,
+    sentences: int = SENTENCES_MADE,
+) -> list[str]:
     """Write a run with so many pairs in all and return the names of its directions.
 
     As mining writes them, the pairs of a direction come best margin first; here they fill several parts. A tenth is
-    above the threshold, some of which have another reason to be dropped. Precision rises with the margin.
+    above the threshold that they are made for, a fifth of which have another reason to be dropped; below 0.99 all are.
+    Precision rises with the margin.
+
+    samples: of every span; several lengths where there is none.
     """
     rng = np.random.default_rng(seed)
     langs = _LANGS[:directions]
     folder = RunFolder(root)
     recordings = _recordings(langs, rng)
     storage.write_table(folder.table("recordings", part=shard_name(0)), recordings)
-    texts = _sentences(rng)
+    texts = _sentences(rng, sentences)
     names = [f"eng-{_SIDES[lang]}" for lang in langs]
     for number, (name, lang) in enumerate(zip(names, langs, strict=True)):
         rows = pairs // len(langs) + (number < pairs % len(langs))
         own = recordings.filter(pc.equal(recordings["lang"], lang))
-        _direction(folder, name, lang, rows, own, texts, rng)
+        _direction(folder, name, lang, rows, own, texts, rng, threshold, samples)
     config = {"name": "many pairs", "directions": names, "digest": f"{seed:016x}"}
     storage.write_bytes_atomic(folder.config, yaml.safe_dump(config).encode())
     return names
@@ -66,13 +77,13 @@ def _recordings(langs: tuple[str, ...], rng: _Rng) -> pa.Table:
     return pa.table([columns[name] for name in RECORDINGS.names], RECORDINGS)
 
 
-def _sentences(rng: _Rng) -> pa.ChunkedArray:
+def _sentences(rng: _Rng, number: int) -> pa.ChunkedArray:
     """Lines of three to twenty made-up words."""
     syllables = np.array(["ka", "to", "ri", "ne", "su", "mo", "la", "ve", "di", "or", "en", "ti"])
     words = pa.array(["".join(syllables[rng.integers(0, 12, rng.integers(1, 5))]) for _ in range(20_000)])
     chunks = []
-    for begin in range(0, SENTENCES_MADE, 100_000):
-        lengths = rng.integers(3, 21, min(100_000, SENTENCES_MADE - begin))
+    for begin in range(0, number, 100_000):
+        lengths = rng.integers(3, 21, min(100_000, number - begin))
         picked = words.take(pa.array((20_000 * rng.random(int(lengths.sum())) ** 2).astype(np.int32)))
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
         chunks.append(pc.binary_join(pa.ListArray.from_arrays(offsets, picked), " "))
@@ -80,22 +91,37 @@ def _sentences(rng: _Rng) -> pa.ChunkedArray:
 
 
 def _direction(
-    folder: RunFolder, name: str, lang: str, rows: int, recordings: pa.Table, texts: pa.Array, rng: _Rng
+    folder: RunFolder,
+    name: str,
+    lang: str,
+    rows: int,
+    recordings: pa.Table,
+    texts: pa.Array,
+    rng: _Rng,
+    threshold: float,
+    samples: int | None,
 ) -> None:
     margins = -np.sort(-(THRESHOLD - 0.1 + rng.gamma(2.0, 0.04, rows) - 0.055).astype(np.float32))
     metadata = {
-        "seamlessalign.threshold": repr(THRESHOLD),
+        "seamlessalign.threshold": repr(threshold),
         "seamlessalign.threshold_origin": "set in the configuration",
     }
     metadata["seamlessalign.decoys"] = "1000 on the side eng: sentences made up"
     for part, begin in enumerate(range(0, max(rows, 1), ROWS_PER_PART)):
         some = margins[begin : begin + ROWS_PER_PART]
-        table = _pairs(name, lang, some, recordings, texts, rng)
+        table = _pairs(name, lang, some, recordings, texts, rng, threshold, samples)
         storage.write_table(folder.table("pairs", f"direction={name}", shard_name(part)), table, metadata=metadata)
 
 
 def _pairs(
-    name: str, lang: str, margins: npt.NDArray[np.float32], recordings: pa.Table, texts: pa.Array, rng: _Rng
+    name: str,
+    lang: str,
+    margins: npt.NDArray[np.float32],
+    recordings: pa.Table,
+    texts: pa.Array,
+    rng: _Rng,
+    threshold: float,
+    samples: int | None,
 ) -> pa.Table:
     rows = len(margins)
     which = rng.integers(0, len(recordings), rows)
@@ -103,13 +129,15 @@ def _pairs(
     end_of_all = int(_HOURS * 3600 * SAMPLE_RATE)
     start = (rng.random(rows) * (end_of_all - 60 * SAMPLE_RATE)).astype(np.int64) // 512 * 512
     end = start + np.minimum((seconds * SAMPLE_RATE).astype(np.int64) // 512 * 512 + 512, 60 * SAMPLE_RATE)
+    if samples is not None:
+        end = start + samples
     edges = (pa.array(edge).cast(pa.string()) for edge in (start, end))
     span_ids = pc.binary_join_element_wise(recordings["recording_id"].take(pa.array(which)), next(edges), ":")
     span_ids = pc.binary_join_element_wise(span_ids, next(edges), "-")
     dropped = rng.random(rows) < 0.2
-    good = (margins >= np.float32(THRESHOLD)) & ~dropped
+    good = (margins >= np.float32(threshold)) & ~dropped
     reasons = np.array(_REASONS, object)[np.minimum(rng.geometric(0.6, rows) - 1, len(_REASONS) - 1)]
-    reasons[margins < np.float32(THRESHOLD)] = "below_threshold"
+    reasons[margins < np.float32(threshold)] = "below_threshold"
     nothing = {kind: pa.nulls(rows, kind) for kind in (pa.string(), pa.int64())}
     columns = {
         "pair_id": _hex(rng, rows),
