@@ -44,6 +44,8 @@ def keeping() -> None:
         format_func=_POLICIES.__getitem__,
         on_change=_set_policy,
     )
+    if view().labels != "ignore" and run.labelled():
+        quiet("The numbers above are those of the cuts, before labels leave pairs out.")
     save, take_up = st.columns(2)
     with save, st.container(border=True):
         st.markdown("##### Save")

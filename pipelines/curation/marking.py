@@ -88,16 +88,17 @@ def _buttons(pair: str | None) -> None:
 
 
 def _place(rows: Window) -> str:
+    return (f"pair {view().at + 1:,}" if rows.rows else "no pair") + of_how_many(rows)
+
+
+def of_how_many(rows: Window) -> str:
+    """How many pairs the order has that these rows are of, as far as that is known."""
     shown = view()
-    whole = None
     if shown.order not in DRAWS and shown.marked == "any":
         curve = direction_view().curve(shown.cut.filters)
         chosen = direction_view().at(shown.cut).pairs
-        whole = {"chosen": chosen, "all": curve.total, "not_chosen": curve.total - chosen}[shown.scope]
-    elif rows.is_last:
-        whole = rows.start + len(rows.rows)
-    here = f"pair {shown.at + 1:,}" if rows.rows else "no pair"
-    return here if whole is None else f"{here} of {whole:,}"
+        return f" of { ({'chosen': chosen, 'all': curve.total}.get(shown.scope, curve.total - chosen)):,}"
+    return f" of {rows.start + len(rows.rows):,}" if rows.is_last else ""
 
 
 def _text(value: Any) -> str:

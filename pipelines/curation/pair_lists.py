@@ -6,7 +6,7 @@ import streamlit as st
 
 from seamlessalign.pipelines.curation import pair_card
 from seamlessalign.pipelines.curation.labels import Said
-from seamlessalign.pipelines.curation.marking import MARKS, add_label
+from seamlessalign.pipelines.curation.marking import MARKS, add_label, of_how_many
 from seamlessalign.pipelines.curation.page_state import careful, direction_view, rerun, served, state, view
 from seamlessalign.pipelines.curation.pairs_shown import LABEL_TEXTS, WINDOW, card, window
 from seamlessalign.pipelines.curation.told import quiet, tell
@@ -26,7 +26,8 @@ def card_list() -> None:
     place = first - rows.start
     page = rows.rows[place : place + CARDS]
     labelled = run.labelled()
-    _turn("cards-above", first, CARDS, is_last=len(page) < CARDS)
+    here = _from_to(first, len(page)) + of_how_many(rows)
+    _turn("cards-above", first, CARDS, here, is_last=len(page) < CARDS)
     if not page:
         tell("No pair is here: choose others above, or go back." if first else "No pair is chosen so.")
     buttons = () if run.read_only else tuple((said, LABEL_TEXTS[said]) for said, _, _ in MARKS)
@@ -42,7 +43,7 @@ def card_list() -> None:
         key = f"card-{number}"
         pair_card.draw(made, key, lambda key=key: _done(key))  # type: ignore[misc]
     if len(page) > 3:
-        _turn("cards-below", first, CARDS, is_last=len(page) < CARDS)
+        _turn("cards-below", first, CARDS, here, is_last=len(page) < CARDS)
 
 
 def row_table() -> None:
@@ -50,7 +51,7 @@ def row_table() -> None:
     run, shown = served(), view()
     first = shown.at // WINDOW * WINDOW
     rows = window(run, state(), first)
-    _turn("rows", first, WINDOW, is_last=rows.is_last)
+    _turn("rows", first, WINDOW, _from_to(first, len(rows.rows)) + of_how_many(rows), is_last=rows.is_last)
     if not rows.rows:
         tell("No pair is here: choose others above, or go back." if first else "No pair is chosen so.")
         return
@@ -104,14 +105,18 @@ def _config() -> dict[str, Any]:
     return config
 
 
-def _turn(key: str, first: int, size: int, *, is_last: bool) -> None:
-    """Buttons to other pages."""
+def _from_to(first: int, number: int) -> str:
+    return f"pairs {first + 1:,} to {first + number:,}" if number else "no pair"
+
+
+def _turn(key: str, first: int, size: int, told: str, *, is_last: bool) -> None:
+    """Buttons to other pages, around where this one is."""
     back, here, on = st.columns([1, 4, 1], vertical_alignment="center")
     back.button(
         "◀ Back", key=f"{key}-back", on_click=_turn_to, args=(first - size,), disabled=first == 0, width="stretch"
     )
     with here:
-        quiet(f"from pair {first + 1:,}")
+        quiet(told)
     on.button("Next ▶", key=f"{key}-next", on_click=_turn_to, args=(first + size,), disabled=is_last, width="stretch")
 
 
