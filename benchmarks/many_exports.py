@@ -37,9 +37,10 @@ from benchmarks.measured import Clock, Measured, by_turns, measure
 from seamlessalign import storage
 from seamlessalign.pipelines.corpus_stage import FEATURES, PAIRS_PER_SHARD, ROW_GROUP
 from seamlessalign.pipelines.exports.choice import Rule
+from seamlessalign.pipelines.exports.dividing import STRADDLING
 from seamlessalign.pipelines.exports.export_folder import ExportFolder
 from seamlessalign.pipelines.exports.hanging_together import Graph
-from seamlessalign.pipelines.exports.plan import STRADDLING, Asked, Plan, make_plan
+from seamlessalign.pipelines.exports.plan import Asked, Plan, make_plan
 from seamlessalign.pipelines.exports.splits import parse_shares, recording_numbers, text_numbers
 from seamlessalign.pipelines.folder import RunFolder, shard_name
 from seamlessalign.pipelines.run_tables import RunTables
