@@ -31,7 +31,7 @@ _TRIED_SIZES = (0.0, 0.25, 1.0)  # of clusters, as shares of the smallest set
 _TRIED_ROOMS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # how much of recordings is held out, as a multiple of what is asked
 _TRIED_PARTS = (1.0, 0.6, 0.3)  # how much of what is asked texts are given up elsewhere for; less where it is dear
 _DEAR = 0.2  # what is wrong with splits from which on smaller held-out sets are tried
-_BETTER = 0.2  # of it, by which a way must do better than those tried before: a few pairs more shall not change it
+_BETTER = 0.2  # of what is wrong, by which a way must do better than those tried before, and a tenth of this beside it
 _ROUNDS = 4  # in which sizes are fitted to what is not left out
 
 
@@ -119,8 +119,11 @@ def break_up(graph: Graph, is_text: npt.NDArray[np.bool_], weight: Weights, whol
 
     is_text: (num_vertices,); weight: of pairs; whole: splits of vertices by whole components.
     """
+    total = float(weight.sum())
+    best, least = None, aim.cost(_kept(graph, weight, whole, aim), total)
+    if not aim.held_out or not _is_better(0.0, least):
+        return None
     work = _Work(graph, is_text, weight, aim)
-    best, least = None, aim.cost(work.kept(whole), work.total)
     clusters = [work.clusters(size) for size in _TRIED_SIZES]
     for part in _TRIED_PARTS:
         if least <= _DEAR:
@@ -129,8 +132,8 @@ def break_up(graph: Graph, is_text: npt.NDArray[np.bool_], weight: Weights, whol
             last = np.inf
             for times in _TRIED_ROOMS:
                 tried = work.tried(cluster, times, part)
-                cost = aim.cost(work.kept(tried), work.total)
-                if cost < least * (1 - _BETTER) - 0.02:
+                cost = aim.cost(_kept(graph, weight, tried, aim), total)
+                if _is_better(cost, least):
                     best, least = tried, cost
                 if cost > last + 0.05:
                     break  # more recordings only lose more
@@ -138,11 +141,22 @@ def break_up(graph: Graph, is_text: npt.NDArray[np.bool_], weight: Weights, whol
     return best
 
 
+def _is_better(cost: float, least: float) -> bool:
+    """Whether a way is so much better than another that a few pairs more would not change it."""
+    return cost < least * (1 - _BETTER) - _BETTER / 10
+
+
+def _kept(graph: Graph, weight: Weights, split: Splits, aim: Aim) -> Weights:
+    """The weight of each split without pairs that straddle. split: of vertices."""
+    src, tgt = split[graph.src], split[graph.tgt]
+    return sums(src[src == tgt], weight[src == tgt], len(aim.shares))
+
+
 class _Work:
     """A graph to be broken up. Recordings are anchors, texts follow them; what is small enough stays as it is."""
 
     def __init__(self, graph: Graph, is_text: npt.NDArray[np.bool_], weight: Weights, aim: Aim) -> None:
-        self._graph, self._weight, self._aim = graph, weight, aim
+        self._graph, self._aim = graph, aim
         self.total = float(weight.sum())
         self._targets = aim.shares * self.total
         self._smallest = float(self._targets.min())
@@ -176,11 +190,6 @@ class _Work:
         halves = np.concatenate([self._of_text, self._of_tie / 2, self._of_tie / 2])
         self._sizes = sums(ends, halves, len(self._anchors))
         self._pairs = np.bincount(ends, minlength=len(self._anchors)).astype(np.float64)  # of each anchor
-
-    def kept(self, split: Splits) -> Weights:
-        """The weight of each split without pairs that straddle. split: of vertices."""
-        src, tgt = split[self._graph.src], split[self._graph.tgt]
-        return sums(src[src == tgt], self._weight[src == tgt], len(self._aim.shares))
 
     def clusters(self, size: float) -> Indices:
         """Of each anchor, one that stands for its cluster, (num_anchors,)."""
