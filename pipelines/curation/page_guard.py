@@ -8,6 +8,7 @@ the very host and port that is asked.
 """
 
 import hmac
+import secrets
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
@@ -40,6 +41,13 @@ class PageGuard:
 
     def __init__(self, app: "ASGIApp", key: str, port: int = 0) -> None:
         self._app, self._key, self._cookie = app, key, f"seamlessalign-{port}"
+        self._once: set[str] = set()
+
+    def key_for_once(self) -> str:
+        """A key that opens one time: for a browser that is started, whose command line others can read."""
+        key = secrets.token_urlsafe(16)
+        self._once.add(key)
+        return key
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -52,7 +60,8 @@ class PageGuard:
             await _refuse(scope, send, 421, "This page answers to 127.0.0.1 and localhost only.")
         elif any(origin.lower() != f"http://{hosts[0].strip().lower()}" for origin in origins):
             await _refuse(scope, send, 403, "This page answers to itself only, not to other pages.")
-        elif self._is_key(given) and scope["type"] == "http" and scope["path"] == "/" and scope["method"] == "GET":
+        elif _is_front(scope) and (self._is_key(given) or given in self._once):
+            self._once.discard(given)
             await self._without_key(scope, send)
         elif self._is_key(given):
             await self._app(scope, receive, self._with_headers(send, cookie=True))
@@ -99,6 +108,10 @@ class PageGuard:
             await send(message)
 
         return sending
+
+
+def _is_front(scope: "Scope") -> bool:
+    return bool(scope["type"] == "http" and scope["path"] == "/" and scope["method"] == "GET")
 
 
 def is_own_host(hosts: Iterable[str]) -> bool:

@@ -3,9 +3,11 @@
 import contextlib
 import errno
 import logging
+import os
 import secrets
 import signal
 import socket
+import sys
 import threading
 import webbrowser
 from collections.abc import Callable
@@ -72,25 +74,32 @@ def serve(
         set_served(served)
         counting = _warm(served)
         key = secrets.token_urlsafe(16)
+        guard = _application(served, key, port)
         server = uvicorn.Server(
             uvicorn.Config(
-                _application(served, key, port),
+                guard,
                 log_level="error",
                 access_log=False,
                 timeout_graceful_shutdown=1,
                 ws_max_size=2**24,
             )
         )
-        address = f"http://{ADDRESS}:{port}/?{KEY_NAME}={key}"
-        say(f"{root}{' (read only)' if read_only else ''}: {address}")
-        if open_browser:
-            webbrowser.open(address)
+        address = f"http://{ADDRESS}:{port}/?{KEY_NAME}="
+        say(f"{root}{' (read only)' if read_only else ''}: {address}{key}")
+        if open_browser and _has_screen():
+            asked = address + guard.key_for_once()
+            threading.Thread(target=webbrowser.open, args=(asked,), daemon=True).start()  # some return when they end
         # the server ends at either signal, gives back the handler that was there, and raises the signal again
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listening])
         counting.join()  # a thread that is inside of DuckDB when Python ends brings it down
     return 0
+
+
+def _has_screen() -> bool:
+    """Whether a browser has where to show a page: one in the terminal would only be in the way."""
+    return sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))
 
 
 def _application(served: "Served", key: str, port: int) -> PageGuard:

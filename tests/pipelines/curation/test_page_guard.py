@@ -27,6 +27,7 @@ def ask(
     kind: str = "http",
     more: Any = (),
     path: str = "/",
+    guard: PageGuard | None = None,
 ) -> list[dict[str, Any]]:
     """What the guarded page sends back."""
     headers = [(b"Host", host.encode())] if host is not None else []
@@ -37,7 +38,7 @@ def ask(
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    asyncio.run(PageGuard(_page, KEY, 8501)(scope, None, send))  # type: ignore[arg-type]
+    asyncio.run((guard or PageGuard(_page, KEY, 8501))(scope, None, send))  # type: ignore[arg-type]
     return sent
 
 
@@ -75,6 +76,19 @@ def test_the_key_opens_and_is_kept_as_a_cookie() -> None:
     assert [name for name, _ in start["headers"]].count(b"x-frame-options") == 1
     start, _ = ask(cookie=f"other=1; seamlessalign-8501={KEY}")
     assert start["status"] == 200 and b"set-cookie" not in dict(start["headers"])
+
+
+def test_a_key_for_once_opens_once() -> None:
+    guard = PageGuard(_page, KEY, 8501)
+    once, other = guard.key_for_once(), guard.key_for_once()
+    for query, status in (("look=list&key=" + once, 303), ("key=" + once, 403), ("key=" + other, 303), ("key=", 403)):
+        start, _ = ask(query, guard=guard)
+        assert start["status"] == status
+        if status == 303:  # and the cookie has the key itself
+            assert dict(start["headers"])[b"set-cookie"].startswith(f"seamlessalign-8501={KEY};".encode())
+    once = guard.key_for_once()
+    assert ask("key=" + once, guard=guard, path="/_stcore/health")[0]["status"] == 403
+    assert ask("key=" + once, guard=guard, kind="websocket") == [{"type": "websocket.close", "code": 1008}]
 
 
 @pytest.mark.parametrize("query", ["", "key=", "key=wrong", f"kez={KEY}", f"key={KEY[:-1]}", "key=%ff"])

@@ -1,6 +1,7 @@
 """The page's server: how it is started and ended, and what is told where it cannot be."""
 
 import contextlib
+import http.client
 import shutil
 import signal
 import socket
@@ -143,3 +144,30 @@ def test_whether_a_run_is_finished_is_known(run: FakeRun, tmp_path: Path) -> Non
         with contextlib.closing(Served(str(root))) as served:
             assert served.unfinished == state
         (root / "ledger.parquet").unlink(missing_ok=True)
+
+
+@pytest.mark.slow
+def test_a_browser_that_is_started_gets_a_key_for_once(run: FakeRun, tmp_path: Path) -> None:
+    """Its command line is seen by all users of the machine; and the server does not wait until it ends."""
+    opened, browser = tmp_path / "opened", tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {opened}.new\nmv {opened}.new {opened}\nsleep 60\n')
+    browser.chmod(0o755)
+    variables = environment() | {"BROWSER": f"{browser} %s"}
+    words = command("curate", run.root, "--port", "0")
+    process = subprocess.Popen(words, cwd=HOUSE, env=variables, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    base, key = process.stdout.readline().strip().rsplit("http://", 1)[1].split("/?key=")
+    deadline = time.monotonic() + 30
+    while not opened.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    given = opened.read_text().removeprefix(f"http://{base}")
+    assert given.startswith("/?key=") and key not in given
+    for status in (303, 403):
+        asking = http.client.HTTPConnection(base, timeout=30)
+        asking.request("GET", given)
+        answer = asking.getresponse()
+        assert answer.status == status and (key in (answer.headers["set-cookie"] or "")) == (status == 303)
+        asking.close()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
