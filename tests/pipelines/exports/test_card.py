@@ -115,6 +115,13 @@ def test_what_people_said_is_told_with_an_interval(exported: Path) -> None:
     assert row[0] == "eng-frA" and row[4] == "11, 1, 0" and 0 <= low < float(row[2]) < high <= 1
 
 
+def test_what_people_said_above_a_margin_says_nothing_of_another_cut(run: MadeRun, tmp_path: Path) -> None:
+    options = ["--direction", "eng-frA", "--min-precision", "0.9", "--workers", "1"]
+    assert cli.main(["export", str(run.root), "--to", str(tmp_path / "to"), *options]) == 0
+    text = (tmp_path / "to" / "README.md").read_text()
+    assert "estimated precision of each pair at least 0.9" in text and "People listened" not in text
+
+
 def test_limits_are_facts_of_the_run(exported: Path) -> None:
     text = (exported / "README.md").read_text()
     known = text[text.index("## Known limits") : text.index("## How it was made")]
@@ -181,9 +188,9 @@ def test_each_limit_is_told_where_it_holds() -> None:
 
 
 def test_text_from_data_is_no_markup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    licences = ("---\n- x: [y\n---", "<img src=x onerror=alert(1)>", "```\n# big | `[a](b)`", "<!-- \u202e -->")
+    licences = ("---\n- x: [y\n--- <!-- \u202e -->", "<img src=x onerror=alert(1)>\n```\n# big | `[a](b)`") * 2
     monkeypatch.setattr(made_run, "LICENSES", licences)
-    made = make_run(tmp_path / "hostile", recordings=4)
+    made = make_run(tmp_path / "hostile", recordings=2)
     title = "<script>x</script> | [a](b) `c` ---\n---\nlicense: mit\n---\n" + "word --- " * 30
     config = yaml.safe_load((made.root / "run.yaml").read_text()) | {"name": title}
     config["speech"]["lid"] = {"model": "`<b>`| _x_"}
@@ -199,7 +206,8 @@ def test_text_from_data_is_no_markup(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not {block.type for block in blocks} & {"html_block", "hr", "code_block"}
     assert sum(block.tag == "h1" for block in blocks if block.type == "heading_open") == 1
     said = {token.content for token in inside}
-    assert {"--- - x: [y ---", licences[1], "''' # big ¦ '[a](b)'", "<!--   -->", "'<b>'¦ _x_"} <= said
+    img = "<img src=x onerror=alert(1)> ''' # big ¦ '[a](b)'"
+    assert {"--- - x: [y --- <!--   -->", img, "'<b>'¦ _x_"} <= said
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def _seconds(pair: dict[str, Any]) -> float:
 
 
 def test_a_text_is_taken_so_often_and_what_the_run_kept_comes_first(tmp_path: Path) -> None:
-    made = make_run(tmp_path, recordings=3, shared_texts=True, mining={"filters": {"max_pairs_per_text": 1}})
+    made = make_run(tmp_path, recordings=2, shared_texts=True, mining={"filters": {"max_pairs_per_text": 1}})
     _with_a_low_margin(made)
     chosen, counts = _chosen(made, Rule(threshold=1.0), "eng-frA", tmp_path)
     kept = made.kept("eng-frA")
@@ -132,9 +132,9 @@ def test_a_text_is_taken_so_often_and_what_the_run_kept_comes_first(tmp_path: Pa
 
 
 def test_hours_of_the_run_are_those_that_it_kept_before_any_other(tmp_path: Path) -> None:
-    made = make_run(tmp_path / "first", recordings=2)
+    made = make_run(tmp_path / "first", recordings=1)
     hours = (sum(map(_seconds, made.kept("eng-frA"))) + 2.5) / 3600  # room for one more
-    made = make_run(tmp_path / "second", recordings=2, mining={"filters": {"max_hours": hours}})
+    made = make_run(tmp_path / "second", recordings=1, mining={"filters": {"max_hours": hours}})
     _with_a_low_margin(made)
     chosen, counts = _chosen(made, Rule(threshold=1.0), "eng-frA", tmp_path)
     kept = _ids(made.kept("eng-frA"))
