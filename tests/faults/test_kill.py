@@ -52,7 +52,7 @@ class Started:
     def workers(self) -> list[int]:
         """Ids of the driver's worker processes, without the tracker that the standard library starts."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+        return [int(child) for child in children if b"spawn_main" in _command_line(child)]
 
     def wait_for_workers(self, number: int) -> list[int]:
         """Come back as soon as so many workers are there, which may not be ready yet; returns their ids."""
@@ -158,9 +158,14 @@ def test_one_worker_killed(whole: SmallRun, tmp_path: Path) -> None:
     _with_recordings_to_do(whole, folder)
     with _started(whole.config, folder, "resources.workers=2") as started:
         started.wait_for_workers(2)
-        started.wait_for("a shard in hand", lambda folder: _busy(folder, started.workers()) is not None)
-        first = _busy(folder, started.workers())
-        assert first is not None
+        busy: list[int] = []  # as it was seen once: a shard may be done when it is looked for again
+
+        def in_hand(folder: Path) -> bool:
+            busy.extend(_busy(folder, started.workers()))
+            return bool(busy)
+
+        started.wait_for("a shard in hand", in_hand)
+        first = busy[0]
         os.kill(first, signal.SIGKILL)
         (other,) = set(started.workers()) - {first}
         started.wait_for("a new worker", lambda _: len(set(started.workers()) - {first}) == 2)
@@ -231,14 +236,19 @@ def test_ctrl_c(whole: SmallRun, tmp_path: Path) -> None:
     _finish(whole, folder)
 
 
-def _busy(folder: Path, workers: list[int]) -> int | None:
-    """A worker that has begun a shard of speech and not ended it."""
+def _command_line(process: str) -> bytes:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):  # it has gone since it was listed
+        return b""
+
+
+def _busy(folder: Path, workers: list[int]) -> list[int]:
+    """Workers that have begun a shard of speech and not ended it."""
     run = RunFolder(str(folder))
-    for file in (folder / "logs" / "speech").glob("part-*.jsonl"):
-        events = read_log(run, "speech", file.stem)
-        if events and events[-1]["event"] == "begun" and events[-1]["process"] in workers:
-            return int(events[-1]["process"])
-    return None
+    logs = [read_log(run, "speech", file.stem) for file in (folder / "logs" / "speech").glob("part-*.jsonl")]
+    last = [events[-1] for events in logs if events]
+    return [int(event["process"]) for event in last if event["event"] == "begun" and event["process"] in workers]
 
 
 def _all_gone(processes: list[int], seconds: float = 5.0) -> None:
