@@ -107,6 +107,8 @@ def test_what_only_repeats_itself_is_near_to_nothing(text: str, known: str) -> N
 
 
 def test_seventeen_parts_are_enough_and_sixteen_are_not() -> None:
+    half = "八点在车站abcde"
+    assert _near(half, f"明天{half}吧") and not _near(f"{half[1:]}f", f"明天{half}f吧")
     text = "the committee will meet"
     assert _near(text[:20], f"{text} again") and not _near(text[:19], f"{text} again")
     assert _near("八点在车站见面然后一", "明天早上八点在车站见面然后一起") and not _near(
