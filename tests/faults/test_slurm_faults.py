@@ -36,7 +36,7 @@ from tests.pipelines.small_corpus import (
 
 pytestmark = [pytest.mark.slow, pytest.mark.embedded]
 
-PATIENCE = 240.0  # seconds until a moment that does not come fails the test
+PATIENCE = 600.0  # seconds until a moment that does not come fails the test
 ASKS = {"cpus": 1, "memory_gb": 3, "minutes": 10, "parallel": 2}
 
 
