@@ -13,6 +13,7 @@ from seamlessalign.config import RunConfig, parse_config
 from seamlessalign.errors import InputError, StorageError
 from seamlessalign.pipelines.driver import JobResult
 from seamlessalign.pipelines.folder import RunFolder, run_below
+from seamlessalign.pipelines.report_numbers import refuse_rebuilt
 from seamlessalign.pipelines.run import choose_again
 from seamlessalign.typed_config import parse_written_yaml
 
@@ -34,6 +35,7 @@ def refilter(
     it, but a rule takes the place of another. Raises InputError where the folder is no finished run or nothing is
     given, ConfigError for values that cannot be.
     """
+    refuse_rebuilt(root)
     config = read_config(root)
     given = {"threshold": threshold, "min_precision": min_precision, "fdr": fdr}
     rules = {name: value for name, value in given.items() if value is not None}

@@ -5,6 +5,7 @@ A folder may be half finished: a table that is missing is `None` here, and the p
 
 import json
 import math
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -164,6 +165,15 @@ def _kept_nothing(directions: list[DirectionNumbers] | None) -> bool:
 def is_rebuilt(config: Mapping[str, Any]) -> bool:
     """Whether a folder's `run.yaml` is that of a corpus rebuilt from published metadata, which mined nothing."""
     return "metadata" in config and "speech" not in config
+
+
+def refuse_rebuilt(run_dir: str) -> None:
+    """Raises InputError where a folder has such a corpus, for what needs a run that mined; StorageError."""
+    if is_rebuilt(written_config(run_dir) or {}):
+        raise InputError(
+            f"{run_dir}: was rebuilt from metadata, so that nothing was mined here; "
+            f"`seamlessalign export {shlex.quote(run_dir)} --threshold M` chooses by the published score"
+        )
 
 
 def parts_of(run_dir: str, table: str) -> dict[str, list[str]]:

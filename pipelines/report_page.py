@@ -227,10 +227,14 @@ def _funnel(numbers: RunNumbers, stages: dict[str, _Stage]) -> list[Markup]:
                 tag("p", f"{name}: rows or hours do not add up in {len(unbalanced)} shard(s): {listed}", class_="bad")
             )
     about = (
-        "✓: in every shard, what went in equals what was kept plus what was dropped, in rows and in samples. A span is "
-        "a stretch of speech that may be a sentence; spans overlap, so that they have more hours than the speech they "
-        "are made of. A pair has the hours of its first side that is audio."
+        "✓: in every shard, what went in equals what was kept plus what was dropped, in rows and in samples. A pair "
+        "has the hours of its first side that is audio."
     )
+    if "segments" in stages:
+        about += (
+            " A span is a stretch of speech that may be a sentence; spans overlap, so that they have more hours than "
+            "the speech they are made of."
+        )
     if "decoys" in stages:
         about += " Decoys are sentences that no recording says, by which precision is estimated."
     head = ("", "in", "kept", "share", "hours in", "hours kept", "balance")

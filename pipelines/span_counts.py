@@ -17,6 +17,7 @@ from seamlessalign import storage
 from seamlessalign.config import RunConfig, SpansConfig, VadConfig, parse_config
 from seamlessalign.errors import InputError
 from seamlessalign.pipelines.folder import RunFolder, run_below
+from seamlessalign.pipelines.report_numbers import refuse_rebuilt
 from seamlessalign.pipelines.span_picture import span_picture
 from seamlessalign.rows import SAMPLE_RATE
 from seamlessalign.segmentation.kept_scores import to_scores
@@ -83,6 +84,7 @@ def configured(run_dir: str, overrides: Sequence[str]) -> RunConfig:
     uri = RunFolder(run_dir).config
     if not storage.exists(uri):
         raise InputError(f"{run_dir}: is not the folder of a run: it has no run.yaml{run_below(run_dir)}")
+    refuse_rebuilt(run_dir)
     raw = parse_written_yaml(storage.read_bytes(uri))
     raw.pop("digest", None)
     for override in overrides:

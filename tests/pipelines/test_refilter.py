@@ -74,8 +74,11 @@ def test_hours(folder: Path) -> None:
 
 def test_what_cannot_be_chosen_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     before = hashes(folder)
+    (tmp_path / "rebuilt").mkdir()
+    (tmp_path / "rebuilt" / "run.yaml").write_text("metadata: [lines.tsv.gz]\ndigest: abc\n")
     for arguments, told in (
         ([str(folder)], "nothing to choose by"),
+        ([str(tmp_path / "rebuilt"), "--threshold", "1.2"], "rebuilt: was rebuilt from metadata"),
         ([str(folder), "--min-precision", "2"], "mining.min_precision: input should be less than 1, not 2"),
         ([str(folder), "--threshold", "nan"], "mining.threshold"),
         ([str(tmp_path / "none"), "--fdr", "0.1"], "is not the folder of a run"),

@@ -108,6 +108,9 @@ class TestRun:
         (tmp_path / "run.yaml").write_bytes((kept.folder / "run.yaml").read_bytes())
         assert cli.main(["spans", str(tmp_path)]) == 2
         assert "speech.vad.keep_probabilities=true" in capsys.readouterr().err
+        (tmp_path / "run.yaml").write_text("metadata: [lines.tsv.gz]\n")
+        assert cli.main(["spans", str(tmp_path)]) == 2
+        assert "was rebuilt from metadata" in capsys.readouterr().err
         assert cli.main(["spans", str(tmp_path / "none")]) == 2
         assert "is not the folder of a run" in capsys.readouterr().err
 
