@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -41,6 +42,9 @@ class RunTables:
             told = run_below(root) or "; is it a run's folder?"
             raise InputError(f"{root}: has none of the tables of a run ({', '.join(TABLES)}){told}")
         self._lock = threading.Lock()
+        self._ended = threading.Condition()  # told whenever a question has its answer
+        self._asked: list[Any] = []  # cursors of those that have none yet
+        self._is_ending = False
         self._remote: dict[str, Any] = {}
         options: dict[str, Any] = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
         self._connection = duckdb.connect(config=options | ({"threads": threads} if threads else {}))
@@ -89,9 +93,7 @@ class RunTables:
 
         beside: further tables that the query may name.
         """
-        with self._telling(query), self.cursor() as cursor:
-            for name, table in (beside or {}).items():
-                cursor.register(name, table)
+        with self._telling(query), self._asking(beside) as cursor:
             found: pa.Table = cursor.sql(query, params=parameters).to_arrow_table()
         return found
 
@@ -106,9 +108,7 @@ class RunTables:
 
         beside: further relations that it may name.
         """
-        with self._telling(query), self.cursor() as cursor:
-            for name, table in (beside or {}).items():
-                cursor.register(name, table)
+        with self._telling(query), self._asking(beside) as cursor:
             yield from cursor.sql(query, params=parameters).to_arrow_reader(rows)
 
     def keep(self, name: str, table: pa.Table) -> None:
@@ -125,11 +125,47 @@ class RunTables:
         """Let go of the files."""
         self._connection.close()
 
+    def interrupt(self, seconds: float) -> bool:
+        """End what is being asked and let nothing be asked any more, which raises StorageError there.
+
+        Returns whether all of it has ended within so many seconds: a thread that is inside of DuckDB when Python ends
+        brings it down.
+        """
+        deadline = time.monotonic() + seconds
+        with self._ended:
+            self._is_ending = True
+            while self._asked:
+                for cursor in self._asked:
+                    cursor.interrupt()
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self._ended.wait(min(left, 0.05))  # again: an interruption before a query begins is none
+        return True
+
     def __enter__(self) -> "RunTables":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @contextmanager
+    def _asking(self, beside: Mapping[str, Any] | None) -> Iterator[Any]:
+        """A cursor to ask, with further tables, which `interrupt` knows of."""
+        with self._ended:
+            if self._is_ending:
+                raise StorageError(f"{self.root}: is not asked any more: this process ends")
+            cursor = self.cursor()
+            self._asked.append(cursor)
+        try:
+            for name, table in (beside or {}).items():
+                cursor.register(name, table)
+            yield cursor
+        finally:
+            with self._ended:
+                self._asked.remove(cursor)
+                self._ended.notify_all()
+            cursor.close()
 
     @contextmanager
     def _telling(self, query: str = "") -> Iterator[None]:
@@ -138,6 +174,8 @@ class RunTables:
         try:
             yield
         except (duckdb.Error, pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            if self._is_ending:
+                raise StorageError(f"{self.root}: is not asked any more: this process ends") from error
             of_files = (duckdb.IOException, duckdb.InvalidInputException, duckdb.PermissionException)
             if isinstance(error, duckdb.Error) and not isinstance(error, of_files) and type(error) is not duckdb.Error:
                 raise  # what damage inside of a page is has no kind of its own

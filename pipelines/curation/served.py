@@ -19,6 +19,7 @@ from seamlessalign.pipelines.status import unfinished
 
 T = TypeVar("T")
 _RECENT = 300
+_END_SECONDS = 3.0  # that questions to the tables have to end in
 _SPAN = ("uri", "start", "end")
 
 
@@ -104,10 +105,15 @@ class Served:
                     found.popitem(last=False)
         return answer
 
+    def interrupt(self) -> None:
+        """End what pages ask of the tables, and let them ask no more."""
+        self.tables.interrupt(_END_SECONDS)
+
     def close(self) -> None:
         """End what runs and let go of the files; where a page still asks for something, they go with the process."""
         import duckdb
 
+        self.interrupt()
         self.exports.stop()
         with contextlib.suppress(duckdb.Error):
             self.tables.close()

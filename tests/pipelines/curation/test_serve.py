@@ -73,24 +73,27 @@ def test_the_program_tells_it_in_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2 and "is it a run's folder" in complaint(done.stderr)
 
 
-def test_it_can_be_closed_while_something_is_asked(run: FakeRun) -> None:
-    import duckdb
-
+def test_what_is_asked_ends_with_it(run: FakeRun) -> None:
     served = Served(run.root)
-    begun = threading.Event()
+    told: list[str] = []
 
-    def ask() -> None:
-        begun.set()
-        with contextlib.suppress(duckdb.Error):
-            served.tables.ask("select count(*) from pairs a, pairs b, pairs c, pairs d")
+    def ask(query: str) -> None:
+        try:
+            served.tables.ask(query)
+        except StorageError as error:
+            told.append(str(error))
 
-    asking = threading.Thread(target=ask)
-    asking.start()
-    begun.wait(10)
+    endless = "select count(*) from range(10000000000000) a, range(10000000) b where a.range * b.range % 7 = 3"
+    asking = [threading.Thread(target=ask, args=(endless,)) for _ in range(2)]
+    for thread in asking:
+        thread.start()
     time.sleep(0.1)
     served.close()
-    asking.join(20)
-    assert not asking.is_alive()
+    for thread in asking:
+        thread.join(5)
+        assert not thread.is_alive()
+    ask("select 1")
+    assert told == [f"{run.root}: is not asked any more: this process ends"] * 3
 
 
 @pytest.mark.slow
