@@ -42,7 +42,21 @@ part()
 _DRAWN = f"{METRICS}.length === 4 && !!document.querySelector('[data-testid=stSlider] input')"
 _CARD = "!!document.querySelector('.card')"
 _REST = 1.0  # seconds until a page that was drawn is at rest
+_UNPACKED = 30.0  # seconds until all columns are unpacked
 _FILTERS = [{"column": "src_text", "op": "contains", "value": "kato"}]
+_WITH_A_WORD = f"cut.eng-frA={json.dumps({'filters': _FILTERS})}"
+_WORDS = ("rine", "sumo", "lave", "dior", "enti", "toka", "neri", "mosu", "vela", "ordi", "tien", "suka", "kari")
+_CARD_TEXT = "document.querySelector('.card').innerText"
+_WORD_BOX, _ORDER_BOX, _FILTER_BOX = (
+    f"document.querySelector(\"input[aria-label*='{label}']\")"
+    for label in ("contains", "In the order", "Add a filter")
+)
+_ORDERS = ("src_chars", "tgt_seconds", "tgt_uri", "disagreement", "a random sample of all")
+_CHANGES = {  # column → the box of its filter, and what is written there
+    "cosine": ("document.querySelector('input[aria-label=\"at least\"]')", "0.55"),
+    "src_chars": ("[...document.querySelectorAll('input[aria-label=\"at least\"]')].at(-1)", "40"),
+    "tgt_source": ("document.querySelector('input[aria-label*=\"one of\"]')", "radio"),
+}
 
 
 class Wait(NamedTuple):
@@ -79,44 +93,112 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def measure(root: str, folder: Path, repeats: int) -> Iterator[Wait]:
     """What each thing takes. Marks are made, so the run's folder is written to."""
-    with curating(root) as address, _smallest(folder) as smallest, browser(folder / "profile") as page:
-        base = address.partition("/?")[0]
+    with _smallest(folder) as smallest, browser(folder / "profile") as page:
+        slid, pressed, opened = _of_smallest(page, smallest, repeats)
+        words = iter(_WORDS)
 
-        def opening(query: str) -> Callable[[], Took]:
-            return lambda: _timed(page, lambda: page.open(f"{base}/?{query}"), f"{_DRAWN} && {_CARD}")
+        def first(address: str) -> Took:
+            page.call("Network.clearBrowserCache")
+            return _timed(page, lambda: page.open(address), f"{_DRAWN} && {_CARD}", rest=0)
 
-        def opening_smallest() -> Took:
+        def smallest_first() -> Took:
+            page.call("Network.clearBrowserCache")
             return _timed(page, lambda: page.open(smallest), _DRAWN)
 
-        first = _timed(page, lambda: page.open(address), f"{_DRAWN} && {_CARD}")
-        yield Wait("first view of a server that was just started", first, opening_smallest())
-        peer = _median(opening_smallest, repeats)
-        yield Wait("view", _median(opening("look=mark"), repeats), peer)
-        for name, query in (
-            ("view in order of cosine", "order=cosine"),
-            ("view in order of disagreement", "order=disagreement"),
-            ("view of a random sample at the threshold", "order=random_near"),
-            ("view of a random sample of the chosen", "order=random_above"),
-            ("view of the last ones of all candidates", "scope=all&descending=no"),
-            ("view of the table, from pair 100,000", "look=table&at=100000"),
-            ("view with a word that texts must have", f"cut.eng-frA={json.dumps({'filters': _FILTERS})}"),
-        ):
-            yield Wait(name, _median(opening(query), repeats), peer)
+        with curating(root) as address:
+            yield Wait("first view of a run that was never opened", first(address), smallest_first())
+            page.open(_address(address, _WITH_A_WORD))
+            yield Wait("a new word at once, while columns are being unpacked", _wording(page, next(words)), pressed)
+            time.sleep(_UNPACKED)
+            yield from _views(page, address.partition("/?")[0], repeats, opened)
+            yield from _steps(page, address.partition("/?")[0], repeats, pressed, slid)
+        with curating(root) as address:
+            yield Wait("first view of a server that was just started", first(address), smallest_first())
+            page.open(_address(address, _WITH_A_WORD))
+            yield Wait("a new word at once", _wording(page, next(words)), pressed)
+            yield Wait("a new word", _median(lambda: _wording(page, next(words)), repeats), pressed)
+            page.open(_address(address, "look=mark"))
+            for order in _ORDERS:
+                yield Wait(f"in the order of {order} for the first time", _ordering(page, order), pressed)
+            page.open(_address(address, "look=mark"))
+            for column, change in _CHANGES.items():
+                yield Wait(f"a filter of {column} for the first time", _filtering(page, column, *change), pressed)
 
-        page.open(smallest)
-        page.wait_for(_DRAWN)
-        slid = _median(lambda: _sliding(page), repeats)
-        pressed = _median(lambda: _pressing(page, "j", f"{METRICS}[0]"), repeats)
-        page.open(f"{base}/?look=mark")
-        page.wait_for(f"{_DRAWN} && {_CARD}")
-        time.sleep(_REST)
-        yield Wait("next pair", _median(lambda: _pressing(page, "j", PAIR), repeats), pressed)
-        yield Wait("mark a pair", _median(lambda: _pressing(page, "y", PAIR), repeats), pressed)
-        yield Wait("move the threshold", _median(lambda: _sliding(page), repeats), slid)
-        page.open(f"{base}/?order=random_above")
-        page.wait_for(f"{_DRAWN} && {_CARD}")
-        time.sleep(_REST)
-        yield Wait("mark a pair of a random sample", _median(lambda: _pressing(page, "y", PAIR), repeats), pressed)
+
+def _address(base: str, query: str) -> str:
+    return f"{base.partition('/?')[0]}/?{query}"
+
+
+def _of_smallest(page: Browser, address: str, repeats: int) -> tuple[Took, Took, Took]:
+    """Its slider moved, its button pressed, and it opened."""
+    opened = _median(lambda: _timed(page, lambda: page.open(address), _DRAWN), repeats)
+    slid = _median(lambda: _sliding(page), repeats)
+    return slid, _median(lambda: _pressing(page, "j", f"{METRICS}[0]"), repeats), opened
+
+
+def _views(page: Browser, base: str, repeats: int, peer: Took) -> Iterator[Wait]:
+    def opening(query: str) -> Callable[[], Took]:
+        return lambda: _timed(page, lambda: page.open(f"{base}/?{query}"), f"{_DRAWN} && {_CARD}")
+
+    for name, query in (
+        ("view", "look=mark"),
+        ("view in order of cosine", "order=cosine"),
+        ("view in order of disagreement", "order=disagreement"),
+        ("view of a random sample at the threshold", "order=random_near"),
+        ("view of a random sample of the chosen", "order=random_above"),
+        ("view of the last ones of all candidates", "scope=all&descending=no"),
+        ("view of the table, from pair 100,000", "look=table&at=100000"),
+        ("view with a word that texts must have", _WITH_A_WORD),
+    ):
+        yield Wait(name, _median(opening(query), repeats), peer)
+
+
+def _steps(page: Browser, base: str, repeats: int, pressed: Took, slid: Took) -> Iterator[Wait]:
+    page.open(f"{base}/?look=mark")
+    page.wait_for(f"{_DRAWN} && {_CARD}")
+    time.sleep(_REST)
+    yield Wait("next pair", _median(lambda: _pressing(page, "j", PAIR), repeats), pressed)
+    yield Wait("mark a pair", _median(lambda: _pressing(page, "y", PAIR), repeats), pressed)
+    yield Wait("move the threshold", _median(lambda: _sliding(page), repeats), slid)
+    page.open(f"{base}/?order=random_above")
+    page.wait_for(f"{_DRAWN} && {_CARD}")
+    time.sleep(_REST)
+    yield Wait("mark a pair of a random sample", _median(lambda: _pressing(page, "y", PAIR), repeats), pressed)
+
+
+def _wording(page: Browser, word: str) -> Took:
+    """Write another word that texts must have."""
+    _write(page, _WORD_BOX, word)
+    return _timed(page, lambda: page.press("Enter"), f"{_DRAWN} && {_CARD} && {_CARD_TEXT}.includes({word!r})")
+
+
+def _ordering(page: Browser, order: str) -> Took:
+    """Choose another order."""
+    page.wait_for(f"{_DRAWN} && {_CARD}")
+    time.sleep(_REST)
+    before = page.evaluate(PAIR)
+    _write(page, _ORDER_BOX, order)
+    return _timed(page, lambda: page.press("Enter"), f"{PAIR} && {PAIR} !== {before!r}")
+
+
+def _filtering(page: Browser, column: str, box: str, value: str) -> Took:
+    """Add a filter and set it; counted from when it is set."""
+    page.wait_for(f"{_DRAWN} && {_CARD}")
+    time.sleep(_REST)
+    _write(page, _FILTER_BOX, column)
+    page.press("Enter")
+    page.wait_for(f"!!({box})")
+    time.sleep(_REST)
+    before = page.evaluate(f"{METRICS}[0]")
+    _write(page, box, value)
+    return _timed(page, lambda: page.press("Enter"), f"{_DRAWN} && {METRICS}[0] !== {before!r} && {_CARD}")
+
+
+def _write(page: Browser, box: str, text: str) -> None:
+    page.click(box)
+    page.evaluate(f"({box}).select()")
+    page.type(text)
+    time.sleep(0.3)
 
 
 def _sliding(page: Browser) -> Took:
@@ -132,14 +214,14 @@ def _pressing(page: Browser, key: str, changes: str) -> Took:
     return _timed(page, lambda: page.press(key), f"{changes} && {changes} !== {before!r}")
 
 
-def _timed(page: Browser, do: Callable[[], object], until: str) -> Took:
+def _timed(page: Browser, do: Callable[[], object], until: str, rest: float = _REST) -> Took:
     """From the beginning of something until a condition of the page holds; then waits until it is at rest."""
     begun, worked = time.perf_counter(), _worked()
     do()
     page.wait_for(f"!!({until})", 120)
-    took = time.perf_counter() - begun
     page.wait_for("!document.querySelector('[data-stale=true]')", 120)
-    time.sleep(_REST)
+    took = time.perf_counter() - begun
+    time.sleep(rest)
     return Took(took, _worked() - worked)
 
 

@@ -113,6 +113,11 @@ class RunFolder:
         return storage.join(self.root, "state", "labels.lock")
 
     @property
+    def unpacked(self) -> str:
+        """Folder of what the curation page keeps unpacked, so that it answers sooner; it may be removed."""
+        return storage.join(self.root, "state", "unpacked")
+
+    @property
     def selections(self) -> str:
         """Folder of what curators chose."""
         return storage.join(self.root, "selections")

@@ -13,7 +13,7 @@ steps of each measure; within a step half of its pairs count as lower.
 
 import math
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -32,7 +32,11 @@ Kind = Literal["number", "category", "flag", "text"]
 
 KEYS = ("filename", "file_row_number")  # by which DuckDB finds a row again
 LABELS = "pair_labels"  # the table of labels: pair_id, label
+UNPACKED = "unpacked_pairs"  # the table of columns that were unpacked, which stands for `pairs`
+FOLDED = "_folded"  # behind the name of a column of texts: these in lower case
 _MEASURES = ("margin", "cosine")
+_RANKS = ("forward_rank", "backward_rank")
+_MOST_RANK = "MOST_RANK"  # stands in SQL for the direction's highest rank
 _SHARES = "shares_of_"
 _STEPS = 2000
 _FROM_RECORDINGS = ("lang_prob", "license", "source")
@@ -47,6 +51,7 @@ class PairColumn:
     kind: Kind  # a category has few values; a text any
     meaning: str  # for people
     sql: str = ""  # empty for a column of the table
+    reads: tuple[str, ...] = ()  # what it follows from of the columns that may be unpacked
     sides: tuple[str, ...] = ()  # whose recordings it needs
     type: pa.DataType = field(default_factory=pa.string)
 
@@ -66,7 +71,11 @@ class PairColumns:
         self.tables, self.direction = tables, direction
         self._steps: dict[str, tuple[float, float]] = {}  # of each measure: its lowest value, and how wide a step is
         self._lock = threading.Lock()
+        self._most_rank: int | None = None
         self.columns = {column.name: column for column in _columns(Direction.parse(direction), tables)}
+        self._unpacked = {
+            column.name: column for column in _columns(Direction.parse(direction), tables, "p.{side}_chars")
+        }
 
     def relation(self, needed: Iterable[str] = (), source: str = "pairs", carried: Iterable[str] = ()) -> str:
         """A relation in brackets with the columns of the table and those needed, to be put behind `from`.
@@ -76,8 +85,31 @@ class PairColumns:
         there is not.
         """
         wanted = [self[name] for name in dict.fromkeys(needed)]
-        derived = [f'{column.sql} as "{column.name}"' for column in wanted if column.is_derived]
         table = [f"p.{name}" for name in dict.fromkeys([*PAIRS.names, *self.keys, *carried])]
+        return f"{self._with_derived(wanted, table, source)} where p.direction = '{self.direction}')"
+
+    def unpacked_relation(self, needed: Iterable[str], there: Collection[str]) -> str:
+        """The same from a table `UNPACKED` beside the query, which has these columns of all pairs of the direction.
+
+        Of a side that is text there is no span. Further columns of the table than those there are not to be asked for.
+        """
+        wanted = [self._unpacked[name] for name in dict.fromkeys(needed) if self._unpacked[name].is_derived]
+        spans = [f"{side}_{end}" for side in ("src", "tgt") for end in ("start", "end")]
+        absent = [f"null::bigint as {name}" for name in spans if name not in there]
+        taken = [f"p.{name}" for name in there if name not in self._unpacked or not self._unpacked[name].is_derived]
+        return f"{self._with_derived(wanted, [*taken, *absent], UNPACKED)})"
+
+    def is_unpacked(self, filters: Sequence[Filter], needed: Iterable[str], there: Collection[str]) -> bool:
+        """Whether all that filters and these columns follow from is among the columns that were unpacked."""
+        self.check(filters)
+        names = [one.column for one in filters if not _is_folded(one, there)]
+        columns = [self[name] for name in (*names, *needed)]
+        read = {name for column in columns for name in column.reads or (column.name,)}
+        return read <= {*there}
+
+    def _with_derived(self, wanted: Sequence[PairColumn], table: Sequence[str], source: str) -> str:
+        """Columns of a table with those derived, and what these are joined with; the bracket stays open."""
+        derived = [f'{self._sql(column)} as "{column.name}"' for column in wanted if column.is_derived]
         joins = []
         for side in dict.fromkeys(side for column in wanted for side in column.sides):
             columns = ", ".join(f"any_value({name}) as {name}" for name in _FROM_RECORDINGS)
@@ -89,8 +121,15 @@ class PairColumns:
             joins += [self._shares_below(measure) for measure in _MEASURES]
         if any(column.name == "label" for column in wanted):
             joins.append(f"left join {LABELS} labelled on p.pair_id = labelled.pair_id")
-        where = f"where p.direction = '{self.direction}'"
-        return f"(select {', '.join([*table, *derived])} from {source} p {' '.join(joins)} {where})"
+        return f"(select {', '.join([*table, *derived])} from {source} p {' '.join(joins)}"
+
+    def _sql(self, column: PairColumn) -> str:
+        if _MOST_RANK not in column.sql:
+            return column.sql
+        with self._lock:
+            if self._most_rank is None:
+                self._most_rank = max(int((self.ends(rank) or (0, 0))[1]) for rank in _RANKS)
+        return column.sql.replace(_MOST_RANK, str(self._most_rank))
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -106,12 +145,22 @@ class PairColumns:
         condition, parameters = cut.clause()
         return f"{self.relation(one.column for one in cut.filters)} where {condition}", parameters
 
-    def passing(self, filters: Sequence[Filter], needed: Iterable[str] = ()) -> Clause:
-        """The same for all pairs that pass filters, whatever became of them, with further columns."""
+    def passing(
+        self, filters: Sequence[Filter], needed: Iterable[str] = (), there: Collection[str] | None = None
+    ) -> Clause:
+        """The same for all pairs that pass filters, whatever became of them, with further columns.
+
+        there: the columns of a table `UNPACKED` beside the query, which stands for `pairs` (`is_unpacked`).
+        """
         self.check(filters)
-        clauses = [one.clause() for one in filters]
+        if there is None:
+            clauses = [one.clause() for one in filters]
+            relation = self.relation([*(one.column for one in filters), *needed])
+        else:
+            clauses = [_folded_clause(one) if _is_folded(one, there) else one.clause() for one in filters]
+            names = [one.column for one in filters if not _is_folded(one, there)]
+            relation = self.unpacked_relation([*names, *needed], there)
         condition = " and ".join(f"({sql})" for sql, _ in clauses) or "true"
-        relation = self.relation([*(one.column for one in filters), *needed])
         return f"{relation} where {condition}", [value for _, values in clauses for value in values]
 
     def check(self, filters: Sequence[Filter]) -> None:
@@ -162,6 +211,15 @@ class PairColumns:
         return low, width, pa.table({"step": pa.array(np.arange(_STEPS), pa.int32()), "below": below})
 
 
+def _is_folded(one: Filter, there: Collection[str]) -> bool:
+    return one.op == "contains" and f"{one.column}{FOLDED}" in there
+
+
+def _folded_clause(one: Filter) -> Clause:
+    """What `Filter.clause` tells, of texts in lower case."""
+    return f'contains("{one.column}{FOLDED}", lower(?))', [one.value]
+
+
 def _told_ends(uri: str, column: str) -> list[Any]:
     """What the footer of a Parquet file tells of a column: the ends in each row group, None where it does not."""
     ends: list[Any] = []
@@ -177,45 +235,50 @@ def _told_ends(uri: str, column: str) -> list[Any]:
     return ends
 
 
-def _columns(direction: Direction, tables: RunTables) -> list[PairColumn]:
+def _columns(direction: Direction, tables: RunTables, length: str = "length(p.{side}_text)") -> list[PairColumn]:
+    """length: of the text of a `{side}`, in SQL."""
     sides = {"src": direction.src, "tgt": direction.tgt}
     speech = [name for name, side in sides.items() if side.is_audio]
     text = [name for name, side in sides.items() if not side.is_audio]
     columns = [_of_table(name, field) for name, field in zip(PAIRS.names, PAIRS, strict=True)]
     lengths = {side: f"((p.{side}_end - p.{side}_start) / {SAMPLE_RATE}.0)" for side in speech}
     number = pa.float64()
+    spans: dict[str, tuple[str, ...]] = {side: (f"{side}_start", f"{side}_end") for side in speech}
     columns += [
-        PairColumn(f"{side}_seconds", "number", f"length of the {side} speech", lengths[side], type=number)
+        PairColumn(f"{side}_seconds", "number", f"length of the {side} speech", lengths[side], spans[side], type=number)
         for side in speech
     ]
-    columns.append(
-        PairColumn("seconds", "number", "length of the first side of speech", lengths[speech[0]], type=number)
-    )
+    first, about = speech[0], "length of the first side of speech"
+    read: tuple[str, ...]
+    columns.append(PairColumn("seconds", "number", about, lengths[first], spans[first], type=number))
     for side in text:
-        chars = f"length(p.{side}_text)"
-        columns.append(PairColumn(f"{side}_chars", "number", "code points of the text", chars, type=pa.int64()))
+        name, chars = f"{side}_chars", length.format(side=side)
+        columns.append(PairColumn(name, "number", "code points of the text", chars, (name,), type=pa.int64()))
     if text:
-        rate = f"length(p.{text[0]}_text) / nullif({lengths[speech[0]]}, 0)"
-        columns.append(PairColumn("chars_per_second", "number", "code points by second of speech", rate, type=number))
+        rate = f"{length.format(side=text[0])} / nullif({lengths[first]}, 0)"
+        about, read = "code points by second of speech", (f"{text[0]}_chars", *spans[first])
+        columns.append(PairColumn("chars_per_second", "number", about, rate, read, type=number))
     else:
         longer, shorter = (f"{which}({lengths['src']}, {lengths['tgt']})" for which in ("greatest", "least"))
         ratio = f"{longer} / nullif({shorter}, 0)"
-        columns.append(PairColumn("duration_ratio", "number", "longer side over shorter", ratio, type=number))
-    behind = "if(p.{0} < 0, 1 + {most}, p.{0})"
-    most = f"(select max(greatest(forward_rank, backward_rank)) from pairs where direction = '{direction}')"
-    gap = f"abs({behind.format('forward_rank', most=most)} - {behind.format('backward_rank', most=most)})"
-    columns.append(PairColumn("rank_gap", "number", "places apart that both sides have each other", gap, type=number))
+        about, read = "longer side over shorter", (*spans["src"], *spans["tgt"])
+        columns.append(PairColumn("duration_ratio", "number", about, ratio, read, type=number))
+    behind = f"if(p.{{0}} < 0, 1 + {_MOST_RANK}, p.{{0}})"
+    gap = f"abs({' - '.join(behind.format(rank) for rank in _RANKS)})"
+    about = "places apart that both sides have each other"
+    columns.append(PairColumn("rank_gap", "number", about, gap, _RANKS, type=number))
     apart = "share of pairs with a lower margin against that with a lower cosine"
     distance = f"abs({' - '.join(f'{_SHARES}{measure}.below' for measure in _MEASURES)})"
-    columns.append(PairColumn("disagreement", "number", apart, distance, type=number))
+    columns.append(PairColumn("disagreement", "number", apart, distance, _MEASURES, type=number))
     if "recordings" in tables.parts:
         for side in speech:
             for name in _FROM_RECORDINGS:
                 kind: Kind = "number" if name == "lang_prob" else "category"
                 of = RECORDINGS.field(name).type
                 sql = f"{side}_recording.{name}"
-                columns.append(PairColumn(f"{side}_{name}", kind, f"{name} of the recording", sql, (side,), of))
-    columns.append(PairColumn("label", "category", "what curators said last", "labelled.label"))
+                about = f"{name} of the recording"
+                columns.append(PairColumn(f"{side}_{name}", kind, about, sql, (f"{side}_uri",), (side,), of))
+    columns.append(PairColumn("label", "category", "what curators said last", "labelled.label", ("pair_id",)))
     return columns
 
 

@@ -8,18 +8,19 @@ import json
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from seamlessalign.errors import InputError, StorageError
+from seamlessalign.errors import InputError
 from seamlessalign.pipelines.curation.labels import RANDOM, Drawn, How, Labelled
 from seamlessalign.pipelines.curation.margin_curve import KEPT, SUMS, Grid, Kept, MarginCurve
-from seamlessalign.pipelines.pair_columns import KEYS, LABELS, PairColumn, PairColumns
+from seamlessalign.pipelines.curation.row_places import UNPACKED_KEYS, UnpackedPairs, read_rows
+from seamlessalign.pipelines.curation.unpacked import part_paths
+from seamlessalign.pipelines.pair_columns import KEYS, LABELS, UNPACKED, PairColumn, PairColumns
 from seamlessalign.pipelines.report_counts import ONLY_THE_CUT
 from seamlessalign.pipelines.report_numbers import lowest_kept_margin, rule_of
 from seamlessalign.pipelines.run_tables import RunTables
@@ -33,6 +34,7 @@ _BAND = 200  # pairs on each side of the threshold that a sample at it is drawn 
 _BAND_SHARE = 0.01  # of the pairs above it, if that is more
 _FEW = 1000  # labels whose pairs are looked for where their margins were
 _MASK = 4294967295
+_ALWAYS = ("kept", "drop_reason", "margin")  # columns that are asked for whatever is
 _OUTCOME = f"if(kept, '{KEPT}', coalesce(drop_reason, 'no reason given'))"
 _ELIGIBLE = f"(kept or drop_reason in ({', '.join(repr(reason) for reason in sorted(ONLY_THE_CUT))}))"
 
@@ -60,6 +62,15 @@ class DirectionView:
         self._grid: Grid | None = None
         self._margins: dict[str, float | None] = {}  # of labelled pairs; None of those that no cut chooses
         self._margins_key: tuple[str, int] = ("", 0)
+        self._unpacked: UnpackedPairs | None = None
+        self._lying: dict[str, int | None] = {}  # the rows there of labelled pairs
+
+    def use_unpacked(self, columns: pa.Table) -> None:
+        """From now on read these columns in the place of Parquet files: `numbers`, and then `texts`, of `unpacked`."""
+        if self._unpacked is not None:
+            self._unpacked = self._unpacked.joined(columns)
+        elif "drop_reason" in columns.column_names:
+            self._unpacked = UnpackedPairs(part_paths(self.tables, self.direction), columns)
 
     # What there is
 
@@ -72,7 +83,7 @@ class DirectionView:
         column = f'"{name}"'
         number = f"if(isnan({column}::double), null, {column}::double)"
         wanted = f"min({number}), max({number})" if self._columns[name].kind == "number" else "null, null"
-        source, parameters = self._columns.passing([], [name])
+        source, parameters = self._passing([], [name])
         found = self._ask(f"select {wanted}, count(*) - count({column}) from {source}", parameters)
         low, high, nulls = (column[0].as_py() for column in found.columns)
         return ColumnRange(low, high, nulls or 0)
@@ -80,7 +91,7 @@ class DirectionView:
     def values(self, name: str, filters: Sequence[Filter] = (), limit: int = 200) -> pa.Table:
         """Values of a column as text, most pairs first: `value` (may be null), `pairs`, `kept` by the run."""
         self._columns[name]
-        source, parameters = self._columns.passing(filters, [name])
+        source, parameters = self._passing(filters, [name])
         query = (
             f'select "{name}"::varchar as value, count(*) as pairs, count(*) filter (kept) as kept from {source} '
             f"group by 1 order by pairs desc, value limit {int(limit)}"
@@ -101,7 +112,7 @@ class DirectionView:
         if low is None or high is None or not math.isfinite(high - low):
             low = high = 0.0
         width = (high - low) / bins or 1.0
-        source, parameters = self._columns.passing(filters, [name])
+        source, parameters = self._passing(filters, [name])
         begin, step = f"{low!r}::double", f"{width!r}::double"
         place = f'least(floor(("{name}"::double - {begin}) / {step})::int, {bins - 1})'
         query = (
@@ -135,9 +146,7 @@ class DirectionView:
 
     def curve(self, filters: Sequence[Filter] = ()) -> MarginCurve:
         """What is kept at any threshold among pairs that pass filters. Raises as `PairColumns.check` does."""
-        key = filters_key(filters)
-        if any(one.column == "label" for one in filters):
-            key += str(self._said)
+        key = self._curve_key(filters)
         if (known := self._known(key)) is not None:
             return known
         with self._building:  # two pages that ask for the same wait for one scan
@@ -155,7 +164,7 @@ class DirectionView:
         if cut.min_precision is None:
             curve = self.curve(cut.filters)
             return curve.own if cut.min_margin is None else curve.at(cut.min_margin)
-        source, parameters = self._columns.chosen(cut)
+        source, parameters = self._of(cut, "chosen")
         return _kept(self._ask(f"select {SUMS} from {source}", parameters))
 
     def distinct_hours(self, cut: Cut) -> float:
@@ -193,11 +202,47 @@ class DirectionView:
 
         Nulls come last, equal ones as they lie in the table. The table has every column of `columns`.
         """
+        return self.at_places(self.places(cut, which, by, descending, limit, offset))
+
+    def places(
+        self,
+        cut: Cut,
+        which: Which = "chosen",
+        by: str = "margin",
+        descending: bool = True,
+        limit: int = 25,
+        offset: int = 0,
+    ) -> pa.Table:
+        """Where the same rows lie, for `at_places`."""
         where, parameters = self._of(cut, which, [by])
-        order = f'"{by}" {"desc" if descending else "asc"} nulls last, {", ".join(self._columns.keys)}'
-        keys = ", ".join(self._columns.keys)
-        query = f"select {keys} from {where} order by {order} limit {int(limit)} offset {int(offset)}"
-        return self._fetch(self._ask(query, parameters))
+        order = f'"{by}" {"desc" if descending else "asc"} nulls last'
+        if by == "margin" and descending and (bound := self._bound(cut, which, offset + limit)) is not None:
+            where, parameters = f"{where} and margin >= ?::float", [*parameters, bound]
+        return self._places(where, parameters, order, limit, offset)
+
+    def _bound(self, cut: Cut, which: Which, number: int) -> float | None:
+        """A margin that so many of the best pairs have, where counts that are there already tell one.
+
+        It spares a second look at all texts, or at whatever else filters need.
+        """
+        curve = self._known(self._curve_key(cut.filters))
+        if curve is None or which == "not chosen" or (which == "chosen" and cut.min_precision is not None):
+            return None
+        if which == "all":
+            return curve.best(number, lambda _: True)
+        return curve.best(number, lambda name: name == KEPT or (name in ONLY_THE_CUT and not cut.is_own))
+
+    def at_places(self, places: pa.Table) -> pa.Table:
+        """Rows that lie at places, in the order of these, with every column of `columns`."""
+        wanted = [column.name for column in self.columns()]
+        listed = ", ".join(f'"{name}"' for name in wanted)
+        if self._columns.keys == KEYS:
+            picked, source = read_rows(places, self._known_at(places)), "picked_pairs"
+        else:
+            picked = places.append_column("place", pa.array(np.arange(len(places))))
+            source = "(select q.*, k.place from pairs q join picked_pairs k on q.pair_id = k.pair_id)"
+        relation = self._columns.relation(wanted, source, ("place",))
+        return self._ask(f"select {listed} from {relation} order by place", [], {"picked_pairs": picked})
 
     def draw(self, cut: Cut, how: How, seed: int = 0, limit: int = 25, offset: int = 0) -> tuple[pa.Table, Drawn]:
         """Rows drawn at random, and what is to be written beside their labels; the same ones for the same seed.
@@ -207,19 +252,22 @@ class DirectionView:
         with labels are drawn as well: they are to be labelled again, or what is measured would leave them out.
         Raises InputError for another way, and where the cut has no margin to be at and the run kept nothing.
         """
+        places, drawn = self.draw_places(cut, how, seed, limit, offset)
+        return self.at_places(places), drawn
+
+    def draw_places(
+        self, cut: Cut, how: How, seed: int = 0, limit: int = 25, offset: int = 0
+    ) -> tuple[pa.Table, Drawn]:
+        """Where the same rows lie, for `at_places`."""
         filters, threshold = self.filters_and_threshold(cut)
         low, high = self._frame(filters, threshold, how, cut.is_own)
         drawn = Drawn(how, low, high, filters_key(filters))
         bounds = [("margin >= ?::float", low), ("margin < ?::float", high)]
         conditions = [_ELIGIBLE, "isfinite(margin)"] + [sql for sql, bound in bounds if bound is not None]
-        where, parameters = self._columns.passing(filters)
+        where, parameters = self._passing(filters)
         parameters += [bound for _, bound in bounds if bound is not None]
-        keys = ", ".join(self._columns.keys)
-        query = (
-            f"select {keys} from {where} and {' and '.join(conditions)} order by {self._shuffled(seed)}, {keys} "
-            f"limit {int(limit)} offset {int(offset)}"
-        )
-        return self._fetch(self._ask(query, parameters)), drawn
+        where = f"{where} and {' and '.join(conditions)}"
+        return self._places(where, parameters, self._shuffled(seed, where), limit, offset), drawn
 
     def margins_of(self, margins: Mapping[str, float], filters: Sequence[Filter] = ()) -> dict[str, float]:
         """The margins of those of some pairs that there are, that pass filters and that a cut could choose, by id.
@@ -230,28 +278,48 @@ class DirectionView:
         known = self._margins if self._margins_key == key else {}
         unknown = {pair: margin for pair, margin in margins.items() if pair not in known}
         if unknown:
-            source, parameters = self._columns.passing(filters)
-            wanted = {"wanted_pairs": pa.table({"pair_id": pa.array(list(unknown), pa.string())})}
-            query = (
-                f"select pair_id, margin::double, {_ELIGIBLE} and isfinite(margin) from {source} "
-                "and pair_id in (select pair_id from wanted_pairs)"
-            )
-            near = [float(np.float32(edge(unknown.values()))) for edge in (min, max)]
-            bounds = " and margin >= ?::float and margin <= ?::float"
-            found = self._ask(query + bounds, [*parameters, *near], wanted) if len(unknown) < _FEW else None
-            if found is None or len(found) < len(unknown):
-                found = self._ask(query, parameters, wanted)
+            told = f"margin::double, {_ELIGIBLE} and isfinite(margin)"
+            some = self._unpacked_of(unknown) if filters else None
+            if some is not None and self._columns.is_unpacked(filters, _ALWAYS, some.column_names):
+                source, parameters = self._columns.passing(filters, [], some.column_names)
+                found = self._ask(f"select pair_id, {told} from {source}", parameters, {UNPACKED: some})
+            else:
+                found = self._of_pairs(unknown, told, *self._passing(filters, ["pair_id"]))
             known = known | dict.fromkeys(unknown, None)
             for pair, margin, may_be_chosen in zip(*(column.to_pylist() for column in found.columns), strict=True):
                 known[pair] = margin if may_be_chosen else None
             self._margins, self._margins_key = known, key
         return {pair: margin for pair in margins if (margin := known[pair]) is not None}
 
+    def _of_pairs(self, margins: Mapping[str, float], told: str, source: str, parameters: Sequence[Any]) -> pa.Table:
+        """What is told of pairs by their ids, looked for where their margins were, then everywhere."""
+        wanted = {"wanted_pairs": pa.table({"pair_id": pa.array(list(margins), pa.string())})}
+        query = f"select pair_id, {told} from {source} and pair_id in (select pair_id from wanted_pairs)"
+        near = [float(np.float32(edge(margins.values()))) for edge in (min, max)]
+        bounds = " and margin >= ?::float and margin <= ?::float"
+        found = self._ask(query + bounds, [*parameters, *near], wanted) if len(margins) < _FEW else None
+        if found is None or len(found) < len(margins):
+            found = self._ask(query, parameters, wanted)
+        return found
+
+    def _unpacked_of(self, margins: Mapping[str, float]) -> pa.Table | None:
+        """What was unpacked of pairs, with their `pair_id`; of those that there are. None where nothing was."""
+        whole = self._unpacked
+        if whole is None:
+            return None
+        unknown = {pair: margin for pair, margin in margins.items() if pair not in self._lying}
+        if unknown:
+            found = self._of_pairs(unknown, ", ".join(KEYS), *self._columns.passing([]))
+            rows = zip(found["pair_id"].to_pylist(), whole.rows_at(found), strict=True)
+            self._lying |= dict.fromkeys(unknown, None) | dict(rows)
+        there = {pair: row for pair in margins if (row := self._lying[pair]) is not None}
+        return whole.at(list(there.values()), whole.names).append_column("pair_id", pa.array(list(there), pa.string()))
+
     def pair(self, pair_id: str) -> dict[str, Any] | None:
         """One pair with every column of `columns`; None where there is none of this id."""
         keys = ", ".join(self._columns.keys)
         where = f"{self._columns.relation()} where pair_id = ?"
-        found = self._fetch(self._ask(f"select {keys} from {where} limit 1", [pair_id])).to_pylist()
+        found = self.at_places(self._ask(f"select {keys} from {where} limit 1", [pair_id])).to_pylist()
         return found[0] if found else None
 
     def show_labels(self, labelled: Mapping[str, Labelled]) -> None:
@@ -263,6 +331,9 @@ class DirectionView:
             self._labels = table
             self._said += 1
 
+    def _curve_key(self, filters: Sequence[Filter]) -> str:
+        return filters_key(filters) + (str(self._said) if any(one.column == "label" for one in filters) else "")
+
     def _known(self, key: str) -> MarginCurve | None:
         with self._lock:
             if key in self._curves:
@@ -273,7 +344,7 @@ class DirectionView:
         if self._grid is None:
             self._grid = Grid.of(*(self._columns.ends("margin") or (0.0, 1.0)))
         grid = self._grid
-        source, parameters = self._columns.passing(filters)
+        source, parameters = self._passing(filters)
         finite = "isfinite(margin)"
         query = (
             f"select case when {finite} then {grid.sql} end as bin, {_OUTCOME} as outcome, {SUMS} from {source} "
@@ -289,8 +360,15 @@ class DirectionView:
 
         return MarginCurve(grid, groups.filter(groups["bin"].is_valid()), between, not_finite)
 
-    def _of(self, cut: Cut, which: Which, needed: Sequence[str]) -> Clause:
-        source, parameters = self._columns.passing(cut.filters, needed)
+    def _passing(self, filters: Sequence[Filter], needed: Sequence[str] = ()) -> Clause:
+        """As `PairColumns.passing`, of what was unpacked where that is enough."""
+        there = self._unpacked.names if self._unpacked is not None else []
+        if not self._columns.is_unpacked(filters, [*_ALWAYS, *needed], there):
+            return self._columns.passing(filters, needed)
+        return self._columns.passing(filters, needed, there)
+
+    def _of(self, cut: Cut, which: Which, needed: Sequence[str] = ()) -> Clause:
+        source, parameters = self._passing(cut.filters, needed)
         if which == "all":
             return source, parameters
         chosen, values = cut.model_copy(update={"filters": []}).clause()
@@ -323,33 +401,45 @@ class DirectionView:
         cut = float(np.float32(threshold))
         return min(low, cut), max(high, cut)
 
-    def _shuffled(self, seed: int) -> str:
+    def _places(self, where: str, parameters: Sequence[Any], order: str, limit: int, offset: int) -> pa.Table:
+        """The keys of rows in an order, equal ones as they lie."""
+        whole = self._unpacked if UNPACKED in where else None
+        keys = ", ".join(UNPACKED_KEYS if whole is not None else self._columns.keys)
+        query = f"select {keys} from {where} order by {order}, {keys} limit {int(limit)} offset {int(offset)}"
+        found = self._ask(query, parameters)
+        return found if whole is None else whole.keys(found)
+
+    def _known_at(self, places: pa.Table) -> pa.Table:
+        """What was unpacked of rows at places, which needs no file to be read; as the table has it."""
+        whole = self._unpacked
+        if whole is None:
+            return places.select([])
+        fields = [field for field in PAIRS if field.name in whole.names]
+        known = whole.at(whole.rows_at(places), [field.name for field in fields]).cast(pa.schema(fields))
+        return known.append_column("direction", pa.array([self.direction] * len(known), pa.string()))
+
+    def _shuffled(self, seed: int, where: str) -> str:
         """A number of each row as if thrown by dice, from where it lies; in a store from its id."""
         if "file_row_number" not in self._columns.keys:
             return f"md5_number_lower(pair_id || '{int(seed)}')"
         # reading no column, so that ten millions take a tenth of a second; the steps are those of a 32-bit finaliser
-        start = f"md5_number_lower(parse_filename(filename) || '{int(seed)}')"
-        number = f"xor(file_row_number::ubigint & {_MASK}, {start} & {_MASK})"
+        start = f"md5_number_lower(parse_filename(filename) || '{int(seed)}') & {_MASK}"
+        if UNPACKED in where:
+            names = pa.table({"filename": pa.array(part_paths(self.tables, self.direction), pa.string())})
+            found = self._ask(f"select {start} as start from names_of_parts", [], {"names_of_parts": names})
+            start = f"{found['start'].to_pylist()}[part + 1]"
+        number = f"xor(file_row_number::ubigint & {_MASK}, {start})"
         for shift, factor in ((16, 2146121005), (15, 2221713035)):
             number = f"((xor({number}, ({number}) >> {shift}) * {factor}) & {_MASK})"
         return number
 
-    def _fetch(self, keys: pa.Table) -> pa.Table:
-        """Rows in the order of their keys, with all columns."""
-        wanted = [column.name for column in self.columns()]
-        listed = ", ".join(f'"{name}"' for name in wanted)
-        if self._columns.keys == KEYS:
-            picked, source = _read(keys), "picked_pairs"
-        else:
-            picked = keys.append_column("place", pa.array(np.arange(len(keys))))
-            source = "(select q.*, k.place from pairs q join picked_pairs k on q.pair_id = k.pair_id)"
-        relation = self._columns.relation(wanted, source, ("place",))
-        return self._ask(f"select {listed} from {relation} order by place", [], {"picked_pairs": picked})
-
     def _ask(
         self, query: str, parameters: Sequence[Any] = (), beside: Mapping[str, pa.Table] | None = None
     ) -> pa.Table:
-        return self.tables.ask(query, list(parameters), {LABELS: self._labels} | dict(beside or {}))
+        tables = {LABELS: self._labels} | dict(beside or {})
+        if self._unpacked is not None and UNPACKED in query:
+            tables.setdefault(UNPACKED, self._unpacked.columns)
+        return self.tables.ask(query, list(parameters), tables)
 
 
 def filters_key(filters: Sequence[Filter]) -> str:
@@ -358,38 +448,6 @@ def filters_key(filters: Sequence[Filter]) -> str:
         return ""
     plain = {json.dumps(one.model_dump(mode="json"), sort_keys=True, ensure_ascii=False) for one in filters}
     return f"[{', '.join(sorted(plain))}]"
-
-
-def _read(keys: pa.Table) -> pa.Table:
-    """Rows of Parquet files by `KEYS`, with these, and with `place`, which tells their order.
-
-    DuckDB would take half as long again. Raises StorageError.
-    """
-    rows = keys["file_row_number"].to_numpy()
-    names = np.asarray(keys["filename"].to_pylist(), object)
-
-    def of_file(name: str) -> Iterator[pa.Table]:
-        wanted = np.flatnonzero(names == name)
-        with pq.ParquetFile(name, page_checksum_verification=True) as file:
-            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-            ends = np.cumsum(sizes, dtype=np.int64)
-            groups = np.searchsorted(ends, rows[wanted], side="right")
-            for group in np.unique(groups).tolist():
-                places = wanted[groups == group]
-                inside = pa.array(rows[places] - (ends[group] - sizes[group]))
-                found = file.read_row_group(group, PAIRS.names).take(inside).cast(PAIRS)
-                added = {"filename": pa.array([name] * len(places)), "file_row_number": rows[places], "place": places}
-                yield pa.table(dict(zip(PAIRS.names, found.columns, strict=True)) | added)
-
-    found: list[pa.Table] = []
-    for name in sorted(set(names.tolist())):
-        try:
-            found += of_file(name)
-        except (pa.ArrowException, OSError) as error:
-            raise StorageError(f"{name}: is not a readable Parquet file: {str(error).splitlines()[0]}") from error
-    nothing = PAIRS.empty_table().to_pydict() | {"filename": [], "file_row_number": [], "place": []}
-    added = [pa.field("filename", pa.string()), pa.field("file_row_number", pa.int64()), pa.field("place", pa.int64())]
-    return pa.concat_tables(found) if found else pa.table(nothing, pa.schema([*PAIRS, *added]))
 
 
 def _kept(table: pa.Table) -> Kept:

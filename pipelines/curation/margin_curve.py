@@ -187,6 +187,12 @@ class MarginCurve:
         above = self.at(-math.inf if low is None else low).pairs
         return above - (0 if high is None else self.at(high).pairs)
 
+    def best(self, number: int, outcomes: Callable[[str], bool]) -> float | None:
+        """The highest edge above which there are so many pairs of some outcomes, or None where there are not."""
+        counted = sum((n for name, n in self._pairs.items() if outcomes(name)), np.zeros(self.grid.bins, np.int64))
+        enough = np.flatnonzero(np.cumsum(counted[::-1])[::-1] >= number)
+        return float(self.edges[enough[-1]]) if len(enough) else None
+
     def nearest(self, threshold: float) -> float:
         """The threshold of the grid that is nearest."""
         thresholds = self.grid.thresholds

@@ -8,10 +8,10 @@ from seamlessalign.pipelines.curation import pair_card
 from seamlessalign.pipelines.curation.labels import Said
 from seamlessalign.pipelines.curation.marking import MARKS, add_label, of_how_many
 from seamlessalign.pipelines.curation.page_state import careful, direction_view, rerun, served, state, view
-from seamlessalign.pipelines.curation.pairs_shown import LABEL_TEXTS, WINDOW, card, window
+from seamlessalign.pipelines.curation.pairs_shown import LABEL_TEXTS, ROWS, WINDOW, card, window
 from seamlessalign.pipelines.curation.told import quiet, tell
 
-CARDS = 10  # a page; WINDOW is a multiple of it
+CARDS = WINDOW  # a page
 _FIRST = (
     "margin", "src_text", "tgt_text", "seconds", "precision_estimate", "cosine", "disagreement", "label", "drop_reason",
 )  # fmt: skip
@@ -23,8 +23,7 @@ def card_list() -> None:
     run, shown = served(), view()
     first = shown.at // CARDS * CARDS
     rows = window(run, state(), first)
-    place = first - rows.start
-    page = rows.rows[place : place + CARDS]
+    page = rows.rows
     labelled = run.labelled()
     here = _from_to(first, len(page)) + of_how_many(rows)
     _turn("cards-above", first, CARDS, here, is_last=len(page) < CARDS)
@@ -49,9 +48,9 @@ def card_list() -> None:
 def row_table() -> None:
     """Pairs as rows of a table; the one that is selected is heard below."""
     run, shown = served(), view()
-    first = shown.at // WINDOW * WINDOW
-    rows = window(run, state(), first)
-    _turn("rows", first, WINDOW, _from_to(first, len(rows.rows)) + of_how_many(rows), is_last=rows.is_last)
+    first = shown.at // ROWS * ROWS
+    rows = window(run, state(), first, ROWS)
+    _turn("rows", first, ROWS, _from_to(first, len(rows.rows)) + of_how_many(rows), is_last=rows.is_last)
     if not rows.rows:
         tell("No pair is here: choose others above, or go back." if first else "No pair is chosen so.")
         return
@@ -136,7 +135,7 @@ def _done(key: str) -> None:
     known: dict[str, Said] = {"right": "right", "wrong": "wrong", "unsure": "unsure", "undo": "undo"}
     if not isinstance(done, dict) or done.get("what") not in known or served().read_only:
         return
-    rows = window(served(), state(), view().at)  # the page's are among them
+    rows = window(served(), state(), view().at, ROWS if view().look == "table" else CARDS)
     for place, row in enumerate(rows.rows):
         if row["pair_id"] == done.get("pair"):
             if add_label(row, known[done["what"]], rows.drawn) and done["what"] != "undo":

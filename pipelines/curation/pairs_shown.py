@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from seamlessalign.pipelines.curation.address import DRAWS, View
 from seamlessalign.pipelines.curation.direction_view import Which
 from seamlessalign.pipelines.curation.labels import Drawn, Labelled
@@ -12,7 +14,9 @@ from seamlessalign.pipelines.curation.served import Served
 from seamlessalign.pipelines.report_counts import ONLY_THE_CUT
 from seamlessalign.pipelines.selection import Cut, Filter
 
-WINDOW = 30  # rows fetched at a time
+WINDOW = 10  # rows fetched at a time
+ROWS = 30  # of a table
+_PLACES = 300  # rows that are looked for at a time, a multiple of both
 _MOST_AT_ONCE, _MOST_PASSED = 2_000, 50_000  # marked rows that are passed over
 SIDES: tuple[tuple[Any, str, str], ...] = (("src", "source", "S"), ("tgt", "target", "T"))  # and the key that plays it
 LABEL_TEXTS = {"right": "✓ right", "wrong": "✗ wrong", "unsure": "? unsure"}
@@ -33,21 +37,23 @@ class Window:
     start: int
     rows: list[dict[str, Any]]
     drawn: Drawn
+    size: int  # as many as were asked for
 
     @property
     def is_last(self) -> bool:
         """Whether no rows are behind them."""
-        return len(self.rows) < WINDOW
+        return len(self.rows) < self.size
 
 
-def window(served: Served, state: PageState, at: int) -> Window:
-    """The rows around a place in the order that a page looks at them in."""
-    view, start = state.view, at // WINDOW * WINDOW
+def window(served: Served, state: PageState, at: int, size: int = WINDOW) -> Window:
+    """The rows around a place in the order that a page looks at them in, `size` at a time."""
+    view, start = state.view, at // size * size
     if not _asks_for_labels(view):
-        return served.recently((order_key(view), start), lambda: _fetch(served, view, start, WINDOW))
-    if (found := state.windows.get((order_key(view), start))) is None:  # kept as long as the page looks at them so
-        state.windows = {key: rows for key, rows in state.windows.items() if key[0] == order_key(view)}
-        found = state.windows[order_key(view), start] = _fetch(served, view, start, WINDOW)
+        return served.recently((order_key(view), start, size), lambda: _fetch_near(served, view, start, size))
+    key = order_key(view), start, size
+    if (found := state.windows.get(key)) is None:  # kept as long as the page looks at them so
+        state.windows = {one: rows for one, rows in state.windows.items() if one[0] == key[0]}
+        found = state.windows[key] = _fetch(served, view, start, size)
     return found
 
 
@@ -146,17 +152,30 @@ def _asks_for_labels(view: View) -> bool:
     return view.marked != "any" or any(one.column == "label" for one in view.cut.filters) or view.order == "label"
 
 
+def _fetch_near(served: Served, view: View, start: int, size: int) -> Window:
+    """As `_fetch`; where rows lie is looked for once for many windows."""
+    block = start // _PLACES * _PLACES
+    places, drawn = served.recently((order_key(view), "places", block), lambda: _places(served, view, block, _PLACES))
+    return _looked_up(served, view, places.slice(start - block, size), drawn, start, size)
+
+
 def _fetch(served: Served, view: View, start: int, size: int) -> Window:
+    return _looked_up(served, view, *_places(served, view, start, size), start, size)
+
+
+def _looked_up(served: Served, view: View, places: pa.Table, drawn: Drawn, start: int, size: int) -> Window:
+    return Window(start, served.view(view.direction).at_places(places).to_pylist(), drawn, size)
+
+
+def _places(served: Served, view: View, start: int, size: int) -> tuple[pa.Table, Drawn]:
     pairs = served.view(view.direction)
     cut = view.cut
     if view.order in DRAWS:
-        table, drawn = pairs.draw(cut, DRAWS[view.order], view.seed, size, start)
-        return Window(start, table.to_pylist(), drawn)
+        return pairs.draw_places(cut, DRAWS[view.order], view.seed, size, start)
     if view.marked != "any":
         wanted = ["right", "wrong", "unsure"] if view.marked == "marked" else [view.marked]
         cut = cut.model_copy(update={"filters": [*cut.filters, Filter(column="label", op="one_of", value=wanted)]})
     known = {column.name for column in pairs.columns()}
     order = view.order if view.order in known else "margin"  # another direction may not have it
     which: Which = "not chosen" if view.scope == "not_chosen" else view.scope
-    table = pairs.rows(cut, which, order, view.descending, size, start)
-    return Window(start, table.to_pylist(), Drawn("in order"))
+    return pairs.places(cut, which, order, view.descending, size, start), Drawn("in order")

@@ -14,10 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seamlessalign.errors import ConfigError, MissingPackageError, SeamlessAlignError
+from seamlessalign.errors import ConfigError, MissingPackageError
 from seamlessalign.pipelines.curation.page_guard import KEY_NAME, PageGuard
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
     from seamlessalign.pipelines.curation.served import Served
 
 ADDRESS = "127.0.0.1"
@@ -66,34 +68,38 @@ def serve(
     _need_packages()
     import uvicorn
 
+    from seamlessalign.pipelines.curation.preparing import Preparing
     from seamlessalign.pipelines.curation.served import Served, set_served
 
     served = Served(root, read_only=read_only)
-    with _listen(port) as listening, contextlib.closing(served):
+    with contextlib.closing(served), _listen(port) as listening, contextlib.closing(Preparing(served)):
         port = listening.getsockname()[1]
         set_served(served)
-        counting = _warm(served)
+        _load()
         key = secrets.token_urlsafe(16)
         guard = _application(served, key, port)
+        address = f"http://{ADDRESS}:{port}/?{KEY_NAME}="
+
+        def told() -> None:
+            say(f"{root}{' (read only)' if read_only else ''}: {address}{key}")
+            if open_browser and _has_screen():  # in a thread: some return when they end
+                asked = address + guard.key_for_once()
+                threading.Thread(target=webbrowser.open, args=(asked,), daemon=True).start()
+
         server = uvicorn.Server(
             uvicorn.Config(
-                guard,
+                _once_started(guard, told),
                 log_level="error",
                 access_log=False,
                 timeout_graceful_shutdown=1,
                 ws_max_size=2**24,
             )
         )
-        address = f"http://{ADDRESS}:{port}/?{KEY_NAME}="
-        say(f"{root}{' (read only)' if read_only else ''}: {address}{key}")
-        if open_browser and _has_screen():
-            asked = address + guard.key_for_once()
-            threading.Thread(target=webbrowser.open, args=(asked,), daemon=True).start()  # some return when they end
         # the server ends at either signal, gives back the handler that was there, and raises the signal again
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listening])
-        counting.join()  # a thread that is inside of DuckDB when Python ends brings it down
+        served.interrupt()
     return 0
 
 
@@ -111,32 +117,30 @@ def _application(served: "Served", key: str, port: int) -> PageGuard:
     return PageGuard(App(_SCRIPT, routes=served.clips.routes()), key, port)
 
 
-def _warm(served: "Served") -> threading.Thread:
-    """Load what every page needs, so that the first page need not wait; returns what counts its pairs meanwhile."""
+def _once_started(app: "ASGIApp", told: Callable[[], None]) -> "ASGIApp":
+    """An application that tells when it has started: who opens its page before would wait for that."""
+
+    async def application(scope: "Scope", receive: "Receive", send: "Send") -> None:
+        async def sending(message: "Message") -> None:
+            await send(message)
+            if message["type"] == "lifespan.startup.complete":
+                told()
+
+        await app(scope, receive, sending if scope["type"] == "lifespan" else send)
+
+    return application
+
+
+def _load() -> None:
+    """Load what every page needs, so that the first page need not wait."""
     import importlib
+    import inspect
 
     from seamlessalign.pipelines.curation.margin_chart import prepare_pictures
 
-    counting = threading.Thread(target=_count, args=(served,))
-    counting.start()
     importlib.import_module("seamlessalign.pipelines.curation.page")
     prepare_pictures()
-    return counting
-
-
-def _count(served: "Served") -> None:
-    import duckdb
-
-    from seamlessalign.pipelines.curation.address import View
-    from seamlessalign.pipelines.curation.labelled_precision import random_labels
-    from seamlessalign.pipelines.curation.page_state import PageState
-    from seamlessalign.pipelines.curation.pairs_shown import window
-
-    with contextlib.suppress(SeamlessAlignError, duckdb.Error):  # the page tells it, unless the server ends meanwhile
-        view = served.view(served.directions[0])
-        view.curve()
-        window(served, PageState(View(view.direction), [], ""), 0)
-        random_labels(view, served.labelled())
+    inspect.stack()  # Streamlit looks at it for its first element, and what that reads is remembered
 
 
 def _need_packages() -> None:

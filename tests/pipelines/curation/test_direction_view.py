@@ -1,5 +1,6 @@
 """Counts, columns and rows of a direction against the same in plain Python over all rows."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from seamlessalign.errors import InputError
 from seamlessalign.pipelines.curation.direction_view import DirectionView, filters_key
 from seamlessalign.pipelines.curation.labels import Drawn, Label, Labels
 from seamlessalign.pipelines.curation.margin_curve import Grid
+from seamlessalign.pipelines.curation.unpacked import GROUPS, make_unpacked
 from seamlessalign.pipelines.report_counts import ONLY_THE_CUT
 from seamlessalign.pipelines.report_numbers import covered_samples
 from seamlessalign.pipelines.run_tables import RunTables
@@ -41,10 +43,20 @@ def rows(root: Path) -> dict[str, list[Row]]:
     return make_run(root)
 
 
-@pytest.fixture(scope="module")
-def views(root: Path, rows: dict[str, list[Row]]) -> Iterator[dict[str, DirectionView]]:
+@pytest.fixture(
+    scope="module",
+    params=["Parquet", pytest.param("unpacked", marks=[pytest.mark.slow, pytest.mark.thorough])],  # twice the time
+)
+def views(root: Path, rows: dict[str, list[Row]], request: pytest.FixtureRequest) -> Iterator[dict[str, DirectionView]]:
     with RunTables(str(root), threads=1) as tables:
-        yield {name: DirectionView(tables, name) for name in rows}
+        views = {name: DirectionView(tables, name) for name in rows}
+        if request.param == "unpacked":
+            for name, group in itertools.product(views, GROUPS):
+                columns = make_unpacked(tables, name, group, keep=False)
+                assert (columns is None) == (name == "esA-frA" and group == "texts")
+                if columns is not None:
+                    views[name].use_unpacked(columns)
+        yield views
 
 
 def _seconds(row: Row, side: str) -> float:
@@ -316,6 +328,23 @@ class TestRows:
         whole = {row["pair_id"]: row for row in own}
         for row in found:
             assert {name: row[name] for name in whole[row["pair_id"]]} == whole[row["pair_id"]]
+
+    def test_counts_that_are_there_already_change_no_row(self, views: dict[str, DirectionView]) -> None:
+        filters = [Filter(column="src_chars", op="at_least", value=15)]
+        for cut in (
+            Cut(filters=filters),
+            Cut(min_margin=1.1, filters=filters),
+            Cut(min_precision=0.4, filters=filters),
+        ):
+            for which in ("chosen", "not chosen", "all"):
+                view = DirectionView(views["eng-frA"].tables, "eng-frA")
+                before = view.rows(cut, which, limit=7, offset=3)  # type: ignore[arg-type]
+                view.curve(filters)
+                assert view.rows(cut, which, limit=7, offset=3).equals(before)  # type: ignore[arg-type]
+                bound = view._bound(cut, which, 10)  # type: ignore[arg-type]
+                assert (bound is None) == (
+                    which == "not chosen" or (which == "chosen" and cut.min_precision is not None)
+                )
 
     def test_chosen_and_not_chosen_are_all(self, views: dict[str, DirectionView], rows: dict[str, list[Row]]) -> None:
         view = views["eng-frA"]
