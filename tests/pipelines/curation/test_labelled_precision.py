@@ -127,6 +127,10 @@ class TestPrecision:
         told = advise(few, curve, 1.8)
         assert told.labels > 0 and "leaves most open" in told.reason
         assert told.low is not None and 1.8 <= told.low + 1e-6 <= 2.1  # where right turns to wrong, not far above
+        assert told.high is not None and told.low < told.high < 2.5  # what is above is all right, and known to be
+        assert f"from {told.low:.4g} to {told.high:.4g} leaves" in told.reason
+        one = advise(population.drawn([(2.9, math.inf, 5)], curve, rng), curve, 2.9)
+        assert one.high is None and "from 2.9 up leaves" in one.reason
         many = population.drawn([(1.8, math.inf, 1100)], curve, rng)
         assert advise(many, curve, 1.8).labels == 0
 
@@ -154,10 +158,12 @@ class TestPrecision:
         assert advise(most, curve, None, 1e-6).labels == 2000 - len(most.margins)
 
     @pytest.mark.parametrize("way", ["at and above", "moving"])
-    @pytest.mark.parametrize("number", [7, 40, 180])
-    def test_it_is_what_its_words_say(self, way: str, number: int) -> None:
+    @pytest.mark.parametrize(
+        ("number", "chance"), [(7, "slow, .3 to .95"), (40, "slow, .3 to .95"), (180, "steep, .05 to .98")]
+    )
+    def test_it_is_what_its_words_say(self, way: str, number: int, chance: str) -> None:
         rng = np.random.default_rng(number)
-        pairs = made(1201, rng, CHANCES["slow, .3 to .95"])
+        pairs = made(1201, rng, CHANCES[chance])
         curve = pairs.curve()
         labels = pairs.drawn(WAYS[way](1.15, number), curve, rng)
         labels.right[::9] = math.nan
@@ -319,3 +325,12 @@ class TestWhichLabelsCount:
         assert len(found.margins) == 3 and found.unused == 6
         again = self._found(view, self._say(view.rows(Cut(), limit=6).to_pylist(), everything))
         assert len(again.margins) == 6  # what is new is looked for, the rest remembered
+
+    def test_a_pair_whose_margin_is_not_where_it_was_drawn_does_not(self, view: DirectionView) -> None:
+        """As of a run that was mined again: a frame is [low, high)."""
+        row = view.rows(Cut(), limit=1).to_pylist()
+        at = row[0]["margin"]
+        for low, high, counts in ((at - 0.2, at, 0), (at + 0.1, None, 0), (at, at + 0.1, 1), (None, at + 0.1, 1)):
+            Path(view.tables.root, "labels.parquet").unlink(missing_ok=True)
+            found = self._found(view, self._say(row, Drawn("random at the threshold", low, high)))
+            assert (len(found.margins), found.unused, len(found.frames)) == (counts, 1 - counts, counts)
