@@ -45,10 +45,13 @@ def margin_bars(histogram: pa.Table, threshold: float | None) -> list[dict[str, 
 
 
 def shown_range(curve: MarginCurve) -> tuple[float, float]:
-    """The margins that are worth showing: all but the few highest, since a ratio can be anything."""
+    """The margins that are worth showing: all but the few highest, since a ratio can be anything.
+
+    At the upper end there is still something to be chosen.
+    """
     thresholds = curve.grid.thresholds
     pairs = curve.at(thresholds[0]).pairs
-    few = min(max(3, round(_TAIL * pairs)), pairs // 30)
+    few = max(3, round(_TAIL * pairs)) if pairs > 3 else 0
     low, high = 0, len(thresholds) - 1
     while low < high:  # the first edge above which there are few
         middle = (low + high) // 2
@@ -56,7 +59,8 @@ def shown_range(curve: MarginCurve) -> tuple[float, float]:
             high = middle
         else:
             low = middle + 1
-    return thresholds[0], thresholds[min(low + 1, len(thresholds) - 1) if pairs else -1]
+    top = min(low + 1, len(thresholds) - 1) if few else max(low - 1, 1)
+    return thresholds[0], thresholds[top if pairs else -1]
 
 
 def margin_chart(curve: MarginCurve, threshold: float | None, shown_cut: float | None, low: float, high: float) -> Spec:
@@ -67,7 +71,7 @@ def margin_chart(curve: MarginCurve, threshold: float | None, shown_cut: float |
     """
     whole = curve.grid.thresholds[-1] - curve.grid.thresholds[0]
     histogram = curve.histogram(min(2000, math.ceil(_BARS * whole / max(high - low, 1e-9))))
-    bars = [bar for bar in margin_bars(histogram, threshold) if bar["low"] < high]
+    bars = [bar for bar in margin_bars(histogram, threshold) if bar["low"] <= high]
     domain = [min([low, *(bar["low"] for bar in bars)]), max([high, *(bar["high"] for bar in bars)])]
     line = [{"at": shown_cut}] if shown_cut is not None and domain[0] <= shown_cut <= domain[1] else []
     spec = _filled(_margin_picture(), {"bars": bars, "cut": line})

@@ -57,7 +57,7 @@ def test_the_line_of_a_cut_is_drawn_where_it_is_in_the_picture() -> None:
 
 @pytest.mark.parametrize(
     ("counts", "last"),
-    [([1], 1), ([0, 1], 2), ([5, 5, 1], 3), ([40, 19, 1, 1], 2), ([800, 0, 0, 2, 0, 1, 1], 4), ([0, 0, 9000, 4, 1], 3)],
+    [([1], 0), ([0, 1], 0), ([5, 5, 1], 2), ([40, 19, 1, 1], 2), ([800, 0, 0, 2, 0, 1, 1], 4), ([0, 0, 9000, 4, 1], 3)],
 )
 def test_the_few_highest_are_beyond_the_picture_unless_there_are_few(counts: list[int], last: int) -> None:
     there = [place for place, count in enumerate(counts) if count]
@@ -66,6 +66,8 @@ def test_the_few_highest_are_beyond_the_picture_unless_there_are_few(counts: lis
     curve = MarginCurve(Grid(10, len(counts) + 3, 10.0), groups, lambda low, high: Kept())
     low, high = shown_range(curve)
     assert (low, high) == pytest.approx((1.0, 1.0 + (last + 1) / 10))
+    drawn = margin_chart(curve, None, None, low, high)["layer"][0]["data"]["values"]
+    assert sum(bar["pairs"] for bar in drawn) >= sum(counts) - 3
 
 
 def test_of_no_pair_that_could_be_chosen_all_is_in_the_picture() -> None:
