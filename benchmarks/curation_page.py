@@ -42,7 +42,7 @@ part()
 _DRAWN = f"{METRICS}.length === 4 && !!document.querySelector('[data-testid=stSlider] input')"
 _CARD = "!!document.querySelector('.card')"
 _REST = 1.0  # seconds until a page that was drawn is at rest
-_UNPACKED = 30.0  # seconds until all columns are unpacked
+_UNPACKED = 12.0  # seconds until all columns are unpacked
 _FILTERS = [{"column": "src_text", "op": "contains", "value": "kato"}]
 _WITH_A_WORD = f"cut.eng-frA={json.dumps({'filters': _FILTERS})}"
 _WORDS = ("rine", "sumo", "lave", "dior", "enti", "toka", "neri", "mosu", "vela", "ordi", "tien", "suka", "kari")
