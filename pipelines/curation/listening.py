@@ -200,7 +200,10 @@ def _jumped_to(path: Path, first: int, last: int, decoding: Decoding) -> Samples
 def _told(error: Exception) -> str:
     if isinstance(error, UnreadableError):
         return " ".join(error.detail.split())
-    return " ".join(str(getattr(error, "strerror", None) or error).split())
+    if isinstance(error, OSError) and error.strerror:
+        name = f": {error.filename}" if error.filename else ""
+        return " ".join(f"{error.strerror}{name}".split())
+    return " ".join(str(error).split())
 
 
 def _decoded(data: bytes) -> Samples:

@@ -84,6 +84,7 @@ class TestSpan:
         heard = _heard(tmp_path, row)
         assert isinstance(heard, NotHeard)
         assert re.match(told, heard.reason), heard.reason
+        assert damage != "gone" or f"No such file or directory: {path}" in heard.reason
         assert heard.reason.endswith("the corpus does not have this pair")
         add_to_corpus(tmp_path / "run", rows[0], encode(span, "flac"))
         heard = _heard(tmp_path, row)
