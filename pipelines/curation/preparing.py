@@ -1,5 +1,8 @@
 """What is done while the page is served, so that whoever asks first need not wait: counting, and unpacking columns."""
 
+import contextlib
+import os
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +16,8 @@ from seamlessalign.pipelines.run_tables import RunTables
 
 if TYPE_CHECKING:
     from seamlessalign.pipelines.curation.served import Served
+
+_LAST = 19  # the lowest priority there is
 
 
 class Preparing:
@@ -41,6 +46,7 @@ class Preparing:
             many = [one for one in served.directions if is_worth(served.tables, one)]
             missing = [(one, group) for one in many for group in GROUPS if not self._use(find_unpacked, one, group)]
             self._look_at(served.directions[0])
+            _stand_back()
             make = partial(make_unpacked, keep=not served.read_only, go_on=lambda: not self._ending.is_set())
             for direction, group in missing:
                 self._use(make, direction, group)
@@ -67,3 +73,10 @@ class Preparing:
         view.curve()
         window(self._served, PageState(View(direction), [], ""), 0)
         random_labels(view, self._served.labelled())
+
+
+def _stand_back() -> None:
+    """Leave the processors to all other threads that want them, where threads have priorities of their own."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LAST)

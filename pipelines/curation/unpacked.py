@@ -216,7 +216,7 @@ class _Making:
         for number, part in enumerate(self._parts):
             with pq.ParquetFile(part, read_dictionary=list(coded), page_checksum_verification=True) as file:
                 place = 0
-                for batch in file.iter_batches(_ROWS, columns=[*_NUMBERS, *ends, *coded]):
+                for batch in file.iter_batches(_ROWS, columns=[*_NUMBERS, *ends, *coded], use_threads=False):
                     columns: dict[str, Any] = {name: batch[name] for name in (*_NUMBERS, *ends)}
                     columns |= {name: _as_coded(batch[name], values) for name, values in coded.items()}
                     columns["part"] = pa.array(np.full(len(batch), number, np.int16))
