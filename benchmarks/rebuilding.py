@@ -119,12 +119,17 @@ def rebuilt(world: World, served: Served, folder: Path, base: str, kills: int, m
 def _wait_for_work(child: "subprocess.Popen[bytes]", run: Path, rng: random.Random, done: float, last: bool) -> bool:
     """Wait until so many addresses are done, or before the last kill some of the corpus; False where it ends before."""
     corpus = run / "state" / "done" / "assemble"
-    while child.poll() is None:
+    while _is_at_work(child):
         time.sleep(0.1)
         if (len(list(corpus.glob("*.json"))) > 1) if last else (len(_names_had(run)) >= done):
             time.sleep(rng.uniform(0, 1.0))
-            return child.poll() is None
+            return _is_at_work(child)
     return False
+
+
+def _is_at_work(child: "subprocess.Popen[bytes]") -> bool:
+    """Whether a process has not ended; what it took can still be asked for."""
+    return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
 def _names_had(run: Path) -> set[str]:
