@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import multiprocessing
 import os
 import re
 import signal
@@ -29,8 +28,10 @@ from seamlessalign.pipelines.published.record_text import digest
 from seamlessalign.web_access import WebAccess
 from tests.ground.loopback import send_file
 from tests.pipelines.published.made_metadata import WET, Document, serving_folder, write_wet
+from tests.pipelines.published.processes import begun
 
 NAME = WET.format(3)
+_OFTEN = 1 << 15  # bytes
 DOCUMENTS = [
     Document(f"https://p.example/{number}", "\n".join(f"Page {number} has line {line}. And more." for line in range(9)))
     for number in range(200)
@@ -157,8 +158,8 @@ class TestKilled:
     def test_what_follows_goes_on_at_the_record_that_was_kept(
         self, change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(common_crawl, "_KEPT_EVERY", 1 << 15)
-        monkeypatch.setattr(common_crawl, "_BLOCK", 1 << 15)
+        for name in ("_KEPT_EVERY", "_BLOCK"):
+            monkeypatch.setattr(common_crawl, name, _OFTEN)
         noise = np.random.default_rng(0)
         documents = [Document(one.url, f"{one.text}\n{noise.bytes(3000).hex()}") for one in DOCUMENTS]
         digests = write_wet(tmp_path / NAME, documents)
@@ -179,11 +180,10 @@ class TestKilled:
         numbers = [2, 60, 95, 150, 199]
         with serving_folder(tmp_path, answer) as served:
             uri, lines, kept = wet_uri(NAME, served.base), _lines(digests, numbers), Kept(str(tmp_path / "kept.json"))
-            child = multiprocessing.get_context("fork").Process(target=texts_of, args=(uri, lines, kept), daemon=True)
-            child.start()
+            child = begun(_read, uri, lines, kept)
             until, so_far = time.monotonic() + 60, None
             while so_far is None or so_far.at <= half - (1 << 17):  # until nothing more comes
-                assert time.monotonic() < until
+                assert child.exitcode is None and time.monotonic() < until
                 time.sleep(0.02)
                 so_far = kept.read(len(lines))
             assert child.pid is not None
@@ -197,6 +197,11 @@ class TestKilled:
         assert found == _expected([2, 60, 95])[: len(found)] and len(found) >= 4
         asked = [first for first, _ in sent[1:]]
         assert asked == {"": [so_far.at], "no parts": [so_far.at, 0], "another version": [so_far.at, 0]}[change]
+
+
+def _read(uri: str, lines: list[MetadataLine], kept: Kept) -> None:
+    common_crawl._KEPT_EVERY = common_crawl._BLOCK = _OFTEN
+    texts_of(uri, lines, kept)
 
 
 class HangingOn:

@@ -1,7 +1,6 @@
 """Files are fetched once, whatever servers and kills do to it. What is sent is what the server counts."""
 
 import contextlib
-import multiprocessing
 import os
 import random
 import signal
@@ -23,6 +22,7 @@ from seamlessalign.pipelines.published.downloads import Downloads, Traffic, Tryi
 from seamlessalign.pipelines.published.hosts import Hosts, host_of
 from seamlessalign.pipelines.published.robots import Robots
 from seamlessalign.web_access import WebAccess
+from tests.pipelines.published.processes import CONTEXT, begun
 
 DATA = np.random.default_rng(0).bytes(700_000)
 QUICK = Trying(attempts=4, first_pause=0.01, stall_seconds=0.2, seconds=5, longest_hold=5)
@@ -151,8 +151,7 @@ class TestFetching:
         until = [*sorted(rng.sample(range(1, len(DATA) - (1 << 16)), kills)), None]
         for byte in until:
             served.sent_until = byte
-            child = multiprocessing.get_context("fork").Process(target=_fetch, args=(url, tmp_path))
-            child.start()
+            child = begun(_fetch, url, tmp_path)
             if byte is not None:
                 patient = time.monotonic() + 60
                 # what it was sent lies there, but for a block that is not full
@@ -207,17 +206,14 @@ class TestManners:
     def test_no_more_requests_than_allowed_by_several_processes(
         self, served: Served, base: str, tmp_path: Path
     ) -> None:
-        fork = multiprocessing.get_context("fork")
-        children = [fork.Process(target=_ask_often, args=(base, tmp_path, number)) for number in range(3)]
-        begun = time.time()
-        for child in children:
-            child.start()
+        first = time.time()
+        children = [begun(_ask_often, base, tmp_path, number) for number in range(3)]
         for child in children:
             child.join()
         times = served.times["127.0.0.1"]
         assert [child.exitcode for child in children] == [0, 0, 0] and len(times) == 12
         # 25 a second; each may be late
-        assert all(at - begun >= turn / 25 for turn, at in enumerate(sorted(times)))
+        assert all(at - first >= turn / 25 for turn, at in enumerate(sorted(times)))
 
     def test_no_more_connections_than_allowed(self, served: Served, base: str, tmp_path: Path) -> None:
         served.bytes_per_second = 7_000_000.0
@@ -273,20 +269,19 @@ class TestManners:
         assert sum(waited) < 1
 
     def test_a_slot_of_a_killed_process_is_free(self, tmp_path: Path) -> None:
-        def hold(ready: Any) -> None:
-            with Hosts(tmp_path, 1.0, 1).connection("http://a:80"):
-                ready.set()
-                time.sleep(60)
-
-        fork = multiprocessing.get_context("fork")
-        ready = fork.Event()
-        child = fork.Process(target=hold, args=(ready,))
-        child.start()
-        assert ready.wait(10)
+        ready = CONTEXT.Event()
+        child = begun(_hold, tmp_path, ready)
+        assert ready.wait(60)
         os.kill(child.pid or 0, signal.SIGKILL)
         child.join()
         with contextlib.ExitStack() as stack:
             stack.enter_context(Hosts(tmp_path, 1.0, 1).connection("http://a:80"))
+
+
+def _hold(folder: Path, ready: Any) -> None:
+    with Hosts(folder, 1.0, 1).connection("http://a:80"):
+        ready.set()
+        time.sleep(60)
 
 
 def _ask_often(base: str, folder: Path, number: int) -> None:

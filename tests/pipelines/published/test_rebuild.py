@@ -1,7 +1,6 @@
 """A corpus from published metadata: what becomes of every line, and what spans hold."""
 
 import io
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from seamlessalign.pipelines.shard_task import do_and_mark
 from seamlessalign.pipelines.stage_plans import begin_stage, end_stage
 from seamlessalign.pipelines.verify import prove
 from tests.ground.page import Page
+from tests.pipelines.published.processes import begun
 from tests.pipelines.real_slurm import slurm
 from tests.pipelines.test_beam_run import job_server
 
@@ -221,10 +221,7 @@ class TestLines:
                 for task in begin_stage(plan_stage(level[0], context), context.folder):
                     do_and_mark(task, context)
             shard = begin_stage(plan_stage("audio", context), context.folder)[0]
-            fork = multiprocessing.get_context("fork")
-            both = [fork.Process(target=do_and_mark, args=(shard, context)) for _ in range(2)]
-            for one in both:
-                one.start()
+            both = [begun(do_and_mark, shard, context) for _ in range(2)]
             for one in both:
                 one.join()
         assert [one.exitcode for one in both] == [0, 0]
