@@ -105,8 +105,9 @@ def test_a_signal_ends_it_and_its_export(run: FakeRun, tmp_path: Path, number: i
     )  # fmt: skip
     assert process.stdout is not None
     address = process.stdout.readline().rpartition(" ")[2].strip()
-    with urllib.request.urlopen(address, timeout=20) as answer:
-        assert answer.status == 200
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())  # which keeps the key
+    with browser.open(address, timeout=20) as answer:
+        assert answer.status == 200 and "key" not in answer.url
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (0, "", "")
